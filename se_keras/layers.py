@@ -1,0 +1,241 @@
+"""`SqueezeExcite`: the SE block as one Keras layer."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from se_keras import ops
+
+
+@keras.saving.register_keras_serializable(package="se_keras")
+class SqueezeExcite(keras.layers.Layer):
+    """Squeeze-and-excitation: each channel is multiplied by a gate that the whole map decides.
+
+    Source: Hu et al., arXiv 1709.01507, section 3; the equations are in `se_keras.ops`.
+
+    Args:
+        ratio: reduction ratio r; the hidden width is `max(1, channels // ratio)`.
+        reduced_channels: the hidden width itself, in place of `ratio`.
+        divisor: rounds the hidden width that `ratio` gives to the nearest multiple, at least one
+            (timm's `make_divisible` with `round_limit=0`; its non-legacy networks use 8).
+        pool: `"avg"` or `"max"` (paper, Table 11).
+        activation: between the two layers; any Keras activation.
+        gate_activation: makes the gate; any Keras activation (paper, Table 12).
+        gate_scale: a constant that multiplies the gate. With 2 and `expand` at zero a sigmoid
+            gate starts at exactly 1: the layer begins as the identity.
+        use_bias: whether both layers have biases. The paper's ablations have none, the released
+            weights do.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.
+        kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
+            kernel_constraint, bias_constraint: for both layers, as in `keras.layers.Dense`.
+        **kwargs: `name`, `dtype` and `trainable`, as in every Keras layer.
+
+    Input and output shape:
+        (N, H, W, C), or (N, L, C), or (N, D, H, W, C); with `"channels_first"` C is second.
+        The spatial sizes may be unknown.
+
+    Attributes:
+        reduce: the `Dense` layer W1, C -> hidden (after `build`).
+        expand: the `Dense` layer W2, hidden -> C (after `build`).
+
+    Raises:
+        ValueError: for an argument of the wrong kind, when the layer is made; for an input of
+            another rank or an unknown number of channels, when it is built.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from se_keras import SqueezeExcite
+    >>> layer = SqueezeExcite(ratio=16)
+    >>> x = np.ones((2, 7, 7, 64), "float32")
+    >>> tuple(layer(x).shape), tuple(layer.gate(x).shape)
+    ((2, 7, 7, 64), (2, 1, 1, 64))
+    >>> layer.count_params()  # 64*4 + 4 + 4*64 + 64
+    580
+    """
+
+    def __init__(
+        self,
+        ratio: int = 16,
+        *,
+        reduced_channels: int | None = None,
+        divisor: int = 1,
+        pool: str = "avg",
+        activation: str | Callable | None = "relu",
+        gate_activation: str | Callable | None = "sigmoid",
+        gate_scale: float = 1.0,
+        use_bias: bool = True,
+        data_format: str | None = None,
+        kernel_initializer: Any = "he_normal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.ratio = _positive_integer("ratio", ratio)
+        self.divisor = _positive_integer("divisor", divisor)
+        self.reduced_channels = reduced_channels
+        if reduced_channels is not None:
+            self.reduced_channels = _positive_integer("reduced_channels", reduced_channels)
+            if self.divisor != 1:
+                raise ValueError(
+                    "`divisor` rounds the hidden width that `ratio` gives; with "
+                    f"`reduced_channels={reduced_channels}` it must stay 1, got {divisor}."
+                )
+        if pool not in ops.POOLS:
+            raise ValueError(f"`pool` must be one of {ops.POOLS}, got {pool!r}.")
+        self.pool = pool
+        self.activation = _activation("activation", activation)
+        self.gate_activation = _activation("gate_activation", gate_activation)
+        self.gate_scale = _finite_number("gate_scale", gate_scale)
+        self.use_bias = bool(use_bias)
+        self.data_format = ops.standardize_data_format(data_format)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) not in (3, 4, 5):
+            raise ValueError(
+                f"{self.name}: the input must be a feature map of rank 3, 4 or 5, "
+                f"got the shape {tuple(input_shape)}."
+            )
+        channels = input_shape[1 if self.data_format == "channels_first" else -1]
+        if channels is None:
+            raise ValueError(
+                f"{self.name}: the number of channels must be known ({self.data_format}), "
+                f"got the input shape {tuple(input_shape)}."
+            )
+        hidden = self.hidden_channels(channels)
+        self.reduce = self._dense(hidden, "reduce")
+        self.reduce.build((None, channels))
+        self.expand = self._dense(channels, "expand")
+        self.expand.build((None, hidden))
+
+    def hidden_channels(self, channels: int) -> int:
+        """The width between the two layers, for an input of so many channels."""
+        if self.reduced_channels is not None:
+            return self.reduced_channels
+        nearest = channels // self.ratio + self.divisor // 2
+        return max(self.divisor, nearest // self.divisor * self.divisor)
+
+    def call(self, inputs: ops.Tensor) -> ops.Tensor:
+        return ops.recalibrate(inputs, self.gate(inputs), self.data_format)
+
+    def gate(self, inputs: ops.Tensor) -> ops.Tensor:
+        """The excitation itself: what `call` multiplies the input by.
+
+        Args:
+            inputs: a map such as `call` takes.
+
+        Returns:
+            (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`; of the rank of the input.
+        """
+        if not self.built:
+            self.build(inputs.shape)
+        inputs = keras.ops.cast(inputs, self.compute_dtype)
+        z = ops.squeeze(inputs, self.pool, self.data_format)
+        s = ops.excite(
+            z, self.reduce, self.expand, self.activation, self.gate_activation, self.gate_scale
+        )
+        gate = keras.ops.cast(s, self.compute_dtype)
+        return ops.expand_gate(gate, len(inputs.shape), self.data_format)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            **self._quantized_dtype(),
+            "ratio": self.ratio,
+            "reduced_channels": self.reduced_channels,
+            "divisor": self.divisor,
+            "pool": self.pool,
+            "activation": keras.activations.serialize(self.activation),
+            "gate_activation": keras.activations.serialize(self.gate_activation),
+            "gate_scale": self.gate_scale,
+            "use_bias": self.use_bias,
+            "data_format": self.data_format,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+        }
+
+    def _dense(self, units: int, name: str) -> keras.layers.Dense:
+        return keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_initializer=_fresh(self.kernel_initializer),
+            bias_initializer=_fresh(self.bias_initializer),
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
+            dtype=self._excitation_policy(),
+            name=name,
+        )
+
+    def _excitation_policy(self) -> Any:
+        # Under a mixed policy the two layers keep the type of their variables: on (N, C) that
+        # costs nothing, and in float16 their sums overflow on maps that are themselves finite.
+        policy = self.dtype_policy
+        if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
+            return policy
+        mixed = policy.compute_dtype != policy.variable_dtype
+        return policy.variable_dtype if mixed else policy
+
+    def _quantized_dtype(self) -> dict[str, Any]:
+        # `Model.quantize` changes the policies of `reduce` and `expand`; a map carries them
+        # through saving (the way the documentation of `DTypePolicyMap` shows).
+        parts = (self.reduce, self.expand) if self.built else ()
+        quantized = {p.path: p.dtype_policy for p in parts if p.quantization_mode is not None}
+        if not quantized:
+            return {}
+        policy_map = keras.dtype_policies.DTypePolicyMap(self.dtype_policy, quantized)
+        return {"dtype": keras.dtype_policies.serialize(policy_map)}
+
+
+def _fresh(initializer: Any) -> Any:
+    # An initializer draws the same values each time it is called: each layer needs its own.
+    return initializer.clone() if isinstance(initializer, keras.Initializer) else initializer
+
+
+def _positive_integer(argument: str, value: Any) -> int:
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"`{argument}` must be a positive integer, got {value!r}.")
+    return number
+
+
+def _finite_number(argument: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not abs(number) < float("inf"):
+        raise ValueError(f"`{argument}` must be a finite number, got {value!r}.")
+    return number
+
+
+def _activation(argument: str, value: Any) -> Callable:
+    try:
+        return keras.activations.get(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{argument}` must be a Keras activation, its name or a function, got {value!r}."
+        ) from error

@@ -1,0 +1,168 @@
+"""The squeeze-and-excitation equations, as pure functions of tensors.
+
+Hu et al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507), section 3:
+
+    z = squeeze(u)             eq. 2:  z_c = 1 / (H W) * sum_ij u_c(i, j)
+    s = excite(z, W1, W2)      eq. 3:  s = sigmoid(W2 relu(W1 z))
+    x = recalibrate(u, s)      eq. 4:  x_c = s_c * u_c
+
+A map `u` has one batch axis, one channel axis and one to three spatial axes between or behind
+them: (N, L, C), (N, H, W, C), (N, D, H, W, C), or with the channels second.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+Tensor = Any
+POOLS = ("avg", "max")
+
+
+def squeeze(u: Tensor, pool: str = "avg", data_format: str | None = None) -> Tensor:
+    """Describes each channel by one number: its mean (or maximum) over all positions.
+
+    The mean is accumulated and returned in float32 at least, whatever the type of `u`: a float16
+    sum overflows at 65504.
+
+    Args:
+        u: feature map, (N, *spatial, C) or (N, C, *spatial).
+        pool: `"avg"` (eq. 2) or `"max"` (paper, Table 11).
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.
+
+    Returns:
+        The descriptor z, (N, C): float64 if `u` is, else float32.
+
+    Raises:
+        ValueError: for another `pool` or `data_format`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> u = np.arange(8.0).reshape(1, 2, 2, 2)
+    >>> z = se_keras.ops.squeeze(u, data_format="channels_last")
+    >>> [float(value) for value in z[0]]
+    [3.0, 4.0]
+    """
+    if pool not in POOLS:
+        raise ValueError(f"`pool` must be one of {POOLS}, got {pool!r}.")
+    u = keras.ops.convert_to_tensor(u)
+    axes = _spatial_axes(len(u.shape), data_format)
+    dtype = "float64" if keras.backend.standardize_dtype(u.dtype) == "float64" else "float32"
+    if pool == "max":
+        return keras.ops.cast(keras.ops.max(u, axis=axes), dtype)
+    z = keras.ops.cast(u, dtype)
+    # One axis at a time, the innermost first: a sum over rows vectorises where a joint one over
+    # all positions does not, and short sums round less than one long one.
+    for axis in reversed(axes):
+        z = keras.ops.mean(z, axis=axis)
+    return z
+
+
+def excite(
+    z: Tensor,
+    reduce: Callable[[Tensor], Tensor],
+    expand: Callable[[Tensor], Tensor],
+    activation: Callable[[Tensor], Tensor] = keras.ops.relu,
+    gate_activation: Callable[[Tensor], Tensor] = keras.ops.sigmoid,
+    gate_scale: float = 1.0,
+) -> Tensor:
+    """Turns the descriptor into one gate a channel (eq. 3).
+
+    Args:
+        z: descriptor, (N, C).
+        reduce: the map W1, (N, C) -> (N, hidden): a `Dense` layer, or any function.
+        expand: the map W2, (N, hidden) -> (N, C).
+        activation: between the two.
+        gate_activation: after the second (paper, Table 12).
+        gate_scale: a constant that multiplies the gate.
+
+    Returns:
+        The gate s, (N, C).
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> w1, w2 = np.ones((4, 1), "float32"), np.zeros((1, 4), "float32")
+    >>> s = se_keras.ops.excite(np.ones((1, 4), "float32"), lambda z: z @ w1, lambda h: h @ w2)
+    >>> [float(value) for value in s[0]]
+    [0.5, 0.5, 0.5, 0.5]
+    """
+    gate = gate_activation(expand(activation(reduce(z))))
+    return gate if gate_scale == 1.0 else gate * gate_scale
+
+
+def recalibrate(u: Tensor, gate: Tensor, data_format: str | None = None) -> Tensor:
+    """Multiplies each channel of the map by its gate (eq. 4).
+
+    Args:
+        u: feature map, (N, *spatial, C) or (N, C, *spatial).
+        gate: (N, C), or already of the rank of `u`, with ones for the spatial axes.
+        data_format: as in `squeeze`.
+
+    Returns:
+        The recalibrated map, of the shape of `u`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> x = se_keras.ops.recalibrate(np.ones((1, 2, 2, 1)), np.full((1, 1), 0.5), "channels_last")
+    >>> float(x[0, 0, 0, 0])
+    0.5
+    """
+    return keras.ops.multiply(u, expand_gate(gate, len(u.shape), data_format))
+
+
+def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tensor:
+    """Gives a gate (N, C) the rank of the map that it multiplies.
+
+    Args:
+        gate: (N, C), or already of that rank.
+        rank: rank of the map.
+        data_format: as in `squeeze`.
+
+    Returns:
+        (N, 1, ..., C), or (N, C, 1, ...) with `"channels_first"`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> tuple(se_keras.ops.expand_gate(np.ones((2, 8)), 4, "channels_first").shape)
+    (2, 8, 1, 1)
+    """
+    if len(gate.shape) == rank:
+        return gate
+    return keras.ops.expand_dims(gate, _spatial_axes(rank, data_format))
+
+
+def _spatial_axes(rank: int, data_format: str | None) -> tuple[int, ...]:
+    if rank not in (3, 4, 5):
+        raise ValueError(
+            "squeeze-and-excitation takes a feature map of rank 3, 4 or 5, "
+            f"(N, *spatial, C) or (N, C, *spatial); got rank {rank}."
+        )
+    first = 2 if standardize_data_format(data_format) == "channels_first" else 1
+    return tuple(range(first, first + rank - 2))
+
+
+def standardize_data_format(data_format: str | None) -> str:
+    """The given format, or Keras' global one; refuses any other word.
+
+    Raises:
+        ValueError: for anything but `None`, `"channels_last"` and `"channels_first"`.
+
+    Example:
+
+    >>> from se_keras.ops import standardize_data_format
+    >>> standardize_data_format("channels_first")
+    'channels_first'
+    """
+    data_format = keras.config.image_data_format() if data_format is None else data_format
+    formats = ("channels_last", "channels_first")
+    if data_format not in formats:
+        raise ValueError(f"`data_format` must be None or one of {formats}, got {data_format!r}.")
+    return data_format
