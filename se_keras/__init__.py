@@ -1,8 +1,28 @@
 """Squeeze-and-excitation for Keras 3."""
 
+from collections.abc import Callable
+
 from se_keras import ops
 from se_keras.blocks import se_block
 from se_keras.layers import SqueezeExcite
+from se_keras.models.recipes import RECIPES, list_models
+from se_keras.zoo import create, named_builder
 
 __version__ = "0.1.0"
-__all__ = ["SqueezeExcite", "ops", "se_block"]
+__all__ = [
+    "SqueezeExcite",
+    "create",
+    "list_models",
+    "ops",
+    "se_block",
+    *(recipe.builder for recipe in RECIPES),
+]
+
+
+def __getattr__(name: str) -> Callable:
+    """The named builders, one a row of the catalogue."""
+    return named_builder(name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,10 +1,13 @@
 """SE in a functional model: the block alone, and its places around a residual unit."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from se_keras.layers import SqueezeExcite
+
+PLACEMENTS = ("standard", "pre", "post", "identity", "conv3x3")
 
 
 def se_block(
@@ -40,3 +43,43 @@ def se_block(
             f"For tensors make one `SqueezeExcite` layer and call it; got {type(x).__name__}."
         )
     return SqueezeExcite(ratio, name=name, **options)(x)
+
+
+def residual_unit(
+    x: keras.KerasTensor,
+    branch: Callable[..., keras.KerasTensor],
+    shortcut: keras.KerasTensor,
+    merge: Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor],
+    se: Callable[[keras.KerasTensor], keras.KerasTensor],
+    placement: str = "standard",
+) -> keras.KerasTensor:
+    """A residual unit with SE in one of the paper's places (Fig. 5, Tables 14 and 15).
+
+    Args:
+        x: input of the branch.
+        branch: `branch(x, after_3x3)`; it applies `after_3x3` to what its 3x3 convolution gives.
+        shortcut: the other summand.
+        merge: adds both and applies what follows the addition, if anything does.
+        se: puts an SE block behind a map.
+        placement: `"standard"`, `"pre"`, `"post"`, `"identity"` or `"conv3x3"`.
+
+    Returns:
+        The output of the unit.
+
+    Example:
+
+    >>> import keras
+    >>> from se_keras.blocks import residual_unit, se_block
+    >>> x = keras.Input((8, 8, 16))
+    >>> conv = keras.layers.Conv2D(16, 3, padding="same")
+    >>> y = residual_unit(x, lambda x, after_3x3: after_3x3(conv(x)), x,
+    ...                   lambda a, b: keras.layers.add([a, b]), se_block, "post")
+    >>> y.shape
+    (None, 8, 8, 16)
+    """
+
+    def at(place: str) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
+        return se if place == placement else lambda x: x
+
+    y = at("standard")(branch(at("pre")(x), at("conv3x3")))
+    return at("post")(merge(y, at("identity")(shortcut)))

@@ -1,0 +1,1 @@
+"""Networks without weights: the table of variants, their shared parts, one file a family."""

@@ -1,0 +1,232 @@
+"""From a row of the table to a `keras.Model`: input, stages, classifier."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import keras
+from keras import KerasTensor
+
+from se_keras.blocks import PLACEMENTS
+from se_keras.models.mobilenet import mobilenet
+from se_keras.models.parts import NORM_EPSILON, Feature, Parts
+from se_keras.models.recipes import MobileNetRecipe, Recipe, ResNetRecipe
+from se_keras.models.resnet import resnet
+from se_keras.ops import standardize_data_format
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How the networks of one kind of recipe are built, and which options they know."""
+
+    stages: Callable[[KerasTensor, Any, Parts], list[Feature]]
+    options: frozenset[str]
+
+
+FAMILIES: dict[type[Recipe], Family] = {
+    ResNetRecipe: Family(
+        stages=resnet, options=frozenset({"placement", "drop_path_rate", "output_stride"})
+    ),
+    MobileNetRecipe: Family(stages=mobilenet, options=frozenset({"output_stride"})),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """What a user may ask of any network.
+
+    Attributes:
+        se: `False` gives the plain twin: the same network without its SE blocks.
+        include_top: with global average pooling, dropout and the classifier.
+        input_tensor: a Keras tensor to build upon, in place of a new input.
+        input_shape: (H, W, C), or (C, H, W); H and W may be `None`. By default the row's size
+            with the classifier, unknown sizes without, and 3 channels.
+        pooling: without the classifier: `"avg"` or `"max"` over all positions, or `None`.
+        classes: width of the classifier; `None` for the row's.
+        classifier_activation: its activation, or `None` for logits.
+        name: name of the model; `None` for the row's.
+        ratio: reduction ratio r; `None` for the row's (16).
+        placement: `"standard"`, `"pre"`, `"post"`, `"identity"` or `"conv3x3"` (paper, Fig. 5).
+        se_stages: numbers of the stages that carry SE, as in the layers' names (`stage2_...`; 2
+            is the paper's conv2_x); `None` for all.
+        se_options: further arguments of every `SqueezeExcite`: `pool`, `gate_activation`,
+            `use_bias`, ...
+        dtype: Keras dtype policy; `None` for the global one.
+        data_format: `"channels_last"`, `"channels_first"`; `None` for Keras' global setting.
+        dropout: rate before the classifier; `None` for the row's.
+        drop_path_rate: stochastic depth: rate in the last residual unit.
+        output_stride: 8, 16 or 32: later stages dilate in place of striding.
+        features_only: the outputs are the maps of all stages, named `stage2_stride4`, ...
+    """
+
+    se: bool = True
+    include_top: bool = True
+    input_tensor: KerasTensor | None = None
+    input_shape: tuple[int | None, ...] | None = None
+    pooling: str | None = None
+    classes: int | None = None
+    classifier_activation: Any = "softmax"
+    name: str | None = None
+    ratio: int | None = None
+    placement: str = "standard"
+    se_stages: Collection[int] | None = None
+    se_options: Mapping[str, Any] | None = None
+    dtype: Any = None
+    data_format: str | None = None
+    dropout: float | None = None
+    drop_path_rate: float = 0.0
+    output_stride: int | None = None
+    features_only: bool = False
+
+    def __post_init__(self):
+        _one_of("placement", self.placement, PLACEMENTS)
+        _one_of("pooling", self.pooling, (None, "avg", "max"))
+        _one_of("output_stride", self.output_stride, (None, 8, 16, 32))
+        _rate("dropout", 0.0 if self.dropout is None else self.dropout)
+        _rate("drop_path_rate", self.drop_path_rate)
+        if self.classes is not None and (type(self.classes) is not int or self.classes < 1):
+            raise ValueError(f"`classes` must be a positive integer, got {self.classes!r}.")
+        if self.pooling is not None and (self.features_only or self.include_top):
+            raise ValueError(
+                f"`pooling={self.pooling!r}` takes the place of the classifier: it needs "
+                "`include_top=False` and `features_only=False`."
+            )
+        taken = {"ratio", "data_format", "dtype", "name"} & set(self.se_options or ())
+        if taken:
+            raise ValueError(
+                f"`se_options` must not hold {sorted(taken)}: the builder has arguments for them."
+            )
+        if not self.se and self.changed() & {"ratio", "placement", "se_stages", "se_options"}:
+            raise ValueError(
+                "`ratio`, `placement`, `se_stages` and `se_options` change SE blocks: "
+                "with `se=False` there are none."
+            )
+
+    def changed(self) -> set[str]:
+        """Names of the options that differ from their defaults."""
+        return {f.name for f in fields(self) if getattr(self, f.name) is not f.default}
+
+
+def build_network(recipe: Recipe, options: NetworkOptions) -> keras.Model:
+    """Builds the network of a row, with fresh weights.
+
+    Raises:
+        ValueError: for an option that this family, data format or machine does not have.
+    """
+    family = FAMILIES[type(recipe)]
+    _refuse_unknown_options(recipe, options, family)
+    parts = _parts(recipe, options)
+    x = _input(recipe, options, parts)
+    features = family.stages(x, recipe, parts)
+    _refuse_unknown_stages(options, features)
+    return keras.Model(
+        x if options.input_tensor is None else keras.utils.get_source_inputs(x),
+        _outputs(features, recipe, options, parts),
+        name=options.name or recipe.name,
+    )
+
+
+def _parts(recipe: Recipe, options: NetworkOptions) -> Parts:
+    se_options = {
+        "ratio": options.ratio or recipe.ratio,
+        "divisor": recipe.divisor,
+        **(options.se_options or {}),
+    }
+    return Parts(
+        data_format=_checked_data_format(options.data_format),
+        dtype=keras.dtype_policies.get(options.dtype),
+        norm_epsilon=recipe.norm_epsilon or NORM_EPSILON,
+        se_options=se_options if options.se else None,
+        se_stages=None if options.se_stages is None else frozenset(options.se_stages),
+        placement=options.placement,
+        drop_path_rate=options.drop_path_rate,
+        output_stride=options.output_stride,
+    )
+
+
+def _input(recipe: Recipe, options: NetworkOptions, parts: Parts) -> KerasTensor:
+    given = options.input_tensor
+    if given is None:
+        shape = _checked_input_shape(recipe, options, parts)
+        return keras.Input(shape, dtype=parts.dtype.variable_dtype, name="image")
+    if not isinstance(given, KerasTensor):
+        raise ValueError(f"`input_tensor` must be a Keras tensor, got {type(given).__name__}.")
+    if options.input_shape is not None and tuple(options.input_shape) != tuple(given.shape[1:]):
+        raise ValueError(
+            f"`input_shape` {tuple(options.input_shape)} is not that of `input_tensor`, "
+            f"{tuple(given.shape[1:])}."
+        )
+    return given
+
+
+def _checked_input_shape(
+    recipe: Recipe, options: NetworkOptions, parts: Parts
+) -> tuple[int | None, ...]:
+    channels_first = parts.data_format == "channels_first"
+    if options.input_shape is None:
+        size = recipe.input_size if options.include_top and not options.features_only else None
+        return (3, size, size) if channels_first else (size, size, 3)
+    shape = tuple(options.input_shape)
+    if len(shape) != 3 or shape[0 if channels_first else -1] is None:
+        order = "(C, H, W)" if channels_first else "(H, W, C)"
+        raise ValueError(f"`input_shape` must be {order} with a known C, got {shape}.")
+    return shape
+
+
+def _outputs(
+    features: list[Feature], recipe: Recipe, options: NetworkOptions, parts: Parts
+) -> KerasTensor | list[KerasTensor]:
+    if options.features_only:
+        return [
+            keras.layers.Identity(dtype=parts.dtype, name=f"stage{f.stage}_stride{f.stride}")(f.map)
+            for f in features
+        ]
+    x = features[-1].map
+    if options.include_top:
+        return parts.classifier(
+            x,
+            options.classes or recipe.classes,
+            options.classifier_activation,
+            recipe.dropout if options.dropout is None else options.dropout,
+        )
+    return x if options.pooling is None else parts.global_pool(x, options.pooling)
+
+
+def _refuse_unknown_options(recipe: Recipe, options: NetworkOptions, family: Family) -> None:
+    special = frozenset().union(*(f.options for f in FAMILIES.values()))
+    for name in sorted(options.changed() & (special - family.options)):
+        raise ValueError(
+            f"`{name}={getattr(options, name)!r}`: {recipe.name} does not have this option."
+        )
+
+
+def _refuse_unknown_stages(options: NetworkOptions, features: list[Feature]) -> None:
+    stages = [feature.stage for feature in features]
+    unknown = set(options.se_stages or ()) - set(stages)
+    if unknown:
+        raise ValueError(
+            f"`se_stages` must be among {stages}, got {sorted(unknown, key=str)} beside them."
+        )
+
+
+def _checked_data_format(data_format: str | None) -> str:
+    data_format = standardize_data_format(data_format)
+    on_tensorflow_cpu = keras.backend.backend() == "tensorflow" and not (
+        keras.distribution.list_devices("gpu")
+    )
+    if data_format == "channels_first" and on_tensorflow_cpu:
+        raise ValueError(
+            "`data_format` must be 'channels_last' here: TensorFlow has no channels_first "
+            "convolutions on a CPU (use a GPU, or the JAX or PyTorch backend)."
+        )
+    return data_format
+
+
+def _one_of(argument: str, value: Any, choices: tuple) -> None:
+    if value not in choices:
+        raise ValueError(f"`{argument}` must be one of {choices}, got {value!r}.")
+
+
+def _rate(argument: str, value: Any) -> None:
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"`{argument}` must be a number in [0, 1), got {value!r}.")

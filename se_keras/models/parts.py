@@ -1,0 +1,291 @@
+"""What the families share: their layers with all common settings, and the classifier on top.
+
+The only home of the constants of batch normalisation and of the initialisers.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import KerasTensor, layers
+
+from se_keras.blocks import residual_unit, se_block
+
+# torchvision's and timm's constants; momentum 0.1 of PyTorch is 0.9 of Keras.
+NORM_EPSILON = 1e-5
+NORM_MOMENTUM = 0.9
+# He et al. 2015 (arXiv 1502.01852), as the paper says in sec. 5.1, by the outputs as PyTorch does.
+CONV_INITIALIZER = {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"}
+
+Size = int | tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """What a stage of a network gives: its number, its stride and the map itself."""
+
+    stage: int
+    stride: int
+    map: KerasTensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStride:
+    """Stride and dilation of a stage (dilated as in arXiv 1606.00915 and timm).
+
+    Attributes:
+        stride: of its first unit.
+        first_dilation: of the strided convolution in its first unit.
+        dilation: of all others.
+        total: stride of its output.
+    """
+
+    stride: int
+    first_dilation: int
+    dilation: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The layers of one network; each method names its layer, so that all names are stable.
+
+    Attributes:
+        data_format: `"channels_last"` or `"channels_first"`.
+        dtype: Keras dtype policy of every layer.
+        norm_epsilon: epsilon of every batch normalisation.
+        se_options: arguments of every SE block; `None` in the plain twin.
+        se_stages: the stages that carry SE; `None` for all.
+        placement: where SE sits in a residual unit (paper, Fig. 5).
+        drop_path_rate: rate of stochastic depth in the last unit; it grows linearly up to it.
+        output_stride: stride that is never exceeded, later stages dilate instead; `None`: no limit.
+    """
+
+    data_format: str
+    dtype: Any
+    norm_epsilon: float = NORM_EPSILON
+    se_options: Mapping[str, Any] | None
+    se_stages: frozenset[int] | None = None
+    placement: str = "standard"
+    drop_path_rate: float = 0.0
+    output_stride: int | None = None
+
+    def stage_strides(self, stem: int, strides: Sequence[int]) -> list["StageStride"]:
+        """The strides of the stages, with dilation in place of what exceeds `output_stride`.
+
+        Args:
+            stem: stride of what comes before the stages.
+            strides: of the first unit of each stage.
+
+        Raises:
+            ValueError: if the network never reaches `output_stride`.
+        """
+        natural = stem * math.prod(strides)
+        if self.output_stride is not None and self.output_stride > natural:
+            raise ValueError(
+                f"`output_stride` must be at most {natural}, the stride of this network; "
+                f"got {self.output_stride}."
+            )
+        steps, total, dilation = [], stem, 1
+        for stride in strides:
+            first_dilation = dilation
+            exceeds = total * stride > (self.output_stride or natural)
+            dilation *= stride if exceeds else 1
+            kept = 1 if exceeds else stride
+            total *= kept
+            steps.append(
+                StageStride(
+                    stride=kept, first_dilation=first_dilation, dilation=dilation, total=total
+                )
+            )
+        return steps
+
+    def drop_rates(self, units: int) -> list[float]:
+        """Rates of stochastic depth, growing linearly (arXiv 1603.09382, sec. 3)."""
+        return [self.drop_path_rate * i / max(units - 1, 1) for i in range(units)]
+
+    @property
+    def channel_axis(self) -> int:
+        return 1 if self.data_format == "channels_first" else -1
+
+    def channels(self, x: KerasTensor) -> int:
+        return x.shape[self.channel_axis]
+
+    def conv(
+        self,
+        x: KerasTensor,
+        filters: int,
+        kernel: Size,
+        *,
+        name: str,
+        stride: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
+        padding: str = "symmetric",
+        use_bias: bool = False,
+    ) -> KerasTensor:
+        # Keras' "same" pads a strided convolution at the end only; PyTorch and Caffe, where the
+        # weights come from, on both sides. Without a stride there is no difference.
+        if padding == "symmetric":
+            padding = "same" if stride == 1 or kernel == 1 else "valid"
+            if padding == "valid":
+                x = self.pad(x, (kernel // 2, kernel // 2), f"{name}_pad")
+        conv = layers.Conv2D(
+            filters,
+            kernel,
+            strides=stride,
+            padding=padding,
+            groups=groups,
+            dilation_rate=dilation,
+            use_bias=use_bias,
+            kernel_initializer=keras.initializers.VarianceScaling(**CONV_INITIALIZER),
+            data_format=self.data_format,
+            dtype=self.dtype,
+            name=name,
+        )
+        return conv(x)
+
+    def pad(self, x: KerasTensor, margin: tuple[int, int], name: str) -> KerasTensor:
+        """Zeros at the start and the end of both spatial axes."""
+        return layers.ZeroPadding2D(
+            (margin, margin), data_format=self.data_format, dtype=self.dtype, name=name
+        )(x)
+
+    def pad_channels(self, x: KerasTensor, new: int, name: str) -> KerasTensor:
+        """Zeros for new channels, half of them on either side."""
+        # ZeroPadding2D pads two neighbouring axes. Told the other data format than the map has,
+        # one of these two is the channels; the other one gets nothing.
+        half = (new // 2, new - new // 2)
+        other = {
+            "channels_last": ("channels_first", ((0, 0), half)),
+            "channels_first": ("channels_last", (half, (0, 0))),
+        }
+        data_format, margins = other[self.data_format]
+        return layers.ZeroPadding2D(margins, data_format=data_format, dtype=self.dtype, name=name)(
+            x
+        )
+
+    def norm(self, x: KerasTensor, name: str) -> KerasTensor:
+        return layers.BatchNormalization(
+            axis=self.channel_axis,
+            momentum=NORM_MOMENTUM,
+            epsilon=self.norm_epsilon,
+            dtype=self.dtype,
+            name=name,
+        )(x)
+
+    def act(self, x: KerasTensor, name: str, kind: str = "relu") -> KerasTensor:
+        return layers.Activation(kind, dtype=self.dtype, name=name)(x)
+
+    def conv_norm(
+        self, x: KerasTensor, filters: int, kernel: Size, *, name: str, index: Any = "", **options
+    ) -> KerasTensor:
+        x = self.conv(x, filters, kernel, name=f"{name}_conv{index}", **options)
+        return self.norm(x, f"{name}_norm{index}")
+
+    def conv_norm_act(
+        self,
+        x: KerasTensor,
+        filters: int,
+        kernel: Size,
+        *,
+        name: str,
+        index: Any = "",
+        act: str = "relu",
+        **options,
+    ) -> KerasTensor:
+        x = self.conv(x, filters, kernel, name=f"{name}_conv{index}", **options)
+        return self.norm_act(x, name=name, index=index, act=act)
+
+    def norm_act(
+        self, x: KerasTensor, *, name: str, index: Any = "", act: str = "relu"
+    ) -> KerasTensor:
+        x = self.norm(x, f"{name}_norm{index}")
+        return self.act(x, f"{name}_relu{index}", act)
+
+    def depthwise(
+        self, x: KerasTensor, kernel: int, *, name: str, dilation: int = 1, **options
+    ) -> KerasTensor:
+        return layers.DepthwiseConv2D(
+            kernel,
+            dilation_rate=dilation,
+            use_bias=False,
+            depthwise_initializer=keras.initializers.VarianceScaling(**CONV_INITIALIZER),
+            data_format=self.data_format,
+            dtype=self.dtype,
+            name=name,
+            **options,
+        )(x)
+
+    def pool(
+        self, x: KerasTensor, kind: str, size: int, stride: int, padding: str, name: str
+    ) -> KerasTensor:
+        layer = {"max": layers.MaxPooling2D, "avg": layers.AveragePooling2D}[kind]
+        return layer(
+            size,
+            stride,
+            padding=padding,
+            data_format=self.data_format,
+            dtype=self.dtype,
+            name=name,
+        )(x)
+
+    def add(self, a: KerasTensor, b: KerasTensor, name: str) -> KerasTensor:
+        return layers.Add(dtype=self.dtype, name=name)([a, b])
+
+    def se(self, x: KerasTensor, stage: int, name: str) -> KerasTensor:
+        """SE behind `x`, if this network has it in this stage."""
+        if self.se_options is None or (self.se_stages is not None and stage not in self.se_stages):
+            return x
+        return se_block(
+            x, name=name, data_format=self.data_format, dtype=self.dtype, **self.se_options
+        )
+
+    def drop_path(self, x: KerasTensor, rate: float, name: str) -> KerasTensor:
+        """Stochastic depth (arXiv 1603.09382): drops the whole branch of single images."""
+        if rate == 0:
+            return x
+        return layers.Dropout(rate, noise_shape=(None, 1, 1, 1), dtype=self.dtype, name=name)(x)
+
+    def residual_unit(
+        self,
+        x: KerasTensor,
+        branch: Callable[..., KerasTensor],
+        shortcut: KerasTensor,
+        *,
+        stage: int,
+        drop_rate: float,
+        name: str,
+        activation: str | None = "relu",
+    ) -> KerasTensor:
+        """A residual unit with SE where `placement` says."""
+
+        def merge(y: KerasTensor, shortcut: KerasTensor) -> KerasTensor:
+            y = self.drop_path(y, drop_rate, f"{name}_drop_path")
+            y = self.add(y, shortcut, f"{name}_add")
+            return y if activation is None else self.act(y, f"{name}_out", activation)
+
+        def se(x: KerasTensor) -> KerasTensor:
+            return self.se(x, stage, f"{name}_se")
+
+        return residual_unit(x, branch, shortcut, merge, se, self.placement)
+
+    def global_pool(self, x: KerasTensor, kind: str = "avg") -> KerasTensor:
+        layer = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[kind]
+        return layer(data_format=self.data_format, dtype=self.dtype, name=f"{kind}_pool")(x)
+
+    def classifier(
+        self, x: KerasTensor, classes: int, activation: Any, dropout: float
+    ) -> KerasTensor:
+        """Global average, dropout, and the classifier in the type of its variables.
+
+        Under a mixed policy the last layer is float32: a float16 softmax loses small losses
+        (the advice of Keras' guide to mixed precision).
+        """
+        x = self.global_pool(x)
+        if dropout:
+            x = layers.Dropout(dropout, dtype=self.dtype, name="dropout")(x)
+        dtype = keras.dtype_policies.get(self.dtype).variable_dtype
+        return layers.Dense(classes, activation=activation, dtype=dtype, name="predictions")(x)

@@ -1,0 +1,253 @@
+"""SE-ResNet, SE-ResNeXt and SENet-154, and the residual networks for small images."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from keras import KerasTensor
+
+from se_keras.models.parts import Feature, Parts
+from se_keras.models.recipes import ResNetRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """Where a residual unit stands, and its sizes."""
+
+    name: str
+    stage: int
+    planes: int
+    stride: int
+    first_dilation: int
+    dilation: int
+    drop_rate: float
+
+
+def resnet(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> list[Feature]:
+    """The stem, the stages, and what each stage gives."""
+    preactivated = recipe.block.startswith("preactivated")
+    residual_unit = preactivated_unit if preactivated else postactivated_unit
+    x = STEMS[recipe.stem](x, recipe, parts)
+    features = []
+    for stride, units in _stages(recipe, parts):
+        for unit in units:
+            x = residual_unit(x, unit, recipe, parts)
+        features.append(Feature(stage=units[-1].stage, stride=stride, map=x))
+    if preactivated:
+        features[-1] = replace(features[-1], map=parts.norm_act(x, name="final"))
+    return features
+
+
+def _stages(recipe: ResNetRecipe, parts: Parts) -> Iterator[tuple[int, list[Unit]]]:
+    strides = (1,) + (2,) * (len(recipe.depths) - 1)
+    steps = parts.stage_strides(1 if recipe.stem == "small" else 4, strides)
+    drop_rates = iter(parts.drop_rates(sum(recipe.depths)))
+    # The paper's conv1 is the stem, so the first stage is 2 (conv2_x).
+    rows = zip(recipe.depths, recipe.widths, steps, strict=True)
+    for stage, (depth, planes, step) in enumerate(rows, start=2):
+        units = [
+            Unit(
+                name=f"stage{stage}_block{block}",
+                stage=stage,
+                planes=planes,
+                stride=step.stride if block == 1 else 1,
+                first_dilation=step.first_dilation if block == 1 else step.dilation,
+                dilation=step.dilation,
+                drop_rate=next(drop_rates),
+            )
+            for block in range(1, depth + 1)
+        ]
+        yield step.total, units
+
+
+# --- stems ---------------------------------------------------------------------------------------
+
+
+def stem_7x7(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
+    x = parts.conv_norm_act(x, recipe.stem_widths[0], 7, stride=2, name="stem")
+    return _stem_pool(x, recipe, parts)
+
+
+def deep_stem(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
+    """Three 3x3 convolutions (paper, sec. 5.1: SENet-154; ResNet-C of arXiv 1812.01187)."""
+    for index, width in enumerate(recipe.stem_widths, start=1):
+        stride = 2 if index == 1 else 1
+        x = parts.conv_norm_act(x, width, 3, stride=stride, name="stem", index=index)
+    return _stem_pool(x, recipe, parts)
+
+
+def small_stem(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
+    """One 3x3 at full size (He et al. 2015, sec. 4.2)."""
+    if recipe.block.startswith("preactivated"):
+        return parts.conv(x, recipe.stem_widths[0], 3, name="stem_conv")
+    return parts.conv_norm_act(x, recipe.stem_widths[0], 3, name="stem")
+
+
+STEMS = {"7x7": stem_7x7, "deep": deep_stem, "small": small_stem}
+
+
+def _stem_pool(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
+    # Zeros pad what a ReLU gave, so they never win against it. At the end only: ceil mode.
+    margin = {"both": (1, 1), "end": (0, 1)}[recipe.stem_pool]
+    x = parts.pad(x, margin, "stem_pool_pad")
+    return parts.pool(x, "max", 3, 2, "valid", "stem_pool")
+
+
+# --- residual units ------------------------------------------------------------------------------
+
+
+def postactivated_unit(
+    x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts
+) -> KerasTensor:
+    """ReLU after the addition (arXiv 1512.03385)."""
+    shortcut = x
+    if _changes_shape(x, unit, recipe, parts):
+        shortcut = SHORTCUTS[recipe.shortcut](x, unit, recipe, parts)
+    return _unit(x, shortcut, unit, recipe, parts, activation="relu")
+
+
+def preactivated_unit(
+    x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts
+) -> KerasTensor:
+    """Normalisation and ReLU before each convolution, nothing after the addition.
+
+    Source: arXiv 1603.05027, Fig. 4e. A projection takes the activated input.
+    """
+    active = parts.norm_act(x, name=unit.name, index=1)
+    shortcut = x
+    if _changes_shape(x, unit, recipe, parts):
+        shortcut = SHORTCUTS[recipe.shortcut](active, unit, recipe, parts)
+    return _unit(active, shortcut, unit, recipe, parts, activation=None)
+
+
+def _unit(
+    x: KerasTensor,
+    shortcut: KerasTensor,
+    unit: Unit,
+    recipe: ResNetRecipe,
+    parts: Parts,
+    activation: str | None,
+) -> KerasTensor:
+    def branch(x: KerasTensor, after_3x3: Callable) -> KerasTensor:
+        return BRANCHES[recipe.block](x, unit, recipe, parts, after_3x3)
+
+    return parts.residual_unit(
+        x,
+        branch,
+        shortcut,
+        stage=unit.stage,
+        drop_rate=unit.drop_rate,
+        name=unit.name,
+        activation=activation,
+    )
+
+
+# --- their branches ------------------------------------------------------------------------------
+
+
+def basic(
+    x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts, after_3x3: Callable
+) -> KerasTensor:
+    """3x3, 3x3 (arXiv 1512.03385, Fig. 5 left)."""
+    name, planes, first = unit.name, unit.planes, unit.first_dilation
+    x = parts.conv_norm_act(x, planes, 3, stride=unit.stride, dilation=first, name=name, index=1)
+    x = after_3x3(x)
+    x = parts.conv_norm(x, planes, 3, dilation=unit.dilation, name=name, index=2)
+    return parts.act(x, f"{name}_relu2") if recipe.relu_before_se else x
+
+
+def bottleneck(
+    x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts, after_3x3: Callable
+) -> KerasTensor:
+    """1x1, 3x3, 1x1 (arXiv 1512.03385, Fig. 5 right; in groups: arXiv 1611.05431, Fig. 3c)."""
+    name, groups = unit.name, recipe.groups
+    width = unit.planes * recipe.width_per_group // 64 * groups
+    narrow = width // recipe.reduce_first
+    stride_1x1, stride_3x3 = (unit.stride, 1) if recipe.stride_on_1x1 else (1, unit.stride)
+    grouped = {"groups": groups, "dilation": unit.first_dilation}
+    x = parts.conv_norm_act(x, narrow, 1, stride=stride_1x1, name=name, index=1)
+    x = parts.conv_norm_act(x, width, 3, stride=stride_3x3, **grouped, name=name, index=2)
+    x = after_3x3(x)
+    return parts.conv_norm(x, unit.planes * recipe.expansion, 1, name=name, index=3)
+
+
+def preactivated_basic(
+    x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts, after_3x3: Callable
+) -> KerasTensor:
+    """3x3, 3x3 (Wide ResNet, arXiv 1605.07146)."""
+    name, planes, first = unit.name, unit.planes, unit.first_dilation
+    x = parts.conv(x, planes, 3, stride=unit.stride, dilation=first, name=f"{name}_conv1")
+    x = after_3x3(parts.norm_act(x, name=name, index=2))
+    return parts.conv(x, planes, 3, dilation=unit.dilation, name=f"{name}_conv2")
+
+
+def preactivated_bottleneck(
+    x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts, after_3x3: Callable
+) -> KerasTensor:
+    """1x1, 3x3, 1x1 (arXiv 1603.05027, sec. 4.1)."""
+    name, planes, first = unit.name, unit.planes, unit.first_dilation
+    x = parts.conv(x, planes, 1, name=f"{name}_conv1")
+    x = parts.norm_act(x, name=name, index=2)
+    x = parts.conv(x, planes, 3, stride=unit.stride, dilation=first, name=f"{name}_conv2")
+    x = after_3x3(parts.norm_act(x, name=name, index=3))
+    return parts.conv(x, planes * recipe.expansion, 1, name=f"{name}_conv3")
+
+
+BRANCHES = {
+    "basic": basic,
+    "bottleneck": bottleneck,
+    "preactivated_basic": preactivated_basic,
+    "preactivated_bottleneck": preactivated_bottleneck,
+}
+
+
+# --- shortcuts where the shape changes -----------------------------------------------------------
+
+
+def _changes_shape(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> bool:
+    return unit.stride > 1 or parts.channels(x) != unit.planes * recipe.expansion
+
+
+def projection(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
+    """A convolution and its normalisation (He et al. 2015, option B)."""
+    # timm's downsample_conv: the larger kernel (SENet-154) only where a stride was meant.
+    plain = unit.stride == 1 and unit.first_dilation == unit.dilation == 1
+    return parts.conv_norm(
+        x,
+        unit.planes * recipe.expansion,
+        1 if plain else recipe.shortcut_kernel,
+        stride=unit.stride,
+        dilation=unit.first_dilation if recipe.shortcut_kernel > 1 else 1,
+        name=f"{unit.name}_shortcut",
+    )
+
+
+def convolution(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
+    """A convolution alone, of an activated input (arXiv 1603.05027)."""
+    channels = unit.planes * recipe.expansion
+    return parts.conv(x, channels, 1, stride=unit.stride, name=f"{unit.name}_shortcut_conv")
+
+
+def average_projection(
+    x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts
+) -> KerasTensor:
+    """An average pool with the stride, then a 1x1 (ResNet-D, arXiv 1812.01187)."""
+    if unit.stride > 1 or unit.dilation > 1:
+        # "same" pads at the end and leaves the padding out of the mean, as timm's ceil mode does.
+        x = parts.pool(x, "avg", 2, unit.stride, "same", f"{unit.name}_shortcut_pool")
+    return parts.conv_norm(x, unit.planes * recipe.expansion, 1, name=f"{unit.name}_shortcut")
+
+
+def zero_padding(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
+    """Every second pixel, and zeros for the new channels (He et al. 2015, option A)."""
+    name = f"{unit.name}_shortcut"
+    new = unit.planes * recipe.expansion - parts.channels(x)
+    x = parts.pool(x, "avg", 1, unit.stride, "valid", f"{name}_subsample")
+    return parts.pad_channels(x, new, f"{name}_pad")
+
+
+SHORTCUTS = {
+    "projection": projection,
+    "convolution": convolution,
+    "pool": average_projection,
+    "zeros": zero_padding,
+}
