@@ -10,8 +10,9 @@ from keras import KerasTensor
 from se_keras.blocks import PLACEMENTS
 from se_keras.models.mobilenet import mobilenet
 from se_keras.models.parts import NORM_EPSILON, Feature, Parts
-from se_keras.models.recipes import MobileNetRecipe, Recipe, ResNetRecipe
+from se_keras.models.recipes import MobileNetRecipe, Recipe, ResNetRecipe, VGGRecipe
 from se_keras.models.resnet import resnet
+from se_keras.models.vgg import vgg, vgg_classifier
 from se_keras.ops import standardize_data_format
 
 
@@ -20,7 +21,8 @@ class Family:
     """How the networks of one kind of recipe are built, and which options they know."""
 
     stages: Callable[[KerasTensor, Any, Parts], list[Feature]]
-    options: frozenset[str]
+    options: frozenset[str] = frozenset()
+    classifier: Callable[[Parts, KerasTensor, int, Any, float], KerasTensor] = Parts.classifier
 
 
 FAMILIES: dict[type[Recipe], Family] = {
@@ -28,6 +30,7 @@ FAMILIES: dict[type[Recipe], Family] = {
         stages=resnet, options=frozenset({"placement", "drop_path_rate", "output_stride"})
     ),
     MobileNetRecipe: Family(stages=mobilenet, options=frozenset({"output_stride"})),
+    VGGRecipe: Family(stages=vgg, classifier=vgg_classifier),
 }
 
 
@@ -183,7 +186,8 @@ def _outputs(
         ]
     x = features[-1].map
     if options.include_top:
-        return parts.classifier(
+        return FAMILIES[type(recipe)].classifier(
+            parts,
             x,
             options.classes or recipe.classes,
             options.classifier_activation,

@@ -199,6 +199,12 @@ class Parts:
         x = self.conv(x, filters, kernel, name=f"{name}_conv{index}", **options)
         return self.norm_act(x, name=name, index=index, act=act)
 
+    def conv_act(
+        self, x: KerasTensor, filters: int, kernel: Size, *, name: str, index: Any = "", **options
+    ) -> KerasTensor:
+        x = self.conv(x, filters, kernel, name=f"{name}_conv{index}", **options)
+        return self.act(x, f"{name}_relu{index}")
+
     def norm_act(
         self, x: KerasTensor, *, name: str, index: Any = "", act: str = "relu"
     ) -> KerasTensor:
@@ -279,13 +285,18 @@ class Parts:
     def classifier(
         self, x: KerasTensor, classes: int, activation: Any, dropout: float
     ) -> KerasTensor:
-        """Global average, dropout, and the classifier in the type of its variables.
+        """Global average, dropout and the predictions."""
+        x = self.dropout(self.global_pool(x), dropout, "dropout")
+        return self.predictions(x, classes, activation)
 
-        Under a mixed policy the last layer is float32: a float16 softmax loses small losses
-        (the advice of Keras' guide to mixed precision).
+    def dropout(self, x: KerasTensor, rate: float, name: str) -> KerasTensor:
+        return layers.Dropout(rate, dtype=self.dtype, name=name)(x) if rate else x
+
+    def predictions(self, x: KerasTensor, classes: int, activation: Any) -> KerasTensor:
+        """The last layer, in the type of its variables.
+
+        Under a mixed policy it is float32: a float16 softmax loses small losses (the advice of
+        Keras' guide to mixed precision).
         """
-        x = self.global_pool(x)
-        if dropout:
-            x = layers.Dropout(dropout, dtype=self.dtype, name="dropout")(x)
         dtype = keras.dtype_policies.get(self.dtype).variable_dtype
         return layers.Dense(classes, activation=activation, dtype=dtype, name="predictions")(x)

@@ -133,40 +133,141 @@ class MobileNetRecipe(Recipe):
             )
 
 
-def _cifar(depth: int, parameters: int, multiply_adds: int) -> ResNetRecipe:
-    # He et al. 2015, sec. 4.2: 6n + 2 layers; 16, 32, 64 channels; option A shortcuts.
+@dataclass(frozen=True, kw_only=True)
+class VGGRecipe(Recipe):
+    """VGG (Simonyan and Zisserman 2014, arXiv 1409.1556, Table 1).
+
+    Attributes:
+        depths: 3x3 convolutions in each stage.
+        widths: their channels.
+        norm: batch normalisation between each convolution and its ReLU.
+    """
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512)
+    norm: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShuffleNetRecipe(Recipe):
+    """ShuffleNet (Zhang et al. 2017, arXiv 1707.01083, Table 1).
+
+    Attributes:
+        groups: of the 1x1 convolutions.
+        stem_width: channels of the stem.
+        depths: units in each stage, the one with stride 2 included.
+        widths: channels that each stage gives.
+    """
+
+    groups: int
+    stem_width: int = 24
+    depths: tuple[int, ...] = (4, 8, 4)
+    widths: tuple[int, ...]
+
+
+# He et al. 2015, Table 1.
+_18 = {"block": "basic", "depths": (2, 2, 2, 2)}
+_34 = {"block": "basic", "depths": (3, 4, 6, 3)}
+_26 = {"block": "bottleneck", "depths": (2, 2, 2, 2)}
+_50 = {"block": "bottleneck", "depths": (3, 4, 6, 3)}
+_101 = {"block": "bottleneck", "depths": (3, 4, 23, 3)}
+_152 = {"block": "bottleneck", "depths": (3, 8, 36, 3)}
+_154 = {  # paper, sec. 5.1 (SENet-154)
+    **_152,
+    "groups": 64,
+    "width_per_group": 4,
+    "reduce_first": 2,
+    "stem": "deep",
+    "stem_widths": (64, 64, 128),
+    "shortcut_kernel": 3,
+    "dropout": 0.2,
+}
+_32X4D = {"groups": 32, "width_per_group": 4}
+_64X4D = {"groups": 64, "width_per_group": 4}
+_32X8D = {"groups": 32, "width_per_group": 8}
+_D = {"stem": "deep", "stem_widths": (32, 32, 64), "shortcut": "pool"}
+_T = {"stem": "deep", "stem_widths": (24, 32, 64), "shortcut": "pool"}
+# timm resnet.py: stride on the 3x3, SE widths in multiples of 8.
+_TIMM = {"divisor": 8}
+# The release (hujie-frank/SENet) as ported by Cadene, timm senet.py.
+_RELEASE = {"stem_pool": "end", "dropout": 0.2, "relu_before_se": True}
+_RELEASED_RESNET = {**_RELEASE, "stride_on_1x1": True}
+_SMALL = {
+    "input_size": 32,
+    "classes": 10,
+    "widths": (16, 32, 64),
+    "stem": "small",
+    "stem_widths": (16,),
+    "stem_pool": None,
+}
+
+
+def _small_resnet(depth: int) -> dict:
+    # He et al. 2015, sec. 4.2: 6n + 2 layers; option A shortcuts.
+    blocks = (depth - 2) // 6
+    return {**_SMALL, "block": "basic", "depths": (blocks,) * 3, "shortcut": "zeros"}
+
+
+_164 = {  # arXiv 1603.05027, sec. 4.1: 9n + 2 layers
+    **_SMALL,
+    "block": "preactivated_bottleneck",
+    "depths": (18, 18, 18),
+    "shortcut": "convolution",
+}
+_WRN_16_8 = {  # arXiv 1605.07146, Table 1: 6n + 4 layers, widths times 8
+    **_SMALL,
+    "block": "preactivated_basic",
+    "depths": (2, 2, 2),
+    "widths": (128, 256, 512),
+    "shortcut": "convolution",
+}
+
+
+def _resnet(
+    name: str, builder: str, parameters: int, multiply_adds: int, *parts: dict, **more
+) -> ResNetRecipe:
+    settings = {key: value for part in parts for key, value in part.items()}
     return ResNetRecipe(
-        name=f"seresnet{depth}",
-        builder=f"SEResNet{depth}",
-        input_size=32,
-        classes=10,
-        block="basic",
-        depths=((depth - 2) // 6,) * 3,
-        widths=(16, 32, 64),
-        stem="small",
-        stem_widths=(16,),
-        stem_pool=None,
-        shortcut="zeros",
+        name=name,
+        builder=builder,
         parameters=parameters,
         multiply_adds=multiply_adds,
+        **settings,
+        **more,
     )
 
 
 RECIPES: tuple[Recipe, ...] = (
-    ResNetRecipe(  # timm resnet.py, seresnet50: stride on the 3x3
-        name="seresnet50",
-        builder="SEResNet50",
-        block="bottleneck",
-        depths=(3, 4, 6, 3),
-        divisor=8,
-        parameters=28_088_024,
-        multiply_adds=4_091_699_200,
-    ),
-    _cifar(20, 272_095, 40_553_056),
-    _cifar(32, 468_109, 68_865_952),
-    _cifar(44, 664_123, 97_178_848),
-    _cifar(56, 860_137, 125_491_744),
-    _cifar(110, 1_742_200, 252_899_776),
+    _resnet("seresnet18", "SEResNet18", 11_779_624, 1_814_161_408, _18, _TIMM),
+    _resnet("seresnet34", "SEResNet34", 21_960_416, 3_663_920_128, _34, _TIMM),
+    _resnet("seresnet50", "SEResNet50", 28_088_024, 4_091_699_200, _50, _TIMM),
+    _resnet("seresnet101", "SEResNet101", 49_326_872, 7_806_148_608, _101, _TIMM),
+    _resnet("seresnet152", "SEResNet152", 66_821_848, 11_520_204_800, _152, _TIMM),
+    _resnet("seresnet152d", "SEResNet152D", 66_841_080, 15_357_157_376, _152, _TIMM, _D, input_size=256),
+    _resnet("seresnext26d_32x4d", "SEResNeXt26D_32x4d", 16_809_512, 2_711_740_416, _26, _TIMM, _D, _32X4D),
+    _resnet("seresnext26t_32x4d", "SEResNeXt26T_32x4d", 16_806_976, 2_680_129_536, _26, _TIMM, _T, _32X4D),
+    _resnet("seresnext50_32x4d", "SEResNeXt50_32x4d", 27_559_896, 4_232_994_816, _50, _TIMM, _32X4D),
+    _resnet("seresnext101_32x4d", "SEResNeXt101_32x4d", 48_955_416, 7_974_739_968, _101, _TIMM, _32X4D),
+    _resnet("seresnext101_64x4d", "SEResNeXt101_64x4d", 88_232_984, 15_465_013_248, _101, _TIMM, _64X4D),
+    _resnet("seresnext101_32x8d", "SEResNeXt101_32x8d", 93_569_048, 16_418_758_656, _101, _TIMM, _32X8D),
+    _resnet("seresnext101d_32x8d", "SEResNeXt101D_32x8d", 93_588_280, 16_658_399_232, _101, _TIMM, _D, _32X8D),
+    _resnet("senet154", "SENet154", 115_088_984, 20_688_363_520, _154, _TIMM),
+    _resnet("legacy_seresnet18", "LegacySEResNet18", 11_778_592, 1_814_160_384, _18, _RELEASED_RESNET),
+    _resnet("legacy_seresnet34", "LegacySEResNet34", 21_958_868, 3_663_918_592, _34, _RELEASED_RESNET),
+    _resnet("legacy_seresnet50", "LegacySEResNet50", 28_088_024, 3_860_488_192, _50, _RELEASED_RESNET),
+    _resnet("legacy_seresnet101", "LegacySEResNet101", 49_326_872, 7_574_937_600, _101, _RELEASED_RESNET),
+    _resnet("legacy_seresnet152", "LegacySEResNet152", 66_821_848, 11_288_993_792, _152, _RELEASED_RESNET),
+    _resnet("legacy_seresnext26_32x4d", "LegacySEResNeXt26_32x4d", 16_790_280, 2_472_099_840, _26, _RELEASE, _32X4D),
+    _resnet("legacy_seresnext50_32x4d", "LegacySEResNeXt50_32x4d", 27_559_896, 4_232_994_816, _50, _RELEASE, _32X4D),
+    _resnet("legacy_seresnext101_32x4d", "LegacySEResNeXt101_32x4d", 48_955_416, 7_974_739_968, _101, _RELEASE, _32X4D),
+    _resnet("legacy_senet154", "LegacySENet154", 115_088_984, 20_688_363_520, _154, _RELEASE),
+    _resnet("seresnet20", "SEResNet20", 272_095, 40_553_056, _small_resnet(20)),
+    _resnet("seresnet32", "SEResNet32", 468_109, 68_865_952, _small_resnet(32)),
+    _resnet("seresnet44", "SEResNet44", 664_123, 97_178_848, _small_resnet(44)),
+    _resnet("seresnet56", "SEResNet56", 860_137, 125_491_744, _small_resnet(56)),
+    _resnet("seresnet110", "SEResNet110", 1_742_200, 252_899_776, _small_resnet(110)),
+    _resnet("seresnet164", "SEResNet164", 1_905_362, 247_840_256, _164),
+    _resnet("sewrn16_8", "SEWRN16_8", 11_049_290, 1_548_231_680, _WRN_16_8),
     MobileNetRecipe(  # the layers of keras.applications, whose weights fit the plain twin
         name="semobilenet",
         builder="SEMobileNet",
@@ -174,6 +275,31 @@ RECIPES: tuple[Recipe, ...] = (
         dropout=1e-3,
         parameters=4_718_044,
         multiply_adds=569_220_096,
+    ),
+    VGGRecipe(  # configuration D, the layers of keras.applications' VGG16
+        name="sevgg16",
+        builder="SEVGG16",
+        depths=(2, 2, 3, 3, 3),
+        dropout=0.5,
+        parameters=138_588_336,
+        multiply_adds=15_470_490_624,
+    ),
+    VGGRecipe(  # torchvision's vgg16_bn
+        name="sevgg16_bn",
+        builder="SEVGG16BN",
+        depths=(2, 2, 3, 3, 3),
+        norm=True,
+        dropout=0.5,
+        parameters=138_596_784,
+        multiply_adds=15_470_490_624,
+    ),
+    ShuffleNetRecipe(  # 1x, g = 3
+        name="seshufflenet",
+        builder="SEShuffleNet",
+        groups=3,
+        widths=(240, 480, 960),
+        parameters=2_484_533,
+        multiply_adds=138_071_088,
     ),
 )
 

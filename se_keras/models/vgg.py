@@ -1,0 +1,58 @@
+"""SE-VGG-16: the 13 convolutions of VGG-16, each with SE behind its non-linearity."""
+
+from typing import Any
+
+from keras import KerasTensor, layers
+
+from se_keras.models.parts import Feature, Parts
+from se_keras.models.recipes import VGGRecipe
+
+
+def vgg(x: KerasTensor, recipe: VGGRecipe, parts: Parts) -> list[Feature]:
+    """The stages; each ends with its max-pool."""
+    _refuse_small_maps(x, recipe, parts)
+    features = []
+    for stage, (depth, width) in enumerate(zip(recipe.depths, recipe.widths, strict=True), start=1):
+        for index in range(1, depth + 1):
+            x = convolution(x, width, f"stage{stage}", index, recipe, parts)
+            x = parts.se(x, stage, f"stage{stage}_se{index}")
+        x = parts.pool(x, "max", 2, 2, "valid", f"stage{stage}_pool")
+        features.append(Feature(stage=stage, stride=2**stage, map=x))
+    return features
+
+
+def convolution(
+    x: KerasTensor, width: int, name: str, index: int, recipe: VGGRecipe, parts: Parts
+) -> KerasTensor:
+    """3x3 and ReLU (arXiv 1409.1556, sec. 2.1)."""
+    # torchvision's vgg16_bn, too, has a bias in front of its normalisation.
+    options = {"name": name, "index": index, "use_bias": True}
+    if recipe.norm:
+        return parts.conv_norm_act(x, width, 3, **options)
+    return parts.conv_act(x, width, 3, **options)
+
+
+def vgg_classifier(
+    parts: Parts, x: KerasTensor, classes: int, activation: Any, dropout: float
+) -> KerasTensor:
+    """Two dense layers of 4096 with dropout, and the predictions (arXiv 1409.1556, Table 1)."""
+    if None in x.shape[1:]:
+        raise ValueError(
+            "`input_shape` must have known sizes here: the first dense layer of this classifier "
+            "has weights for each position. Give them, or take `include_top=False`."
+        )
+    x = layers.Flatten(data_format=parts.data_format, dtype=parts.dtype, name="flatten")(x)
+    for name in ("fc1", "fc2"):
+        x = layers.Dense(4096, activation="relu", dtype=parts.dtype, name=name)(x)
+        x = parts.dropout(x, dropout, f"{name}_dropout")
+    return parts.predictions(x, classes, activation)
+
+
+def _refuse_small_maps(x: KerasTensor, recipe: VGGRecipe, parts: Parts) -> None:
+    stride = 2 ** len(recipe.depths)
+    height_width = x.shape[2:] if parts.data_format == "channels_first" else x.shape[1:-1]
+    if any(size is not None and size < stride for size in height_width):
+        raise ValueError(
+            f"`input_shape` must have a height and width of at least {stride}, the product of "
+            f"the pools' strides; got {height_width}."
+        )
