@@ -4,7 +4,7 @@ The only home of the constants of batch normalisation and of the initialisers.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +24,15 @@ Size = int | tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """What a stage of a network gives: its number, its stride and the map itself."""
+    """What a stage of a network gives: its number, its stride and the map itself.
+
+    `se` says whether the stage is one of those that may carry SE.
+    """
 
     stage: int
     stride: int
     map: KerasTensor
+    se: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,29 @@ class StageStride:
     first_dilation: int
     dilation: int
     total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """Where a residual unit stands, and its sizes.
+
+    Attributes:
+        name: beginning of its layers' names.
+        stage: its stage's number.
+        planes: channels that the family's table gives for this stage.
+        stride: of its strided convolution.
+        first_dilation: of that convolution.
+        dilation: of all others.
+        drop_rate: rate of stochastic depth.
+    """
+
+    name: str
+    stage: int
+    planes: int
+    stride: int
+    first_dilation: int
+    dilation: int
+    drop_rate: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +132,37 @@ class Parts:
     def drop_rates(self, units: int) -> list[float]:
         """Rates of stochastic depth, growing linearly (arXiv 1603.09382, sec. 3)."""
         return [self.drop_path_rate * i / max(units - 1, 1) for i in range(units)]
+
+    def residual_stages(
+        self, stem: int, strides: Sequence[int], depths: Sequence[int], widths: Sequence[int]
+    ) -> Iterator[tuple[int, list[Unit]]]:
+        """The stride of each stage's output, and its units.
+
+        Args:
+            stem: stride of what comes before the stages.
+            strides: of the first unit of each stage.
+            depths: units in each stage.
+            widths: channels of each stage.
+        """
+        steps = self.stage_strides(stem, strides)
+        drop_rates = iter(self.drop_rates(sum(depths)))
+        # The paper's conv1 is the stem, so the first stage is 2 (conv2_x).
+        for stage, (depth, planes, step) in enumerate(
+            zip(depths, widths, steps, strict=True), start=2
+        ):
+            units = [
+                Unit(
+                    name=f"stage{stage}_block{block}",
+                    stage=stage,
+                    planes=planes,
+                    stride=step.stride if block == 1 else 1,
+                    first_dilation=step.first_dilation if block == 1 else step.dilation,
+                    dilation=step.dilation,
+                    drop_rate=next(drop_rates),
+                )
+                for block in range(1, depth + 1)
+            ]
+            yield step.total, units
 
     @property
     def channel_axis(self) -> int:
@@ -199,12 +257,6 @@ class Parts:
         x = self.conv(x, filters, kernel, name=f"{name}_conv{index}", **options)
         return self.norm_act(x, name=name, index=index, act=act)
 
-    def conv_act(
-        self, x: KerasTensor, filters: int, kernel: Size, *, name: str, index: Any = "", **options
-    ) -> KerasTensor:
-        x = self.conv(x, filters, kernel, name=f"{name}_conv{index}", **options)
-        return self.act(x, f"{name}_relu{index}")
-
     def norm_act(
         self, x: KerasTensor, *, name: str, index: Any = "", act: str = "relu"
     ) -> KerasTensor:
@@ -241,6 +293,13 @@ class Parts:
     def add(self, a: KerasTensor, b: KerasTensor, name: str) -> KerasTensor:
         return layers.Add(dtype=self.dtype, name=name)([a, b])
 
+    def concat(self, maps: Sequence[KerasTensor], name: str) -> KerasTensor:
+        """The channels of all maps, in this order."""
+        return layers.Concatenate(axis=self.channel_axis, dtype=self.dtype, name=name)(maps)
+
+    def scale(self, x: KerasTensor, factor: float, name: str) -> KerasTensor:
+        return x if factor == 1 else layers.Rescaling(factor, dtype=self.dtype, name=name)(x)
+
     def se(self, x: KerasTensor, stage: int, name: str) -> KerasTensor:
         """SE behind `x`, if this network has it in this stage."""
         if self.se_options is None or (self.se_stages is not None and stage not in self.se_stages):
@@ -265,12 +324,21 @@ class Parts:
         drop_rate: float,
         name: str,
         activation: str | None = "relu",
+        concat: bool = False,
+        scale: float = 1.0,
     ) -> KerasTensor:
-        """A residual unit with SE where `placement` says."""
+        """A residual unit with SE where `placement` says.
+
+        `concat` joins branch and shortcut in place of adding them; `scale` multiplies the branch.
+        """
 
         def merge(y: KerasTensor, shortcut: KerasTensor) -> KerasTensor:
+            y = self.scale(y, scale, f"{name}_scale")
             y = self.drop_path(y, drop_rate, f"{name}_drop_path")
-            y = self.add(y, shortcut, f"{name}_add")
+            if concat:
+                y = self.concat([shortcut, y], f"{name}_concat")
+            else:
+                y = self.add(y, shortcut, f"{name}_add")
             return y if activation is None else self.act(y, f"{name}_out", activation)
 
         def se(x: KerasTensor) -> KerasTensor:

@@ -1,25 +1,12 @@
 """SE-ResNet, SE-ResNeXt and SENet-154, and the residual networks for small images."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 from keras import KerasTensor
 
-from se_keras.models.parts import Feature, Parts
+from se_keras.models.parts import Feature, Parts, Unit
 from se_keras.models.recipes import ResNetRecipe
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unit:
-    """Where a residual unit stands, and its sizes."""
-
-    name: str
-    stage: int
-    planes: int
-    stride: int
-    first_dilation: int
-    dilation: int
-    drop_rate: float
 
 
 def resnet(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> list[Feature]:
@@ -28,35 +15,15 @@ def resnet(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> list[Feature]:
     residual_unit = preactivated_unit if preactivated else postactivated_unit
     x = STEMS[recipe.stem](x, recipe, parts)
     features = []
-    for stride, units in _stages(recipe, parts):
+    stem = 1 if recipe.stem == "small" else 4
+    strides = (1,) + (2,) * (len(recipe.depths) - 1)
+    for stride, units in parts.residual_stages(stem, strides, recipe.depths, recipe.widths):
         for unit in units:
             x = residual_unit(x, unit, recipe, parts)
         features.append(Feature(stage=units[-1].stage, stride=stride, map=x))
     if preactivated:
         features[-1] = replace(features[-1], map=parts.norm_act(x, name="final"))
     return features
-
-
-def _stages(recipe: ResNetRecipe, parts: Parts) -> Iterator[tuple[int, list[Unit]]]:
-    strides = (1,) + (2,) * (len(recipe.depths) - 1)
-    steps = parts.stage_strides(1 if recipe.stem == "small" else 4, strides)
-    drop_rates = iter(parts.drop_rates(sum(recipe.depths)))
-    # The paper's conv1 is the stem, so the first stage is 2 (conv2_x).
-    rows = zip(recipe.depths, recipe.widths, steps, strict=True)
-    for stage, (depth, planes, step) in enumerate(rows, start=2):
-        units = [
-            Unit(
-                name=f"stage{stage}_block{block}",
-                stage=stage,
-                planes=planes,
-                stride=step.stride if block == 1 else 1,
-                first_dilation=step.first_dilation if block == 1 else step.dilation,
-                dilation=step.dilation,
-                drop_rate=next(drop_rates),
-            )
-            for block in range(1, depth + 1)
-        ]
-        yield step.total, units
 
 
 # --- stems ---------------------------------------------------------------------------------------

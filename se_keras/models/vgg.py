@@ -25,11 +25,11 @@ def convolution(
     x: KerasTensor, width: int, name: str, index: int, recipe: VGGRecipe, parts: Parts
 ) -> KerasTensor:
     """3x3 and ReLU (arXiv 1409.1556, sec. 2.1)."""
-    # torchvision's vgg16_bn, too, has a bias in front of its normalisation.
-    options = {"name": name, "index": index, "use_bias": True}
+    # A bias even where a normalisation follows, as in torchvision's vgg16_bn.
+    x = parts.conv(x, width, 3, use_bias=True, name=f"{name}_conv{index}")
     if recipe.norm:
-        return parts.conv_norm_act(x, width, 3, **options)
-    return parts.conv_act(x, width, 3, **options)
+        x = parts.norm(x, f"{name}_norm{index}")
+    return parts.act(x, f"{name}_relu{index}")
 
 
 def vgg_classifier(

@@ -1,0 +1,148 @@
+"""SE-ShuffleNet: ShuffleNet v1 with SE at the end of each unit's branch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import KerasTensor
+
+from se_keras.models.parts import Feature, Parts, Unit
+from se_keras.models.recipes import ShuffleNetRecipe
+from se_keras.ops import Tensor, standardize_data_format
+
+
+@keras.saving.register_keras_serializable(package="se_keras")
+class ChannelShuffle(keras.layers.Layer):
+    """Takes the channels from the groups in turn, so that the next groups see all of them.
+
+    Source: Zhang et al., arXiv 1707.01083, section 3.1.
+
+    Args:
+        groups: number of groups g; the channels must be a multiple of it.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.
+        **kwargs: `name` and `dtype`, as in every Keras layer.
+
+    Input and output shape:
+        (N, H, W, C), or (N, C, H, W) with `"channels_first"`; H and W may be unknown.
+
+    Raises:
+        ValueError: if `groups` is not a positive integer, or does not divide the channels.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from se_keras.models.shufflenet import ChannelShuffle
+    >>> x = np.arange(6.0).reshape(1, 1, 1, 6)
+    >>> np.asarray(ChannelShuffle(3)(x)).ravel().tolist()
+    [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]
+    """
+
+    # A layer of its own: `Reshape` and `Permute` can't shuffle maps of unknown height and width.
+
+    def __init__(self, groups: int, *, data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        if type(groups) is not int or groups < 1:
+            raise ValueError(f"`groups` must be a positive integer, got {groups!r}.")
+        self.groups = groups
+        self.data_format = standardize_data_format(data_format)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        channels = input_shape[self._axis(input_shape)]
+        if channels is None or channels % self.groups:
+            raise ValueError(
+                f"{self.name}: `groups={self.groups}` must divide the number of channels, "
+                f"got the input shape {tuple(input_shape)}."
+            )
+
+    def call(self, inputs: Tensor) -> Tensor:
+        shape = keras.ops.shape(inputs)
+        axis = self._axis(shape)
+        groups = (self.groups, shape[axis] // self.groups)
+        x = keras.ops.reshape(inputs, (*shape[:axis], *groups, *shape[axis + 1 :]))
+        return keras.ops.reshape(keras.ops.swapaxes(x, axis, axis + 1), shape)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "groups": self.groups,
+            "data_format": self.data_format,
+        }
+
+    def _axis(self, shape: tuple) -> int:
+        return 1 if self.data_format == "channels_first" else len(shape) - 1
+
+
+def shufflenet(x: KerasTensor, recipe: ShuffleNetRecipe, parts: Parts) -> list[Feature]:
+    """The stem and the stages (arXiv 1707.01083, Table 1)."""
+    x = parts.conv_norm_act(x, recipe.stem_width, 3, stride=2, name="stem")
+    x = padded_pool(x, "max", 2, "stem_pool", parts)
+    features = []
+    strides = (2,) * len(recipe.depths)
+    for stride, units in parts.residual_stages(4, strides, recipe.depths, recipe.widths):
+        for unit in units:
+            x = shuffle_unit(x, unit, recipe, parts)
+        features.append(Feature(stage=units[-1].stage, stride=stride, map=x))
+    return features
+
+
+def shuffle_unit(x: KerasTensor, unit: Unit, recipe: ShuffleNetRecipe, parts: Parts) -> KerasTensor:
+    """The pooled input beside the branch where the width grows, else their sum (Fig. 2b, c)."""
+    grows = parts.channels(x) != unit.planes
+    new = unit.planes - parts.channels(x) if grows else unit.planes
+    shortcut = x
+    if grows:  # not dilated with the branch: Keras' pools can't be, and timm's are not either
+        shortcut = padded_pool(x, "avg", unit.stride, f"{unit.name}_shortcut_pool", parts)
+
+    def branch(x: KerasTensor, after_3x3: Callable) -> KerasTensor:
+        return shuffled_bottleneck(x, new, unit, recipe, parts, after_3x3)
+
+    return parts.residual_unit(
+        x,
+        branch,
+        shortcut,
+        stage=unit.stage,
+        drop_rate=unit.drop_rate,
+        name=unit.name,
+        concat=grows,
+    )
+
+
+def shuffled_bottleneck(
+    x: KerasTensor,
+    filters: int,
+    unit: Unit,
+    recipe: ShuffleNetRecipe,
+    parts: Parts,
+    after_3x3: Callable,
+) -> KerasTensor:
+    """1x1 in groups, shuffle, depthwise 3x3, 1x1 in groups (Fig. 2b)."""
+    name, groups = unit.name, recipe.groups
+    narrow = unit.planes // 4
+    # Sec. 3.2: the first 1x1 of stage 2 is not in groups, its input is too narrow.
+    groups1 = 1 if parts.channels(x) == recipe.stem_width else groups
+    x = parts.conv_norm_act(x, narrow, 1, groups=groups1, name=name, index=1)
+    x = ChannelShuffle(
+        groups, data_format=parts.data_format, dtype=parts.dtype, name=f"{name}_shuffle"
+    )(x)
+    if unit.stride > 1:
+        x = parts.pad(x, (1, 1), f"{name}_depthwise_pad")
+    x = parts.depthwise(
+        x,
+        3,
+        strides=unit.stride,
+        padding="valid" if unit.stride > 1 else "same",
+        dilation=unit.first_dilation,
+        name=f"{name}_depthwise_conv",
+    )
+    x = after_3x3(parts.norm(x, f"{name}_depthwise_norm"))
+    return parts.conv_norm(x, filters, 1, groups=groups, name=name, index=2)
+
+
+def padded_pool(x: KerasTensor, kind: str, stride: int, name: str, parts: Parts) -> KerasTensor:
+    """A 3x3 pool with a pixel of zeros on each side, as in the authors' release."""
+    # The maps are not negative, so a zero never wins; in a mean it counts.
+    x = parts.pad(x, (1, 1), f"{name}_pad")
+    return parts.pool(x, kind, 3, stride, "valid", name)
