@@ -1,0 +1,103 @@
+"""What several test modules share: the float64 reference of SE, and fresh processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+TESTS = Path(__file__).parent
+POLICIES = ("float32", "bfloat16", "mixed_bfloat16", "mixed_float16", "float64")
+ACTIVATIONS = {
+    "relu": lambda v: np.where(v > 0, v, 0.0),
+    "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+    "hard_sigmoid": lambda v: np.clip(v + 3, 0, 6) / 6,
+    "tanh": np.tanh,
+    "silu": lambda v: v / (1 + np.exp(-v)),
+    "linear": lambda v: v,
+}
+
+
+def reference_gate(u, weights, pool="avg", activation="relu", gate_activation="sigmoid", scale=1.0):
+    """The gate of one sample, by the equations of arXiv 1709.01507, section 3, in float64.
+
+    `u` is one map (*spatial, C); `weights` are [W1, b1, W2, b2], or [W1, W2] without biases.
+    """
+    pixels = np.asarray(u, "float64").reshape(-1, u.shape[-1])
+    z = pixels.max(axis=0) if pool == "max" else pixels.sum(axis=0) / len(pixels)
+    w1, w2 = np.asarray(weights[0], "float64"), np.asarray(weights[-2 if len(weights) == 4 else -1])
+    b1, b2 = weights[1::2] if len(weights) == 4 else (0.0, 0.0)
+    hidden = ACTIVATIONS[activation](w1.T @ z + np.asarray(b1, "float64"))
+    return scale * ACTIVATIONS[gate_activation](w2.astype("float64").T @ hidden + b2)
+
+
+def reference_se(x, weights, data_format="channels_last", **options):
+    """The whole layer on a batch, sample by sample: (output, gates (N, C)), both float64."""
+    x = np.asarray(x, "float64")
+    last = np.moveaxis(x, 1, -1) if data_format == "channels_first" else x
+    gates = np.array([reference_gate(u, weights, **options) for u in last])
+    gates = gates.reshape(len(x), last.shape[-1])
+    y = np.array([u * g for u, g in zip(last, gates, strict=True)]).reshape(last.shape)
+    return (np.moveaxis(y, -1, 1) if data_format == "channels_first" else y), gates
+
+
+def array(tensor):
+    """A tensor of any backend as a NumPy array, bfloat16 as float32."""
+    numpy = keras.ops.convert_to_numpy(tensor)
+    return numpy.astype("float32") if numpy.dtype.name == "bfloat16" else numpy
+
+
+def uniform(shape, seed=0, dtype="float32"):
+    """Numbers in [-1, 1), the same on every backend."""
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(dtype)
+
+
+def set_random_weights(layer, seed=0):
+    """Gives every weight of a layer or model numbers that no initialiser would: no zero biases.
+
+    Weights are scaled by their fan-in, so that a deep network stays finite; all are positive in
+    part, so that a variance stays one.
+    """
+    rng = np.random.default_rng(seed)
+    for weight in layer.weights:
+        values = rng.uniform(-1, 1, weight.shape) / np.sqrt(max(1, np.prod(weight.shape[:-1])))
+        if weight.name in ("gamma", "moving_variance"):
+            values = rng.uniform(0.5, 1.5, weight.shape)
+        if "int" not in weight.dtype:
+            weight.assign(values)
+
+
+def run_python(code, *arguments, backend="tensorflow"):
+    """Runs `code` in a fresh interpreter that can import the tests; fails with its stderr.
+
+    Returns its standard output.
+    """
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+# A None in sys.modules makes `import se_keras` fail, as where it is not installed.
+SERVE = """
+import sys
+sys.modules["se_keras"] = None
+import numpy as np, tensorflow as tf
+for path in sys.argv[1:]:
+    served = tf.saved_model.load(path).serve(np.load(path + ".input.npy"))
+    np.save(path + ".served.npy", served)
+"""
+
+
+def serve_without_the_package(cases):
+    """Predicts with SavedModels in one process that has TensorFlow and not se_keras.
+
+    `cases` maps each path to its input; returns the outputs, in the same order.
+    """
+    for path, x in cases.items():
+        np.save(f"{path}.input.npy", x)
+    run_python(SERVE, *cases)
+    return [np.load(f"{path}.served.npy") for path in cases]

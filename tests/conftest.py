@@ -1,0 +1,32 @@
+"""Settings of the suite: quiet TensorFlow, repeatable examples, a clean Keras for each test."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import keras
+import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+
+def pytest_configure(config):
+    # Keras turns its variables, and torch's tensors, into arrays by an `__array__` without the
+    # `copy` keyword that NumPy 2 asks for.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:__array__ implementation doesn't accept:DeprecationWarning:keras"
+    )
+
+
+@pytest.fixture(autouse=True)
+def clean_keras():
+    """Each test starts from the same seed and leaves no global setting behind."""
+    policy, data_format = keras.config.dtype_policy(), keras.config.image_data_format()
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_image_data_format(data_format)
+    keras.utils.clear_session()
