@@ -8,10 +8,20 @@ import keras
 from keras import KerasTensor
 
 from se_keras.blocks import PLACEMENTS
+from se_keras.models.inception import inception, inception_resnet
 from se_keras.models.mobilenet import mobilenet
 from se_keras.models.parts import NORM_EPSILON, Feature, Parts
-from se_keras.models.recipes import MobileNetRecipe, Recipe, ResNetRecipe, VGGRecipe
+from se_keras.models.recipes import (
+    InceptionRecipe,
+    InceptionResNetRecipe,
+    MobileNetRecipe,
+    Recipe,
+    ResNetRecipe,
+    ShuffleNetRecipe,
+    VGGRecipe,
+)
 from se_keras.models.resnet import resnet
+from se_keras.models.shufflenet import shufflenet
 from se_keras.models.vgg import vgg, vgg_classifier
 from se_keras.ops import standardize_data_format
 
@@ -25,11 +35,13 @@ class Family:
     classifier: Callable[[Parts, KerasTensor, int, Any, float], KerasTensor] = Parts.classifier
 
 
+RESIDUAL = frozenset({"placement", "drop_path_rate", "output_stride"})
 FAMILIES: dict[type[Recipe], Family] = {
-    ResNetRecipe: Family(
-        stages=resnet, options=frozenset({"placement", "drop_path_rate", "output_stride"})
-    ),
+    ResNetRecipe: Family(stages=resnet, options=RESIDUAL),
     MobileNetRecipe: Family(stages=mobilenet, options=frozenset({"output_stride"})),
+    ShuffleNetRecipe: Family(stages=shufflenet, options=RESIDUAL),
+    InceptionRecipe: Family(stages=inception),
+    InceptionResNetRecipe: Family(stages=inception_resnet, options=RESIDUAL - {"output_stride"}),
     VGGRecipe: Family(stages=vgg, classifier=vgg_classifier),
 }
 
@@ -120,6 +132,7 @@ def build_network(recipe: Recipe, options: NetworkOptions) -> keras.Model:
     _refuse_unknown_options(recipe, options, family)
     parts = _parts(recipe, options)
     x = _input(recipe, options, parts)
+    _refuse_small(recipe, x, parts)
     features = family.stages(x, recipe, parts)
     _refuse_unknown_stages(options, features)
     return keras.Model(
@@ -196,6 +209,15 @@ def _outputs(
     return x if options.pooling is None else parts.global_pool(x, options.pooling)
 
 
+def _refuse_small(recipe: Recipe, x: KerasTensor, parts: Parts) -> None:
+    size = x.shape[2:] if parts.data_format == "channels_first" else x.shape[1:-1]
+    if any(known is not None and known < recipe.smallest_size for known in size):
+        raise ValueError(
+            f"`input_shape`: height and width must be at least {recipe.smallest_size} pixels for "
+            f"{recipe.name}, got {size[0]}x{size[1]}."
+        )
+
+
 def _refuse_unknown_options(recipe: Recipe, options: NetworkOptions, family: Family) -> None:
     special = frozenset().union(*(f.options for f in FAMILIES.values()))
     for name in sorted(options.changed() & (special - family.options)):
@@ -205,7 +227,7 @@ def _refuse_unknown_options(recipe: Recipe, options: NetworkOptions, family: Fam
 
 
 def _refuse_unknown_stages(options: NetworkOptions, features: list[Feature]) -> None:
-    stages = [feature.stage for feature in features]
+    stages = [feature.stage for feature in features if feature.se]
     unknown = set(options.se_stages or ()) - set(stages)
     if unknown:
         raise ValueError(

@@ -19,6 +19,7 @@ class Recipe:
         name: catalogue name, timm's where timm has the network.
         builder: name of the function that builds it.
         input_size: height and width of the input, pixels, that the network was made for.
+        smallest_size: the least that leaves a pixel behind the last layer.
         classes: number of classes that it was made for.
         ratio: reduction ratio r of its SE blocks.
         divisor: their widths are rounded to a multiple of it (timm's non-legacy networks: 8).
@@ -45,6 +46,7 @@ class Recipe:
     name: str
     builder: str
     input_size: int = 224
+    smallest_size: int = 1
     classes: int = 1000
     ratio: int = 16
     divisor: int = 1
@@ -237,6 +239,30 @@ def _resnet(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class InceptionRecipe(Recipe):
+    """BN-Inception (arXiv 1502.03167, Fig. 5) or Inception-v3 (arXiv 1512.00567, Table 1).
+
+    Attributes:
+        version: `"bn"` or `"v3"`.
+    """
+
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InceptionResNetRecipe(Recipe):
+    """Inception-ResNet-v2 (Szegedy et al. 2016, arXiv 1602.07261, Fig. 15).
+
+    Attributes:
+        depths: residual units in each stage.
+        scales: what multiplies their branches before the addition.
+    """
+
+    depths: tuple[int, ...]
+    scales: tuple[float, ...]
+
+
 RECIPES: tuple[Recipe, ...] = (
     _resnet("seresnet18", "SEResNet18", 11_779_624, 1_814_161_408, _18, _TIMM),
     _resnet("seresnet34", "SEResNet34", 21_960_416, 3_663_920_128, _34, _TIMM),
@@ -279,6 +305,7 @@ RECIPES: tuple[Recipe, ...] = (
     VGGRecipe(  # configuration D, the layers of keras.applications' VGG16
         name="sevgg16",
         builder="SEVGG16",
+        smallest_size=32,
         depths=(2, 2, 3, 3, 3),
         dropout=0.5,
         parameters=138_588_336,
@@ -287,6 +314,7 @@ RECIPES: tuple[Recipe, ...] = (
     VGGRecipe(  # torchvision's vgg16_bn
         name="sevgg16_bn",
         builder="SEVGG16BN",
+        smallest_size=32,
         depths=(2, 2, 3, 3, 3),
         norm=True,
         dropout=0.5,
@@ -300,6 +328,37 @@ RECIPES: tuple[Recipe, ...] = (
         widths=(240, 480, 960),
         parameters=2_484_533,
         multiply_adds=138_071_088,
+    ),
+    InceptionRecipe(  # hujie-frank/SENet, models/SE-BN-Inception.prototxt
+        name="sebn_inception",
+        builder="SEBNInception",
+        version="bn",
+        smallest_size=7,
+        parameters=11_931_622,
+        multiply_adds=2_033_239_424,
+    ),
+    InceptionRecipe(  # timm inception_v3.py; dropout of tensorflow/models, slim
+        name="seinception_v3",
+        builder="SEInceptionV3",
+        version="v3",
+        input_size=299,
+        smallest_size=75,
+        norm_epsilon=1e-3,
+        dropout=0.2,
+        parameters=25_496_188,
+        multiply_adds=5_714_867_040,
+    ),
+    InceptionResNetRecipe(  # timm inception_resnet_v2.py; arXiv 1602.07261, Fig. 15: keep 0.8
+        name="seinception_resnet_v2",
+        builder="SEInceptionResNetV2",
+        depths=(10, 20, 10),
+        scales=(0.17, 0.10, 0.20),
+        input_size=299,
+        smallest_size=75,
+        norm_epsilon=1e-3,
+        dropout=0.2,
+        parameters=64_387_444,
+        multiply_adds=13_164_289_376,
     ),
 )
 
