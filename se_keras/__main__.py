@@ -1,0 +1,7 @@
+"""`python -m se_keras`."""
+
+import sys
+
+from se_keras.cli import main
+
+sys.exit(main())

@@ -1,0 +1,187 @@
+"""The command line: arguments in, calls out."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from se_keras import __version__
+
+STOPPED = 130  # what a shell gives for a process that Ctrl-C ended
+
+# Those of `TrainConfig`.
+SETTINGS = (
+    (
+        "--data",
+        str,
+        "DATA",
+        "digits (default), fashion_mnist, cifar10, cifar100, or a folder with "
+        "one folder of images for each class",
+    ),
+    ("--model", str, "NAME", "a name that `se-keras list` shows (default seresnet20)"),
+    (
+        "--image-size",
+        int,
+        "PIXELS",
+        "height and width that images are brought to (default: as they "
+        "are; for a folder what the model was made for, at least 64)",
+    ),
+    (
+        "--epochs",
+        int,
+        "N",
+        "passes over the training images (default: digits 20, cifar 100, others 30)",
+    ),
+    ("--batch-size", int, "N", "images a step (default: digits 64, folder 32, others 128)"),
+    (
+        "--lr",
+        float,
+        "RATE",
+        "peak of the learning rate, which rises linearly over the first steps "
+        "and falls as a cosine (default: folder 0.05, others 0.1)",
+    ),
+    ("--weight-decay", float, "RATE", "decoupled, for kernels only (default 1e-4)"),
+    (
+        "--label-smoothing",
+        float,
+        "SHARE",
+        "share of each target that goes to all classes alike (default 0.1)",
+    ),
+    ("--seed", int, "N", "of split, initial weights, shuffles, augmentation (default 0)"),
+    ("--precision", str, "P", "float32 (default), mixed_bfloat16 or mixed_float16"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        # One line, without the usage before it.
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: of the command line; `None` for those of the process.
+
+    Returns:
+        The exit code: 0, 2 for bad input, 130 after Ctrl-C.
+    """
+    # A name that the terminal can't show is no reason to stop.
+    sys.stdout.reconfigure(errors="replace")
+    parsed = _parser().parse_args(arguments)
+    # TensorFlow's notes on how it was built; what goes wrong is still shown.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from se_keras.train.errors import InputError
+
+    try:
+        parsed.run(parsed)
+    except InputError as error:
+        print(f"se-keras {parsed.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nse-keras: stopped", file=sys.stderr)
+        return STOPPED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="se-keras", description="Squeeze-and-excitation networks: train, predict, list."
+    )
+    parser.add_argument("--version", action="version", version=f"se-keras {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_predict(commands)
+    _add_list(commands)
+    return parser
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a model on images and save it",
+        description="Trains a model on images. Without options: SE-ResNet-20 on scikit-learn's "
+        "handwritten digits, in about a minute, without a network.",
+        epilog="OUT gets model.keras and saved_model/ (both take raw pixels 0..255), history.csv, "
+        "curves.png, confusion.png and report.json.",
+    )
+    for name, kind, metavar, text in SETTINGS:
+        # What is not given is not set: `TrainConfig` has the defaults.
+        parser.add_argument(name, type=kind, metavar=metavar, help=text, default=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help="folder of the run (default runs/DATA-MODEL)")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on after the last finished epoch of a stopped run",
+    )
+    again.add_argument("--overwrite", action="store_true", help="replace the run that is in OUT")
+    parser.set_defaults(run=_train)
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="classify image files",
+        description="Prints the likeliest classes of each image, with their probabilities.",
+    )
+    parser.add_argument(
+        "path", metavar="PATH", type=Path, help="folder of a run, .keras file, or SavedModel folder"
+    )
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP or GIF file")
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=5,
+        metavar="N",
+        help="classes to print for each image (default 5)",
+    )
+    parser.set_defaults(run=_predict)
+
+
+def _add_list(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "list",
+        help="list the models",
+        description="Prints the models with their trainable parameters and the multiply-adds of "
+        "one image, both with SE, for the input size and the classes a model was made for.",
+    )
+    parser.add_argument(
+        "pattern",
+        metavar="PATTERN",
+        nargs="?",
+        default="*",
+        help="only names that match, such as '*mobile*'",
+    )
+    parser.set_defaults(run=_list)
+
+
+def _train(parsed: argparse.Namespace) -> None:
+    from se_keras.train import TrainConfig, train
+
+    ours = ("command", "run", "out", "resume", "overwrite")
+    settings = {name: value for name, value in vars(parsed).items() if name not in ours}
+    train(TrainConfig(**settings), parsed.out, resume=parsed.resume, overwrite=parsed.overwrite)
+
+
+def _predict(parsed: argparse.Namespace) -> None:
+    from se_keras.train.predict import predict, show_predictions
+
+    print(show_predictions(parsed.images, predict(parsed.path, parsed.images, top=parsed.top)))
+
+
+def _list(parsed: argparse.Namespace) -> None:
+    from se_keras import list_models
+    from se_keras.train.errors import InputError
+
+    rows = list_models(parsed.pattern)
+    if not rows:
+        raise InputError(f"no model matches {parsed.pattern!r}; `se-keras list` shows them all")
+    width = max(len(row.name) for row in rows)
+    line = f"{{:{width}}}  {{:>6}}  {{:>11}}  {{:>14}}  {{}}".format
+    print(line("name", "pixels", "parameters", "multiply-adds", "builder"))
+    for row in rows:
+        numbers = (f"{row.input_size}", f"{row.parameters:,}", f"{row.multiply_adds:,}")
+        print(line(row.name, *numbers, row.builder))

@@ -1,0 +1,144 @@
+"""What a training run is told: the settings, and what fits each data set."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from se_keras.models.recipes import find_recipe
+from se_keras.train.errors import InputError
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What fits a data set where the user says nothing.
+
+    Attributes:
+        epochs, batch_size, lr: of the run; `lr` is the peak of the schedule.
+        image_size: height and width of the images, pixels; `None` for a folder, where the model
+            decides.
+        shift: augmentation by random shifts of up to so many pixels.
+        flip: augmentation by mirroring left to right.
+        zoom: augmentation by random square crops, of at least this part of the side.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    image_size: int | None
+    shift: int = 0
+    flip: bool = False
+    zoom: float = 1.0
+
+
+DEFAULTS = {
+    # A mirrored digit is another sign or none: no flip.
+    "digits": Defaults(epochs=20, batch_size=64, lr=0.1, image_size=8, shift=1),
+    "fashion_mnist": Defaults(epochs=30, batch_size=128, lr=0.1, image_size=28, shift=2, flip=True),
+    # He et al. 2015, sec. 4.2: batches of 128, rate 0.1, pad by 4 and crop, flip.
+    "cifar10": Defaults(epochs=100, batch_size=128, lr=0.1, image_size=32, shift=4, flip=True),
+    "cifar100": Defaults(epochs=100, batch_size=128, lr=0.1, image_size=32, shift=4, flip=True),
+}
+FOLDER_DEFAULTS = Defaults(epochs=30, batch_size=32, lr=0.05, image_size=None, flip=True, zoom=0.7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The settings of a training run.
+
+    `None` stands for what fits the data (`se_keras.train.config.DEFAULTS`).
+
+    Attributes:
+        data: `"digits"`, `"fashion_mnist"`, `"cifar10"`, `"cifar100"`, or a folder with one folder
+            of PNG, JPEG, BMP or GIF files for each class.
+        model: a name that `se_keras.list_models()` gives.
+        image_size: height and width that images are brought to, pixels. `None`: as the data set
+            has them; for a folder what the model was made for, at least 64.
+        epochs: passes over the training images.
+        batch_size: images a step.
+        lr: peak of the learning rate, which rises linearly over the first steps and falls as a
+            cosine.
+        weight_decay: decoupled, for all kernels; not for biases and normalisations.
+        label_smoothing: share of each target that goes to all classes alike, in [0, 1).
+        seed: of the split, the initial weights, the shuffles and the augmentation.
+        precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+
+    Raises:
+        InputError: if a setting is out of its range.
+
+    Example:
+
+    >>> from se_keras.train import TrainConfig
+    >>> TrainConfig(data="cifar10", epochs=0)
+    Traceback (most recent call last):
+    ...
+    se_keras.train.errors.InputError: epochs must be a positive whole number, got 0
+    """
+
+    data: str = "digits"
+    model: str = "seresnet20"
+    image_size: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    # He et al. 2015, sec. 4.2, and the SENet paper, sec. 5.1.
+    weight_decay: float = 1e-4
+    # Szegedy et al. 2015 (arXiv 1512.00567), sec. 7.
+    label_smoothing: float = 0.1
+    seed: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self):
+        for name in ("image_size", "epochs", "batch_size"):
+            value = getattr(self, name)
+            _check(name, value, value is None or _whole(value, 1), "a positive whole number")
+        _check(
+            "seed", self.seed, _whole(self.seed, 0, 2**31 - 1), "a whole number from 0 to 2^31 - 1"
+        )
+        _check("lr", self.lr, self.lr is None or _number(self.lr) > 0, "a positive number")
+        decay, smoothing = _number(self.weight_decay), _number(self.label_smoothing)
+        _check("weight_decay", self.weight_decay, decay >= 0, "zero or a positive number")
+        _check("label_smoothing", self.label_smoothing, 0 <= smoothing < 1, "in [0, 1)")
+        one_of = "one of " + ", ".join(PRECISIONS)
+        _check("precision", self.precision, self.precision in PRECISIONS, one_of)
+        try:
+            find_recipe(self.model)
+        except ValueError as error:
+            raise InputError(f"model: {error}") from error
+
+    @property
+    def defaults(self) -> Defaults:
+        """What fits the data set."""
+        return DEFAULTS.get(self.data, FOLDER_DEFAULTS)
+
+    def completed(self) -> "TrainConfig":
+        """The same with every setting filled in, except the batch size of a folder.
+
+        Example:
+
+        >>> TrainConfig(data="cifar10", epochs=3).completed().lr
+        0.1
+        """
+        fallback = {
+            "image_size": self.defaults.image_size or max(64, find_recipe(self.model).input_size),
+            "epochs": self.defaults.epochs,
+            "lr": self.defaults.lr,
+        }
+        missing = {name: value for name, value in fallback.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)
+
+
+def _whole(value: Any, low: int, high: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _number(value: Any) -> float:
+    # NaN is in no range: what is not a finite number fails every check.
+    return value if isinstance(value, (int, float)) and abs(value) < math.inf else math.nan
+
+
+def _check(name: str, value: Any, valid: bool, what: str) -> None:
+    if not valid:
+        raise InputError(f"{name} must be {what}, got {value!r}")

@@ -1,0 +1,397 @@
+"""Where the images come from, and how they reach the model.
+
+`open_data` reads labels and names only. `prepare` then looks at every image of a folder once, and
+keeps them where they fit into memory. `training_batches` and `test_batches` are what the model
+sees: images of raw pixels, float32 in 0..255, and one-hot labels.
+"""
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
+from se_keras.train.errors import InputError, train_extra
+
+# A folder's decoded images stay in memory up to here; beyond, they are decoded anew each epoch.
+CACHE_BYTES = 2**30
+TEST_SHARE = 0.2
+# What Keras' `image_dataset_from_directory` takes.
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+
+FASHION_MNIST_CLASSES = (
+    "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle_boot"
+)
+CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+# The fine labels, https://www.cs.toronto.edu/~kriz/cifar.html, in alphabetical order.
+CIFAR100_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
+dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
+leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
+otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """One part of a data set.
+
+    Attributes:
+        items: what the images are read from: uint8 of shape (N, H, W, C), or N paths.
+        labels: class numbers, (N,).
+    """
+
+    items: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, indices: np.ndarray) -> "Split":
+        return Split(items=self.items[indices], labels=self.labels[indices])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageData:
+    """A data set, in its two parts.
+
+    Attributes:
+        class_names: names of the classes, by number.
+        channels: 1 for grey images, 3 for colour.
+        size: height and width that the images are brought to.
+        train, test: the parts.
+        split: in words, how they were parted.
+        fingerprint: differs where the files, the classes or the order differ.
+        defaults: what fits the data set; has the augmentation.
+    """
+
+    class_names: tuple[str, ...]
+    channels: int
+    size: int
+    train: Split
+    test: Split
+    split: str
+    fingerprint: str
+    defaults: Defaults
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (self.size, self.size, self.channels)
+
+
+def open_data(config: TrainConfig) -> ImageData:
+    """Finds the data set that the settings name, and parts it into training and test images.
+
+    Args:
+        config: completed settings.
+
+    Returns:
+        The data; the images of a folder are not read yet (see `prepare`).
+
+    Raises:
+        InputError: if there is no such data set, it can't be had, or a folder has not at least two
+            classes with two images each.
+
+    Example:
+
+    >>> from se_keras.train.config import TrainConfig
+    >>> data = open_data(TrainConfig(data="digits").completed())
+    >>> len(data.train), len(data.test), data.image_shape
+    (1438, 359, (8, 8, 1))
+    """
+    if config.data == "digits":
+        parts = _digits(config.seed)
+    elif config.data in DEFAULTS:
+        parts = _keras_dataset(config.data)
+    else:
+        parts = _folder(Path(config.data), config.seed)
+    return ImageData(size=config.image_size, defaults=config.defaults, **parts)
+
+
+def _digits(seed: int) -> dict[str, Any]:
+    with train_extra():
+        from sklearn.datasets import load_digits
+    digits = load_digits()
+    # Their pixels are 0..16.
+    images = np.round(digits.images * (255 / 16)).astype("uint8")[..., np.newaxis]
+    train, test = stratified_split(Split(items=images, labels=digits.target), TEST_SHARE, seed)
+    return {
+        "class_names": tuple("0123456789"),
+        "channels": 1,
+        "train": train,
+        "test": test,
+        "split": f"stratified, {TEST_SHARE:.0%} held out for the test",
+        "fingerprint": _digest(digits.target.tobytes()),
+    }
+
+
+def _keras_dataset(name: str) -> dict[str, Any]:
+    names = {
+        "fashion_mnist": FASHION_MNIST_CLASSES,
+        "cifar10": CIFAR10_CLASSES,
+        "cifar100": CIFAR100_CLASSES,
+    }[name]
+    try:
+        (train_images, train_labels), (test_images, test_labels) = getattr(
+            keras.datasets, name
+        ).load_data()
+    except Exception as error:
+        # Keras raises a bare `Exception` where a download fails.
+        raise InputError(
+            f"{name} is neither in Keras' cache nor can it be downloaded ({_one_line(error)}). "
+            f"With a network run keras.datasets.{name}.load_data() once, and copy "
+            "~/.keras/datasets here; `--data digits` needs no network"
+        ) from error
+    with_channels = (lambda x: x) if train_images.ndim == 4 else (lambda x: x[..., np.newaxis])
+    return {
+        "class_names": tuple(names.split()),
+        "channels": with_channels(train_images).shape[-1],
+        "train": Split(items=with_channels(train_images), labels=train_labels.ravel().astype(int)),
+        "test": Split(items=with_channels(test_images), labels=test_labels.ravel().astype(int)),
+        "split": "the data set's own",
+        "fingerprint": _digest(train_labels.tobytes()),
+    }
+
+
+def _folder(folder: Path, seed: int) -> dict[str, Any]:
+    class_names, paths = _list_folder(folder)
+    files = [Path(path).relative_to(folder) for path in paths]
+    numbers = {name: number for number, name in enumerate(class_names)}
+    labels = np.array([numbers[file.parts[0]] for file in files], int)
+    counts = np.bincount(labels, minlength=len(class_names))
+    for name, count in zip(class_names, counts, strict=True):
+        if count < 2:
+            raise InputError(
+                f"the class folder {folder / name} has {count or 'no'} image{'s' * (count == 0)} "
+                f"({', '.join(IMAGE_SUFFIXES)}); it takes at least 2, one of them for the test"
+            )
+    train, test = stratified_split(
+        Split(items=np.array(paths, object), labels=labels), TEST_SHARE, seed
+    )
+    return {
+        "class_names": class_names,
+        "channels": 3,
+        "train": train,
+        "test": test,
+        "split": f"stratified, {TEST_SHARE:.0%} held out for the test",
+        "fingerprint": _digest("\n".join(file.as_posix() for file in files).encode()),
+    }
+
+
+def _list_folder(folder: Path) -> tuple[tuple[str, ...], list[str]]:
+    if not folder.is_dir():
+        raise InputError(f"data must be one of {', '.join(DEFAULTS)} or a folder, got {folder}")
+    classes = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."]
+    if len(classes) < 2:
+        raise InputError(
+            f"{folder} must have a folder of images for each of two classes or more, "
+            f"it has {len(classes) or 'none'}"
+        )
+    try:
+        listing = keras.utils.image_dataset_from_directory(
+            folder, batch_size=None, shuffle=False, verbose=False
+        )
+    except ValueError as error:
+        raise InputError(_one_line(error)) from error
+    return tuple(listing.class_names), listing.file_paths
+
+
+def stratified_split(split: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """Holds out a share of each class, at least one image, drawn at random.
+
+    Returns:
+        What is left, and what is held out; both in their old order.
+
+    Example:
+
+    >>> everything = Split(items=np.arange(8), labels=np.array([0] * 4 + [1] * 4))
+    >>> train, test = stratified_split(everything, share=0.25, seed=0)
+    >>> train.labels.tolist(), test.labels.tolist()
+    ([0, 0, 0, 1, 1, 1], [0, 1])
+    """
+    generator = np.random.default_rng(seed)
+    held_out = np.zeros(len(split), bool)
+    for label in np.unique(split.labels):
+        members = np.flatnonzero(split.labels == label)
+        count = max(1, round(share * len(members)))
+        held_out[generator.permutation(members)[:count]] = True
+    return split.part(np.flatnonzero(~held_out)), split.part(np.flatnonzero(held_out))
+
+
+def prepare(data: ImageData) -> ImageData:
+    """Decodes every image of a folder once, with a progress bar.
+
+    Returns:
+        The same data, with the images in memory where they fit (`CACHE_BYTES`).
+
+    Raises:
+        InputError: naming the first file that can't be read.
+    """
+    if data.train.items.dtype == np.uint8:
+        return data
+    pixels = int(np.prod(data.image_shape))
+    keep = (len(data.train) + len(data.test)) * pixels <= CACHE_BYTES
+    print(f"Reading every image once{', to keep them in memory' if keep else ''}:")
+    train = _read_all(data.train, data, keep)
+    test = _read_all(data.test, data, keep)
+    return dataclasses.replace(data, train=train, test=test) if keep else data
+
+
+def _read_all(split: Split, data: ImageData, keep: bool) -> Split:
+    images = np.empty((len(split), *data.image_shape), "uint8") if keep else None
+    decoded = tf.data.Dataset.from_tensor_slices(split.items).map(
+        lambda path: read_image(path, data.size, data.channels), tf.data.AUTOTUNE
+    )
+    # The bar draws itself anew for each image, which a log file shows as a line each.
+    progress = keras.utils.Progbar(
+        len(split), unit_name="image", verbose=1 if sys.stdout.isatty() else 2
+    )
+    iterator = iter(decoded)
+    for index in range(len(split)):
+        try:
+            image = next(iterator)
+        except tf.errors.OpError as error:
+            raise InputError(
+                f"can't read {split.items[index]}: {decoder_message(error)}"
+            ) from error
+        if keep:
+            images[index] = image
+        progress.update(index + 1)
+    return dataclasses.replace(split, items=images) if keep else split
+
+
+def read_image(path: Any, size: int | None, channels: int) -> tf.Tensor:
+    """Reads an image file as Keras' `image_dataset_from_directory` does, cropped to a square.
+
+    Args:
+        path: of a PNG, JPEG, BMP or GIF file.
+        size: height and width to bring the central square to, pixels; `None` leaves the image as
+            it is.
+        channels: 1 for grey, 3 for colour.
+
+    Returns:
+        uint8, (size, size, channels).
+
+    Raises:
+        tf.errors.OpError: if the file can't be read.
+    """
+    image = tf.io.decode_image(tf.io.read_file(path), channels, expand_animations=False)
+    if size is None:
+        return image
+    side = tf.reduce_min(tf.shape(image)[:2])
+    image = tf.image.resize_with_crop_or_pad(image, side, side)
+    image = tf.image.resize(image, (size, size))
+    image = tf.ensure_shape(image, (size, size, channels))
+    return tf.cast(tf.round(image), tf.uint8)
+
+
+def training_batches(
+    data: ImageData, batch_size: int, seed: int, epochs: range
+) -> tuple[tf.data.Dataset, int]:
+    """The training images of all these epochs, one after the other, shuffled and augmented.
+
+    An epoch is drawn from the seed and its own number: a run that goes on in the middle sees what
+    an unbroken one sees. The last images of an epoch that do not fill a batch are left out; each
+    epoch leaves out others.
+
+    Returns:
+        Batches of images (N, H, W, C) and one-hot labels (N, classes); and how many make an epoch.
+    """
+    steps = len(data.train) // batch_size
+    read = _reader(data, data.train)
+    augment = augmentation(data.defaults)
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(data.train), dtype=tf.int64), [tf.constant(seed, tf.int64), epoch]
+        )
+        return tf.data.Dataset.from_tensor_slices(order[: steps * batch_size]).map(
+            lambda index: (index, epoch)
+        )
+
+    def example(index: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image, label = read(index)
+        number = epoch * len(data.train) + index
+        return augment(image, tf.stack([tf.constant(seed, tf.int64), number])), label
+
+    batches = (
+        tf.data.Dataset.range(epochs.start, epochs.stop)
+        .flat_map(one_epoch)
+        .map(example, tf.data.AUTOTUNE)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    return batches, steps
+
+
+def test_batches(data: ImageData, batch_size: int) -> tf.data.Dataset:
+    """The test images in order, as they are; batches such as `training_batches` gives."""
+    return (
+        tf.data.Dataset.range(len(data.test))
+        .map(_reader(data, data.test), tf.data.AUTOTUNE)
+        .batch(batch_size)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _reader(data: ImageData, split: Split) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    items, labels = tf.constant(split.items), tf.constant(split.labels)
+
+    def image(index: tf.Tensor) -> tf.Tensor:
+        if items.dtype == tf.string:
+            return read_image(items[index], data.size, data.channels)
+        if items.shape[1:] == data.image_shape:
+            return items[index]
+        return tf.image.resize(items[index], (data.size, data.size))
+
+    def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        target = tf.one_hot(labels[index], len(data.class_names))
+        return tf.cast(image(index), tf.float32), target
+
+    return read
+
+
+def augmentation(defaults: Defaults) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """The augmentation of a data set: an image (H, W, C) and a seed (2,) in, such an image out."""
+
+    def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        shape = image.shape
+        crop_seed, flip_seed, zoom_seed = tf.unstack(tf.random.split(seed, 3))
+        if defaults.shift:
+            margin = (defaults.shift, defaults.shift)
+            image = tf.pad(image, (margin, margin, (0, 0)))
+            image = tf.image.stateless_random_crop(image, shape, crop_seed)
+        if defaults.zoom < 1:
+            share = tf.random.stateless_uniform((), zoom_seed, defaults.zoom, 1.0)
+            side = tf.cast(tf.round(share * shape[0]), tf.int32)
+            image = tf.image.stateless_random_crop(image, (side, side, shape[2]), crop_seed)
+            image = tf.image.resize(image, shape[:2])
+        if defaults.flip:
+            image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+        return tf.ensure_shape(image, shape)
+
+    return augment
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def decoder_message(error: tf.errors.OpError) -> str:
+    # The message of a failed op ends with where it stands in the graph.
+    return _one_line(error).split("[[")[0].removeprefix("{{function_node").split("}} ")[-1].strip()

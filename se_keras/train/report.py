@@ -1,0 +1,131 @@
+"""What a run leaves for people to look at: curves, confusion matrix, report."""
+
+import dataclasses
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from se_keras.train.config import TrainConfig
+from se_keras.train.data import ImageData
+from se_keras.train.errors import train_extra
+from se_keras.train.files import written_beside
+
+# Beyond so many classes the counts in the squares are too small to read.
+READABLE_CLASSES = 20
+
+
+def draw_curves(history: Sequence[dict[str, float]], path: Path) -> None:
+    """Draws loss and accuracy over the epochs, on the training and the test images."""
+    figure = _figure(10, 4)
+    epochs = [row["epoch"] for row in history]
+    # A line through one point is not seen.
+    marker = "o" if len(epochs) == 1 else None
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.plot(epochs, [row[metric] for row in history], label="training", marker=marker)
+        axes.plot(epochs, [row[f"val_{metric}"] for row in history], label="test", marker=marker)
+        axes.set(xlabel="epoch", title=metric)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _save(figure, path)
+
+
+def draw_confusion(
+    labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], path: Path
+) -> None:
+    """Draws how many images of each class (row) were taken for which (column)."""
+    counts = confusion(labels, predicted, len(class_names))
+    size = 3 + min(0.45 * len(class_names), 12)
+    figure = _figure(size + 1, size)
+    axes = figure.subplots()
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the row", fraction=0.046)
+    font = 9 if len(class_names) <= READABLE_CLASSES else 5
+    # A dollar sign in a folder's name is no formula.
+    text = {"fontsize": font, "parse_math": False}
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=90, **text)
+    axes.set_yticks(ticks, class_names, **text)
+    axes.set(xlabel="predicted", ylabel="true", title="test images")
+    if len(class_names) <= READABLE_CLASSES:
+        for (row, column), count in np.ndenumerate(counts):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, count or "", ha="center", va="center", color=color, fontsize=8)
+    _save(figure, path)
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts of images, (classes, classes): true class by predicted class.
+
+    Example:
+
+    >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
+
+
+def summary(
+    model: keras.Model,
+    config: TrainConfig,
+    data: ImageData,
+    history: Sequence[dict[str, float]],
+    predicted: np.ndarray,
+    difference: float,
+) -> dict[str, Any]:
+    """The content of `report.json`."""
+    from se_keras import __version__
+
+    counts = confusion(data.test.labels, predicted, len(data.class_names))
+    recalls = counts.diagonal() / counts.sum(axis=1)
+    return {
+        "model": config.model,
+        "parameters": {
+            "trainable": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
+            "all": model.count_params(),
+        },
+        "input": {"shape": [None, *data.image_shape], "range": [0, 255]},
+        "data": {
+            "name": config.data,
+            "split": data.split,
+            "training_images": len(data.train),
+            "test_images": len(data.test),
+        },
+        "class_names": list(data.class_names),
+        "settings": dataclasses.asdict(config),
+        "test": {
+            "accuracy": float(np.mean(predicted == data.test.labels)),
+            "accuracy_by_class": dict(
+                zip(data.class_names, recalls.round(4).tolist(), strict=True)
+            ),
+        },
+        "saved_model": {"largest_difference": difference},
+        "training_seconds": round(sum(row["seconds"] for row in history), 1),
+        "versions": {
+            "se_keras": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _figure(width: float, height: float) -> Any:
+    with train_extra():
+        # Not pyplot: it would start a window system, and keep the figure.
+        from matplotlib.figure import Figure
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Any, path: Path) -> None:
+    with written_beside(path) as partial:
+        figure.savefig(partial, dpi=120)
