@@ -1,0 +1,74 @@
+"""Runs timm's SE networks with drawn weights and keeps what they give, one file a network.
+
+Needs torch and timm, not Keras:  python tests/golden/make_timm.py [NAME...]
+
+Each file holds, for each size in `SIZES`, `logits_224` (1000,) and `stage2_224` ... `stage5_224`,
+the means of the stages' outputs over all positions, (C,).
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from timm_weights import SIZES, draw, image  # noqa: E402
+
+NAMES = """seresnet18 seresnet34 seresnet50 seresnet101 seresnet152 seresnet152d
+seresnext26d_32x4d seresnext26t_32x4d seresnext50_32x4d seresnext101_32x4d seresnext101_64x4d
+seresnext101_32x8d seresnext101d_32x8d senet154
+legacy_seresnet18 legacy_seresnet34 legacy_seresnet50 legacy_seresnet101 legacy_seresnet152
+legacy_seresnext26_32x4d legacy_seresnext50_32x4d legacy_seresnext101_32x4d
+legacy_senet154""".split()
+
+
+def load_timm():
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except (
+        RuntimeError
+    ):  # a torchvision of another build lacks its operators; timm needs only these
+        load_timm.stubs = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            load_timm.stubs.define(f"{operator}(Tensor boxes, Tensor s, float t) -> Tensor")
+    import timm
+
+    return torch, timm
+
+
+def reference(name):
+    torch, timm = load_timm()
+    model = timm.create_model(name, pretrained=False).eval()
+    state = model.state_dict()
+    model.load_state_dict(
+        {key: torch.from_numpy(draw(key, value.shape)) for key, value in state.items()}
+    )
+    kept = {}
+    for stage in (2, 3, 4, 5):
+        model.get_submodule(f"layer{stage - 1}").register_forward_hook(
+            lambda _module, _inputs, output, stage=stage: kept.update(
+                {stage: output.mean((2, 3))[0]}
+            )
+        )
+    arrays = {}
+    for size in SIZES:
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(image(size).transpose(0, 3, 1, 2).copy()))
+        arrays[f"logits_{size}"] = logits[0].numpy()
+        arrays |= {f"stage{stage}_{size}": mean.numpy().copy() for stage, mean in kept.items()}
+    return arrays
+
+
+def main():
+    for name in sys.argv[1:] or NAMES:
+        path = HERE / f"{name}.npz"
+        np.savez_compressed(path, **reference(name))
+        print(f"{path.name}: {path.stat().st_size:,} bytes", flush=True)
+
+
+if __name__ == "__main__":
+    main()
