@@ -1,7 +1,7 @@
 """Weights that timm and Keras can both be given, drawn by timm's tensor names.
 
-Needs neither timm nor torch: `golden/make_timm.py` runs timm with these weights and keeps what comes
-out, the tests run Keras with them.
+Needs neither timm nor torch: `golden/make_timm.py` runs timm with these weights and keeps what
+comes out, the tests run Keras with them.
 """
 
 import re

@@ -16,12 +16,31 @@ sys.path.insert(0, str(HERE.parent))
 
 from timm_weights import SIZES, draw, image  # noqa: E402
 
-NAMES = """seresnet18 seresnet34 seresnet50 seresnet101 seresnet152 seresnet152d
-seresnext26d_32x4d seresnext26t_32x4d seresnext50_32x4d seresnext101_32x4d seresnext101_64x4d
-seresnext101_32x8d seresnext101d_32x8d senet154
-legacy_seresnet18 legacy_seresnet34 legacy_seresnet50 legacy_seresnet101 legacy_seresnet152
-legacy_seresnext26_32x4d legacy_seresnext50_32x4d legacy_seresnext101_32x4d
-legacy_senet154""".split()
+NAMES = (
+    "seresnet18",
+    "seresnet34",
+    "seresnet50",
+    "seresnet101",
+    "seresnet152",
+    "seresnet152d",
+    "seresnext26d_32x4d",
+    "seresnext26t_32x4d",
+    "seresnext50_32x4d",
+    "seresnext101_32x4d",
+    "seresnext101_64x4d",
+    "seresnext101_32x8d",
+    "seresnext101d_32x8d",
+    "senet154",
+    "legacy_seresnet18",
+    "legacy_seresnet34",
+    "legacy_seresnet50",
+    "legacy_seresnet101",
+    "legacy_seresnet152",
+    "legacy_seresnext26_32x4d",
+    "legacy_seresnext50_32x4d",
+    "legacy_seresnext101_32x4d",
+    "legacy_senet154",
+)
 
 
 def load_timm():
