@@ -10,7 +10,6 @@ from se_keras.models.recipes import VGGRecipe
 
 def vgg(x: KerasTensor, recipe: VGGRecipe, parts: Parts) -> list[Feature]:
     """The stages; each ends with its max-pool."""
-    _refuse_small_maps(x, recipe, parts)
     features = []
     for stage, (depth, width) in enumerate(zip(recipe.depths, recipe.widths, strict=True), start=1):
         for index in range(1, depth + 1):
@@ -38,21 +37,12 @@ def vgg_classifier(
     """Two dense layers of 4096 with dropout, and the predictions (arXiv 1409.1556, Table 1)."""
     if None in x.shape[1:]:
         raise ValueError(
-            "`input_shape` must have known sizes here: the first dense layer of this classifier "
-            "has weights for each position. Give them, or take `include_top=False`."
+            "`input_shape` must have a known height and width: the first dense layer of this "
+            f"classifier has weights for each position; got a last map of shape {x.shape[1:]}. "
+            "`include_top=False` takes any size."
         )
     x = layers.Flatten(data_format=parts.data_format, dtype=parts.dtype, name="flatten")(x)
     for name in ("fc1", "fc2"):
         x = layers.Dense(4096, activation="relu", dtype=parts.dtype, name=name)(x)
         x = parts.dropout(x, dropout, f"{name}_dropout")
     return parts.predictions(x, classes, activation)
-
-
-def _refuse_small_maps(x: KerasTensor, recipe: VGGRecipe, parts: Parts) -> None:
-    stride = 2 ** len(recipe.depths)
-    height_width = x.shape[2:] if parts.data_format == "channels_first" else x.shape[1:-1]
-    if any(size is not None and size < stride for size in height_width):
-        raise ValueError(
-            f"`input_shape` must have a height and width of at least {stride}, the product of "
-            f"the pools' strides; got {height_width}."
-        )
