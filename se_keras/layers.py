@@ -1,12 +1,12 @@
 """`SqueezeExcite`: the SE block as one Keras layer."""
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from se_keras import ops
+from se_keras.arguments import finite_number, one_of, positive_integer
 
 
 @keras.saving.register_keras_serializable(package="se_keras")
@@ -77,22 +77,20 @@ class SqueezeExcite(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.ratio = _positive_integer("ratio", ratio)
-        self.divisor = _positive_integer("divisor", divisor)
+        self.ratio = positive_integer("ratio", ratio)
+        self.divisor = positive_integer("divisor", divisor)
         self.reduced_channels = reduced_channels
         if reduced_channels is not None:
-            self.reduced_channels = _positive_integer("reduced_channels", reduced_channels)
+            self.reduced_channels = positive_integer("reduced_channels", reduced_channels)
             if self.divisor != 1:
                 raise ValueError(
                     "`divisor` rounds the hidden width that `ratio` gives; with "
                     f"`reduced_channels={reduced_channels}` it must stay 1, got {divisor}."
                 )
-        if pool not in ops.POOLS:
-            raise ValueError(f"`pool` must be one of {ops.POOLS}, got {pool!r}.")
-        self.pool = pool
+        self.pool = one_of("pool", pool, ops.POOLS)
         self.activation = _activation("activation", activation)
         self.gate_activation = _activation("gate_activation", gate_activation)
-        self.gate_scale = _finite_number("gate_scale", gate_scale)
+        self.gate_scale = finite_number("gate_scale", gate_scale)
         self.use_bias = bool(use_bias)
         self.data_format = ops.standardize_data_format(data_format)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -210,26 +208,6 @@ class SqueezeExcite(keras.layers.Layer):
 def _fresh(initializer: Any) -> Any:
     # An initializer draws the same values each time it is called: each layer needs its own.
     return initializer.clone() if isinstance(initializer, keras.Initializer) else initializer
-
-
-def _positive_integer(argument: str, value: Any) -> int:
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"`{argument}` must be a positive integer, got {value!r}.")
-    return number
-
-
-def _finite_number(argument: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not abs(number) < float("inf"):
-        raise ValueError(f"`{argument}` must be a finite number, got {value!r}.")
-    return number
 
 
 def _activation(argument: str, value: Any) -> Callable:

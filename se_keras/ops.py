@@ -15,6 +15,8 @@ from typing import Any
 
 import keras
 
+from se_keras.arguments import one_of
+
 Tensor = Any
 POOLS = ("avg", "max")
 
@@ -45,8 +47,7 @@ def squeeze(u: Tensor, pool: str = "avg", data_format: str | None = None) -> Ten
     >>> [float(value) for value in z[0]]
     [3.0, 4.0]
     """
-    if pool not in POOLS:
-        raise ValueError(f"`pool` must be one of {POOLS}, got {pool!r}.")
+    one_of("pool", pool, POOLS)
     u = keras.ops.convert_to_tensor(u)
     axes = _spatial_axes(len(u.shape), data_format)
     dtype = "float64" if keras.backend.standardize_dtype(u.dtype) == "float64" else "float32"
@@ -163,7 +164,4 @@ def standardize_data_format(data_format: str | None) -> str:
     'channels_first'
     """
     data_format = keras.config.image_data_format() if data_format is None else data_format
-    formats = ("channels_last", "channels_first")
-    if data_format not in formats:
-        raise ValueError(f"`data_format` must be None or one of {formats}, got {data_format!r}.")
-    return data_format
+    return one_of("data_format", data_format, ("channels_last", "channels_first"))

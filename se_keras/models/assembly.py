@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import KerasTensor
 
+from se_keras.arguments import one_of, positive_integer, rate
 from se_keras.blocks import PLACEMENTS
 from se_keras.models.inception import inception, inception_resnet
 from se_keras.models.mobilenet import mobilenet
@@ -94,13 +95,14 @@ class NetworkOptions:
     features_only: bool = False
 
     def __post_init__(self):
-        _one_of("placement", self.placement, PLACEMENTS)
-        _one_of("pooling", self.pooling, (None, "avg", "max"))
-        _one_of("output_stride", self.output_stride, (None, 8, 16, 32))
-        _rate("dropout", 0.0 if self.dropout is None else self.dropout)
-        _rate("drop_path_rate", self.drop_path_rate)
-        if self.classes is not None and (type(self.classes) is not int or self.classes < 1):
-            raise ValueError(f"`classes` must be a positive integer, got {self.classes!r}.")
+        one_of("placement", self.placement, PLACEMENTS)
+        one_of("pooling", self.pooling, (None, "avg", "max"))
+        one_of("output_stride", self.output_stride, (None, 8, 16, 32))
+        rate("dropout", 0.0 if self.dropout is None else self.dropout)
+        rate("drop_path_rate", self.drop_path_rate)
+        for name in ("classes", "ratio"):
+            if getattr(self, name) is not None:
+                positive_integer(name, getattr(self, name))
         if self.pooling is not None and (self.features_only or self.include_top):
             raise ValueError(
                 f"`pooling={self.pooling!r}` takes the place of the classifier: it needs "
@@ -135,8 +137,9 @@ def build_network(recipe: Recipe, options: NetworkOptions) -> keras.Model:
     _refuse_small(recipe, x, parts)
     features = family.stages(x, recipe, parts)
     _refuse_unknown_stages(options, features)
+    sources = [x] if options.input_tensor is None else keras.utils.get_source_inputs(x)
     return keras.Model(
-        x if options.input_tensor is None else keras.utils.get_source_inputs(x),
+        sources[0] if len(sources) == 1 else sources,
         _outputs(features, recipe, options, parts),
         name=options.name or recipe.name,
     )
@@ -246,13 +249,3 @@ def _checked_data_format(data_format: str | None) -> str:
             "convolutions on a CPU (use a GPU, or the JAX or PyTorch backend)."
         )
     return data_format
-
-
-def _one_of(argument: str, value: Any, choices: tuple) -> None:
-    if value not in choices:
-        raise ValueError(f"`{argument}` must be one of {choices}, got {value!r}.")
-
-
-def _rate(argument: str, value: Any) -> None:
-    if not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"`{argument}` must be a number in [0, 1), got {value!r}.")

@@ -10,6 +10,8 @@ import fnmatch
 from dataclasses import dataclass
 from typing import ClassVar
 
+from se_keras.arguments import positive_integer
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -129,10 +131,7 @@ class MobileNetRecipe(Recipe):
     def __post_init__(self):
         if not isinstance(self.alpha, int | float) or int(32 * self.alpha) < 1:
             raise ValueError(f"`alpha` must be a number of at least 1/32, got {self.alpha!r}.")
-        if type(self.depth_multiplier) is not int or self.depth_multiplier < 1:
-            raise ValueError(
-                f"`depth_multiplier` must be a positive integer, got {self.depth_multiplier!r}."
-            )
+        positive_integer("depth_multiplier", self.depth_multiplier)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,23 +268,99 @@ RECIPES: tuple[Recipe, ...] = (
     _resnet("seresnet50", "SEResNet50", 28_088_024, 4_091_699_200, _50, _TIMM),
     _resnet("seresnet101", "SEResNet101", 49_326_872, 7_806_148_608, _101, _TIMM),
     _resnet("seresnet152", "SEResNet152", 66_821_848, 11_520_204_800, _152, _TIMM),
-    _resnet("seresnet152d", "SEResNet152D", 66_841_080, 15_357_157_376, _152, _TIMM, _D, input_size=256),
-    _resnet("seresnext26d_32x4d", "SEResNeXt26D_32x4d", 16_809_512, 2_711_740_416, _26, _TIMM, _D, _32X4D),
-    _resnet("seresnext26t_32x4d", "SEResNeXt26T_32x4d", 16_806_976, 2_680_129_536, _26, _TIMM, _T, _32X4D),
-    _resnet("seresnext50_32x4d", "SEResNeXt50_32x4d", 27_559_896, 4_232_994_816, _50, _TIMM, _32X4D),
-    _resnet("seresnext101_32x4d", "SEResNeXt101_32x4d", 48_955_416, 7_974_739_968, _101, _TIMM, _32X4D),
-    _resnet("seresnext101_64x4d", "SEResNeXt101_64x4d", 88_232_984, 15_465_013_248, _101, _TIMM, _64X4D),
-    _resnet("seresnext101_32x8d", "SEResNeXt101_32x8d", 93_569_048, 16_418_758_656, _101, _TIMM, _32X8D),
-    _resnet("seresnext101d_32x8d", "SEResNeXt101D_32x8d", 93_588_280, 16_658_399_232, _101, _TIMM, _D, _32X8D),
+    _resnet(
+        "seresnet152d", "SEResNet152D", 66_841_080, 15_357_157_376, _152, _TIMM, _D, input_size=256
+    ),
+    _resnet(
+        "seresnext26d_32x4d",
+        "SEResNeXt26D_32x4d",
+        16_809_512,
+        2_711_740_416,
+        _26,
+        _TIMM,
+        _D,
+        _32X4D,
+    ),
+    _resnet(
+        "seresnext26t_32x4d",
+        "SEResNeXt26T_32x4d",
+        16_806_976,
+        2_680_129_536,
+        _26,
+        _TIMM,
+        _T,
+        _32X4D,
+    ),
+    _resnet(
+        "seresnext50_32x4d", "SEResNeXt50_32x4d", 27_559_896, 4_232_994_816, _50, _TIMM, _32X4D
+    ),
+    _resnet(
+        "seresnext101_32x4d", "SEResNeXt101_32x4d", 48_955_416, 7_974_739_968, _101, _TIMM, _32X4D
+    ),
+    _resnet(
+        "seresnext101_64x4d", "SEResNeXt101_64x4d", 88_232_984, 15_465_013_248, _101, _TIMM, _64X4D
+    ),
+    _resnet(
+        "seresnext101_32x8d", "SEResNeXt101_32x8d", 93_569_048, 16_418_758_656, _101, _TIMM, _32X8D
+    ),
+    _resnet(
+        "seresnext101d_32x8d",
+        "SEResNeXt101D_32x8d",
+        93_588_280,
+        16_658_399_232,
+        _101,
+        _TIMM,
+        _D,
+        _32X8D,
+    ),
     _resnet("senet154", "SENet154", 115_088_984, 20_688_363_520, _154, _TIMM),
-    _resnet("legacy_seresnet18", "LegacySEResNet18", 11_778_592, 1_814_160_384, _18, _RELEASED_RESNET),
-    _resnet("legacy_seresnet34", "LegacySEResNet34", 21_958_868, 3_663_918_592, _34, _RELEASED_RESNET),
-    _resnet("legacy_seresnet50", "LegacySEResNet50", 28_088_024, 3_860_488_192, _50, _RELEASED_RESNET),
-    _resnet("legacy_seresnet101", "LegacySEResNet101", 49_326_872, 7_574_937_600, _101, _RELEASED_RESNET),
-    _resnet("legacy_seresnet152", "LegacySEResNet152", 66_821_848, 11_288_993_792, _152, _RELEASED_RESNET),
-    _resnet("legacy_seresnext26_32x4d", "LegacySEResNeXt26_32x4d", 16_790_280, 2_472_099_840, _26, _RELEASE, _32X4D),
-    _resnet("legacy_seresnext50_32x4d", "LegacySEResNeXt50_32x4d", 27_559_896, 4_232_994_816, _50, _RELEASE, _32X4D),
-    _resnet("legacy_seresnext101_32x4d", "LegacySEResNeXt101_32x4d", 48_955_416, 7_974_739_968, _101, _RELEASE, _32X4D),
+    _resnet(
+        "legacy_seresnet18", "LegacySEResNet18", 11_778_592, 1_814_160_384, _18, _RELEASED_RESNET
+    ),
+    _resnet(
+        "legacy_seresnet34", "LegacySEResNet34", 21_958_868, 3_663_918_592, _34, _RELEASED_RESNET
+    ),
+    _resnet(
+        "legacy_seresnet50", "LegacySEResNet50", 28_088_024, 3_860_488_192, _50, _RELEASED_RESNET
+    ),
+    _resnet(
+        "legacy_seresnet101", "LegacySEResNet101", 49_326_872, 7_574_937_600, _101, _RELEASED_RESNET
+    ),
+    _resnet(
+        "legacy_seresnet152",
+        "LegacySEResNet152",
+        66_821_848,
+        11_288_993_792,
+        _152,
+        _RELEASED_RESNET,
+    ),
+    _resnet(
+        "legacy_seresnext26_32x4d",
+        "LegacySEResNeXt26_32x4d",
+        16_790_280,
+        2_472_099_840,
+        _26,
+        _RELEASE,
+        _32X4D,
+    ),
+    _resnet(
+        "legacy_seresnext50_32x4d",
+        "LegacySEResNeXt50_32x4d",
+        27_559_896,
+        4_232_994_816,
+        _50,
+        _RELEASE,
+        _32X4D,
+    ),
+    _resnet(
+        "legacy_seresnext101_32x4d",
+        "LegacySEResNeXt101_32x4d",
+        48_955_416,
+        7_974_739_968,
+        _101,
+        _RELEASE,
+        _32X4D,
+    ),
     _resnet("legacy_senet154", "LegacySENet154", 115_088_984, 20_688_363_520, _154, _RELEASE),
     _resnet("seresnet20", "SEResNet20", 272_095, 40_553_056, _small_resnet(20)),
     _resnet("seresnet32", "SEResNet32", 468_109, 68_865_952, _small_resnet(32)),
