@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import KerasTensor
 
+from se_keras.arguments import positive_integer
 from se_keras.models.parts import Feature, Parts, Unit
 from se_keras.models.recipes import ShuffleNetRecipe
 from se_keras.ops import Tensor, standardize_data_format
@@ -41,9 +42,7 @@ class ChannelShuffle(keras.layers.Layer):
 
     def __init__(self, groups: int, *, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        if type(groups) is not int or groups < 1:
-            raise ValueError(f"`groups` must be a positive integer, got {groups!r}.")
-        self.groups = groups
+        self.groups = positive_integer("groups", groups)
         self.data_format = standardize_data_format(data_format)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
