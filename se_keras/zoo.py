@@ -13,12 +13,13 @@ from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 
 
 def create(
-    model: str, /, *, weights: str | os.PathLike | None = None, **options: Any
+    model: str | Recipe, /, *, weights: str | os.PathLike | None = None, **options: Any
 ) -> keras.Model:
     """Builds a network of the catalogue.
 
     Args:
-        model: catalogue name, such as `"seresnet50"`; `list_models()` gives them all.
+        model: catalogue name, such as `"seresnet50"` (`list_models()` gives them all), or a row
+            of your own.
         weights: `None` for fresh ones, or the path of a `.weights.h5` file.
         **options: those of `se_keras.models.assembly.NetworkOptions`, and those that the family
             adds (MobileNet: `alpha`, `depth_multiplier`).
@@ -38,7 +39,7 @@ def create(
     >>> model.count_params() - twin.count_params()
     2373
     """
-    recipe = find_recipe(model)
+    recipe = model if isinstance(model, Recipe) else find_recipe(model)
     known = _options(recipe)
     unknown = sorted(set(options) - set(known))
     if unknown:

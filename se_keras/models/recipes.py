@@ -27,8 +27,8 @@ class Recipe:
         divisor: their widths are rounded to a multiple of it (timm's non-legacy networks: 8).
         norm_epsilon: epsilon of the batch normalisations, where it is not the usual one.
         dropout: rate before the classifier.
-        parameters: trainable parameters.
-        multiply_adds: of one image.
+        parameters: trainable parameters; every row of `RECIPES` has them.
+        multiply_adds: of one image; likewise.
     """
 
     # The arguments that a builder takes by position, in the order of keras.applications.
@@ -54,8 +54,8 @@ class Recipe:
     divisor: int = 1
     norm_epsilon: float | None = None
     dropout: float = 0.0
-    parameters: int
-    multiply_adds: int
+    parameters: int | None = None
+    multiply_adds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +166,30 @@ class ShuffleNetRecipe(Recipe):
     widths: tuple[int, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class InceptionRecipe(Recipe):
+    """BN-Inception (arXiv 1502.03167, Fig. 5) or Inception-v3 (arXiv 1512.00567, Table 1).
+
+    Attributes:
+        version: `"bn"` or `"v3"`.
+    """
+
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InceptionResNetRecipe(Recipe):
+    """Inception-ResNet-v2 (Szegedy et al. 2016, arXiv 1602.07261, Fig. 15).
+
+    Attributes:
+        depths: residual units in each stage.
+        scales: what multiplies their branches before the addition.
+    """
+
+    depths: tuple[int, ...]
+    scales: tuple[float, ...]
+
+
 # He et al. 2015, Table 1.
 _18 = {"block": "basic", "depths": (2, 2, 2, 2)}
 _34 = {"block": "basic", "depths": (3, 4, 6, 3)}
@@ -236,30 +260,6 @@ def _resnet(
         **settings,
         **more,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class InceptionRecipe(Recipe):
-    """BN-Inception (arXiv 1502.03167, Fig. 5) or Inception-v3 (arXiv 1512.00567, Table 1).
-
-    Attributes:
-        version: `"bn"` or `"v3"`.
-    """
-
-    version: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class InceptionResNetRecipe(Recipe):
-    """Inception-ResNet-v2 (Szegedy et al. 2016, arXiv 1602.07261, Fig. 15).
-
-    Attributes:
-        depths: residual units in each stage.
-        scales: what multiplies their branches before the addition.
-    """
-
-    depths: tuple[int, ...]
-    scales: tuple[float, ...]
 
 
 RECIPES: tuple[Recipe, ...] = (
