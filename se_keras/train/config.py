@@ -1,10 +1,9 @@
 """What a training run is told: the settings, and what fits each data set."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
-from typing import Any
 
+from se_keras.arguments import finite_number, one_of, positive_integer, rate
 from se_keras.models.recipes import find_recipe
 from se_keras.train.errors import InputError
 
@@ -74,7 +73,7 @@ class TrainConfig:
     >>> TrainConfig(data="cifar10", epochs=0)
     Traceback (most recent call last):
     ...
-    se_keras.train.errors.InputError: epochs must be a positive whole number, got 0
+    se_keras.train.errors.InputError: `epochs` must be a positive integer, got 0.
     """
 
     data: str = "digits"
@@ -91,22 +90,24 @@ class TrainConfig:
     precision: str = "float32"
 
     def __post_init__(self):
-        for name in ("image_size", "epochs", "batch_size"):
-            value = getattr(self, name)
-            _check(name, value, value is None or _whole(value, 1), "a positive whole number")
-        _check(
-            "seed", self.seed, _whole(self.seed, 0, 2**31 - 1), "a whole number from 0 to 2^31 - 1"
-        )
-        _check("lr", self.lr, self.lr is None or _number(self.lr) > 0, "a positive number")
-        decay, smoothing = _number(self.weight_decay), _number(self.label_smoothing)
-        _check("weight_decay", self.weight_decay, decay >= 0, "zero or a positive number")
-        _check("label_smoothing", self.label_smoothing, 0 <= smoothing < 1, "in [0, 1)")
-        one_of = "one of " + ", ".join(PRECISIONS)
-        _check("precision", self.precision, self.precision in PRECISIONS, one_of)
         try:
-            find_recipe(self.model)
+            self._check()
         except ValueError as error:
-            raise InputError(f"model: {error}") from error
+            raise InputError(str(error)) from error
+
+    def _check(self) -> None:
+        for name in ("image_size", "epochs", "batch_size"):
+            if getattr(self, name) is not None:
+                positive_integer(name, getattr(self, name))
+        if self.lr is not None and finite_number("lr", self.lr) <= 0:
+            raise ValueError(f"`lr` must be a positive number, got {self.lr!r}.")
+        if finite_number("weight_decay", self.weight_decay) < 0:
+            raise ValueError(f"`weight_decay` must not be negative, got {self.weight_decay!r}.")
+        rate("label_smoothing", self.label_smoothing)
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+            raise ValueError(f"`seed` must be an integer in [0, 2^31), got {self.seed!r}.")
+        one_of("precision", self.precision, PRECISIONS)
+        find_recipe(self.model)
 
     @property
     def defaults(self) -> Defaults:
@@ -128,17 +129,3 @@ class TrainConfig:
         }
         missing = {name: value for name, value in fallback.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
-
-
-def _whole(value: Any, low: int, high: float = math.inf) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _number(value: Any) -> float:
-    # NaN is in no range: what is not a finite number fails every check.
-    return value if isinstance(value, (int, float)) and abs(value) < math.inf else math.nan
-
-
-def _check(name: str, value: Any, valid: bool, what: str) -> None:
-    if not valid:
-        raise InputError(f"{name} must be {what}, got {value!r}")

@@ -22,10 +22,10 @@ import tensorflow as tf
 from se_keras import zoo
 from se_keras.train import data as sources
 from se_keras.train import report
+from se_keras.train.classify import load_classifier
 from se_keras.train.config import TrainConfig
 from se_keras.train.errors import InputError, train_extra
 from se_keras.train.files import PARTIAL, read_json, remove, write_json, written_beside
-from se_keras.train.predict import load_classifier
 
 RUN_FILES = (
     "settings.json",
