@@ -49,6 +49,11 @@ def array(tensor):
     return numpy.astype("float32") if numpy.dtype.name == "bfloat16" else numpy
 
 
+def to_channels_first(x):
+    """(N, H, W, C) -> (N, C, H, W); a vector (N, C) stays."""
+    return np.moveaxis(x, -1, 1)
+
+
 def uniform(shape, seed=0, dtype="float32"):
     """Numbers in [-1, 1), the same on every backend."""
     return np.random.default_rng(seed).uniform(-1, 1, shape).astype(dtype)
@@ -57,8 +62,7 @@ def uniform(shape, seed=0, dtype="float32"):
 def set_random_weights(layer, seed=0):
     """Gives every weight of a layer or model numbers that no initialiser would: no zero biases.
 
-    Weights are scaled by their fan-in, so that a deep network stays finite; all are positive in
-    part, so that a variance stays one.
+    They are scaled by the fan-in, so that a deep network stays finite; variances are positive.
     """
     rng = np.random.default_rng(seed)
     for weight in layer.weights:
@@ -75,6 +79,7 @@ def run_python(code, *arguments, backend="tensorflow"):
     Returns its standard output.
     """
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(TESTS)}
+    environment["JAX_ENABLE_X64"] = "1"  # without it JAX computes float64 in float32
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
