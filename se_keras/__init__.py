@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from se_keras import ops
 from se_keras.blocks import se_block
+from se_keras.counting import count
 from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, list_models
 from se_keras.zoo import create, named_builder
@@ -11,6 +12,7 @@ from se_keras.zoo import create, named_builder
 __version__ = "0.1.0"
 __all__ = [
     "SqueezeExcite",
+    "count",
     "create",
     "list_models",
     "ops",

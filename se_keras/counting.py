@@ -1,0 +1,292 @@
+"""Parameters, multiply-adds and activations of any functional model.
+
+Counted are the multiply-adds of one image in convolutions (of any rank; grouped, depthwise,
+separable, transposed, dilated), `Dense`, `EinsumDense` and the two layers of `SqueezeExcite`.
+Biases, normalisation, activations, pooling and other element-wise work count nothing, as in the
+SENet paper (its Table 2: 3.86 G for ResNet-50). Activations are the elements that these layers
+give, as in timm and fvcore. What is in no list here is reported as not counted.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import keras
+from keras import layers
+
+from se_keras.graph import Graph, Node, Shape, nested_inputs, trace
+from se_keras.layers import SqueezeExcite
+from se_keras.tables import format_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One call of a layer or operation.
+
+    Attributes:
+        name: of the call; inside a nested model behind its name, `backbone/conv1`.
+        kind: class of the layer or operation.
+        output_shape: with the batch axis; of the first output.
+        params, trainable: parameters, and those that training changes; 0 where an earlier call
+            has them already.
+        macs: multiply-adds of one image; `None` if not counted.
+        activations: elements that its convolutions and dense layers give for one image.
+    """
+
+    name: str
+    kind: str
+    output_shape: Shape
+    params: int
+    trainable: int
+    macs: int | None
+    activations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """What `count` gives; printed, it is a table with a total.
+
+    Attributes:
+        rows: one a call, in execution order.
+        params: all parameters, moving statistics included: Keras' `count_params()`.
+        trainable: those that training changes.
+        macs: multiply-adds of one image, without the rows that are not counted.
+        activations: elements that convolutions and dense layers give for one image.
+        uncounted: names of the rows whose multiply-adds are not counted.
+    """
+
+    rows: tuple[Row, ...]
+
+    @property
+    def params(self) -> int:
+        return sum(row.params for row in self.rows)
+
+    @property
+    def trainable(self) -> int:
+        return sum(row.trainable for row in self.rows)
+
+    @property
+    def macs(self) -> int:
+        return sum(row.macs or 0 for row in self.rows)
+
+    @property
+    def activations(self) -> int:
+        return sum(row.activations for row in self.rows)
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        return tuple(row.name for row in self.rows if row.macs is None)
+
+    def __str__(self) -> str:
+        header = ["layer", "kind", "output", "parameters", "trainable", "multiply-adds"]
+        lines = [
+            [
+                row.name,
+                row.kind,
+                row.output_shape,
+                row.params,
+                row.trainable,
+                "not counted" if row.macs is None else row.macs,
+                row.activations,
+            ]
+            for row in self.rows
+        ]
+        total = ["total", None, None, self.params, self.trainable, self.macs, self.activations]
+        return format_table([*header, "activations"], [*lines, total])
+
+
+def count(
+    model: keras.Model, input_shape: Sequence[int | None] | Sequence[Shape] | None = None
+) -> Count:
+    """Counts parameters, multiply-adds and activations (see the module for what counts).
+
+    Args:
+        model: a functional or Sequential model; nested models are walked.
+        input_shape: of one image, such as (224, 224, 3), where the model leaves sizes open; for
+            several inputs a list of shapes, in the order of `model.inputs`.
+
+    Returns:
+        The count, `.params`, `.trainable`, `.macs`, `.activations`; it prints as a table.
+
+    Raises:
+        ValueError: for a model that is not functional, for an `input_shape` that is not one of
+            the model's, and where a size that is needed is not known.
+
+    Example:
+
+    >>> import keras
+    >>> import se_keras
+    >>> x = keras.Input((8, 8, 3))
+    >>> y = keras.layers.Conv2D(16, 3, padding="same", use_bias=False, name="conv")(x)
+    >>> print(se_keras.count(keras.Model(x, se_keras.se_block(y, 4, name="se"))))
+    layer  kind           output            parameters  trainable  multiply-adds  activations
+    conv   Conv2D         (None, 8, 8, 16)         432        432         27,648        1,024
+    se     SqueezeExcite  (None, 8, 8, 16)         148        148            128           20
+    total                                          580        580         27,776        1,044
+    """
+    graph = trace(model)
+    trainable = {id(weight) for weight in model.trainable_weights}
+    shapes = _checked_input_shapes(model, input_shape)
+    return Count(rows=tuple(_rows(graph, shapes, "", set(), trainable)))
+
+
+def _checked_input_shapes(model: keras.Model, input_shape: Sequence | None) -> list[Shape]:
+    own = [tuple(tensor.shape) for tensor in model.inputs]
+    if input_shape is None:
+        return own
+    single = all(size is None or isinstance(size, int) for size in input_shape)
+    given = [tuple(shape) for shape in ([input_shape] if single else input_shape)]
+    fits = len(given) == len(own) and all(map(_fits, given, own))
+    if not fits:
+        expected = [shape[1:] for shape in own]
+        raise ValueError(
+            f"`input_shape` must be that of {model.name!r}, with sizes for None: "
+            f"{expected[0] if len(expected) == 1 else expected}; got {input_shape}."
+        )
+    return [(None, *shape) for shape in given]
+
+
+def _fits(given: Shape, own: Shape) -> bool:
+    """Whether a shape without the batch axis is an instance of one with it."""
+    return len(given) == len(own) - 1 and all(
+        o is None or g == o for g, o in zip(given, own[1:], strict=True)
+    )
+
+
+def _rows(
+    graph: Graph, input_shapes: Sequence[Shape], path: str, seen: set[int], trainable: set[int]
+) -> Iterator[Row]:
+    shapes = graph.shapes(input_shapes)
+    for node in graph.nodes:
+        if node.subgraph is not None:
+            inner = [shapes[tensor] for tensor in nested_inputs(node)]
+            yield from _rows(node.subgraph, inner, f"{path}{node.name}/", seen, trainable)
+        elif node.inputs:
+            weights = [w for w in getattr(node.op, "weights", ()) if id(w) not in seen]
+            seen.update(map(id, weights))
+            macs, activations = _work(node, shapes)
+            yield Row(
+                name=path + node.name,
+                kind=type(node.op).__name__,
+                output_shape=shapes[node.outputs[0]],
+                params=_size(weights),
+                trainable=_size(w for w in weights if id(w) in trainable),
+                macs=macs,
+                activations=activations,
+            )
+
+
+def _size(weights) -> int:
+    return sum(math.prod(weight.shape) for weight in weights)
+
+
+# --- multiply-adds -------------------------------------------------------------------------------
+# One function a kind of layer: (layer, shape of its input, of its output), both without the batch
+# axis -> (multiply-adds, activations).
+
+Work = tuple[int, int]
+
+
+def _conv(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+    inputs = _channels(layer, x) // layer.groups
+    return math.prod(y) * math.prod(layer.kernel_size) * inputs, math.prod(y)
+
+
+def _depthwise(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+    return math.prod(y) * math.prod(layer.kernel_size), math.prod(y)
+
+
+def _separable(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+    between = _channels(layer, x) * layer.depth_multiplier
+    depthwise = math.prod(y) // layer.filters * between
+    macs = depthwise * math.prod(layer.kernel_size) + math.prod(y) * between
+    return macs, depthwise + math.prod(y)
+
+
+def _transposed(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+    # Every input element meets the whole kernel once (fvcore's conv_flop_count, transposed).
+    return math.prod(x) * math.prod(layer.kernel_size) * layer.filters, math.prod(y)
+
+
+def _dense(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+    return math.prod(y) * x[-1], math.prod(y)
+
+
+def _einsum(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+    operands, output = layer.equation.split("->")
+    given, kernel = operands.split(",")
+    before, _, after = given.partition("...")
+    sizes = dict(zip(before, (None, *x), strict=False))
+    sizes.update(zip(reversed(after), reversed(x), strict=False))
+    summed = [sizes[label] for label in set(kernel) - set(output)]
+    return math.prod(y) * math.prod(summed), math.prod(y)
+
+
+def _squeeze_excite(layer: SqueezeExcite, x: Shape, y: Shape) -> Work:
+    channels = _channels(layer, x)
+    hidden = layer.hidden_channels(channels)
+    return 2 * channels * hidden, channels + hidden
+
+
+def _channels(layer: keras.Layer, x: Shape) -> int:
+    return x[0 if layer.data_format == "channels_first" else -1]
+
+
+COUNTED: dict[type[keras.Layer], Callable[[keras.Layer, Shape, Shape], Work]] = {
+    **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D), _conv),
+    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _depthwise),
+    **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), _separable),
+    **dict.fromkeys(
+        (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose), _transposed
+    ),
+    layers.Dense: _dense,
+    layers.EinsumDense: _einsum,
+    SqueezeExcite: _squeeze_excite,
+}
+# Stock layers that multiply and add no more than a few times an element, or not at all.
+# fmt: off
+FREE = (
+    layers.Activation, layers.ELU, layers.LeakyReLU, layers.PReLU, layers.ReLU, layers.Softmax,
+    layers.BatchNormalization, layers.GroupNormalization, layers.LayerNormalization,
+    layers.RMSNormalization, layers.UnitNormalization, layers.Normalization, layers.Rescaling,
+    layers.Dropout, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise,
+    layers.Add, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply, layers.Subtract,
+    layers.Concatenate, layers.Flatten, layers.Permute, layers.RepeatVector, layers.Reshape,
+    layers.ActivityRegularization, layers.Embedding, layers.Identity, layers.Masking,
+    layers.CenterCrop, layers.RandomBrightness, layers.RandomContrast, layers.RandomCrop,
+    layers.RandomFlip, layers.Resizing,
+    *(
+        getattr(layers, f"{kind}{rank}D")
+        for kind in ("AveragePooling", "MaxPooling", "GlobalAveragePooling", "GlobalMaxPooling",
+                     "Cropping", "ZeroPadding", "UpSampling", "SpatialDropout")
+        for rank in (1, 2, 3)
+    ),
+)
+# Operations of keras.ops that sum products: their classes are not public, so they go by name.
+SUMMING = frozenset({
+    "Matmul", "Einsum", "Dot", "Tensordot", "Inner", "Vdot", "Conv", "DepthwiseConv",
+    "SeparableConv", "ConvTranspose", "DotProductAttention",
+})
+# fmt: on
+
+
+def _work(node: Node, shapes: dict[keras.KerasTensor, Shape]) -> tuple[int | None, int]:
+    counted = next((COUNTED[kind] for kind in type(node.op).__mro__ if kind in COUNTED), None)
+    if counted is None:
+        return (0 if _is_free(node.op) else None), 0
+    x, y = shapes[node.inputs[0]][1:], shapes[node.outputs[0]][1:]
+    # The squeeze leaves no sizes, so those of a map under SE need not be known.
+    if None in (*x, *y) and counted is not _squeeze_excite:
+        raise ValueError(
+            f"`input_shape` must be given: the model leaves sizes open, and {node.name!r} "
+            f"makes {(None, *y)} of {(None, *x)}. Say for which image, as in (224, 224, 3)."
+        )
+    return counted(node.op, x, y)
+
+
+def _is_free(op: keras.Operation) -> bool:
+    """A listed stock layer, a layer of the user's without weights, or an element-wise operation."""
+    if not isinstance(op, keras.Layer):
+        return type(op).__name__ not in SUMMING
+    stock = type(op).__module__.split(".")[0] == "keras" and hasattr(layers, type(op).__name__)
+    return isinstance(op, FREE) or not (stock or op.weights)

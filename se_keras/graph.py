@@ -1,0 +1,483 @@
+"""A functional model as a graph that can be read, edited and built into a new model.
+
+The only module that knows how Keras keeps a network. A node is one call of a layer or of an
+operation of `keras.ops`; the edges are the symbolic tensors of the traced model. A nested model is
+one node with a graph of its own, so that nesting survives an edit on either level.
+
+    graph = trace(model)
+    for node in graph.nodes: ...                     # execution order
+    graph.insert(keras.layers.ReLU(), graph.nodes[3].output)
+    new = graph.build()                              # `model` is as it was
+"""
+
+import inspect
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import keras
+from keras import KerasTensor, tree
+
+from se_keras.tables import format_table
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(eq=False)
+class Node:
+    """One call of an operation.
+
+    Attributes:
+        name: name of the operation; of its second call `name#2`, and so on.
+        op: what is called: a layer, a nested model, or an operation of `keras.ops`.
+        args, kwargs: what it is called with: `KerasTensor`s, constants, and structures of both.
+        outputs: the tensors that it gives, flat.
+        subgraph: the graph inside, if `op` is a functional or Sequential model. All calls of one
+            model have the same.
+    """
+
+    name: str
+    op: keras.Operation
+    args: tuple
+    kwargs: dict[str, Any]
+    outputs: list[KerasTensor]
+    subgraph: "Graph | None" = None
+
+    @property
+    def inputs(self) -> list[KerasTensor]:
+        """All tensors among the arguments, flat, in their order."""
+        return _tensors((self.args, self.kwargs))
+
+    @property
+    def output(self) -> KerasTensor:
+        """The only output."""
+        (tensor,) = self.outputs
+        return tensor
+
+
+@dataclass(eq=False)
+class Graph:
+    """What `trace` gives; see the module.
+
+    Edits change the graph, never the model that it came from.
+
+    Attributes:
+        model: the traced model.
+        inputs: its input tensors, in the structure of `model.input`.
+        outputs: its output tensors, in the structure of `model.output`.
+    """
+
+    model: keras.Model
+    inputs: Any
+    outputs: Any
+    _producers: dict[KerasTensor, Node] = field(repr=False)
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """The inputs and all calls that the outputs need, each after what it consumes."""
+        order: dict[Node, None] = {}
+        opened: set[Node] = set()
+        waiting = [self._producers[tensor] for tensor in reversed(self._ends())]
+        while waiting:
+            node = waiting[-1]
+            missing = [self._producers[t] for t in node.inputs if self._producers[t] not in order]
+            if node in order or not missing:
+                order[waiting.pop()] = None
+                continue
+            if not opened.isdisjoint(missing):
+                raise ValueError(f"The edited graph has a cycle at {node.name!r}.")
+            opened.add(node)
+            waiting.extend(reversed(missing))
+        return tuple(order)
+
+    @cached_property
+    def _consumers(self) -> dict[KerasTensor, list[Node]]:
+        consumers: dict[KerasTensor, dict[Node, None]] = {}
+        for node in self.nodes:
+            for tensor in node.inputs:
+                consumers.setdefault(tensor, {})[node] = None
+        return {tensor: list(nodes) for tensor, nodes in consumers.items()}
+
+    def _ends(self) -> list[KerasTensor]:
+        return [*_tensors(self.inputs), *_tensors(self.outputs)]
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def producer(self, tensor: KerasTensor) -> Node:
+        """The node that gives a tensor; for an input of the model that of its `InputLayer`."""
+        return self._producers[tensor]
+
+    def consumers(self, tensor: KerasTensor) -> list[Node]:
+        """The nodes that take a tensor, in execution order, each once."""
+        return self._consumers.get(tensor, [])
+
+    def is_output(self, tensor: KerasTensor) -> bool:
+        """Whether a tensor is an output of the model."""
+        return any(tensor is output for output in _tensors(self.outputs))
+
+    def sole_consumer(self, tensor: KerasTensor) -> Node | None:
+        """The one node that takes a tensor, or `None` if several do or the model gives it out."""
+        consumers = self.consumers(tensor)
+        return consumers[0] if len(consumers) == 1 and not self.is_output(tensor) else None
+
+    def find(self, name: str) -> Node:
+        """The node of this name.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise ValueError(f"`name`: {self.model.name!r} has no node {name!r}.")
+
+    def graphs(self, path: str = "") -> Iterator[tuple[str, "Graph"]]:
+        """This graph and those nested in it, each once, with the path that leads to it.
+
+        Yields:
+            `("", graph)`, then `("backbone/", subgraph)`, ...
+        """
+        yield from self._walk(path, set())
+
+    def _walk(self, path: str, seen: set["Graph"]) -> Iterator[tuple[str, "Graph"]]:
+        seen.add(self)
+        yield path, self
+        for node in self.nodes:
+            if node.subgraph is not None and node.subgraph not in seen:
+                yield from node.subgraph._walk(f"{path}{node.name}/", seen)
+
+    def shapes(self, input_shapes: Sequence[Shape]) -> dict[KerasTensor, Shape]:
+        """The shape of every tensor of this graph (not of those inside) for inputs of given shapes.
+
+        Args:
+            input_shapes: with the batch axis, in the order of `model.inputs`.
+        """
+        shapes = dict(zip(_tensors(self.inputs), map(tuple, input_shapes), strict=True))
+        for node in self.nodes:
+            if node.inputs:
+                shapes.update(zip(node.outputs, _output_shapes(node, shapes), strict=True))
+        return shapes
+
+    def __str__(self) -> str:
+        rows = [
+            [
+                path + node.name,
+                type(node.op).__name__,
+                node.outputs[0].shape if len(node.outputs) == 1 else f"{len(node.outputs)} outputs",
+                ", ".join(graph.producer(tensor).name for tensor in node.inputs),
+            ]
+            for path, graph in self.graphs()
+            for node in graph.nodes
+        ]
+        return format_table(["node", "operation", "output", "inputs"], rows)
+
+    # --- editing ---------------------------------------------------------------------------------
+
+    def add(self, op: keras.Operation, *args: Any, **kwargs: Any) -> Node:
+        """Calls a new operation on tensors of this graph.
+
+        The node becomes part of `nodes` as soon as an output needs it: see `redirect`.
+
+        Args:
+            op: a new layer, or an operation of `keras.ops`, that no model holds. It is built.
+            *args, **kwargs: what to call it with, as in a functional model.
+        """
+        # On tensors without a past: the traced model's own would remember the call.
+        outputs = op(*_map_tensors(_detached, args), **_map_tensors(_detached, kwargs))
+        calls = sum(node.op is op for node in set(self._producers.values()))
+        node = Node(_call_name(op, calls + 1), op, args, kwargs, _tensors(outputs))
+        self._producers.update(dict.fromkeys(node.outputs, node))
+        return node
+
+    def redirect(
+        self, old: KerasTensor, new: KerasTensor, into: Iterable[Node] | None = None
+    ) -> None:
+        """Lets consumers of one tensor take another one.
+
+        Args:
+            old, new: tensors of this graph.
+            into: the nodes that shall change; `None` for all in `nodes`, and the model's outputs.
+        """
+
+        def switched(tensor: KerasTensor) -> KerasTensor:
+            return new if tensor is old else tensor
+
+        if into is None:
+            into = self.consumers(old)
+            self.outputs = _map_tensors(switched, self.outputs)
+        for node in into:
+            node.args = _map_tensors(switched, node.args)
+            node.kwargs = _map_tensors(switched, node.kwargs)
+        for stale in ("nodes", "_consumers"):
+            self.__dict__.pop(stale, None)
+
+    def insert(
+        self, op: keras.Operation, after: KerasTensor, into: Iterable[Node] | None = None
+    ) -> Node:
+        """Puts a new operation of one tensor between a tensor and its consumers (or some of them).
+
+        Args:
+            op: as in `add`.
+            after: the tensor that it takes.
+            into: the consumers that shall take its output; `None` for all, and the outputs.
+        """
+        node = self.add(op, after)
+        self.redirect(after, node.output, into)
+        return node
+
+    def build(self) -> keras.Model:
+        """A new model of this graph, on copies of all operations with their weights.
+
+        Layer names, trainable flags and dtype policies are kept; so is the class, if it can be
+        made from inputs and outputs (else it is `keras.Model`); a Sequential model that is still a
+        chain stays one. What `compile` set is not carried over.
+
+        Raises:
+            ValueError: for an operation that can't be made again from its config, and for layers
+                that share weights without being one layer.
+        """
+        return _Builder().build(self)
+
+
+def trace(model: keras.Model) -> Graph:
+    """Reads a functional or Sequential model; no layer is called for it.
+
+    Raises:
+        ValueError: for any other object, and for a Sequential model that is not built.
+
+    Example:
+
+    >>> import keras
+    >>> from se_keras.graph import trace
+    >>> x = keras.Input((8,), name="x")
+    >>> model = keras.Model(x, keras.layers.Dense(4, name="dense")(x))
+    >>> graph = trace(model)
+    >>> relu = graph.insert(keras.layers.ReLU(name="relu"), graph.find("dense").output)
+    >>> print(graph)
+    node   operation   output     inputs
+    x      InputLayer  (None, 8)
+    dense  Dense       (None, 4)  x
+    relu   ReLU        (None, 4)  dense
+    >>> [layer.name for layer in graph.build().layers], [layer.name for layer in model.layers]
+    (['x', 'dense', 'relu'], ['x', 'dense'])
+    """
+    if not is_functional(model):
+        raise ValueError(
+            "`model` must be a functional model or a Sequential one that is built; got "
+            f"{type(model).__name__}, whose layers are called in Python code, or not called yet."
+        )
+    return _trace(model, {})
+
+
+def is_functional(model: Any) -> bool:
+    """Whether an object is a model whose calls Keras recorded, and no code of its own makes."""
+    return (
+        isinstance(model, keras.Model)
+        and type(model).call.__module__.split(".")[0] == "keras"
+        and getattr(model, "inputs", None) is not None
+    )
+
+
+def _trace(model: keras.Model, known: dict[keras.Model, Graph]) -> Graph:
+    if model in known:
+        return known[model]
+    sequential = isinstance(model, keras.Sequential)
+    inputs = model.inputs[0] if sequential else model.input
+    outputs = model.outputs[0] if sequential else model.output
+    graph = known[model] = Graph(model, inputs, outputs, {})
+    calls: Counter[keras.Operation] = Counter()
+    for record in _records(model):
+        op = record.operation
+        calls[op] += 1
+        node = Node(
+            _call_name(op, calls[op]),
+            op,
+            record.arguments.args,
+            record.arguments.kwargs,
+            list(record.outputs),
+            _trace(op, known) if is_functional(op) else None,
+        )
+        graph._producers.update(dict.fromkeys(node.outputs, node))
+    return graph
+
+
+def _records(model: keras.Model) -> Iterator[Any]:
+    """Keras' records of the calls in a model, inputs first."""
+    # Public API can't read a model without calling its layers again (`clone_model`), after which
+    # `layer.output` is another tensor, or serialising them (`get_config`), which many can't.
+    by_depth = keras.Function(model.inputs, model.outputs, name=model.name)._nodes_by_depth
+    for depth in sorted(by_depth, reverse=True):
+        yield from by_depth[depth]
+
+
+def _call_name(op: keras.Operation, call: int) -> str:
+    return op.name if call == 1 else f"{op.name}#{call}"
+
+
+# --- tensors in structures -----------------------------------------------------------------------
+
+
+def _tensors(structure: Any) -> list[KerasTensor]:
+    return [leaf for leaf in tree.flatten(structure) if isinstance(leaf, KerasTensor)]
+
+
+def _map_tensors(function: Any, structure: Any) -> Any:
+    return tree.map_structure(
+        lambda leaf: function(leaf) if isinstance(leaf, KerasTensor) else leaf, structure
+    )
+
+
+def _detached(tensor: KerasTensor) -> KerasTensor:
+    return KerasTensor(tensor.shape, tensor.dtype)
+
+
+def _output_shapes(node: Node, shapes: dict[KerasTensor, Shape]) -> list[Shape]:
+    if all(shapes[tensor] == tuple(tensor.shape) for tensor in node.inputs):
+        return [tuple(tensor.shape) for tensor in node.outputs]
+    if node.subgraph is not None:
+        inside = node.subgraph.shapes([shapes[t] for t in nested_inputs(node)])
+        return [inside[tensor] for tensor in _tensors(node.subgraph.outputs)]
+
+    def resized(tensor: KerasTensor) -> KerasTensor:
+        # Outside of a layer's own call its weights are not cast to its compute type, so its
+        # inputs must have the type of the weights.
+        is_layer_float = isinstance(node.op, keras.Layer) and "float" in tensor.dtype
+        return KerasTensor(
+            shapes[tensor], node.op.variable_dtype if is_layer_float else tensor.dtype
+        )
+
+    spec = node.op.compute_output_spec(
+        *_map_tensors(resized, node.args), **_map_tensors(resized, node.kwargs)
+    )
+    return [tuple(tensor.shape) for tensor in _tensors(spec)]
+
+
+def nested_inputs(node: Node) -> list[KerasTensor]:
+    """The tensors that a call of a nested model takes, in the order of that model's `inputs`."""
+    given = node.args[0] if node.args else node.kwargs["inputs"]
+    expected = node.subgraph.inputs
+    if isinstance(given, dict) and not isinstance(expected, dict):
+        return [given[tensor.name] for tensor in _tensors(expected)]
+    return _tensors(given)
+
+
+# --- building ------------------------------------------------------------------------------------
+
+
+class _Builder:
+    """Builds a graph and those nested in it, with one copy of each operation."""
+
+    def __init__(self):
+        self.copies: dict[keras.Operation, keras.Operation] = {}
+        self.models: list[tuple[keras.Model, keras.Model]] = []
+
+    def build(self, graph: Graph) -> keras.Model:
+        _refuse_tied_weights(graph)
+        model = self._model(graph)
+        # A model's flag reaches all its layers, so the outermost goes first.
+        for old, new in reversed(self.models):
+            new.trainable = old.trainable
+        for old, new in self.copies.items():
+            if isinstance(old, keras.Layer) and not is_functional(old):
+                _copy_state(old, new)
+        return model
+
+    def _model(self, graph: Graph) -> keras.Model:
+        old = graph.model
+        if type(old) is keras.Sequential and _is_chain(graph):
+            layers = [self._copy(node) for node in graph.nodes]
+            new = keras.Sequential(layers, name=old.name)
+        else:
+            new = _functional_class(old)(*self._call(graph), name=old.name)
+        self.models.append((old, new))
+        return new
+
+    def _call(self, graph: Graph) -> tuple[Any, Any]:
+        """The inputs and outputs of the new model."""
+        tensors: dict[KerasTensor, KerasTensor] = {}
+        for node in graph.nodes:
+            op = self._copy(node)
+            if node.inputs:
+                outputs = op(
+                    *_map_tensors(tensors.__getitem__, node.args),
+                    **_map_tensors(tensors.__getitem__, node.kwargs),
+                )
+            else:
+                outputs = op.output
+            tensors.update(zip(node.outputs, _tensors(outputs), strict=True))
+        inputs = _map_tensors(tensors.__getitem__, graph.inputs)
+        return inputs, _map_tensors(tensors.__getitem__, graph.outputs)
+
+    def _copy(self, node: Node) -> keras.Operation:
+        if node.op not in self.copies:
+            made = self._model(node.subgraph) if node.subgraph is not None else _remade(node.op)
+            self.copies[node.op] = made
+        return self.copies[node.op]
+
+
+def _remade(op: keras.Operation) -> keras.Operation:
+    try:
+        return type(op).from_config(op.get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{op.name!r} ({type(op).__name__}) can't be made again from its config: {error}"
+        ) from error
+
+
+def _copy_state(old: keras.Layer, new: keras.Layer) -> None:
+    """Weights, random seeds, vocabularies and trainable flags."""
+    shapes = [[tuple(v.shape) for v in layer.variables] for layer in (old, new)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{old.name!r} ({type(old).__name__}): made again from its config it has weights of "
+            f"the shapes {shapes[1]}, not {shapes[0]}."
+        )
+    # Public API shows no sublayers, and those of a frozen part have flags of their own.
+    for part, copy in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
+        copy.trainable = part.trainable
+        if hasattr(part, "save_assets"):
+            with tempfile.TemporaryDirectory() as folder:
+                part.save_assets(folder)
+                copy.load_assets(folder)
+    for variable, copy in zip(old.variables, new.variables, strict=True):
+        # A copy: JAX would share the buffer, and training the new model would free it.
+        copy.assign(keras.ops.copy(variable))
+        copy.trainable = variable.trainable
+    for part in new._flatten_layers():
+        if hasattr(part, "finalize_state"):  # keras.layers.Normalization: constants of its weights
+            part.finalize_state()
+
+
+def _refuse_tied_weights(graph: Graph) -> None:
+    owners: dict[int, keras.Layer] = {}
+    for _, inner in graph.graphs():
+        for node in inner.nodes:
+            if not isinstance(node.op, keras.Layer) or node.subgraph is not None:
+                continue
+            for weight in node.op.weights:
+                owner = owners.setdefault(id(weight), node.op)
+                if owner is not node.op:
+                    raise ValueError(
+                        f"{owner.name!r} and {node.op.name!r} share the weight {weight.name!r}; "
+                        "copies of both would each have their own."
+                    )
+
+
+def _is_chain(graph: Graph) -> bool:
+    first, *rest = graph.nodes
+    previous = first.output
+    for node in rest:
+        if not isinstance(node.op, keras.Layer) or node.kwargs or node.args != (previous,):
+            return False
+        previous = node.output
+    return graph.outputs is previous and len({node.op for node in graph.nodes}) == len(graph.nodes)
+
+
+def _functional_class(model: keras.Model) -> type[keras.Model]:
+    parameters = inspect.signature(type(model).__init__).parameters
+    kinds = {parameter.kind for parameter in parameters.values()}
+    takes_all = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds
+    return type(model) if takes_all or {"inputs", "outputs"} <= set(parameters) else keras.Model

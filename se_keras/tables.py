@@ -1,0 +1,41 @@
+"""Plain text tables, as plans and counts print them."""
+
+from collections.abc import Sequence
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Rows of cells under a header; integers with separators, on the right.
+
+    Args:
+        header: name of each column.
+        rows: as many cells each; `None` is an empty cell.
+
+    Returns:
+        The lines, joined.
+
+    Example:
+
+    >>> from se_keras.tables import format_table
+    >>> print(format_table(["layer", "parameters"], [["conv", 9408], ["relu", 0]]))
+    layer  parameters
+    conv        9,408
+    relu            0
+    """
+    texts = [list(header), *([_text(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    numeric = [any(type(cell) is int for cell in column) for column in zip(*rows, strict=True)]
+    numeric = numeric or [False] * len(widths)
+    lines = (
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        )
+        for line in texts
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:,}" if type(cell) is int else str(cell)
