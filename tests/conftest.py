@@ -13,6 +13,14 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--update-manifests",
+        action="store_true",
+        help="write the names and shapes of all weights anew (tests/golden/manifests)",
+    )
+
+
 def pytest_configure(config):
     # Keras turns its variables, and torch's tensors, into arrays by an `__array__` without the
     # `copy` keyword that NumPy 2 asks for.

@@ -112,7 +112,9 @@ def test_features_only_gives_each_stage_with_its_stride_in_its_name():
 
 
 @pytest.mark.parametrize("stride", [8, 16])
-@pytest.mark.parametrize("name", ["seresnet18", "seresnext26d_32x4d", "semobilenet", "seshufflenet"])
+@pytest.mark.parametrize(
+    "name", ["seresnet18", "seresnext26d_32x4d", "semobilenet", "seshufflenet"]
+)
 def test_output_stride_dilates_and_keeps_the_weights_shapes(name, stride):
     options = {"features_only": True, "input_shape": (64, 64, 3)}
     plain = se_keras.create(name, **options)
@@ -129,7 +131,11 @@ def test_output_stride_sees_the_same_field():
     for stride in (None, 16):
         keras.utils.set_random_seed(0)
         model = se_keras.create(
-            "seresnet18", se=False, features_only=True, input_shape=(64, 64, 3), output_stride=stride
+            "seresnet18",
+            se=False,
+            features_only=True,
+            input_shape=(64, 64, 3),
+            output_stride=stride,
         )
         outputs.append(array(model(x)[-1]))
     strided, dilated = outputs
