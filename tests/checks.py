@@ -92,8 +92,8 @@ import sys
 sys.modules["se_keras"] = None
 import numpy as np, tensorflow as tf
 for path in sys.argv[1:]:
-    served = tf.saved_model.load(path).serve(np.load(path + ".input.npy"))
-    np.save(path + ".served.npy", served)
+    loaded = tf.saved_model.load(path)  # kept: a function alone does not keep its variables
+    np.save(path + ".served.npy", loaded.serve(np.load(path + ".input.npy")))
 """
 
 
