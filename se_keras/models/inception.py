@@ -5,7 +5,7 @@ branch (Fig. 3). A stage begins with the module that halves the map.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from keras import KerasTensor
@@ -94,7 +94,7 @@ def inception_resnet(x: KerasTensor, recipe: InceptionResNetRecipe, parts: Parts
         for block in range(1, depth + 1):
             # The last unit of the release has neither scaling nor ReLU (tensorflow/models,
             # slim/nets/inception_resnet_v2.py).
-            last = stage == max(ENTRIES) and block == depth
+            last = stage == 5 and block == depth
             x = scaled_unit(
                 x,
                 stage,
@@ -104,10 +104,9 @@ def inception_resnet(x: KerasTensor, recipe: InceptionResNetRecipe, parts: Parts
                 scale=1.0 if last else scale,
                 activation=None if last else "relu",
             )
-        if stage == max(ENTRIES):
-            x = parts.conv_norm_act(x, 1536, 1, name="final")
         features.append(Feature(stage=stage, stride=2**stage, map=x))
-    return features
+    x = parts.conv_norm_act(x, 1536, 1, name="final")
+    return [*features[:-1], replace(features[-1], map=x)]
 
 
 # --- stems ---------------------------------------------------------------------------------------
