@@ -1,12 +1,12 @@
 """The command line: arguments in, calls out."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from se_keras import __version__
+from se_keras import __version__, list_models
+from se_keras.train.errors import InputError
 
 STOPPED = 130  # what a shell gives for a process that Ctrl-C ended
 
@@ -71,10 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A name that the terminal can't show is no reason to stop.
     sys.stdout.reconfigure(errors="replace")
     parsed = _parser().parse_args(arguments)
-    # TensorFlow's notes on how it was built; what goes wrong is still shown.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from se_keras.train.errors import InputError
-
     try:
         parsed.run(parsed)
     except InputError as error:
@@ -167,15 +163,12 @@ def _train(parsed: argparse.Namespace) -> None:
 
 
 def _predict(parsed: argparse.Namespace) -> None:
-    from se_keras.train.predict import predict, show_predictions
+    from se_keras.train.classify import predict, show_predictions
 
     print(show_predictions(parsed.images, predict(parsed.path, parsed.images, top=parsed.top)))
 
 
 def _list(parsed: argparse.Namespace) -> None:
-    from se_keras import list_models
-    from se_keras.train.errors import InputError
-
     rows = list_models(parsed.pattern)
     if not rows:
         raise InputError(f"no model matches {parsed.pattern!r}; `se-keras list` shows them all")

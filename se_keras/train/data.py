@@ -26,21 +26,21 @@ TEST_SHARE = 0.2
 # What Keras' `image_dataset_from_directory` takes.
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
-FASHION_MNIST_CLASSES = (
-    "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle_boot"
-)
-CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
-# The fine labels, https://www.cs.toronto.edu/~kriz/cifar.html, in alphabetical order.
-CIFAR100_CLASSES = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
-camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
-dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
-leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
-otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
-road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
-sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
-wardrobe whale willow_tree wolf woman worm
-"""
+CLASS_NAMES = {
+    "fashion_mnist": "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot",
+    "cifar10": "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck",
+    # The fine labels, https://www.cs.toronto.edu/~kriz/cifar.html, in alphabetical order.
+    "cifar100": "apple,aquarium_fish,baby,bear,beaver,bed,bee,beetle,bicycle,bottle,bowl,boy,"
+    "bridge,bus,butterfly,camel,can,castle,caterpillar,cattle,chair,chimpanzee,"
+    "clock,cloud,cockroach,couch,crab,crocodile,cup,dinosaur,dolphin,elephant,"
+    "flatfish,forest,fox,girl,hamster,house,kangaroo,keyboard,lamp,lawn_mower,"
+    "leopard,lion,lizard,lobster,man,maple_tree,motorcycle,mountain,mouse,mushroom,"
+    "oak_tree,orange,orchid,otter,palm_tree,pear,pickup_truck,pine_tree,plain,plate,"
+    "poppy,porcupine,possum,rabbit,raccoon,ray,road,rocket,rose,sea,seal,shark,"
+    "shrew,skunk,skyscraper,snail,snake,spider,squirrel,streetcar,sunflower,"
+    "sweet_pepper,table,tank,telephone,television,tiger,tractor,train,trout,tulip,"
+    "turtle,wardrobe,whale,willow_tree,wolf,woman,worm",
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,11 +137,6 @@ def _digits(seed: int) -> dict[str, Any]:
 
 
 def _keras_dataset(name: str) -> dict[str, Any]:
-    names = {
-        "fashion_mnist": FASHION_MNIST_CLASSES,
-        "cifar10": CIFAR10_CLASSES,
-        "cifar100": CIFAR100_CLASSES,
-    }[name]
     try:
         (train_images, train_labels), (test_images, test_labels) = getattr(
             keras.datasets, name
@@ -155,7 +150,7 @@ def _keras_dataset(name: str) -> dict[str, Any]:
         ) from error
     with_channels = (lambda x: x) if train_images.ndim == 4 else (lambda x: x[..., np.newaxis])
     return {
-        "class_names": tuple(names.split()),
+        "class_names": tuple(CLASS_NAMES[name].split(",")),
         "channels": with_channels(train_images).shape[-1],
         "train": Split(items=with_channels(train_images), labels=train_labels.ravel().astype(int)),
         "test": Split(items=with_channels(test_images), labels=test_labels.ravel().astype(int)),
@@ -173,8 +168,9 @@ def _folder(folder: Path, seed: int) -> dict[str, Any]:
     for name, count in zip(class_names, counts, strict=True):
         if count < 2:
             raise InputError(
-                f"the class folder {folder / name} has {count or 'no'} image{'s' * (count == 0)} "
-                f"({', '.join(IMAGE_SUFFIXES)}); it takes at least 2, one of them for the test"
+                f"the class folder {folder / name} has {count or 'no'} image"
+                f"{'' if count else 's'} ({', '.join(IMAGE_SUFFIXES)}); it takes at least 2, one "
+                "to train and one to test"
             )
     train, test = stratified_split(
         Split(items=np.array(paths, object), labels=labels), TEST_SHARE, seed

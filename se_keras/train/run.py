@@ -164,7 +164,7 @@ def fit(
         initial_epoch=done,
         epochs=config.epochs,
         validation_data=sources.test_batches(data, config.batch_size),
-        callbacks=[_Epochs(folder, history)],
+        callbacks=[_Epochs(folder, config.seed, history)],
         shuffle=False,
         verbose=1 if sys.stdout.isatty() else 2,
     )
@@ -174,12 +174,17 @@ def fit(
 class _Epochs(keras.callbacks.Callback):
     """Puts each finished epoch on the disk."""
 
-    def __init__(self, folder: Path, history: list[dict[str, float]]):
+    def __init__(self, folder: Path, seed: int, history: list[dict[str, float]]):
         super().__init__()
-        self.folder, self.history = folder, history
+        self.folder, self.seed, self.history = folder, seed, history
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.started = time.perf_counter()
+        # Keras does not save the random states of layers: each epoch starts from its own.
+        states = [v for v in self.model.variables if v.name == "seed_generator_state"]
+        for number, state in enumerate(states):
+            drawn = np.random.SeedSequence((self.seed, epoch, number)).generate_state(2)
+            state.assign(drawn)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if not math.isfinite(logs["loss"]):
@@ -209,7 +214,7 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _restore(model: keras.Model, folder: Path) -> tuple[int, list[dict[str, float]]]:
-    """Loads the last checkpoint, if there is one: weights, optimizer and random states."""
+    """Loads the last checkpoint, if there is one: the weights and the state of the optimizer."""
     checkpoints = _checkpoints(folder)
     if not checkpoints:
         return 0, []
@@ -267,7 +272,7 @@ def _with_batch_size(config: TrainConfig, data: sources.ImageData) -> TrainConfi
     images = len(data.train)
     size = config.batch_size or min(data.defaults.batch_size, images)
     if size > images:
-        raise InputError(f"batch_size must be at most {images}, the training images; got {size}")
+        raise InputError(f"`batch_size` must be at most {images}, the training images; got {size}.")
     return dataclasses.replace(config, batch_size=size)
 
 

@@ -1,0 +1,646 @@
+"""The data, the run and its resuming, and what a run leaves, on a model of 1462 parameters."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import shutil
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import se_keras
+from se_keras.train import InputError, TrainConfig, data, files, predict, report, run, train
+from se_keras.train.errors import MissingExtraError
+
+COLOURS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (220, 50, 40)}
+
+
+def write_image(path, colour, size=(20, 24), seed=0):
+    noise = np.random.default_rng(seed).integers(-30, 30, (*size, 3))
+    Image.fromarray((np.array(colour) + noise).clip(0, 255).astype("uint8")).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three classes of ten images, PNG and JPEG, of several sizes."""
+    root = tmp_path / "images"
+    for name, colour in COLOURS.items():
+        (root / name).mkdir(parents=True)
+        for i in range(10):
+            size = (20 + i, 24) if i % 2 else (24, 20 + i)
+            write_image(root / name / f"{i}.{'png' if i % 3 else 'jpg'}", colour, size, seed=i)
+    return root
+
+
+def small_classifier(model, *, input_tensor, classes, dtype):
+    """In place of a network of the catalogue: one SE block, with dropout for its random state."""
+    x = keras.layers.Conv2D(8, 3, padding="same", dtype=dtype)(input_tensor)
+    x = keras.layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
+    x = se_keras.se_block(keras.layers.ReLU(dtype=dtype)(x), 2, dtype=dtype)
+    x = keras.layers.Flatten(dtype=dtype)(keras.layers.MaxPooling2D(2, dtype=dtype)(x))
+    x = keras.layers.Dropout(0.2, dtype=dtype)(x)
+    x = keras.layers.Dense(classes, activation="softmax", dtype="float32")(x)
+    return keras.Model(keras.utils.get_source_inputs(x)[0], x)
+
+
+@pytest.fixture
+def small_network(monkeypatch):
+    monkeypatch.setattr(run.zoo, "create", small_classifier)
+
+
+def picture(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))
+
+
+def config(**settings):
+    return TrainConfig(**{"data": "digits", "epochs": 2, **settings})
+
+
+def rows(folder):
+    with open(folder / "history.csv", newline="") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def without_time(history):
+    return [{name: row[name] for name in row if name != "seconds"} for row in history]
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "`epochs` must be a positive integer, got 0"),
+        ({"epochs": 1.5}, "`epochs` must be a positive integer, got 1.5"),
+        ({"batch_size": -1}, "`batch_size` must be a positive integer, got -1"),
+        ({"image_size": True}, "`image_size` must be a positive integer, got True"),
+        ({"lr": 0.0}, "`lr` must be a positive number, got 0.0"),
+        ({"lr": float("nan")}, "`lr` must be a finite number, got nan"),
+        ({"weight_decay": -1e-4}, "`weight_decay` must not be negative"),
+        ({"label_smoothing": 1.0}, "`label_smoothing` must be a number in"),
+        ({"seed": -1}, "`seed` must be an integer in"),
+        ({"precision": "float8"}, "`precision` must be one of .*got 'float8'"),
+        ({"model": "seresnet21"}, "seresnet20"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(settings, message):
+    with pytest.raises(InputError, match=message):
+        TrainConfig(**settings)
+
+
+def test_defaults_fit_the_data():
+    assert TrainConfig(data="cifar10").completed().epochs == 100
+    assert TrainConfig(data="cifar10", epochs=3).completed().epochs == 3
+    assert TrainConfig(data="photos").completed().image_size == 64
+    assert TrainConfig(data="photos", model="seresnet50").completed().image_size == 224
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(2, 40), min_size=2, max_size=6), st.integers(0, 100))
+def test_a_stratified_split_takes_its_share_of_each_class(counts, seed):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    everything = data.Split(items=np.arange(len(labels)), labels=labels)
+    train, test = data.stratified_split(everything, 0.2, seed)
+    assert sorted([*train.items, *test.items]) == list(range(len(labels)))
+    for label, count in enumerate(counts):
+        held_out = int((test.labels == label).sum())
+        assert held_out == 1 if count < 5 else abs(held_out - 0.2 * count) <= 0.5
+    np.testing.assert_array_equal(labels[train.items], train.labels)
+    again = data.stratified_split(everything, 0.2, seed)[1]
+    np.testing.assert_array_equal(test.items, again.items)
+
+
+def test_digits_are_those_of_scikit_learn():
+    found = data.open_data(config().completed())
+    # Its pixels are 0..16; the brightest must be 255 for a model on 0..255.
+    original = {
+        (image * 255 / 16).round().astype("uint8").tobytes() for image in load_digits().images
+    }
+    images = np.concatenate([found.train.items, found.test.items])
+    assert {image.tobytes() for image in images} == original
+    assert images.max() == 255
+    train, test = ({i.tobytes() for i in part.items} for part in (found.train, found.test))
+    assert not train & test
+
+
+def test_another_seed_is_another_split():
+    first, second = (data.open_data(config(seed=seed).completed()) for seed in (0, 1))
+    assert not np.array_equal(first.test.items, second.test.items)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("fashion_mnist", 1), ("cifar100", 3)])
+def test_the_data_sets_of_keras(name, channels, monkeypatch):
+    shape = (32, 32, 3) if channels == 3 else (28, 28)
+    labels = np.arange(10, dtype="uint8")
+    arrays = [(np.full((10, *shape), n, "uint8"), labels[:, None]) for n in (1, 2)]
+    monkeypatch.setattr(getattr(keras.datasets, name), "load_data", lambda: tuple(arrays))
+    found = data.open_data(config(data=name).completed())
+    assert found.image_shape == (*shape[:2], channels)
+    assert len(found.class_names) == {"fashion_mnist": 10, "cifar100": 100}[name]
+    images, targets = next(iter(data.test_batches(found, 4)))
+    assert (images.shape, float(images[0, 0, 0, 0])) == ((4, *shape[:2], channels), 2.0)
+    np.testing.assert_array_equal(np.argmax(targets, 1), [0, 1, 2, 3])
+
+
+def test_a_data_set_that_cannot_be_had_names_the_remedy(monkeypatch):
+    def load_data():
+        raise Exception("URL fetch failure on https://example.com: None -- no network")
+
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", load_data)
+    with pytest.raises(InputError, match=r"no network.*keras\.datasets\.cifar10\.load_data\(\)"):
+        data.open_data(config(data="cifar10").completed())
+
+
+def test_a_folder_gives_its_classes(folder):
+    (folder / ".cache").mkdir()
+    found = data.open_data(config(data=str(folder)).completed())
+    assert found.class_names == ("blue", "green", "red")
+    assert (len(found.train), len(found.test)) == (24, 6)
+    for part in (found.train, found.test):
+        for path, label in zip(part.items, part.labels, strict=True):
+            assert f"/{found.class_names[label]}/" in path
+
+
+@pytest.mark.parametrize("size", [16, 33])
+def test_images_are_read_as_keras_reads_them(folder, size):
+    keras_images = keras.utils.image_dataset_from_directory(
+        folder,
+        shuffle=False,
+        batch_size=None,
+        image_size=(size, size),
+        crop_to_aspect_ratio=True,
+        verbose=False,
+    )
+    for path, (expected, _) in zip(keras_images.file_paths, keras_images, strict=True):
+        ours = data.read_image(path, size, 3)
+        np.testing.assert_allclose(ours, expected, atol=0.5 + 1e-3)
+
+
+def test_a_folder_too_large_for_memory_gives_the_same_batches(folder, monkeypatch):
+    opened = data.open_data(config(data=str(folder), image_size=16).completed())
+    cached = data.prepare(opened)
+    monkeypatch.setattr(data, "CACHE_BYTES", 1000)
+    streamed = data.prepare(opened)
+    assert cached.train.items.shape == (24, 16, 16, 3)
+    assert streamed.train.items.dtype == object
+    for batches in (
+        lambda found: data.training_batches(found, 8, 0, range(2))[0],
+        lambda found: data.test_batches(found, 4),
+    ):
+        for (a, la), (b, lb) in zip(batches(cached), batches(streamed), strict=True):
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(la, lb)
+
+
+def remove_but(folder, keep):
+    for path in sorted(folder.iterdir())[keep:]:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: [shutil.rmtree(root / name) for name in ("blue", "red")], "it has 1"),
+        (lambda root: shutil.rmtree(root), "a folder, got .*images"),
+        (lambda root: remove_but(root / "red", 0), "red has no images"),
+        (lambda root: remove_but(root / "red", 1), "red has 1 image "),
+        (
+            lambda root: (root / "red" / "3.jpg").write_bytes(b"no image"),
+            r"can't read .*red/3\.jpg",
+        ),
+        (lambda root: (root / "red" / "4.png").write_bytes(b""), r"can't read .*red/4\.png"),
+        (
+            lambda root: (root / "red" / "0.jpg").write_bytes(
+                (root / "red" / "0.jpg").read_bytes()[:300]
+            ),
+            r"can't read .*red/0\.jpg",
+        ),
+    ],
+    ids=["one class", "no folder", "empty class", "one image", "no image", "no bytes", "cut short"],
+)
+def test_what_is_wrong_with_a_folder_is_named(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(InputError, match=message) as caught:
+        data.prepare(data.open_data(config(data=str(folder)).completed()))
+    assert "\n" not in str(caught.value)
+
+
+def epochs_of(found, seed, epochs, size=32):
+    batches, steps = data.training_batches(found, size, seed, epochs)
+    images = [(x.numpy(), y.numpy()) for x, y in batches]
+    assert len(images) == steps * len(epochs)
+    return [images[e * steps : (e + 1) * steps] for e in range(len(epochs))]
+
+
+def plain(found):
+    """The same data without augmentation."""
+    return dataclasses.replace(
+        found, defaults=dataclasses.replace(found.defaults, shift=0, flip=False, zoom=1.0)
+    )
+
+
+def test_an_epoch_has_each_image_once_with_its_label():
+    found = plain(data.open_data(config().completed()))
+    known = {i.tobytes(): n for i, n in zip(found.train.items, found.train.labels, strict=True)}
+    first, second = (
+        [
+            (i.astype("uint8").tobytes(), int(t.argmax()))
+            for x, y in epoch
+            for i, t in zip(x, y, strict=True)
+        ]
+        for epoch in epochs_of(found, 0, range(2))
+    )
+    # 1438 images are 44 batches of 32, and 30 images that this epoch goes without.
+    assert len(first) == len(set(first)) == 44 * 32
+    assert all(known[image] == label for image, label in first + second)
+    assert first != second
+    assert first != sorted(first)
+
+
+def test_an_epoch_depends_on_the_seed_and_its_number_only():
+    found = data.open_data(config().completed())
+    unbroken = epochs_of(found, 0, range(3))
+    resumed = epochs_of(found, 0, range(2, 3))
+    for (a, _), (b, _) in zip(unbroken[2], resumed[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(epochs_of(found, 1, range(1))[0][0][0], unbroken[0][0][0])
+
+
+def shifted(image, dy, dx):
+    padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
+    h, w = image.shape[:2]
+    return padded[4 + dy : 4 + dy + h, 4 + dx : 4 + dx + w]
+
+
+@pytest.mark.parametrize(("name", "flips"), [("digits", False), ("fashion_mnist", True)])
+def test_augmentation_is_shifts_and_where_it_fits_flips(name, flips):
+    defaults = TrainConfig(data=name).defaults
+    augment = data.augmentation(defaults)
+    image = np.random.default_rng(0).integers(1, 255, (8, 8, 1)).astype("float32")
+    moves = range(-defaults.shift, defaults.shift + 1)
+    possible = {
+        (dy, dx, flip): shifted(image, dy, dx)[:, :: -1 if flip else 1].tobytes()
+        for dy in moves
+        for dx in moves
+        for flip in {False, flips}
+    }
+    names = {content: key for key, content in possible.items()}
+    seen = {names[augment(image, tf.constant([0, n])).numpy().tobytes()] for n in range(400)}
+    assert seen == set(possible)
+
+
+def test_a_zoom_shows_a_part_of_the_image():
+    augment = data.augmentation(
+        dataclasses.replace(TrainConfig(data="photos").defaults, flip=False)
+    )
+    ramp = np.tile(np.arange(64.0, dtype="float32")[:, None, None], (1, 64, 3))
+    spans = []
+    for n in range(50):
+        seen = augment(ramp, tf.constant([0, n])).numpy()
+        assert seen.shape == ramp.shape
+        spans.append(seen.max() - seen.min())
+    assert min(spans) >= 0.7 * 64 - 2
+    assert max(spans) - min(spans) > 10
+
+
+# --- the run -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(small_network, tmp_path):
+    """A run of two epochs, and its report."""
+    return tmp_path / "run", train(config(seed=3), tmp_path / "run")
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    out, content = finished
+    assert sorted(path.name for path in out.iterdir()) == sorted(run.RUN_FILES)
+    assert json.loads((out / "report.json").read_text()) == content
+    for name in ("curves.png", "confusion.png"):
+        pixels = picture(out / name)
+        assert min(pixels.shape) > 300
+        assert pixels.std() > 5
+    assert [row["epoch"] for row in rows(out)] == [1, 2]
+    assert content["settings"]["seed"] == 3
+    assert content["versions"]["keras"] == keras.__version__
+    # Conv 3x3x1x8 + 8, norm 2x8, SE 8x4 + 4 + 4x8 + 8, dense 128x10 + 10.
+    assert content["parameters"] == {"trainable": 1462, "all": 1462 + 16}
+
+
+def test_the_report_is_true_of_the_saved_models(finished):
+    out, content = finished
+    split = data.open_data(config(seed=3).completed()).test
+    pixels = split.items.astype("float32")
+    probabilities = keras.models.load_model(out / "model.keras").predict(pixels, verbose=0)
+    assert content["test"]["accuracy"] == np.mean(probabilities.argmax(1) == split.labels)
+    assert content["test"]["accuracy"] == pytest.approx(rows(out)[-1]["val_accuracy"], abs=1e-6)
+    sevens = split.labels == 7
+    expected = round(float(np.mean(probabilities[sevens].argmax(1) == 7)), 4)
+    assert content["test"]["accuracy_by_class"]["7"] == expected
+    served = tf.saved_model.load(out / "saved_model").signatures["serving_default"](
+        tf.constant(pixels)
+    )
+    np.testing.assert_allclose(*served.values(), probabilities, atol=1e-5)
+
+
+def test_the_learning_rate_warms_up_and_falls_as_a_cosine(small_network):
+    settings = config(lr=0.2, epochs=10, batch_size=100).completed()
+    model = run.build_model(settings, data.open_data(settings))
+    schedule = keras.optimizers.schedules.deserialize(model.optimizer.get_config()["learning_rate"])
+    # 14 steps an epoch; the first 5 % of 140 warm up.
+    steps = np.arange(140)
+    expected = np.where(steps < 7, 0.2 * steps / 7, 0.1 * (1 + np.cos(np.pi * (steps - 7) / 133)))
+    np.testing.assert_allclose([float(schedule(s)) for s in steps], expected, atol=1e-6)
+
+
+def test_weight_decay_is_for_kernels(small_network):
+    settings = dataclasses.replace(config(weight_decay=0.5, lr=0.1).completed(), batch_size=64)
+    model = run.build_model(settings, data.open_data(settings))
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape))
+    model.optimizer.iterations.assign(100)
+    rate = float(model.optimizer.learning_rate)
+    zeros = [keras.ops.zeros(v.shape) for v in model.trainable_variables]
+    model.optimizer.apply_gradients(zip(zeros, model.trainable_variables, strict=True))
+    for variable in model.trainable_variables:
+        expected = 1 - 0.5 * rate if variable.path.endswith("kernel") else 1.0
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6, err_msg=variable.path)
+
+
+def test_label_smoothing_reaches_the_loss(small_network):
+    settings = dataclasses.replace(config(label_smoothing=0.3).completed(), batch_size=64)
+    model = run.build_model(settings, data.open_data(settings))
+    truth, guess = np.eye(10, dtype="float32")[:1], np.full((1, 10), 0.05, "float32")
+    guess[0, 0] = 0.55
+    target = 0.7 * truth + 0.03
+    assert float(model.loss(truth, guess)) == pytest.approx(-(target * np.log(guess)).sum(), 1e-5)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(precision, small_network, tmp_path):
+    content = train(config(precision=precision, epochs=3), tmp_path / "run")
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert model.get_layer(index=2).compute_dtype == precision.removeprefix("mixed_")
+    assert {w.dtype for w in model.trainable_weights} == {"float32"}
+    assert content["test"]["accuracy"] > 0.8
+
+
+def test_float16_scales_its_loss(small_network):
+    settings = dataclasses.replace(config(precision="mixed_float16").completed(), batch_size=64)
+    model = run.build_model(settings, data.open_data(settings))
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_another_image_size_is_resized_to(small_network, tmp_path):
+    train(config(image_size=12, epochs=1), tmp_path / "run")
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert model.input_shape == (None, 12, 12, 1)
+
+
+def test_a_folder_of_images_trains(small_network, folder, tmp_path):
+    content = train(config(data=str(folder), image_size=16, epochs=6), tmp_path / "run")
+    assert content["class_names"] == ["blue", "green", "red"]
+    assert content["settings"]["batch_size"] == 24
+    assert content["data"]["test_images"] == 6
+
+
+def test_a_saved_model_that_differs_fails_loudly(small_network, tmp_path, monkeypatch):
+    load = run.load_classifier
+
+    def spoiled(path):
+        classifier = load(path)
+        return dataclasses.replace(
+            classifier, probabilities=lambda pixels: classifier.probabilities(pixels) + 0.01
+        )
+
+    monkeypatch.setattr(run, "load_classifier", spoiled)
+    with pytest.raises(RuntimeError, match="does not give what the model gives"):
+        train(config(epochs=1), tmp_path / "run")
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(small_network, tmp_path):
+    with pytest.raises(InputError, match="loss became nan in epoch 1: try a smaller"):
+        train(config(lr=1e30), tmp_path / "run")
+
+
+def test_a_batch_larger_than_the_data_is_refused(small_network, tmp_path):
+    with pytest.raises(InputError, match="`batch_size` must be at most 1438"):
+        train(config(batch_size=2000), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_too_small_for_a_network_are_refused(tmp_path):
+    with pytest.raises(InputError, match="seinception_v3 with images of"):
+        train(config(model="seinception_v3"), tmp_path / "run")
+
+
+def test_a_missing_extra_says_how_to_install_it(tmp_path, monkeypatch):
+    for package in ("matplotlib", "sklearn.datasets"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            with pytest.raises(MissingExtraError, match=r"pip install 'se_keras\[train\]'"):
+                train(config(), tmp_path / "run")
+
+
+# --- stopping and going on -----------------------------------------------------------------------
+
+
+def stop_once(monkeypatch, owner, name, after=0):
+    """Raises what Ctrl-C raises, once, instead of a call that comes after so many others."""
+    original, calls = getattr(owner, name), []
+
+    def stop(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == after + 1:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, stop)
+
+
+STOPS = {
+    "before the first epoch": (run._Epochs, "on_epoch_begin", 0),
+    "in the second epoch": (run._Epochs, "on_epoch_begin", 1),
+    "between history and checkpoint": (keras.Model, "save_weights", 1),
+    "in the export": (keras.Model, "export", 0),
+    "before the report": (report, "summary", 0),
+}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """What the runs below would leave had nothing stopped them."""
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.zoo, "create", small_classifier)
+        train(config(), out)
+    return out
+
+
+@pytest.mark.parametrize("where", STOPS.values(), ids=STOPS)
+def test_a_run_goes_on_as_if_never_stopped(where, unbroken, small_network, tmp_path, monkeypatch):
+    stop_once(monkeypatch, *where)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(), tmp_path / "run")
+    assert not (tmp_path / "run" / "report.json").exists()
+    train(config(), tmp_path / "run", resume=True)
+    assert_same_run(unbroken, tmp_path / "run")
+
+
+def test_epochs_that_were_finished_are_not_trained_again(small_network, tmp_path, monkeypatch):
+    stop_once(monkeypatch, run._Epochs, "on_epoch_begin", after=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(epochs=3), tmp_path / "run")
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint*")
+    assert checkpoint.name == "checkpoint-0002.weights.h5"
+    before = rows(tmp_path / "run")
+    train(config(epochs=3), tmp_path / "run", resume=True)
+    # The seconds, too.
+    assert rows(tmp_path / "run")[:2] == before
+
+
+def assert_same_run(one, other):
+    """Same epochs, same numbers, same weights: momentum, schedule and dropout went on too."""
+    assert without_time(rows(one)) == without_time(rows(other))
+    first, second = (keras.models.load_model(out / "model.keras") for out in (one, other))
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert sorted(path.name for path in other.iterdir()) == sorted(run.RUN_FILES)
+
+
+def test_resuming_with_other_settings_names_the_setting(finished):
+    out, _ = finished
+    for change in (
+        {"epochs": 3},
+        {"seed": 4},
+        {"label_smoothing": 0.0},
+        {"precision": "mixed_float16"},
+    ):
+        ((name, value),) = change.items()
+        with pytest.raises(InputError, match=f"{name} .*can't go on with {value}"):
+            train(config(**{"seed": 3, **change}), out, resume=True)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, capsys):
+    out, content = finished
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert train(config(seed=3), out, resume=True) == content
+    assert "nothing to resume" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == times
+
+
+def test_resuming_with_other_images_is_refused(small_network, folder, tmp_path):
+    settings = config(data=str(folder), image_size=16, epochs=1)
+    train(settings, tmp_path / "run")
+    (folder / "red" / "7.png").rename(folder / "red" / "new.png")
+    with pytest.raises(InputError, match=r"images of .* have changed"):
+        train(settings, tmp_path / "run", resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(small_network, tmp_path, monkeypatch):
+    stop_once(monkeypatch, keras.Model, "export")
+    with pytest.raises(KeyboardInterrupt):
+        train(config(epochs=1), tmp_path / "run")
+    (tmp_path / "run" / "checkpoint-0001.weights.h5").write_bytes(b"no checkpoint")
+    with pytest.raises(InputError, match=r"can't read .*checkpoint-0001\.weights\.h5"):
+        train(config(epochs=1), tmp_path / "run", resume=True)
+
+
+def test_what_is_there_is_not_overwritten(finished, small_network):
+    out, content = finished
+    with pytest.raises(InputError, match="has a run already: choose --resume, --overwrite"):
+        train(config(seed=3), out)
+    assert files.read_json(out / "report.json") == content
+
+
+def test_overwriting_replaces_the_run_and_nothing_else(finished, small_network):
+    out, _ = finished
+    (out / "notes.txt").write_text("mine")
+    assert train(config(seed=5), out, overwrite=True)["settings"]["seed"] == 5
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("flag", ["resume", "overwrite"])
+def test_a_folder_that_is_no_run_is_left_alone(flag, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        train(config(), tmp_path, **{flag: True})
+    with pytest.raises(InputError, match="is a file"):
+        train(config(), tmp_path / "thesis.txt", **{flag: True})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_bad_data_leaves_the_old_run_whole(finished, folder):
+    out, content = finished
+    (folder / "red" / "3.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match="can't read"):
+        train(config(data=str(folder)), out, overwrite=True)
+    assert files.read_json(out / "report.json") == content
+
+
+# --- predicting ----------------------------------------------------------------------------------
+
+
+def test_predictions_are_those_of_the_model_on_raw_pixels(finished, tmp_path):
+    out, _ = finished
+    pixels = data.open_data(config().completed()).test.items[:2]
+    paths = [tmp_path / f"{n}.png" for n in range(2)]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image[..., 0]).save(path)
+    expected = keras.models.load_model(out / "model.keras")(pixels.astype("float32")).numpy()
+    for source in (out, out / "model.keras", out / "saved_model"):
+        for found, row in zip(predict(source, paths, top=3), expected, strict=True):
+            assert [name for name, _ in found] == [str(n) for n in np.argsort(-row)[:3]]
+            np.testing.assert_allclose([p for _, p in found], np.sort(row)[::-1][:3], atol=1e-5)
+
+
+def test_a_model_without_report_numbers_its_classes(finished, tmp_path):
+    out, _ = finished
+    shutil.move(out / "model.keras", tmp_path / "alone.keras")
+    write_image(tmp_path / "image.png", (1, 2, 3))
+    ((name, _),) = predict(tmp_path / "alone.keras", [tmp_path / "image.png"], top=1)[0]
+    assert name.startswith("class ")
+
+
+def test_a_model_of_something_else_is_refused(tmp_path):
+    write_image(tmp_path / "image.png", (1, 2, 3))
+    x = keras.Input((8, 8, 3))
+    keras.Model(x, keras.layers.Rescaling(2.0)(x)).save(tmp_path / "other.keras")
+    with pytest.raises(InputError, match="not the probabilities of classes"):
+        predict(tmp_path / "other.keras", [tmp_path / "image.png"])
+
+
+# --- pictures and files --------------------------------------------------------------------------
+
+
+def test_the_confusion_of_many_classes_with_odd_names_is_drawn(tmp_path):
+    names = [f"${n}_ {{" for n in range(40)]
+    labels = np.arange(40).repeat(2)
+    report.draw_confusion(labels, labels[::-1], names, tmp_path / "confusion.png")
+    assert picture(tmp_path / "confusion.png").shape[1] > 500
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with contextlib.suppress(KeyError), files.written_beside(target) as partial:
+        partial.write_text("half")
+        raise KeyError
+    assert target.read_text() == "old"
+    with files.written_beside(target) as partial:
+        partial.write_text("new")
+    assert target.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
