@@ -1,5 +1,6 @@
 """SE-ShuffleNet, against the paper's table and a NumPy network in float64."""
 
+import importlib.util
 from dataclasses import replace
 
 import keras
@@ -304,8 +305,11 @@ np.testing.assert_allclose(first.predict(x.transpose(0, 3, 1, 2), verbose=0), ex
 """
 
 
-def test_channels_first_computes_the_same_with_the_same_weights():
-    run_python(CHANNELS_FIRST, backend="jax")
+@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
+def test_channels_first_computes_the_same_with_the_same_weights(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    run_python(CHANNELS_FIRST, backend=backend)
 
 
 # --- the channel shuffle -------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """SE-VGG-16, against the paper's counts, keras.applications and timm."""
 
+import importlib.util
 import pathlib
 from dataclasses import replace
 from itertools import pairwise
@@ -256,5 +257,8 @@ np.testing.assert_allclose(array(first(x.transpose(0, 3, 1, 2), training=False))
 """
 
 
-def test_channels_first_computes_the_same_with_the_same_weights():
-    run_python(CHANNELS_FIRST, backend="jax")
+@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
+def test_channels_first_computes_the_same_with_the_same_weights(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    run_python(CHANNELS_FIRST, backend=backend)
