@@ -213,13 +213,17 @@ def _dense(layer: keras.Layer, x: Shape, y: Shape) -> Work:
 
 
 def _einsum(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+    # By the equation: Keras leaves in `y` open what `output_shape` says None for.
     operands, output = layer.equation.split("->")
     given, kernel = operands.split(",")
     before, _, after = given.partition("...")
-    sizes = dict(zip(before, (None, *x), strict=False))
-    sizes.update(zip(reversed(after), reversed(x), strict=False))
-    summed = [sizes[label] for label in set(kernel) - set(output)]
-    return math.prod(y) * math.prod(summed), math.prod(y)
+    shape = (1, *x)
+    end = len(shape) - len(after)
+    sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
+    sizes.update(zip(before + after, shape[: len(before)] + shape[end:], strict=True))
+    under_dots = math.prod(shape[len(before) : end])
+    outputs = math.prod(sizes[label] for label in output.replace(".", ""))
+    return under_dots * math.prod(sizes.values()), under_dots * outputs
 
 
 def _squeeze_excite(layer: SqueezeExcite, x: Shape, y: Shape) -> Work:
@@ -276,10 +280,10 @@ def _work(node: Node, shapes: dict[keras.KerasTensor, Shape]) -> tuple[int | Non
         return (0 if _is_free(node.op) else None), 0
     x, y = shapes[node.inputs[0]][1:], shapes[node.outputs[0]][1:]
     # The squeeze leaves no sizes, so those of a map under SE need not be known.
-    if None in (*x, *y) and counted is not _squeeze_excite:
+    if None in x and counted is not _squeeze_excite:
         raise ValueError(
-            f"`input_shape` must be given: the model leaves sizes open, and {node.name!r} "
-            f"makes {(None, *y)} of {(None, *x)}. Say for which image, as in (224, 224, 3)."
+            f"`input_shape` must be given, such as (224, 224, 3): the model leaves sizes open, and "
+            f"{node.name!r} takes {(None, *x)}."
         )
     return counted(node.op, x, y)
 

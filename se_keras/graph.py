@@ -419,21 +419,28 @@ class _Builder:
 
 
 def _remade(op: keras.Operation) -> keras.Operation:
+    # Layers that a layer makes in its constructor mostly follow the global policy: here its own.
+    before = keras.config.dtype_policy()
+    policy = getattr(op, "dtype_policy", before)
+    if type(policy) is keras.dtype_policies.DTypePolicy:
+        keras.config.set_dtype_policy(policy)
     try:
         return type(op).from_config(op.get_config())
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             f"{op.name!r} ({type(op).__name__}) can't be made again from its config: {error}"
         ) from error
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _copy_state(old: keras.Layer, new: keras.Layer) -> None:
     """Weights, random seeds, vocabularies and trainable flags."""
-    shapes = [[tuple(v.shape) for v in layer.variables] for layer in (old, new)]
-    if shapes[0] != shapes[1]:
+    specs = [_specification(layer) for layer in (old, new)]
+    if specs[0] != specs[1]:
         raise ValueError(
-            f"{old.name!r} ({type(old).__name__}): made again from its config it has weights of "
-            f"the shapes {shapes[1]}, not {shapes[0]}."
+            f"{old.name!r} ({type(old).__name__}): made again from its config it has "
+            f"{specs[1]}, not {specs[0]}."
         )
     # Public API shows no sublayers, and those of a frozen part have flags of their own.
     for part, copy in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
@@ -449,6 +456,15 @@ def _copy_state(old: keras.Layer, new: keras.Layer) -> None:
     for part in new._flatten_layers():
         if hasattr(part, "finalize_state"):  # keras.layers.Normalization: constants of its weights
             part.finalize_state()
+
+
+def _specification(layer: keras.Layer) -> list[str]:
+    """What must be alike in a copy; no names, which Keras may have numbered."""
+    parts = layer._flatten_layers(include_self=False)
+    return [
+        *(f"{variable.dtype} weights {tuple(variable.shape)}" for variable in layer.variables),
+        *(f"{type(part).__name__} in {part.compute_dtype}" for part in parts),
+    ]
 
 
 def _refuse_tied_weights(graph: Graph) -> None:
@@ -467,10 +483,10 @@ def _refuse_tied_weights(graph: Graph) -> None:
 
 
 def _is_chain(graph: Graph) -> bool:
-    first, *rest = graph.nodes
-    previous = first.output
-    for node in rest:
-        if not isinstance(node.op, keras.Layer) or node.kwargs or node.args != (previous,):
+    previous = graph.nodes[0].output
+    for node in graph.nodes[1:]:
+        given = [value for value in node.kwargs.values() if value is not None]
+        if not isinstance(node.op, keras.Layer) or given or node.args != (previous,):
             return False
         previous = node.output
     return graph.outputs is previous and len({node.op for node in graph.nodes}) == len(graph.nodes)
