@@ -67,7 +67,7 @@ class Graph:
     Attributes:
         model: the traced model.
         inputs: its input tensors, in the structure of `model.input`.
-        outputs: its output tensors, in the structure of `model.output`.
+        outputs: its output tensors, in the structure of `model.output`; see `set_outputs`.
     """
 
     model: keras.Model
@@ -134,13 +134,13 @@ class Graph:
                 return node
         raise ValueError(f"`name`: {self.model.name!r} has no node {name!r}.")
 
-    def graphs(self, path: str = "") -> Iterator[tuple[str, "Graph"]]:
+    def graphs(self) -> Iterator[tuple[str, "Graph"]]:
         """This graph and those nested in it, each once, with the path that leads to it.
 
         Yields:
             `("", graph)`, then `("backbone/", subgraph)`, ...
         """
-        yield from self._walk(path, set())
+        yield from self._walk("", set())
 
     def _walk(self, path: str, seen: set["Graph"]) -> Iterator[tuple[str, "Graph"]]:
         seen.add(self)
@@ -211,8 +211,16 @@ class Graph:
         for node in into:
             node.args = _map_tensors(switched, node.args)
             node.kwargs = _map_tensors(switched, node.kwargs)
-        for stale in ("nodes", "_consumers"):
-            self.__dict__.pop(stale, None)
+        self._forget_order()
+
+    def set_outputs(self, outputs: Any) -> None:
+        """Makes other tensors of this graph, in any structure, the outputs of the model."""
+        self.outputs = outputs
+        self._forget_order()
+
+    def _forget_order(self) -> None:
+        for cached in ("nodes", "_consumers"):
+            self.__dict__.pop(cached, None)
 
     def insert(
         self, op: keras.Operation, after: KerasTensor, into: Iterable[Node] | None = None
