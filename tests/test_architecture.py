@@ -14,6 +14,7 @@ PACKAGE = Path(se_keras.__file__).parent
 
 # A module imports only from lines above its own, and from its own line.
 ORDER = (
+    "errors",
     "arguments",
     "tables",
     "ops",
@@ -38,7 +39,7 @@ ORDER = (
 # These stand side by side: none imports another.
 SIDE_BY_SIDE = {"weights", "surgery", "deploy", "counting", "explain"}
 USES_TENSORFLOW = ("deploy", "train", "benchmark")
-WITHOUT_KERAS = ("arguments", "tables", "models.recipes")
+WITHOUT_KERAS = ("errors", "arguments", "tables", "models.recipes", "weights.presets")
 
 
 def modules():

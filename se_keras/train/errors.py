@@ -1,18 +1,11 @@
-"""The errors that a user can mend."""
+"""A clear word where the extra `train` is not installed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from se_keras.errors import InputError, MissingExtraError
 
-class InputError(ValueError):
-    """Something asked for can't be had; the message says in one line what, and the remedy.
-
-    The command line prints it and ends with exit code 2. Anything else that is raised is a bug.
-    """
-
-
-class MissingExtraError(InputError, ImportError):
-    """A package of the optional extra `train` is not installed."""
+__all__ = ["InputError", "MissingExtraError", "train_extra"]
 
 
 @contextmanager
