@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from se_keras import __version__, list_models
-from se_keras.train.errors import InputError
+from se_keras.errors import InputError
+from se_keras.tables import format_table
 
 STOPPED = 130  # what a shell gives for a process that Ctrl-C ended
 
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except InputError as error:
+    except (InputError, OSError) as error:  # what the user, or the machine, must mend
         print(f"se-keras {parsed.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -172,9 +173,6 @@ def _list(parsed: argparse.Namespace) -> None:
     rows = list_models(parsed.pattern)
     if not rows:
         raise InputError(f"no model matches {parsed.pattern!r}; `se-keras list` shows them all")
-    width = max(len(row.name) for row in rows)
-    line = f"{{:{width}}}  {{:>6}}  {{:>11}}  {{:>14}}  {{}}".format
-    print(line("name", "pixels", "parameters", "multiply-adds", "builder"))
-    for row in rows:
-        numbers = (f"{row.input_size}", f"{row.parameters:,}", f"{row.multiply_adds:,}")
-        print(line(row.name, *numbers, row.builder))
+    header = ("name", "pixels", "parameters", "multiply-adds", "builder")
+    cells = [(r.name, r.input_size, r.parameters, r.multiply_adds, r.builder) for r in rows]
+    print(format_table(header, cells))

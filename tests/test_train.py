@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import dataclasses
-import json
 import shutil
 import sys
 
@@ -17,8 +16,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import se_keras
+from se_keras.errors import MissingExtraError
 from se_keras.train import InputError, TrainConfig, data, files, predict, report, run, train
-from se_keras.train.errors import MissingExtraError
 
 COLOURS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (220, 50, 40)}
 
@@ -62,7 +61,7 @@ def picture(path):
 
 
 def config(**settings):
-    return TrainConfig(**{"data": "digits", "epochs": 2, **settings})
+    return TrainConfig(**{"data": "digits", "epochs": 2, "seed": 3, **settings})
 
 
 def rows(folder):
@@ -318,16 +317,26 @@ def test_a_zoom_shows_a_part_of_the_image():
 # --- the run -------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run of two epochs that nothing stopped; not to be changed."""
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.zoo, "create", small_classifier)
+        train(config(), out)
+    return out
+
+
 @pytest.fixture
-def finished(small_network, tmp_path):
-    """A run of two epochs, and its report."""
-    return tmp_path / "run", train(config(seed=3), tmp_path / "run")
+def finished(unbroken, small_network, tmp_path):
+    """Such a run that may be changed, and its report."""
+    out = shutil.copytree(unbroken, tmp_path / "run")
+    return out, files.read_json(out / "report.json")
 
 
 def test_a_run_leaves_what_it_promises(finished):
     out, content = finished
     assert sorted(path.name for path in out.iterdir()) == sorted(run.RUN_FILES)
-    assert json.loads((out / "report.json").read_text()) == content
     for name in ("curves.png", "confusion.png"):
         pixels = picture(out / name)
         assert min(pixels.shape) > 300
@@ -341,7 +350,7 @@ def test_a_run_leaves_what_it_promises(finished):
 
 def test_the_report_is_true_of_the_saved_models(finished):
     out, content = finished
-    split = data.open_data(config(seed=3).completed()).test
+    split = data.open_data(config().completed()).test
     pixels = split.items.astype("float32")
     probabilities = keras.models.load_model(out / "model.keras").predict(pixels, verbose=0)
     assert content["test"]["accuracy"] == np.mean(probabilities.argmax(1) == split.labels)
@@ -411,6 +420,7 @@ def test_another_image_size_is_resized_to(small_network, tmp_path):
 
 def test_a_folder_of_images_trains(small_network, folder, tmp_path):
     content = train(config(data=str(folder), image_size=16, epochs=6), tmp_path / "run")
+    assert content == files.read_json(tmp_path / "run" / "report.json")
     assert content["class_names"] == ["blue", "green", "red"]
     assert content["settings"]["batch_size"] == 24
     assert content["data"]["test_images"] == 6
@@ -480,16 +490,6 @@ STOPS = {
 }
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    """What the runs below would leave had nothing stopped them."""
-    out = tmp_path_factory.mktemp("runs") / "unbroken"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.zoo, "create", small_classifier)
-        train(config(), out)
-    return out
-
-
 @pytest.mark.parametrize("where", STOPS.values(), ids=STOPS)
 def test_a_run_goes_on_as_if_never_stopped(where, unbroken, small_network, tmp_path, monkeypatch):
     stop_once(monkeypatch, *where)
@@ -531,13 +531,13 @@ def test_resuming_with_other_settings_names_the_setting(finished):
     ):
         ((name, value),) = change.items()
         with pytest.raises(InputError, match=f"{name} .*can't go on with {value}"):
-            train(config(**{"seed": 3, **change}), out, resume=True)
+            train(config(**change), out, resume=True)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, capsys):
     out, content = finished
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert train(config(seed=3), out, resume=True) == content
+    assert train(config(), out, resume=True) == content
     assert "nothing to resume" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == times
 
@@ -559,18 +559,25 @@ def test_a_damaged_checkpoint_is_named(small_network, tmp_path, monkeypatch):
         train(config(epochs=1), tmp_path / "run", resume=True)
 
 
-def test_what_is_there_is_not_overwritten(finished, small_network):
+def test_what_is_there_is_not_overwritten(finished):
     out, content = finished
     with pytest.raises(InputError, match="has a run already: choose --resume, --overwrite"):
-        train(config(seed=3), out)
+        train(config(), out)
     assert files.read_json(out / "report.json") == content
 
 
-def test_overwriting_replaces_the_run_and_nothing_else(finished, small_network):
+def test_overwriting_replaces_the_run_and_nothing_else(finished):
     out, _ = finished
     (out / "notes.txt").write_text("mine")
     assert train(config(seed=5), out, overwrite=True)["settings"]["seed"] == 5
     assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_that_was_stopped_before_its_settings_goes_on(small_network, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f"{files.PARTIAL}settings.json").write_text("{")
+    train(config(epochs=1), tmp_path / "run", resume=True)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(run.RUN_FILES)
 
 
 @pytest.mark.parametrize("flag", ["resume", "overwrite"])

@@ -1,8 +1,8 @@
 """Training SE networks on images: data sources, the run and its resuming, prediction."""
 
+from se_keras.errors import InputError
 from se_keras.train.classify import predict
 from se_keras.train.config import TrainConfig
-from se_keras.train.errors import InputError
 from se_keras.train.run import train
 
 __all__ = ["InputError", "TrainConfig", "predict", "train"]

@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from se_keras.arguments import finite_number, one_of, positive_integer, rate
+from se_keras.errors import InputError
 from se_keras.models.recipes import find_recipe
-from se_keras.train.errors import InputError
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -73,7 +73,7 @@ class TrainConfig:
     >>> TrainConfig(data="cifar10", epochs=0)
     Traceback (most recent call last):
     ...
-    se_keras.train.errors.InputError: `epochs` must be a positive integer, got 0.
+    se_keras.errors.InputError: `epochs` must be a positive integer, got 0.
     """
 
     data: str = "digits"

@@ -17,8 +17,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from se_keras.errors import InputError
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
-from se_keras.train.errors import InputError, train_extra
+from se_keras.train.extra import train_extra
 
 # A folder's decoded images stay in memory up to here; beyond, they are decoded anew each epoch.
 CACHE_BYTES = 2**30

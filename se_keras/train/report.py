@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData
-from se_keras.train.errors import train_extra
+from se_keras.train.extra import train_extra
 from se_keras.train.files import written_beside
 
 # Beyond so many classes the counts in the squares are too small to read.

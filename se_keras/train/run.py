@@ -20,11 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras import zoo
+from se_keras.errors import InputError
 from se_keras.train import data as sources
 from se_keras.train import report
 from se_keras.train.classify import load_classifier
 from se_keras.train.config import TrainConfig
-from se_keras.train.errors import InputError, train_extra
+from se_keras.train.extra import train_extra
 from se_keras.train.files import PARTIAL, read_json, remove, write_json, written_beside
 
 RUN_FILES = (
@@ -78,7 +79,7 @@ def train(
     with train_extra():
         import matplotlib  # noqa: F401
     config = config.completed()
-    folder = Path(out or f"runs/{Path(config.data).name}-{config.model}")
+    folder = Path(out or f"runs/{Path(config.data).resolve().name}-{config.model}")
     _check_folder(folder, resume, overwrite)
     data = sources.open_data(config)
     config = _with_batch_size(config, data)
@@ -247,7 +248,7 @@ def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
         raise InputError("resume and overwrite exclude each other")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"out must be a folder, {folder} is a file")
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or all(path.name.startswith(PARTIAL) for path in folder.iterdir()):
         return
     if not (folder / "settings.json").exists():
         raise InputError(f"{folder} is there and is not the folder of a run: choose another --out")

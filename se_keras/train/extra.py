@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from se_keras.errors import InputError, MissingExtraError
-
-__all__ = ["InputError", "MissingExtraError", "train_extra"]
+from se_keras.errors import MissingExtraError
 
 
 @contextmanager
