@@ -13,7 +13,7 @@ import pathlib
 import sys
 
 import numpy as np
-from make_timm import load_timm
+from make_timm import load_timm, write_files
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -77,12 +77,5 @@ def reference(name):
     return arrays
 
 
-def main():
-    for name in sys.argv[1:] or SIZES:
-        path = HERE / f"{name}.npz"
-        np.savez_compressed(path, **reference(name))
-        print(f"{path.name}: {path.stat().st_size:,} bytes", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    write_files(SIZES, reference)

@@ -82,12 +82,13 @@ def reference(name):
     return arrays
 
 
-def main():
-    for name in sys.argv[1:] or NAMES:
+def write_files(names, reference):
+    """Keeps what `reference(name)` gives for the names of the command line, or for all."""
+    for name in sys.argv[1:] or names:
         path = HERE / f"{name}.npz"
         np.savez_compressed(path, **reference(name))
         print(f"{path.name}: {path.stat().st_size:,} bytes", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    write_files(NAMES, reference)

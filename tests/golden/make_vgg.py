@@ -9,12 +9,10 @@ the means of the pooled maps over all positions, (C,).
 import pathlib
 import sys
 
-import numpy as np
-
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from make_timm import load_timm  # noqa: E402
+from make_timm import load_timm, write_files  # noqa: E402
 from timm_weights import draw, image  # noqa: E402
 
 NAMES = ("vgg16", "vgg16_bn")
@@ -44,12 +42,5 @@ def reference(name):
     return arrays
 
 
-def main():
-    for name in sys.argv[1:] or NAMES:
-        path = HERE / f"{name}.npz"
-        np.savez_compressed(path, **reference(name))
-        print(f"{path.name}: {path.stat().st_size:,} bytes", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    write_files(NAMES, reference)
