@@ -15,6 +15,8 @@ PACKAGE = Path(se_keras.__file__).parent
 # A module imports only from lines above its own, and from its own line.
 ORDER = (
     "errors",
+    "extras",
+    "files",
     "arguments",
     "tables",
     "ops",
@@ -39,7 +41,15 @@ ORDER = (
 # These stand side by side: none imports another.
 SIDE_BY_SIDE = {"weights", "surgery", "deploy", "counting", "explain"}
 USES_TENSORFLOW = ("deploy", "train", "benchmark")
-WITHOUT_KERAS = ("errors", "arguments", "tables", "models.recipes", "weights.presets")
+WITHOUT_KERAS = (
+    "errors",
+    "extras",
+    "files",
+    "arguments",
+    "tables",
+    "models.recipes",
+    "weights.presets",
+)
 
 
 def modules():

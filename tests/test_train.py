@@ -16,8 +16,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import se_keras
+from se_keras import files
 from se_keras.errors import MissingExtraError
-from se_keras.train import InputError, TrainConfig, data, files, predict, report, run, train
+from se_keras.train import InputError, TrainConfig, data, predict, report, run, train
 
 COLOURS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (220, 50, 40)}
 

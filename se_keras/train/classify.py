@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras.errors import InputError
+from se_keras.files import read_json
 from se_keras.train.data import decoder_message, read_image
-from se_keras.train.files import read_json
 
 BAR_WIDTH = 30
 

@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras.errors import InputError
+from se_keras.extras import extra
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
-from se_keras.train.extra import train_extra
 
 # A folder's decoded images stay in memory up to here; beyond, they are decoded anew each epoch.
 CACHE_BYTES = 2**30
@@ -121,7 +121,7 @@ def open_data(config: TrainConfig) -> ImageData:
 
 
 def _digits(seed: int) -> dict[str, Any]:
-    with train_extra():
+    with extra("train"):
         from sklearn.datasets import load_digits
     digits = load_digits()
     # Their pixels are 0..16.

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from se_keras.extras import extra
+from se_keras.files import written_beside
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData
-from se_keras.train.extra import train_extra
-from se_keras.train.files import written_beside
 
 # Beyond so many classes the counts in the squares are too small to read.
 READABLE_CLASSES = 20
@@ -120,7 +120,7 @@ def summary(
 
 
 def _figure(width: float, height: float) -> Any:
-    with train_extra():
+    with extra("train"):
         # Not pyplot: it would start a window system, and keep the figure.
         from matplotlib.figure import Figure
     return Figure(figsize=(width, height), layout="constrained")

@@ -21,12 +21,12 @@ import tensorflow as tf
 
 from se_keras import zoo
 from se_keras.errors import InputError
+from se_keras.extras import extra
+from se_keras.files import PARTIAL, read_json, remove, write_json, written_beside
 from se_keras.train import data as sources
 from se_keras.train import report
 from se_keras.train.classify import load_classifier
 from se_keras.train.config import TrainConfig
-from se_keras.train.extra import train_extra
-from se_keras.train.files import PARTIAL, read_json, remove, write_json, written_beside
 
 RUN_FILES = (
     "settings.json",
@@ -76,7 +76,7 @@ def train(
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError("training needs the TensorFlow backend: set KERAS_BACKEND=tensorflow")
-    with train_extra():
+    with extra("train"):
         import matplotlib  # noqa: F401
     config = config.completed()
     folder = Path(out or f"runs/{Path(config.data).resolve().name}-{config.model}")

@@ -1,4 +1,4 @@
-"""A clear word where the extra `train` is not installed."""
+"""A clear word where an optional package is not installed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,20 +7,21 @@ from se_keras.errors import MissingExtraError
 
 
 @contextmanager
-def train_extra() -> Iterator[None]:
-    """Imports inside come from the extra `train`; says how to install it where one is missing.
+def extra(name: str) -> Iterator[None]:
+    """Imports inside come from this extra of the package; says how to install it if one is missing.
 
     Raises:
         MissingExtraError: if an import inside fails.
 
     Example:
 
-    >>> with train_extra():
+    >>> from se_keras.extras import extra
+    >>> with extra("train"):
     ...     import sklearn
     """
     try:
         yield
     except ImportError as error:
         raise MissingExtraError(
-            f"the package {error.name!r} is missing: pip install 'se_keras[train]'"
+            f"the package {error.name!r} is missing: pip install 'se_keras[{name}]'"
         ) from error
