@@ -282,12 +282,19 @@ def test_shapes_are_those_of_the_image_that_is_asked_for():
     assert model.output.shape == (None, None, None, 1024)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a layer of raw TensorFlow")
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
 def test_shapes_of_a_layer_that_only_its_own_call_knows(policy):
     # Weights are float32 under a mixed policy, and TensorFlow multiplies no float32 by a float16.
+    import tensorflow as tf
+
+    class RawScale(Scale):
+        def call(self, x):
+            return tf.multiply(x, tf.convert_to_tensor(self.gamma))
+
     keras.config.set_dtype_policy(policy)
     x = keras.Input((None, None, 3))
-    model = keras.Model(x, Scale()(keras.layers.Conv2D(4, 3)(x)))
+    model = keras.Model(x, RawScale()(keras.layers.Conv2D(4, 3)(x)))
     assert trace(model).shapes([(None, 9, 7, 3)])[model.output] == (None, 7, 5, 4)
 
 
@@ -321,6 +328,21 @@ def test_a_functional_model_that_overrides_call_is_refused():
     assert not is_functional(model)
     with pytest.raises(ValueError, match="got Odd"):
         trace(model)
+
+
+def test_the_private_parts_of_keras_that_the_graph_rests_on():
+    # When this fails Keras has changed; `_records` and `_copy_state` are the places to mend.
+    x = keras.Input((2,))
+    dense = keras.layers.Dense(3)
+    by_depth = keras.Function(x, dense(x))._nodes_by_depth
+    (record,) = by_depth[0]
+    assert record.operation is dense
+    assert record.arguments.args == (x,)
+    assert record.arguments.kwargs == {}
+    assert [tuple(output.shape) for output in record.outputs] == [(None, 3)]
+    assert by_depth[1][0].outputs[0] is x
+    parts = TwoParts()
+    assert parts._flatten_layers() == [parts, parts.conv, parts.norm]
 
 
 def test_a_name_that_is_not_there():
