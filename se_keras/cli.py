@@ -85,13 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="se-keras", description="Squeeze-and-excitation networks: train, predict, list."
+        prog="se-keras",
+        description="Squeeze-and-excitation networks: train, predict, list, convert weights.",
     )
     parser.add_argument("--version", action="version", version=f"se-keras {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_predict(commands)
     _add_list(commands)
+    _add_convert(commands)
     return parser
 
 
@@ -155,6 +157,38 @@ def _add_list(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_list)
 
 
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="make a .keras file of published weights, or a file for timm",
+        description="Makes OUT, a .keras file, of weights and the network that they are for; or, "
+        "with --to timm, a .safetensors file that timm's network of the same name takes.",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="imagenet, hf://OWNER/REPO[@REVISION], or a .safetensors, .pth, .bin, .weights.h5 or "
+        ".keras file; with --to timm a .keras file",
+    )
+    parser.add_argument("out", metavar="OUT", help="file to write")
+    direction = parser.add_mutually_exclusive_group(required=True)
+    direction.add_argument("--model", metavar="NAME", help="a name that `se-keras list` shows")
+    direction.add_argument("--to", choices=["timm"], help="whose names the tensors get")
+    parser.add_argument(
+        "--classes",
+        type=int,
+        metavar="N",
+        help="with --model: number of classes (default SOURCE's)",
+    )
+    parser.add_argument(
+        "--fresh-classifier",
+        action="store_true",
+        help="with --model: leave out SOURCE's classifier, for training another",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    parser.set_defaults(run=_convert)
+
+
 def _train(parsed: argparse.Namespace) -> None:
     from se_keras.train import TrainConfig, train
 
@@ -176,3 +210,23 @@ def _list(parsed: argparse.Namespace) -> None:
     header = ("name", "pixels", "parameters", "multiply-adds", "builder")
     cells = [(r.name, r.input_size, r.parameters, r.multiply_adds, r.builder) for r in rows]
     print(format_table(header, cells))
+
+
+def _convert(parsed: argparse.Namespace) -> None:
+    from se_keras.zoo import convert_to_keras, convert_to_timm
+
+    if parsed.to is None:
+        plan = convert_to_keras(
+            parsed.source,
+            parsed.out,
+            model=parsed.model,
+            classes=parsed.classes,
+            fresh_classifier=parsed.fresh_classifier,
+            dry_run=parsed.dry_run,
+        )
+    elif parsed.classes is not None or parsed.fresh_classifier:
+        raise InputError("--classes and --fresh-classifier go with --model, not with --to")
+    else:
+        plan = convert_to_timm(parsed.source, parsed.out, dry_run=parsed.dry_run)
+    tensors = f"{len(plan.assignments)} tensors, named as in {plan.scheme}"
+    print(plan if parsed.dry_run else f"{parsed.out}: {tensors}")

@@ -4,23 +4,46 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import keras
 
+from se_keras.errors import InputError
+from se_keras.files import written_beside
 from se_keras.models.assembly import NetworkOptions, build_network
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
+from se_keras.weights.convert import (
+    ConversionPlan,
+    apply,
+    classes_of,
+    plan_conversion,
+    plan_for_timm,
+    save_timm,
+)
+from se_keras.weights.sources import Checkpoint, open_checkpoint
+
+Source = str | os.PathLike
+IMAGENET_CLASSES = 1000
 
 
 def create(
-    model: str | Recipe, /, *, weights: str | os.PathLike | None = None, **options: Any
+    model: str | Recipe,
+    /,
+    *,
+    weights: Source | None = None,
+    fresh_classifier: bool = False,
+    **options: Any,
 ) -> keras.Model:
     """Builds a network of the catalogue.
 
     Args:
         model: catalogue name, such as `"seresnet50"` (`list_models()` gives them all), or a row
             of your own.
-        weights: `None` for fresh ones, or the path of a `.weights.h5` file.
+        weights: `None` for fresh ones, or what `load_weights` takes: `"imagenet"`, the best that
+            are published for this row; `"hf://owner/repo[@revision]"`; or the path of a file. The
+            number of classes is the file's, if `classes` does not say.
+        fresh_classifier: leave out the file's classifier, to train another one.
         **options: those of `se_keras.models.assembly.NetworkOptions`, and those that the family
             adds (MobileNet: `alpha`, `depth_multiplier`).
 
@@ -29,6 +52,7 @@ def create(
 
     Raises:
         ValueError: for an unknown name or a value that an option can't take.
+        InputError: if the weights can't be had, or do not fit to the last tensor.
         TypeError: for an unknown option.
 
     Example:
@@ -40,15 +64,72 @@ def create(
     2373
     """
     recipe = model if isinstance(model, Recipe) else find_recipe(model)
-    known = _options(recipe)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise TypeError(f"{recipe.name} has no option {unknown}; it has {sorted(known)}.")
-    own = {name: options.pop(name) for name in recipe.own_options if name in options}
-    network = build_network(replace(recipe, **own), NetworkOptions(**options))
+    recipe, asked = _parsed(recipe, options)
     if weights is not None:
-        _load(network, weights)
-    return network
+        return _with_weights(recipe, asked, weights, fresh_classifier)[0]
+    if fresh_classifier:
+        raise ValueError("`fresh_classifier=True` leaves out that of `weights`: give both.")
+    return build_network(recipe, asked)
+
+
+def convert_to_keras(
+    source: Source,
+    out: Source,
+    *,
+    model: str,
+    classes: int | None = None,
+    fresh_classifier: bool = False,
+    dry_run: bool = False,
+) -> ConversionPlan:
+    """Makes a `.keras` file of a catalogue network and weights for it.
+
+    Args:
+        source: as the `weights` of `create`.
+        out: the file to write.
+        model: catalogue name.
+        classes: their number; `None` for the source's.
+        fresh_classifier: as in `create`.
+        dry_run: check everything and write nothing.
+
+    Returns:
+        What went where.
+
+    Raises:
+        InputError: as `create`, and for bad arguments.
+    """
+    _refuse_other_suffix("out", out, ".keras")
+    options = {} if classes is None else {"classes": classes}
+    try:
+        recipe, asked = _parsed(find_recipe(model), options)
+        network, plan = _with_weights(recipe, asked, source, fresh_classifier)
+    except ValueError as error:
+        raise error if isinstance(error, InputError) else InputError(str(error)) from error
+    if not dry_run:
+        with written_beside(Path(out)) as partial:
+            network.save(partial)
+    return plan
+
+
+def convert_to_timm(source: Source, out: Source, *, dry_run: bool = False) -> ConversionPlan:
+    """Makes a `.safetensors` file for timm of a `.keras` file.
+
+    Args:
+        source: the `.keras` file of a network that timm has too.
+        out: the file to write.
+        dry_run: check everything and write nothing.
+
+    Returns:
+        What went where: its tensors are those that are written.
+
+    Raises:
+        InputError: if the model can't be read, or timm has none like it.
+    """
+    _refuse_other_suffix("source", source, ".keras")
+    try:
+        network = keras.models.load_model(source, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"can't read {source}: {str(error).strip().splitlines()[0]}") from error
+    return plan_for_timm(network) if dry_run else save_timm(network, out)
 
 
 def named_builder(name: str) -> Callable[..., keras.Model]:
@@ -106,13 +187,67 @@ def _options(recipe: Recipe) -> dict[str, Any]:
     common = {field.name: field.default for field in fields(NetworkOptions)}
     of_row = {name: getattr(recipe, name) for name in ("classes", "ratio", "dropout")}
     own = {name: getattr(recipe, name) for name in recipe.own_options}
-    return {"weights": None, **common, **of_row, **own}
+    return {"weights": None, "fresh_classifier": False, **common, **of_row, **own}
 
 
-def _load(model: keras.Model, weights: str | os.PathLike) -> None:
-    path = os.fspath(weights)
-    if not path.endswith(".weights.h5"):
-        raise ValueError(f"`weights` must be None or the path of a .weights.h5 file, got {path!r}.")
-    if not os.path.isfile(path):
-        raise ValueError(f"`weights`: there is no file {path!r}.")
-    model.load_weights(path)
+def _parsed(recipe: Recipe, options: dict[str, Any]) -> tuple[Recipe, NetworkOptions]:
+    """The row and the options of its network, with what the user asks of either."""
+    known = _options(recipe)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise TypeError(f"{recipe.name} has no option {unknown}; it has {sorted(known)}.")
+    own = {name: options[name] for name in recipe.own_options if name in options}
+    common = {name: value for name, value in options.items() if name not in own}
+    return replace(recipe, **own), NetworkOptions(**common)
+
+
+# --- weights -------------------------------------------------------------------------------------
+
+
+def _with_weights(
+    recipe: Recipe, options: NetworkOptions, weights: Source, fresh_classifier: bool
+) -> tuple[keras.Model, ConversionPlan]:
+    has_classifier = options.include_top and not options.features_only
+    takes_classifier = has_classifier and not fresh_classifier
+    if takes_classifier and weights == "imagenet":
+        _refuse_other_classes(options.classes, IMAGENET_CLASSES, weights)
+    with open_checkpoint(weights, recipe.name) as checkpoint:
+        if takes_classifier:
+            options = _with_classifier_of(checkpoint, options)
+        network = build_network(recipe, options)
+        plan = plan_conversion(network, checkpoint, fresh_classifier=fresh_classifier)
+        apply(plan, network, checkpoint)
+    return network, plan
+
+
+def _with_classifier_of(checkpoint: Checkpoint, options: NetworkOptions) -> NetworkOptions:
+    """The options with the number of classes that the file has."""
+    # Those of others were trained with a softmax, as keras.applications holds it; what this
+    # package saved may have had any.
+    softmax = keras.activations.get(options.classifier_activation) in (
+        keras.activations.linear,
+        keras.activations.softmax,
+    )
+    if not (softmax or checkpoint.of_keras):
+        raise ValueError(
+            "`classifier_activation` must be None or 'softmax' with pretrained weights, got "
+            f"{options.classifier_activation!r}."
+        )
+    classes = classes_of(checkpoint)
+    if classes is None:
+        return options
+    _refuse_other_classes(options.classes, classes, checkpoint.source)
+    return replace(options, classes=classes)
+
+
+def _refuse_other_classes(asked: int | None, classes: int, source: Source) -> None:
+    if asked not in (None, classes):
+        raise InputError(
+            f"`classes={asked}`, and {os.fspath(source)!r} has a classifier of {classes}: leave "
+            "`classes` out, or say `fresh_classifier=True` to leave out the file's classifier."
+        )
+
+
+def _refuse_other_suffix(argument: str, path: Source, suffix: str) -> None:
+    if not os.fspath(path).endswith(suffix):
+        raise InputError(f"`{argument}` must be a {suffix} file, got {os.fspath(path)!r}.")

@@ -1,0 +1,422 @@
+"""From tensors of a file to variables of a model and back: a plan first, then all or nothing."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from se_keras.errors import InputError
+from se_keras.files import written_beside
+from se_keras.tables import format_table
+from se_keras.weights.key_maps import (
+    CLASSIFIER,
+    COUNTER,
+    KEY_MAPS,
+    KeyMap,
+    Layout,
+    TorchNames,
+    find_key_map,
+)
+from se_keras.weights.sources import Checkpoint, Shape, Tensor, open_checkpoint
+from se_keras.weights.structure import (
+    Traits,
+    builders_that_fit,
+    differences,
+    has_se,
+    signature_of_shapes,
+    traits_of_layers,
+)
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """One tensor of a file and the variable that it belongs to.
+
+    Attributes:
+        source: name of the tensor.
+        source_shape: its shape.
+        target: path of the variable.
+        target_shape: its shape.
+        layout: how the one becomes the other.
+    """
+
+    source: str
+    source_shape: Shape
+    target: str
+    target_shape: Shape
+    layout: Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ignored:
+    """A tensor of a file that no variable takes, and why that is right."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionPlan:
+    """Which tensor goes where; printed, a table.
+
+    Attributes:
+        scheme: whose names the tensors have.
+        assignments: each tensor that is used, once, and each variable that is set, once.
+        ignored: all other tensors.
+    """
+
+    scheme: str
+    assignments: tuple[Assignment, ...]
+    ignored: tuple[Ignored, ...] = ()
+
+    def __str__(self) -> str:
+        rows = [
+            (a.source, _text(a.source_shape), a.target, _text(a.target_shape), a.layout.name)
+            for a in self.assignments
+        ]
+        table = format_table(("tensor", "shape", "variable", "shape", "transform"), rows)
+        reasons = Counter(ignored.reason for ignored in self.ignored)
+        lines = [f"ignored: {count} ({reason})" for reason, count in reasons.items()]
+        return "\n".join([f"{len(rows)} tensors, named as in {self.scheme}", table, *lines])
+
+
+def load_weights(
+    model: keras.Model, source: str | os.PathLike, *, fresh_classifier: bool = False
+) -> ConversionPlan:
+    """Gives a model the weights of a file: all of them, or none and one error.
+
+    Args:
+        model: a network of this package, or one whose layers have the same names.
+        source: `"imagenet"`, `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`,
+            `.pth`, `.pt`, `.bin`, `.weights.h5` or `.keras` file. `"imagenet"` goes by the model's
+            name, which must be one of the catalogue.
+        fresh_classifier: leave the classifier as it is, and that of the file unused.
+
+    Returns:
+        The plan that was carried out.
+
+    Raises:
+        InputError: if there is no such file or it is damaged, or if a single tensor or variable is
+            left over, or has another shape or type; the model keeps its weights.
+
+    Example:
+
+    >>> import se_keras
+    >>> model = se_keras.SEResNet20(input_shape=(8, 8, 3))
+    >>> model.save_weights("/tmp/se_keras_example.weights.h5")
+    >>> plan = se_keras.load_weights(model, "/tmp/se_keras_example.weights.h5")
+    >>> len(plan.assignments), len(plan.ignored)
+    (133, 0)
+    """
+    with open_checkpoint(source, model.name) as checkpoint:
+        plan = plan_conversion(model, checkpoint, fresh_classifier=fresh_classifier)
+        apply(plan, model, checkpoint)
+    return plan
+
+
+def plan_conversion(
+    model: keras.Model, checkpoint: Checkpoint, *, fresh_classifier: bool = False
+) -> ConversionPlan:
+    """Finds the variable of each tensor, and the tensor of each variable.
+
+    Args:
+        model: it is not changed.
+        checkpoint: an open file; no values are read.
+        fresh_classifier: leave out the classifier.
+
+    Raises:
+        InputError: if anything does not fit; the message is a table of all that does not.
+    """
+    tensors = checkpoint.tensors
+    key_map = find_key_map(tensors)
+    if key_map is None:
+        raise InputError(
+            f"{checkpoint.source}: its names are of no known scheme "
+            f"({', '.join(row.name for row in KEY_MAPS)}): {', '.join(sorted(tensors)[:3])}, ..."
+        )
+    shapes = _shapes(model)
+    if fresh_classifier:
+        _refuse_without_classifier(model, shapes)
+        shapes = {path: shape for path, shape in shapes.items() if not _in_classifier(path)}
+    names = {path: name for path, name in key_map.names(model).items() if path in shapes}
+    ignored = _ignored(key_map, tensors, names, fresh_classifier)
+    problems = [
+        *_problems_of_variables(key_map, names, shapes, tensors),
+        *_unexpected(tensors, names, ignored),
+        *_problems_of_types(tensors, names),
+    ]
+    expected = {**key_map.traits, **checkpoint.traits}
+    different = differences(expected, traits_of_model(model))
+    if problems or different:
+        raise InputError(_complaint(model, checkpoint, key_map, problems, different))
+    return ConversionPlan(
+        scheme=key_map.name,
+        assignments=tuple(_assignment(key_map, names[path], path, shapes[path]) for path in names),
+        ignored=tuple(Ignored(source=name, reason=reason) for name, reason in ignored.items()),
+    )
+
+
+def apply(plan: ConversionPlan, model: keras.Model, checkpoint: Checkpoint) -> None:
+    """Sets the variables, once every tensor has been read without an error."""
+    for assignment in plan.assignments:  # a failing disk leaves the model as it was
+        checkpoint.tensors[assignment.source].read()
+    variables = {variable.path: variable for variable in model.weights}
+    for assignment in plan.assignments:
+        values = checkpoint.tensors[assignment.source].read()
+        variables[assignment.target].assign(assignment.layout.to_keras(values))
+
+
+def classes_of(checkpoint: Checkpoint) -> int | None:
+    """Width of the file's classifier; `None` if it has none."""
+    return _classes(shapes_as_ours(checkpoint, find_key_map(checkpoint.tensors)))
+
+
+def traits_of_model(model: keras.Model) -> Traits:
+    return traits_of_layers({layer.name: layer.get_config() for layer in model.layers})
+
+
+# --- back ----------------------------------------------------------------------------------------
+
+
+def plan_for_timm(model: keras.Model) -> ConversionPlan:
+    """Finds timm's name for each variable.
+
+    Raises:
+        InputError: if timm has no network like this.
+    """
+    traits, shapes = traits_of_model(model), _shapes(model)
+    for key_map in KEY_MAPS:
+        names = key_map.names(model)
+        fits = isinstance(key_map, TorchNames) and not differences(key_map.traits, traits)
+        if fits and None not in names.values():
+            rows = (
+                _assignment(key_map, names[path], path, shape) for path, shape in shapes.items()
+            )
+            return ConversionPlan(scheme=key_map.name, assignments=tuple(rows))
+    raise InputError(
+        f"timm has no network like {model.name}: its names cover "
+        f"{', '.join(row.name for row in KEY_MAPS if isinstance(row, TorchNames))}."
+    )
+
+
+def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
+    """Writes the weights under timm's names, so that timm's network of the same name takes them.
+
+    Args:
+        model: a network that timm has too.
+        path: the `.safetensors` file to write.
+
+    Returns:
+        The plan that was carried out: its variables are read, its tensors written.
+
+    Raises:
+        InputError: if timm has no network like this, or the file's name ends otherwise.
+
+    Example:
+
+    >>> import se_keras
+    >>> model = se_keras.create("seresnet18", classes=5)
+    >>> plan = se_keras.save_timm(model, "/tmp/se_keras_example.safetensors")
+    >>> plan.assignments[0].source, plan.assignments[0].source_shape
+    ('conv1.weight', (64, 3, 7, 7))
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    if not os.fspath(path).endswith(".safetensors"):
+        raise InputError(f"the file for timm must end with .safetensors, got {os.fspath(path)!r}.")
+    plan = plan_for_timm(model)
+    variables = {variable.path: variable for variable in model.weights}
+    tensors = {}
+    for row in plan.assignments:
+        values = keras.ops.convert_to_numpy(variables[row.target].value)
+        tensors[row.source] = np.ascontiguousarray(row.layout.from_keras(values))
+        if row.source.endswith(".running_mean"):
+            counter = row.source.removesuffix("running_mean") + COUNTER
+            tensors[counter] = np.array(0, "int64")  # unknown; timm wants it to be there
+    with written_beside(Path(path)) as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})
+    return plan
+
+
+# --- parts of a plan -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A line of the table of what does not fit."""
+
+    what: str
+    tensor: str | None = None
+    found: str | None = None
+    variable: str | None = None
+    wanted: str | None = None
+
+
+def _shapes(model: keras.Model) -> dict[str, Shape]:
+    shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
+    if len(shapes) != len(model.weights):
+        raise InputError(f"{model.name}: some of its variables have the same path.")
+    return shapes
+
+
+def _in_classifier(path: str | None) -> bool:
+    return path is not None and path.startswith(f"{CLASSIFIER}/")
+
+
+def _refuse_without_classifier(model: keras.Model, shapes: Mapping[str, Shape]) -> None:
+    if not any(map(_in_classifier, shapes)):
+        raise InputError(f"`fresh_classifier=True`: {model.name} has no classifier to keep.")
+
+
+def _assignment(key_map: KeyMap, name: str, path: str, shape: Shape) -> Assignment:
+    layout = key_map.layout(path, len(shape))
+    return Assignment(
+        source=name,
+        source_shape=layout.source_shape(shape),
+        target=path,
+        target_shape=shape,
+        layout=layout,
+    )
+
+
+def _ignored(
+    key_map: KeyMap,
+    tensors: Collection[str],
+    names: Mapping[str, str | None],
+    fresh_classifier: bool,
+) -> dict[str, str]:
+    """Tensors that no variable is to take -> why."""
+    headless = not any(map(_in_classifier, names))
+    kept = (
+        "the model keeps its own classifier" if fresh_classifier else "the model has no classifier"
+    )
+    expected, ignored = set(names.values()), {}
+    for name in sorted(set(tensors) - expected):
+        reason = key_map.reason_to_ignore(name, expected)
+        if reason is None and headless and _in_classifier(key_map.ours(name)):
+            reason = kept
+        if reason is not None:
+            ignored[name] = reason
+    return ignored
+
+
+def _problems_of_variables(
+    key_map: KeyMap,
+    names: Mapping[str, str | None],
+    shapes: Mapping[str, Shape],
+    tensors: Mapping[str, Tensor],
+) -> list[Problem]:
+    problems = []
+    for path, name in names.items():
+        if name is None:
+            problems.append(
+                Problem(what="no name for it", variable=path, wanted=_text(shapes[path]))
+            )
+            continue
+        wanted = _assignment(key_map, name, path, shapes[path]).source_shape
+        found = tensors[name].shape if name in tensors else None
+        if found != wanted:
+            what = "missing" if found is None else "other shape"
+            problems.append(
+                Problem(
+                    what=what, tensor=name, found=_text(found), variable=path, wanted=_text(wanted)
+                )
+            )
+    return problems
+
+
+def _unexpected(
+    tensors: Mapping[str, Tensor], names: Mapping[str, str | None], ignored: Collection[str]
+) -> list[Problem]:
+    unused = sorted(set(tensors) - set(names.values()) - set(ignored))
+    return [
+        Problem(what="unexpected", tensor=name, found=_text(tensors[name].shape)) for name in unused
+    ]
+
+
+def _problems_of_types(
+    tensors: Mapping[str, Tensor], names: Mapping[str, str | None]
+) -> list[Problem]:
+    """A file has one type of floating-point numbers, whichever; a tensor of another is damaged."""
+    used = {name: path for path, name in names.items() if name in tensors}
+    common = Counter(tensors[name].dtype for name in used if tensors[name].dtype in FLOATS)
+    wanted = common.most_common(1)[0][0] if common else "float32"
+    return [
+        Problem(
+            what="other type", tensor=name, found=tensors[name].dtype, variable=path, wanted=wanted
+        )
+        for name, path in used.items()
+        if tensors[name].dtype != wanted
+    ]
+
+
+# --- what to tell the user -----------------------------------------------------------------------
+
+
+def _text(shape: Shape | None) -> str | None:
+    return None if shape is None else "x".join(map(str, shape)) or "scalar"
+
+
+def _complaint(
+    model: keras.Model,
+    checkpoint: Checkpoint,
+    key_map: KeyMap,
+    problems: list[Problem],
+    different: list[tuple[str, str, str]],
+) -> str:
+    head = f"{checkpoint.source} ({key_map.name}) does not fit {model.name}; nothing was loaded."
+    hint = _hint(model, checkpoint, key_map, different)
+    tables = []
+    if different:
+        rows = [(what, expected, found) for what, expected, found in different]
+        tables.append(format_table(("network", "of the file", "of the model"), rows))
+    if problems:
+        rows = [(p.what, p.tensor, p.found, p.variable, p.wanted) for p in problems]
+        tables.append(format_table(("problem", "tensor", "it has", "variable", "wanted"), rows))
+    return "\n".join([" ".join([head, *hint]), *tables])
+
+
+def _hint(
+    model: keras.Model, checkpoint: Checkpoint, key_map: KeyMap, different: list
+) -> list[str]:
+    """Sentences that say what would fit."""
+    theirs = shapes_as_ours(checkpoint, key_map)
+    ours = _shapes(model)
+    same = signature_of_shapes(theirs) == signature_of_shapes(ours) and has_se(theirs) == has_se(
+        ours
+    )
+    if not same or different:
+        fit = builders_that_fit(theirs, {**key_map.traits, **checkpoint.traits})
+        if fit:
+            return [f"The file fits {' or '.join(fit)}."]
+        if checkpoint.architecture:
+            return [f"Its config.json says {checkpoint.architecture!r}."]
+    classes = [_classes(theirs), _classes(ours)]
+    if None not in classes and classes[0] != classes[1]:
+        return [
+            f"The file has {classes[0]} classes: build with `classes={classes[0]}`, or say "
+            "`fresh_classifier=True` to leave out its classifier."
+        ]
+    return []
+
+
+def _classes(shapes: Mapping[str, Shape]) -> int | None:
+    bias = shapes.get(f"{CLASSIFIER}/bias")
+    return bias[0] if bias else None
+
+
+def shapes_as_ours(checkpoint: Checkpoint, key_map: KeyMap | None) -> dict[str, Shape]:
+    """Shapes of the variables that the file's tensors are for, by their paths."""
+    shapes = {}
+    for name, tensor in checkpoint.tensors.items():
+        path = key_map and key_map.ours(name)
+        layout = path and key_map.layout(path, len(tensor.shape))
+        if layout and len(tensor.shape) == len(layout.axes) + layout.ones:
+            shapes[path] = layout.target_shape(tensor.shape)
+    return shapes

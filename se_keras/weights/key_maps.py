@@ -1,0 +1,289 @@
+"""Tables of the tensor names of others and ours: one row a naming scheme, read in both directions.
+
+Ours are the paths of a model's variables, such as `stage2_block1_conv1/kernel`.
+"""
+
+import functools
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import keras
+import numpy as np
+
+from se_keras.weights.structure import Traits
+
+CLASSIFIER = "predictions"
+Shape = tuple[int, ...]
+
+
+# --- how a tensor lies ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a tensor of a file becomes a variable of Keras.
+
+    Attributes:
+        name: what a plan prints.
+        axes: of the file's tensor, in Keras' order.
+        ones: axes of length 1 that the file's tensor has behind these.
+    """
+
+    name: str
+    axes: tuple[int, ...]
+    ones: int = 0
+
+    def source_shape(self, shape: Shape) -> Shape:
+        """That of the file's tensor, for a variable of this shape."""
+        return tuple(shape[i] for i in np.argsort(self.axes)) + (1,) * self.ones
+
+    def target_shape(self, shape: Shape) -> Shape:
+        """That of the variable, for a tensor of this shape."""
+        return tuple(shape[i] for i in self.axes)
+
+    def to_keras(self, array: np.ndarray) -> np.ndarray:
+        """A view."""
+        return array.reshape(array.shape[: len(self.axes)]).transpose(self.axes)
+
+    def from_keras(self, array: np.ndarray) -> np.ndarray:
+        """A view."""
+        array = array.transpose(np.argsort(self.axes))
+        return array.reshape(array.shape + (1,) * self.ones)
+
+
+def as_is(rank: int) -> Layout:
+    return Layout(name="", axes=tuple(range(rank)))
+
+
+CONVOLUTION = Layout(name="OIHW -> HWIO", axes=(2, 3, 1, 0))
+MATRIX = Layout(name="OI -> IO", axes=(1, 0))
+# The two layers of SE are 1x1 convolutions in PyTorch.
+POINTWISE = Layout(name="OI11 -> IO", axes=(1, 0), ones=2)
+
+
+# --- naming schemes ------------------------------------------------------------------------------
+
+
+class KeyMap(Protocol):
+    """What a plan asks of a naming scheme.
+
+    Attributes:
+        name: what messages call it.
+        traits: of the networks whose weights are so named.
+    """
+
+    name: str
+    traits: Traits
+
+    def names(self, model: keras.Model) -> dict[str, str | None]:
+        """Path of each variable -> name of the file's tensor; `None` where the scheme has none."""
+
+    def ours(self, name: str) -> str | None:
+        """Path of the variable that a tensor is for; `None` for a name of another scheme."""
+
+    def layout(self, path: str, rank: int) -> Layout:
+        """How the tensor for the variable of this path lies; `rank` is that of either."""
+
+    def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
+        """Why a tensor that no variable takes may be there."""
+
+
+# PyTorch's names of parameters and buffers: of a normalisation, of any other layer.
+NORM_VARIABLES = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+VARIABLES = {"kernel": "weight", "bias": "bias"}
+COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchNames:
+    """Names of a PyTorch model.
+
+    Attributes:
+        name: what messages call it.
+        layers: our layers and theirs, as templates: `{stage}`, `{block}`, `{n}` are numbers.
+        shift: what is added to our numbers.
+        traits: of the networks whose weights are so named.
+        ignored: beginnings of the names of tensors that nothing of ours takes, and why.
+    """
+
+    name: str
+    layers: Mapping[str, str]
+    shift: Mapping[str, int] = field(default_factory=dict)
+    traits: Traits = field(default_factory=dict)
+    ignored: Mapping[str, str] = field(default_factory=dict)
+
+    def names(self, model: keras.Model) -> dict[str, str | None]:
+        return {variable.path: self.theirs(variable.path) for variable in model.weights}
+
+    def theirs(self, path: str) -> str | None:
+        """Name of the tensor for the variable of this path; `None` if the scheme has none."""
+        layer, _, variable = path.rpartition("/")
+        leaf = _variables(layer).get(variable)
+        for ours, theirs in self.layers.items():
+            numbers = _numbers(ours, layer)
+            if numbers is not None and leaf is not None:
+                shifted = {key: n + self.shift.get(key, 0) for key, n in numbers.items()}
+                return f"{theirs.format(**shifted)}.{leaf}"
+        return None
+
+    def ours(self, name: str) -> str | None:
+        module, _, leaf = name.rpartition(".")
+        for ours, theirs in self.layers.items():
+            numbers = _numbers(theirs, module)
+            variables = {value: key for key, value in _variables(ours).items()}
+            if numbers is not None and leaf in variables:
+                shifted = {key: n - self.shift.get(key, 0) for key, n in numbers.items()}
+                return f"{ours.format(**shifted)}/{variables[leaf]}"
+        return None
+
+    def layout(self, path: str, rank: int) -> Layout:
+        in_se = path.rpartition("/")[0].endswith(("_se/reduce", "_se/expand"))
+        if in_se and rank > 1:
+            return POINTWISE
+        return {2: MATRIX, 4: CONVOLUTION}.get(rank, as_is(rank))
+
+    def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
+        module, _, leaf = name.rpartition(".")
+        if leaf == COUNTER and f"{module}.running_mean" in expected:
+            return "PyTorch's count of training steps"
+        return next((why for start, why in self.ignored.items() if name.startswith(start)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KerasNames:
+    """Those of Keras 3's `.weights.h5` and `.keras`: a layer's name, and a variable's number."""
+
+    name: str
+    traits: Traits = field(default_factory=dict)
+
+    def names(self, model: keras.Model) -> dict[str, str | None]:
+        names, seen = {}, {}
+        for variable in model.weights:
+            layer = variable.path.rpartition("/")[0]
+            seen[layer] = number = seen.get(layer, -1) + 1
+            names[variable.path] = f"{layer}/{number}"
+        return names
+
+    def ours(self, name: str) -> str | None:
+        layer, _, number = name.rpartition("/")
+        variables = list(_variables(layer))
+        known = layer and number.isdecimal() and int(number) < len(variables)
+        return f"{layer}/{variables[int(number)]}" if known else None
+
+    def layout(self, path: str, rank: int) -> Layout:
+        return as_is(rank)
+
+    def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
+        if "seed_generator/" in name:
+            return "state of random numbers"
+        return "state of training" if name.startswith("optimizer/") else None
+
+
+def _variables(layer: str) -> Mapping[str, str]:
+    return NORM_VARIABLES if re.search(r"norm(\d|\{n\})*$", layer) else VARIABLES
+
+
+def _numbers(template: str, name: str) -> dict[str, int] | None:
+    """The numbers in a name that is made by the template."""
+    match = _pattern(template).fullmatch(name)
+    return match and {key: int(text) for key, text in match.groupdict().items()}
+
+
+@functools.cache
+def _pattern(template: str) -> re.Pattern:
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(template)))
+
+
+# --- the residual networks -----------------------------------------------------------------------
+
+_UNIT = {
+    "stage{stage}_block{block}_conv{n}": "layer{stage}.{block}.conv{n}",
+    "stage{stage}_block{block}_norm{n}": "layer{stage}.{block}.bn{n}",
+}
+_SHORTCUT = {
+    "stage{stage}_block{block}_shortcut_conv": "layer{stage}.{block}.downsample.0",
+    "stage{stage}_block{block}_shortcut_norm": "layer{stage}.{block}.downsample.1",
+}
+_POOL_SHORTCUT = {  # downsample.0 is the pool
+    "stage{stage}_block{block}_shortcut_conv": "layer{stage}.{block}.downsample.1",
+    "stage{stage}_block{block}_shortcut_norm": "layer{stage}.{block}.downsample.2",
+}
+# timm, resnet.py
+_SE = {
+    "stage{stage}_block{block}_se/reduce": "layer{stage}.{block}.se.fc1",
+    "stage{stage}_block{block}_se/expand": "layer{stage}.{block}.se.fc2",
+    CLASSIFIER: "fc",
+}
+_STEM = {"stem_conv": "conv1", "stem_norm": "bn1"}
+_DEEP_STEM = {
+    "stem_conv1": "conv1.0",
+    "stem_norm1": "conv1.1",
+    "stem_conv2": "conv1.3",
+    "stem_norm2": "conv1.4",
+    "stem_conv3": "conv1.6",
+    "stem_norm3": "bn1",
+}
+# timm, senet.py
+_LEGACY_SE = {
+    "stage{stage}_block{block}_se/reduce": "layer{stage}.{block}.se_module.fc1",
+    "stage{stage}_block{block}_se/expand": "layer{stage}.{block}.se_module.fc2",
+    CLASSIFIER: "last_linear",
+}
+_LEGACY_STEM = {"stem_conv": "layer0.conv1", "stem_norm": "layer0.bn1"}
+_LEGACY_DEEP_STEM = {"stem_conv{n}": "layer0.conv{n}", "stem_norm{n}": "layer0.bn{n}"}
+
+# Our stages begin with 2 (conv2_x of He et al.) and our blocks with 1, theirs with 1 and 0.
+_SHIFT = {"stage": -1, "block": -1}
+_TRAITS = {
+    "stem pool": "padded on both sides",
+    "stride of units": "on the 3x3",
+    "stride of grouped units": "on the 3x3",
+    "end of basic units": "without a ReLU before SE",
+}
+_LEGACY_TRAITS = {
+    "stem pool": "padded at the end",
+    "stride of units": "on the 1x1",
+    "stride of grouped units": "on the 3x3",
+    "end of basic units": "with a ReLU before SE",
+}
+
+
+def _resnet(name: str, *tables: Mapping[str, str], **traits: str) -> TorchNames:
+    layers = {ours: theirs for table in (_UNIT, *tables) for ours, theirs in table.items()}
+    return TorchNames(name=name, layers=layers, shift=_SHIFT, traits=traits)
+
+
+_CONVOLUTION = {"shortcut": "a convolution"}
+_POOL = {"shortcut": "an average pool and a convolution"}
+KEY_MAPS: tuple[KeyMap, ...] = (
+    _resnet("timm ResNet", _STEM, _SHORTCUT, _SE, **_TRAITS, **_CONVOLUTION),
+    _resnet("timm ResNet with a deep stem", _DEEP_STEM, _SHORTCUT, _SE, **_TRAITS, **_CONVOLUTION),
+    _resnet("timm ResNet-D", _DEEP_STEM, _POOL_SHORTCUT, _SE, **_TRAITS, **_POOL),
+    _resnet("timm legacy SENet", _LEGACY_STEM, _SHORTCUT, _LEGACY_SE, **_LEGACY_TRAITS),
+    _resnet("timm legacy SENet-154", _LEGACY_DEEP_STEM, _SHORTCUT, _LEGACY_SE, **_LEGACY_TRAITS),
+    KerasNames(name="Keras 3"),
+)
+
+
+def find_key_map(names: Collection[str]) -> KeyMap | None:
+    """The scheme that knows most of the names; `None` if none knows any.
+
+    Example:
+
+    >>> from se_keras.weights.key_maps import find_key_map
+    >>> find_key_map(["layer0.conv1.weight", "layer1.0.conv1.weight"]).name
+    'timm legacy SENet'
+    """
+
+    def known(key_map: KeyMap) -> int:
+        return sum(key_map.ours(name) is not None for name in names)
+
+    best = max(KEY_MAPS, key=known)
+    return best if known(best) else None

@@ -1,0 +1,273 @@
+"""Opens files of weights: names, shapes and types at once, values when they are asked for."""
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from se_keras.errors import InputError
+from se_keras.extras import extra
+from se_keras.weights import hub
+from se_keras.weights.presets import find_preset
+from se_keras.weights.structure import Traits, traits_of_layers
+
+Shape = tuple[int, ...]
+KERAS_SUFFIXES = (".weights.h5", ".keras")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A tensor of a file.
+
+    Attributes:
+        shape: its shape.
+        dtype: NumPy's or ml_dtypes' name of its type.
+        read: gives its values.
+    """
+
+    shape: Shape
+    dtype: str
+    read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """An open file of weights.
+
+    Attributes:
+        source: what the user called it.
+        tensors: its tensors by their names.
+        architecture: name of the network, where `config.json` of the hub gives one.
+        of_keras: whether Keras 3 wrote it.
+        traits: of the network, where the file tells.
+    """
+
+    source: str
+    tensors: Mapping[str, Tensor]
+    of_keras: bool = False
+    architecture: str | None = None
+    traits: Traits = field(default_factory=dict)
+
+
+@contextmanager
+def open_checkpoint(source: str | os.PathLike, model_name: str) -> Iterator[Checkpoint]:
+    """Opens weights; closes the file at the end.
+
+    Args:
+        source: `"imagenet"`, `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`,
+            `.pth`, `.pt`, `.bin`, `.weights.h5` or `.keras` file.
+        model_name: of the row whose published weights `"imagenet"` stands for.
+
+    Raises:
+        InputError: if there is no such file, or it is not whole or not of its kind.
+        MissingExtraError: for a PyTorch file without PyTorch.
+    """
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(_expected(source))
+    name = os.fspath(source)
+    published = find_preset(model_name).source if name == "imagenet" else name
+    fetched = _fetch(published)
+    with _reader(name, fetched.path)(fetched.path) as (tensors, traits):
+        yield Checkpoint(
+            source=name,
+            tensors=tensors,
+            of_keras=name.endswith(KERAS_SUFFIXES),
+            architecture=(fetched.config or {}).get("architecture"),
+            traits=traits,
+        )
+
+
+def _fetch(source: str) -> hub.Fetched:
+    if hub.is_published(source):
+        return hub.fetch(source)
+    if not os.path.isfile(source):
+        raise InputError(f"`weights`: there is no file {source!r}.")
+    return hub.Fetched(path=Path(source))
+
+
+def _reader(source: str, path: Path) -> Callable:
+    for suffix, reader in READERS.items():
+        if path.name.endswith(suffix):
+            return reader
+    raise InputError(_expected(source))
+
+
+def _expected(source: Any) -> str:
+    return (
+        "`weights` must be None, 'imagenet', 'hf://owner/repo' or the path of a file "
+        f"({', '.join(READERS)}), got {source!r}."
+    )
+
+
+# --- kinds of files ------------------------------------------------------------------------------
+
+Contents = tuple[Mapping[str, Tensor], Traits]
+# Of safetensors' header.
+DTYPES = {
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
+@contextmanager
+def _safetensors(path: Path) -> Iterator[Contents]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file = safe_open(path, framework="numpy")  # maps the file into memory
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a whole safetensors file: {error}") from error
+    with file:
+        yield {name: _of_safetensors(file, name) for name in file.keys()}, {}  # noqa: SIM118
+
+
+def _of_safetensors(file: Any, name: str) -> Tensor:
+    part = file.get_slice(name)
+    dtype = part.get_dtype()
+    return Tensor(
+        shape=tuple(part.get_shape()),
+        dtype=DTYPES.get(dtype, dtype),
+        read=partial(file.get_tensor, name),
+    )
+
+
+@contextmanager
+def _torch(path: Path) -> Iterator[Contents]:
+    with extra("torch"):
+        import torch
+    try:
+        # The format before PyTorch 1.6 is no zip file, and can't be mapped into memory.
+        state = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{path} is not a whole PyTorch file of nothing but tensors (others are not opened: "
+            f"they can run code): {str(error).splitlines()[0]}"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise InputError(f"{path} must hold a state_dict, tensors by their names.")
+    yield {name: _of_torch(tensor) for name, tensor in state.items()}, {}
+
+
+def _of_torch(tensor: Any) -> Tensor:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return Tensor(shape=tuple(tensor.shape), dtype=dtype, read=partial(_torch_values, tensor))
+
+
+def _torch_values(tensor: Any) -> np.ndarray:
+    tensor = tensor.detach()
+    if str(tensor.dtype) != "torch.bfloat16":
+        return tensor.numpy()
+    import torch
+
+    return _as_bfloat16(tensor.view(torch.uint16).numpy())
+
+
+def _as_bfloat16(bits: np.ndarray) -> np.ndarray:
+    import ml_dtypes  # NumPy has no such type; Keras depends on this package
+
+    return bits.view(ml_dtypes.bfloat16)
+
+
+@contextmanager
+def _keras_weights(path: Path) -> Iterator[Contents]:
+    with _opened_h5(path, path) as tensors:
+        yield tensors, {}
+
+
+@contextmanager
+def _keras_archive(path: Path) -> Iterator[Contents]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is not a whole .keras file: {error}") from error
+    with archive:
+        traits = _traits_of_config(archive)
+        try:
+            weights = archive.open("model.weights.h5")
+        except KeyError as error:
+            raise InputError(f"{path} is not a .keras file: it holds no weights.") from error
+        with weights, _opened_h5(weights, path) as tensors:
+            yield tensors, traits
+
+
+def _traits_of_config(archive: zipfile.ZipFile) -> Traits:
+    config = json.loads(archive.read("config.json"))["config"]
+    layers = {layer["config"].get("name"): layer["config"] for layer in config.get("layers", ())}
+    return traits_of_layers(layers)
+
+
+@contextmanager
+def _opened_h5(file: Path | IO[bytes], path: Path) -> Iterator[dict[str, Tensor]]:
+    import h5py
+
+    try:
+        opened = h5py.File(file, "r")
+    except OSError as error:
+        raise InputError(f"{path} is not a whole HDF5 file: {error}") from error
+    with opened:
+        tensors: dict[str, Tensor] = {}
+        opened.visititems(partial(_add_h5, tensors))
+        yield tensors
+
+
+def _add_h5(tensors: dict[str, Tensor], place: str, item: Any) -> None:
+    """Adds the tensor at a place such as `layers/conv2d_1/vars/0`, by the layer's own name."""
+    import h5py
+
+    if not isinstance(item, h5py.Dataset):
+        return
+    bfloat16 = item.attrs.get("dtype") == "bfloat16"
+    tensors[_own_name(item.file, place)] = Tensor(
+        shape=item.shape,
+        dtype="bfloat16" if bfloat16 else str(item.dtype),
+        read=partial(_h5_values, item, bfloat16),
+    )
+
+
+def _own_name(file: Any, place: str) -> str:
+    """Keras numbers the layers of a class; what they are called is kept with their variables."""
+    *layers, _, number = place.split("/")
+    if layers[:1] != ["layers"]:
+        return place
+    names = []
+    for depth in range(1, len(layers) + 1):
+        group = file.get("/".join([*layers[:depth], "vars"]))
+        name = group.attrs.get("name") if group is not None else None
+        # A model within the model is no part of the names of its layers' variables.
+        names = [] if layers[depth - 1] == "layers" else [*names, name or layers[depth - 1]]
+    return "/".join([*names, number])
+
+
+def _h5_values(item: Any, bfloat16: bool) -> np.ndarray:
+    values = item[()]
+    return _as_bfloat16(values) if bfloat16 else values
+
+
+READERS = {
+    ".safetensors": _safetensors,
+    ".pth": _torch,
+    ".pt": _torch,
+    ".bin": _torch,
+    ".weights.h5": _keras_weights,
+    ".keras": _keras_archive,
+}

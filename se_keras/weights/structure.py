@@ -1,0 +1,145 @@
+"""What tells networks of the same shapes apart, and which row a file was made by."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from se_keras.models.recipes import RECIPES, Recipe, ResNetRecipe
+
+# What is to be told apart -> how it is here. A network without a part lacks the entry.
+Traits = Mapping[str, str]
+Shape = tuple[int, ...]
+
+STEM_POOLS = {"both": "padded on both sides", "end": "padded at the end", None: "none"}
+STRIDES = {True: "on the 1x1", False: "on the 3x3"}
+ENDS = {True: "with a ReLU before SE", False: "without a ReLU before SE"}
+SHORTCUTS = {True: "an average pool and a convolution", False: "a convolution"}
+
+
+def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
+    """Those of a residual network, from the configurations of its layers by their names."""
+    pad = layers.get("stem_pool_pad")
+    pool = pad and {0: "end", 1: "both"}[pad["padding"][0][0]]
+    conv1, conv2 = (layers.get(f"stage3_block1_conv{n}") for n in (1, 2))
+    if conv2 is None:
+        return {"stem pool": STEM_POOLS[pool]}
+    return _traits(
+        stem_pool=pool,
+        bottleneck="stage3_block1_conv3" in layers,
+        grouped=conv2["groups"] > 1,
+        stride_on_1x1=max(conv1["strides"]) > 1,
+        relu_before_se="stage3_block1_relu2" in layers,
+        pool_shortcut="stage3_block1_shortcut_pool" in layers,
+    )
+
+
+def traits_of_recipe(recipe: ResNetRecipe) -> Traits:
+    """Those that the network of a row has."""
+    return _traits(
+        stem_pool=recipe.stem_pool,
+        bottleneck=recipe.block.endswith("bottleneck"),
+        grouped=recipe.groups > 1,
+        stride_on_1x1=recipe.stride_on_1x1,
+        relu_before_se=recipe.relu_before_se,
+        pool_shortcut=recipe.shortcut == "pool",
+    )
+
+
+def _traits(
+    *,
+    stem_pool: str | None,
+    bottleneck: bool,
+    grouped: bool,
+    stride_on_1x1: bool,
+    relu_before_se: bool,
+    pool_shortcut: bool,
+) -> Traits:
+    traits = {"stem pool": STEM_POOLS[stem_pool], "shortcut": SHORTCUTS[pool_shortcut]}
+    if bottleneck:
+        traits["stride of grouped units" if grouped else "stride of units"] = STRIDES[stride_on_1x1]
+    else:
+        traits["end of basic units"] = ENDS[relu_before_se]
+    return traits
+
+
+def differences(expected: Traits, found: Traits) -> list[tuple[str, str, str]]:
+    """(what, how it is expected, how it is) of all that differs."""
+    # All know of their stem pool; else a trait is of networks that have the part.
+    rows = ((what, how, found.get(what)) for what, how in expected.items())
+    return [row for row in rows if row[2] not in (None, row[1])]
+
+
+# --- which row -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """Sizes that no two rows of a naming scheme share.
+
+    Attributes:
+        stem: channels of its convolutions.
+        depths: units in each stage.
+        first_unit: shapes of the kernels of the first unit, HWIO.
+    """
+
+    stem: tuple[int, ...]
+    depths: tuple[int, ...]
+    first_unit: tuple[Shape, ...]
+
+
+def signature_of_shapes(shapes: Mapping[str, Shape]) -> Signature:
+    """From the shapes of variables by their paths."""
+    stem = sorted(path for path in shapes if re.fullmatch(r"stem_conv\d*/kernel", path))
+    unit = sorted(p for p in shapes if re.fullmatch(r"stage2_block1_conv\d/kernel", p))
+    places = {match.groups() for match in map(_PLACE.match, shapes) if match}
+    stages = [int(stage) for stage, _ in places]
+    return Signature(
+        stem=tuple(shapes[path][-1] for path in stem),
+        depths=tuple(stages.count(stage) for stage in sorted(set(stages))),
+        first_unit=tuple(shapes[path] for path in unit),
+    )
+
+
+_PLACE = re.compile(r"stage(\d+)_block(\d+)_")
+
+
+def signature_of_recipe(recipe: ResNetRecipe) -> Signature:
+    """That of the network of a row (`se_keras.models.resnet`)."""
+    stem, planes = recipe.stem_widths[-1], recipe.widths[0]
+    unit: tuple[Shape, ...] = ((3, 3, stem, planes), (3, 3, planes, planes))
+    if recipe.block == "bottleneck":
+        width = planes * recipe.width_per_group // 64 * recipe.groups
+        narrow = width // recipe.reduce_first
+        unit = (
+            (1, 1, stem, narrow),
+            (3, 3, narrow // recipe.groups, width),
+            (1, 1, width, planes * recipe.expansion),
+        )
+    return Signature(stem=recipe.stem_widths, depths=recipe.depths, first_unit=unit)
+
+
+def has_se(shapes: Mapping[str, Shape]) -> bool:
+    return any("_se/" in path for path in shapes)
+
+
+def builders_that_fit(shapes: Mapping[str, Shape], traits: Traits) -> list[str]:
+    """The calls of `create` whose networks take weights of these shapes.
+
+    Args:
+        shapes: of the variables by their paths.
+        traits: of the networks that the weights are of.
+    """
+    signature = signature_of_shapes(shapes)
+    plain = "" if has_se(shapes) else ", se=False"
+    return [
+        f"create({recipe.name!r}{plain})" for recipe in RECIPES if _fits(recipe, signature, traits)
+    ]
+
+
+def _fits(recipe: Recipe, signature: Signature, traits: Traits) -> bool:
+    return (
+        isinstance(recipe, ResNetRecipe)
+        and signature_of_recipe(recipe) == signature
+        and not differences(traits, traits_of_recipe(recipe))
+    )
