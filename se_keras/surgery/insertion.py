@@ -1,0 +1,163 @@
+"""`insert_se` and `remove_se`: squeeze-and-excitation into a built model, and out of it."""
+
+from collections.abc import Collection
+from typing import Any
+
+import keras
+
+from se_keras.graph import trace
+from se_keras.layers import SqueezeExcite
+from se_keras.surgery.sites import InsertionPlan, find_sites, se_layer
+from se_keras.surgery.spots import Spot, Where
+
+
+def insert_se(
+    model: keras.Model,
+    where: Where = "auto",
+    ratio: int = 16,
+    warm_start: bool = True,
+    *,
+    placement: str = "standard",
+    stages: Collection[int] | None = None,
+    skip_last_stage: bool = False,
+    force: bool = False,
+    **options: Any,
+) -> keras.Model:
+    """Puts squeeze-and-excitation into a copy of a model.
+
+    Weights, names, trainable flags, dtype policies, nesting and sharing are those of `model`,
+    which stays as it is. Each new layer has the name of the one that it follows, with `_se`.
+
+    Args:
+        model: a functional or Sequential model.
+        where, ratio, placement, stages, skip_last_stage: see `find_sites`.
+        warm_start: every gate is 1 at first, so that the new model computes what `model` does:
+            the layer `expand` starts at zero, and `gate_scale` makes up for the activation (2 for
+            a sigmoid). `False` is the paper's initialisation.
+        force: inserts also where squeeze-and-excitation is there already.
+        **options: further arguments of `SqueezeExcite`. A warm start sets `gate_scale`, and
+            `expand`'s initial weights.
+
+    Returns:
+        The new model; it is not compiled.
+
+    Raises:
+        ValueError: as `find_sites` does; where a site has squeeze-and-excitation and `force` is
+            not given; for a warm start that the gate's activation can't give.
+        TypeError: for an option that `SqueezeExcite` does not have.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import se_keras
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(16, 3, name="conv"),
+    ...                           keras.layers.ReLU(name="relu")])
+    >>> new = se_keras.insert_se(model)
+    >>> [layer.name for layer in new.layers]
+    ['conv', 'relu', 'relu_se']
+    >>> x = np.random.default_rng(0).random((1, 8, 8, 3), "float32")
+    >>> bool(np.all(np.asarray(new(x)) == np.asarray(model(x))))
+    True
+    """
+    if warm_start:
+        options = {**options, "gate_scale": _neutral_scale(ratio, options)}
+    plan = find_sites(
+        model,
+        where,
+        ratio,
+        placement=placement,
+        stages=stages,
+        skip_last_stage=skip_last_stage,
+        **options,
+    )
+    if not force:
+        _refuse_second(model, plan)
+    layers = _layers(plan, ratio, options)
+    for spot, layer in zip(plan.spots, layers, strict=True):
+        spot.graph.insert(layer, spot.tensor, spot.into)
+    if warm_start:
+        for layer in set(layers):
+            _start_at_zero(layer.expand)
+    return plan.graph.build()
+
+
+def remove_se(model: keras.Model) -> keras.Model:
+    """A copy of a model without its `SqueezeExcite` layers; what they took goes on as it is.
+
+    Args:
+        model: a functional or Sequential model.
+
+    Raises:
+        ValueError: for a model that is not functional, or has no such layer.
+
+    Example:
+
+    >>> import se_keras
+    >>> model = se_keras.create("seresnet20")
+    >>> twin = se_keras.create("seresnet20", se=False)
+    >>> se_keras.remove_se(model).count_params() == twin.count_params()
+    True
+    """
+    graph = trace(model)
+    found = [
+        (inner, node)
+        for _, inner in graph.graphs()
+        for node in inner.nodes
+        if isinstance(node.op, SqueezeExcite)
+    ]
+    if not found:
+        raise ValueError(f"`model`: {model.name!r} has no SqueezeExcite layer to remove.")
+    for inner, node in found:
+        inner.redirect(node.output, node.inputs[0])
+    return graph.build()
+
+
+def _refuse_second(model: keras.Model, plan: InsertionPlan) -> None:
+    taken = [site.after for site in plan.sites if site.has_se]
+    if taken:
+        raise ValueError(
+            f"`model`: {model.name!r} has squeeze-and-excitation at {len(taken)} of "
+            f"{len(plan.sites)} sites already ({taken[0]!r}, ...). Pass force=True to insert it a "
+            "second time, or name other layers by `where`."
+        )
+
+
+def _layers(plan: InsertionPlan, ratio: int, options: dict[str, Any]) -> list[SqueezeExcite]:
+    """One for each site; sites of one layer have the same."""
+    names = {spot.graph: {node.op.name for node in spot.graph.nodes} for spot in plan.spots}
+    layers: list[SqueezeExcite] = []
+    for index, (site, spot) in enumerate(zip(plan.sites, plan.spots, strict=True)):
+        if site.shares < index:
+            layers.append(layers[site.shares])
+            continue
+        name = _unused_name(spot, names[spot.graph])
+        place = {"data_format": spot.data_format, "dtype": spot.dtype_policy, "name": name}
+        layers.append(se_layer(ratio, options, **place))
+    return layers
+
+
+def _unused_name(spot: Spot, taken: set[str]) -> str:
+    base = name = spot.after.op.name + "_se"
+    number = 2
+    while name in taken:
+        name, number = f"{base}{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def _neutral_scale(ratio: int, options: dict[str, Any]) -> float:
+    """What makes a gate exactly 1 where `expand` gives 0."""
+    if "gate_scale" in options:
+        raise ValueError("`gate_scale` is what warm_start=True sets; pass warm_start=False for it.")
+    at_zero = float(se_layer(ratio, options).gate_activation(keras.ops.zeros((1,)))[0])
+    if not at_zero or at_zero * (1 / at_zero) != 1:
+        raise ValueError(
+            f"`gate_activation` must not be 0 at 0 for a warm start, got one that is {at_zero} "
+            "there; pass warm_start=False, or take 'sigmoid' or 'hard_sigmoid'."
+        )
+    return 1 / at_zero
+
+
+def _start_at_zero(expand: keras.layers.Dense) -> None:
+    for weight in expand.weights:
+        weight.assign(keras.ops.zeros_like(weight))

@@ -1,0 +1,182 @@
+"""What single nodes of a graph are, as far as squeeze-and-excitation cares."""
+
+import math
+
+import keras
+from keras import layers
+
+from se_keras.graph import Node
+from se_keras.layers import SqueezeExcite
+
+RANKS = (1, 2, 3)
+
+
+def _of_all_ranks(*patterns: str) -> tuple[type[keras.Layer], ...]:
+    names = (pattern.format(rank) for pattern in patterns for rank in RANKS)
+    return tuple(getattr(layers, name) for name in names if hasattr(layers, name))
+
+
+TRANSPOSED = _of_all_ranks("Conv{}DTranspose")
+SEPARABLE = _of_all_ranks("SeparableConv{}D")
+DEPTHWISE = _of_all_ranks("DepthwiseConv{}D")
+CONVOLUTIONS = (*_of_all_ranks("Conv{}D"), *TRANSPOSED, *SEPARABLE, *DEPTHWISE)
+UPSAMPLING = _of_all_ranks("UpSampling{}D")
+GLOBAL_POOLS = _of_all_ranks("GlobalAveragePooling{}D", "GlobalMaxPooling{}D")
+NORMALISATIONS = (
+    layers.BatchNormalization,
+    layers.GroupNormalization,
+    layers.LayerNormalization,
+    layers.RMSNormalization,
+    layers.UnitNormalization,
+)
+ACTIVATIONS = (
+    layers.Activation,
+    layers.ReLU,
+    layers.LeakyReLU,
+    layers.PReLU,
+    layers.ELU,
+    layers.Softmax,
+)
+SCALINGS = (
+    layers.Dropout,
+    *_of_all_ranks("SpatialDropout{}D"),
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.AlphaDropout,
+    layers.Rescaling,
+    layers.Identity,
+)
+# The classes of keras.ops are not public, so operations go by the names of their classes.
+ACTIVATION_OPS = {name.replace("_", "") for name in dir(keras.activations)} - {"linear"}
+SCALING_OPS = {"multiply", "truedivide", "divide", "identity", "cast"}
+
+
+def op_name(node: Node) -> str:
+    """The name of an operation's class in lower case; empty for a layer."""
+    return "" if isinstance(node.op, keras.Layer) else type(node.op).__name__.lower()
+
+
+def kernels(node: Node) -> list[int]:
+    """The sizes of the kernels of what convolves a map, 1 for a dense layer; empty for the rest.
+
+    Of a nested model all, of a layer of the user's those weights that have a kernel's rank.
+    """
+    if node.subgraph is not None:
+        return [size for inner in node.subgraph.nodes for size in kernels(inner)]
+    if isinstance(node.op, CONVOLUTIONS):
+        size = math.prod(node.op.kernel_size)
+        return [size, 1] if isinstance(node.op, SEPARABLE) else [size]
+    if isinstance(node.op, layers.Dense):
+        return [1]
+    if not is_own_layer(node):
+        return []
+    rank = len(node.outputs[0].shape)
+    return [math.prod(w.shape[:-2]) for w in node.op.weights if len(w.shape) == rank]
+
+
+def is_own_layer(node: Node) -> bool:
+    """Whether a node is a layer of the user's: no model, and not one of `keras.layers`."""
+    stock = hasattr(layers, type(node.op).__name__) and type(node.op).__module__.startswith("keras")
+    ours = isinstance(node.op, SqueezeExcite)
+    return isinstance(node.op, keras.Layer) and node.subgraph is None and not (stock or ours)
+
+
+def is_own_convolution(node: Node) -> bool:
+    """A layer of the user's with a convolution inside."""
+    return is_own_layer(node) and bool(kernels(node))
+
+
+def is_convolution(node: Node) -> bool:
+    return isinstance(node.op, CONVOLUTIONS) or is_own_convolution(node)
+
+
+def is_depthwise(node: Node) -> bool:
+    groups = getattr(node.op, "groups", 1)
+    each_channel = groups > 1 and groups == getattr(node.op, "filters", None)
+    return isinstance(node.op, DEPTHWISE) or each_channel
+
+
+def is_addition(node: Node) -> bool:
+    """Adds maps of one shape; so may a layer of the user's (Inception-ResNet's scaled addition)."""
+    shapes = {tensor.shape for tensor in (*node.inputs, *node.outputs)}
+    adds = isinstance(node.op, layers.Add) or op_name(node) == "add"
+    return len(shapes) == 1 and (adds or (is_own_layer(node) and not node.op.weights))
+
+
+def is_concatenation(node: Node) -> bool:
+    """Concatenates along an axis other than the batch; `Structure` asks what of."""
+    return isinstance(node.op, layers.Concatenate) or op_name(node) == "concatenate"
+
+
+def is_normalisation(node: Node) -> bool:
+    return isinstance(node.op, NORMALISATIONS)
+
+
+def is_scaling(node: Node) -> bool:
+    """Drops or scales what it takes: dropout, drop path, LayerScale, a constant factor."""
+    if len(node.inputs) != 1 or len(node.outputs) != 1:
+        return False
+    if node.inputs[0].shape != node.output.shape:
+        return False
+    if is_own_layer(node):
+        weights = node.op.weights
+        return len(weights) <= 1 and all(len(weight.shape) <= 1 for weight in weights)
+    linear = isinstance(node.op, layers.Activation) and not has_activation(node)
+    return linear or isinstance(node.op, SCALINGS) or op_name(node) in SCALING_OPS
+
+
+def has_activation(node: Node) -> bool:
+    """Whether a layer applies one, as `Conv2D(..., activation="relu")` does."""
+    activation = getattr(node.op, "activation", None)
+    return activation not in (None, keras.activations.linear)
+
+
+def is_activation(node: Node) -> bool:
+    """A layer or operation that is an activation and nothing else."""
+    linear = isinstance(node.op, layers.Activation) and not has_activation(node)
+    is_layer = isinstance(node.op, ACTIVATIONS) and not linear
+    return is_layer or (op_name(node) in ACTIVATION_OPS and len(node.inputs) == 1)
+
+
+def is_probability(node: Node) -> bool:
+    """A softmax, sigmoid or tanh: on a map that a model gives out, a prediction."""
+    kinds = ("softmax", "sigmoid", "tanh")
+    applied = getattr(getattr(node.op, "activation", None), "__name__", op_name(node))
+    return applied in kinds or isinstance(node.op, layers.Softmax)
+
+
+def ends_maps(node: Node) -> bool:
+    """Behind it there is no map: a global pool, or a flattening."""
+    return isinstance(node.op, (layers.Flatten, *GLOBAL_POOLS))
+
+
+def upsamples(node: Node) -> bool:
+    if node.subgraph is not None:
+        return any(map(upsamples, node.subgraph.nodes))
+    is_layer = isinstance(node.op, (layers.Resizing, *UPSAMPLING, *TRANSPOSED))
+    return is_layer or op_name(node) in ("resize", "convtranspose")
+
+
+def stride(node: Node) -> float:
+    """By how much a node lowers the resolution; below 1 where it raises it."""
+    if isinstance(node.op, UPSAMPLING):
+        return 1 / _largest(node.op.size)
+    factor = _largest(getattr(node.op, "strides", None) or 1)
+    return 1 / factor if isinstance(node.op, TRANSPOSED) else factor
+
+
+def _largest(factors: int | tuple[int, ...]) -> int:
+    return max(factors) if isinstance(factors, list | tuple) else factors
+
+
+def is_squeeze_excite(node: Node) -> bool:
+    """`SqueezeExcite`, or a layer of the user's with its two small layers: C to fewer, and back."""
+    if isinstance(node.op, SqueezeExcite):
+        return True
+    if not is_own_layer(node) or {t.shape for t in node.inputs} != {t.shape for t in node.outputs}:
+        return False
+    shapes = [tuple(w.shape) for w in node.op.weights if len(w.shape) >= 2]
+    if len(shapes) != 2 or any(math.prod(shape[:-2]) != 1 for shape in shapes):
+        return False
+    (channels, hidden), back = shapes[0][-2:], shapes[1][-2:]
+    return hidden < channels and back == (hidden, channels)

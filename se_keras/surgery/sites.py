@@ -1,0 +1,258 @@
+"""`find_sites`: where squeeze-and-excitation goes in a model, as a plan."""
+
+import inspect
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from se_keras.arguments import one_of
+from se_keras.graph import Graph, Node, trace
+from se_keras.layers import SqueezeExcite
+from se_keras.surgery.operations import stride
+from se_keras.surgery.spots import PLACES, Spot, Where, find_spots
+from se_keras.tables import format_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One place for a layer of squeeze-and-excitation.
+
+    Attributes:
+        after: name of the layer behind which it goes; in a nested model `backbone/conv1`.
+        channels: of the map there.
+        reduced_channels: hidden width of the layer.
+        parameters: that it adds; 0 where an earlier site has the same layer.
+        stage: s where the input has 2**s times the height and width of the map, as in "C2 to C5"
+            of feature pyramids; 2 is the paper's conv2_x in ResNet-50.
+        reason: why it is a site.
+        has_se: squeeze-and-excitation is there already.
+        shares: number of the site (of the plan, from 0) whose layer it has; its own if none. A
+            layer that the model calls twice has one layer of SE behind both calls.
+    """
+
+    after: str
+    channels: int
+    reduced_channels: int
+    parameters: int
+    stage: int
+    reason: str
+    has_se: bool
+    shares: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InsertionPlan:
+    """What `find_sites` gives; printed, it is a table.
+
+    Attributes:
+        sites: those of the outer model first, each model's in execution order.
+        spots: the same places in the graph, one a site.
+        graph: the traced model.
+    """
+
+    sites: tuple[Site, ...]
+    spots: tuple[Spot, ...] = field(repr=False)
+    graph: Graph = field(repr=False)
+
+    @property
+    def parameters(self) -> int:
+        """All parameters that the plan adds."""
+        return sum(site.parameters for site in self.sites)
+
+    def __str__(self) -> str:
+        rows = [
+            [
+                site.after,
+                site.channels,
+                site.reduced_channels,
+                site.parameters,
+                site.stage,
+                f"{site.reason}; has SE already" if site.has_se else site.reason,
+            ]
+            for site in self.sites
+        ]
+        header = ["after", "channels", "SE width", "parameters", "stage", "why"]
+        total = ["total", None, None, self.parameters, None, f"{len(rows)} sites"]
+        return format_table(header, [*rows, total])
+
+
+def find_sites(
+    model: keras.Model,
+    where: Where = "auto",
+    ratio: int = 16,
+    *,
+    placement: str = "standard",
+    stages: Collection[int] | None = None,
+    skip_last_stage: bool = False,
+    **options: Any,
+) -> InsertionPlan:
+    """Where squeeze-and-excitation goes in a model (the paper's sec. 3.3 and Fig. 5).
+
+    Args:
+        model: a functional or Sequential model; nested models are walked.
+        where: one of
+
+            - `"residual"`: the branch of each residual unit, before the addition and before what
+              scales or drops the branch;
+            - `"concat"`: behind the outermost concatenation of each module of branches; of a
+              dense block behind its last one, and behind the transition to the next block;
+            - `"pointwise"`: behind each pointwise convolution that follows a depthwise one, and
+              its activation if it has one;
+            - `"conv"`: behind the activation of each convolution;
+            - `"auto"`: residual units and concatenations; if there are none, `"pointwise"`; if
+              there are none of these either, `"conv"`;
+            - a regular expression that a layer's whole name matches;
+            - a list of layer names; those of nested models as `"backbone/conv1"` or `"conv1"`;
+            - a function that says of a layer whether SE goes behind it.
+        ratio: reduction ratio r.
+        placement: in residual units `"standard"`, `"pre"`, `"post"` or `"identity"`.
+        stages: only sites of these stages (see `Site`); `None` for all.
+        skip_last_stage: leaves out the stage of the lowest resolution, which has most of the
+            parameters (the paper's sec. 4 and 6.4).
+        **options: further arguments of `SqueezeExcite`.
+
+    Returns:
+        The plan; it prints as a table.
+
+    Raises:
+        ValueError: for a model that is not functional, for one without such a site, and for a
+            site whose number of channels is not known.
+        TypeError: for an option that `SqueezeExcite` does not have.
+
+    Example:
+
+    >>> import keras
+    >>> import se_keras
+    >>> x = keras.Input((8, 8, 16))
+    >>> y = keras.layers.Conv2D(16, 3, padding="same", name="conv")(x)
+    >>> model = keras.Model(x, keras.layers.Add(name="add")([x, y]))
+    >>> print(se_keras.find_sites(model, ratio=4))
+    after  channels  SE width  parameters  stage  why
+    conv         16         4         148      0  residual branch of add
+    total                             148         1 sites
+    """
+    one_of("placement", placement, PLACES)
+    layer = se_layer(ratio, options)
+    graph = trace(model)
+    spots = find_spots(graph, where, placement)
+    _refuse_nothing(model, where, placement, spots)
+    strides = _strides(graph, 1.0)
+    numbered = [(spot, round(math.log2(strides[spot.after]))) for spot in spots]
+    chosen = _of_stages(numbered, stages, skip_last_stage)
+    sites = tuple(_sites(chosen, layer))
+    return InsertionPlan(sites=sites, spots=tuple(spot for spot, _ in chosen), graph=graph)
+
+
+def se_layer(ratio: int, options: dict[str, Any], **place: Any) -> SqueezeExcite:
+    """A layer with a user's options.
+
+    Args:
+        ratio: reduction ratio r.
+        options: what the user gave besides.
+        **place: what a site decides.
+
+    Raises:
+        TypeError: for an option that is not the user's to give.
+    """
+    known = set(inspect.signature(SqueezeExcite).parameters) - {"ratio", "data_format", "kwargs"}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise TypeError(f"SqueezeExcite has no option {unknown} here; it has {sorted(known)}.")
+    return SqueezeExcite(ratio, **options, **place)
+
+
+def _refuse_nothing(model: keras.Model, where: Where, placement: str, spots: list[Spot]) -> None:
+    if not spots:
+        raise ValueError(
+            f"`where`: {model.name!r} has no site for {where!r}. Name the layers behind which SE "
+            "shall go, as in where=['conv1_relu', 'conv2_relu']."
+        )
+    if placement != "standard" and not any(spot.placed for spot in spots):
+        raise ValueError(
+            f"`placement={placement!r}` is for residual units, and {model.name!r} has none for "
+            f"where={where!r}."
+        )
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+
+def _strides(graph: Graph, of_input: float) -> dict[Node, float]:
+    """By how much the resolution behind each node is lower than that of the model's input."""
+    strides: dict[Node, float] = {}
+    for node in graph.nodes:
+        before = max((strides[graph.producer(t)] for t in node.inputs), default=of_input)
+        if node.subgraph is None:
+            strides[node] = before * stride(node)
+        else:
+            inner = _strides(node.subgraph, before)
+            strides.update(inner)
+            strides[node] = inner[node.subgraph.nodes[-1]]
+    return strides
+
+
+def _of_stages(
+    numbered: list[tuple[Spot, int]], stages: Collection[int] | None, skip_last_stage: bool
+) -> list[tuple[Spot, int]]:
+    present = sorted({stage for _, stage in numbered})
+    wanted = set(present if stages is None else stages)
+    if not wanted <= set(present):
+        raise ValueError(f"`stages` must be some of {present}, those with sites; got {stages}.")
+    if skip_last_stage:
+        wanted.discard(present[-1])
+    if not wanted:
+        raise ValueError(f"`stages`: of the stages with sites, {present}, none is left.")
+    return [(spot, stage) for spot, stage in numbered if stage in wanted]
+
+
+# --- sites ---------------------------------------------------------------------------------------
+
+
+def _sites(numbered: list[tuple[Spot, int]], layer: SqueezeExcite) -> Iterator[Site]:
+    owners: dict[tuple, int] = {}
+    repeats: Counter[frozenset[Node]] = Counter()
+    for index, (spot, stage) in enumerate(numbered):
+        channels = _channels(spot)
+        calls = _weighted_before(spot)
+        # Two sites behind one call of a layer are two; sites behind two calls of it are one.
+        key = (frozenset(node.op for node in calls), repeats[calls], channels)
+        repeats[calls] += 1
+        owner = owners.setdefault(key, index)
+        hidden = layer.hidden_channels(channels)
+        biases = channels + hidden if layer.use_bias else 0
+        yield Site(
+            after=spot.path + spot.after.name,
+            channels=channels,
+            reduced_channels=hidden,
+            parameters=2 * channels * hidden + biases if owner == index else 0,
+            stage=stage,
+            reason=spot.reason,
+            has_se=spot.has_se,
+            shares=owner,
+        )
+
+
+def _weighted_before(spot: Spot) -> frozenset[Node]:
+    """The nearest calls of layers with weights, on all ways back."""
+    found, waiting = set(), [spot.after]
+    while waiting:
+        node = waiting.pop()
+        if getattr(node.op, "weights", ()):
+            found.add(node)
+        else:
+            waiting.extend(map(spot.graph.producer, node.inputs))
+    return frozenset(found)
+
+
+def _channels(spot: Spot) -> int:
+    channels = spot.tensor.shape[1 if spot.data_format == "channels_first" else -1]
+    if channels is None:
+        raise ValueError(
+            f"`where`: the number of channels behind {spot.path + spot.after.name!r} is not known, "
+            f"its shape is {spot.tensor.shape}."
+        )
+    return channels

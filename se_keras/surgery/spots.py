@@ -1,0 +1,281 @@
+"""The rules by which places for squeeze-and-excitation are found, one function a rule."""
+
+import difflib
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import keras
+from keras import KerasTensor
+
+from se_keras.graph import Graph, Node
+from se_keras.surgery.operations import is_probability, is_scaling
+from se_keras.surgery.structure import ResidualUnit, Structure
+
+PLACES = ("standard", "pre", "post", "identity")
+Where = str | Iterable[str] | Callable[[keras.Layer], bool]
+Structures = list[tuple[str, Structure]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spot:
+    """A tensor behind which squeeze-and-excitation may go.
+
+    Attributes:
+        structure: of the graph that it is in.
+        path: of that graph.
+        tensor: what it takes.
+        into: the nodes that shall take its output; `None` for all.
+        reason: why it is here.
+        placed: it depends on the placement in residual units.
+        around: the nodes that may already be squeeze-and-excitation for this place.
+    """
+
+    structure: Structure
+    path: str = ""
+    tensor: KerasTensor
+    into: tuple[Node, ...] | None = None
+    reason: str
+    placed: bool = False
+    around: tuple[Node, ...] = ()
+
+    @property
+    def graph(self) -> Graph:
+        return self.structure.graph
+
+    @property
+    def after(self) -> Node:
+        return self.graph.producer(self.tensor)
+
+    @property
+    def has_se(self) -> bool:
+        near = (self.after, *self.structure.consumers(self.tensor), *self.around)
+        return any(map(self.structure.is_squeeze_excite, near))
+
+    @property
+    def data_format(self) -> str:
+        """That of the nearest layer before it that has one."""
+        for node in self._upstream():
+            if hasattr(node.op, "data_format"):
+                return node.op.data_format
+        return keras.config.image_data_format()
+
+    @property
+    def dtype_policy(self) -> str | keras.DTypePolicy:
+        """That of the nearest layer before it that computes in the type of the map."""
+        for node in self._upstream():
+            policy = getattr(node.op, "dtype_policy", None)
+            plain = type(policy) is keras.DTypePolicy
+            if plain and policy.compute_dtype == self.tensor.dtype:
+                return policy
+        return self.tensor.dtype
+
+    def _upstream(self) -> Iterator[Node]:
+        """All nodes before it, near ones first; the last of a nested model stand for it."""
+        seen: dict[Node, None] = {self.after: None}
+        waiting = deque([self.after])
+        while waiting:
+            node = waiting.popleft()
+            before = [self.graph.producer(tensor) for tensor in node.inputs]
+            if node.subgraph is not None:
+                yield from reversed(node.subgraph.nodes)
+            elif before:
+                yield node
+            waiting.extend(each for each in before if each not in seen)
+            seen.update(dict.fromkeys(before))
+
+
+def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:
+    """All places in a graph and those nested in it.
+
+    Args:
+        graph: of the model.
+        where: see `find_sites`.
+        placement: in residual units; one of `PLACES`.
+
+    Raises:
+        ValueError: for a `where` of another kind, or a name that no layer has.
+    """
+    structures = [(path, Structure(inner)) for path, inner in graph.graphs()]
+    if isinstance(where, str) and where in RULES:
+        return _by_rules(structures, (where,), placement)
+    if where == "auto":
+        found = (_by_rules(structures, rules, placement) for rules in AUTO)
+        return next(filter(None, found), [])
+    if isinstance(where, str):
+        return _by_pattern(structures, where)
+    if callable(where):
+        return _by_function(structures, where)
+    return _by_names(structures, where)
+
+
+# --- rules ---------------------------------------------------------------------------------------
+
+
+def _by_rules(structures: Structures, rules: Iterable[str], placement: str) -> list[Spot]:
+    spots = []
+    for path, structure in structures:
+        found = [spot for rule in rules for spot in RULES[rule](structure, placement)]
+        found.sort(key=lambda spot: structure.order[spot.after])
+        spots.extend(replace(spot, path=path) for spot in found)
+    return spots
+
+
+def residual(structure: Structure, placement: str) -> Iterator[Spot]:
+    """In each residual unit, as in Fig. 5 of the paper."""
+    for unit in structure.residual_units:
+        tensor, into = PLACEMENT_OF[placement](structure, unit)
+        around = (*unit.branch.nodes, *unit.shortcut.nodes, unit.join)
+        reason = f"{REASON_OF[placement]} {unit.join.name}"
+        yield Spot(
+            structure=structure,
+            tensor=tensor,
+            into=into,
+            reason=reason,
+            placed=True,
+            around=around,
+        )
+
+
+Cut = tuple[KerasTensor, tuple[Node, ...] | None]
+
+
+def _standard(structure: Structure, unit: ResidualUnit) -> Cut:
+    tensor, into = unit.inner, unit.join
+    while is_scaling(structure.graph.producer(tensor)):
+        into = structure.graph.producer(tensor)
+        (tensor,) = into.inputs
+    return tensor, (into,)
+
+
+def _pre(structure: Structure, unit: ResidualUnit) -> Cut:
+    fed = {tensor: node for node in unit.branch.nodes for tensor in structure.inputs(node)}
+    (tensor,) = [t for t in fed if structure.graph.producer(t) is unit.fork]
+    return tensor, tuple(n for n in structure.graph.consumers(tensor) if n in unit.branch.nodes)
+
+
+def _post(structure: Structure, unit: ResidualUnit) -> Cut:
+    following = structure.next(unit.join)
+    activated = following is not None and structure.activates(following)
+    return (following if activated else unit.join).output, None
+
+
+def _identity(structure: Structure, unit: ResidualUnit) -> Cut:
+    return unit.skip, (unit.join,)
+
+
+PLACEMENT_OF = {"standard": _standard, "pre": _pre, "post": _post, "identity": _identity}
+REASON_OF = {
+    "standard": "residual branch of",
+    "pre": "input of the branch of",
+    "post": "behind the addition",
+    "identity": "shortcut of",
+}
+
+
+def concat(structure: Structure, placement: str) -> Iterator[Spot]:
+    """Behind the concatenation of each module, and behind the transitions of dense blocks."""
+    for module in structure.modules:
+        reason = f"concatenation of {len(module.branches)} branches"
+        yield Spot(structure=structure, tensor=module.node.output, reason=reason)
+    for node in structure.transitions:
+        yield Spot(structure=structure, tensor=node.output, reason="transition of dense blocks")
+
+
+def pointwise(structure: Structure, placement: str) -> Iterator[Spot]:
+    """Behind each pointwise convolution of a depthwise separable one."""
+    for node in filter(structure.is_pointwise, structure.convolutions):
+        after = structure.activation(node) or structure.normalised(node)
+        reason = f"pointwise convolution {node.name}"
+        yield Spot(structure=structure, tensor=after.output, reason=reason)
+
+
+def conv(structure: Structure, placement: str) -> Iterator[Spot]:
+    """Behind the activation of each convolution, but that of a prediction."""
+    for node in structure.convolutions:
+        after = structure.activation(node)
+        if after is None:
+            continue
+        if not (is_probability(after) and structure.graph.is_output(after.output)):
+            reason = f"activation of {node.name}"
+            yield Spot(structure=structure, tensor=after.output, reason=reason)
+
+
+RULES = {"residual": residual, "concat": concat, "conv": conv, "pointwise": pointwise}
+# The paper's sec. 3.3 and 4: modules and residual units where a network has them. What has
+# neither is a chain, of separable convolutions (MobileNet) or of plain ones (VGG).
+AUTO = (("residual", "concat"), ("pointwise",), ("conv",))
+
+
+# --- places that are named -----------------------------------------------------------------------
+
+
+def _by_pattern(structures: Structures, pattern: str) -> list[Spot]:
+    try:
+        matches = re.compile(pattern).fullmatch
+    except re.error as error:
+        raise ValueError(f"`where` is no regular expression: {pattern!r} ({error}).") from error
+    return _spots(structures, lambda names, node: any(map(matches, names)), f"matches {pattern}")
+
+
+def _by_function(structures: Structures, function: Callable[[keras.Layer], bool]) -> list[Spot]:
+    return _spots(
+        structures,
+        lambda names, node: isinstance(node.op, keras.Layer) and function(node.op),
+        "chosen by the function",
+    )
+
+
+def _by_names(structures: Structures, names: Iterable[str]) -> list[Spot]:
+    wanted = _checked_names(structures, names)
+    return _spots(structures, lambda names, node: not wanted.isdisjoint(names), "named")
+
+
+def _spots(
+    structures: Structures, chosen: Callable[[set[str], Node], bool], reason: str
+) -> list[Spot]:
+    return [
+        Spot(structure=structure, path=path, tensor=node.output, reason=reason)
+        for path, structure in structures
+        for node in structure.graph.nodes
+        if is_map(node) and chosen(_names(path, node), node)
+    ]
+
+
+def _names(path: str, node: Node) -> set[str]:
+    """What a user may call a node; the name of a layer is that of all its calls."""
+    return {node.name, node.op.name, path + node.name, path + node.op.name}
+
+
+def is_map(node: Node) -> bool:
+    """Whether squeeze-and-excitation can stand behind a node."""
+    if not node.inputs or len(node.outputs) != 1:
+        return False
+    return 3 <= len(node.output.shape) <= 5 and "float" in node.output.dtype
+
+
+def _checked_names(structures: Structures, names: Iterable[str]) -> set[str]:
+    wanted = list(names) if isinstance(names, Iterable) else [names]
+    if not wanted or not all(isinstance(name, str) for name in wanted):
+        raise ValueError(
+            f"`where` must be 'auto', one of {tuple(RULES)}, a regular expression, a list of layer "
+            f"names or a function of a layer, got {names!r}."
+        )
+    nodes = {
+        name: node
+        for path, s in structures
+        for node in s.graph.nodes
+        for name in _names(path, node)
+    }
+    for name in wanted:
+        if name not in nodes:
+            close = difflib.get_close_matches(name, nodes)
+            raise ValueError(f"`where`: there is no layer {name!r}; close to it: {close}.")
+        if not is_map(nodes[name]):
+            shapes = [tensor.shape for tensor in nodes[name].outputs]
+            raise ValueError(
+                f"`where`: {name!r} gives {shapes[0] if len(shapes) == 1 else shapes}, which is no "
+                "feature map: (N, L, C), (N, H, W, C) or (N, D, H, W, C) of floats."
+            )
+    return set(wanted)

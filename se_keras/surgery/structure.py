@@ -1,0 +1,361 @@
+"""Where a network forks and joins: residual units, concatenated branches, convolutions in a row.
+
+Everything is read off the graph: what a node computes and what takes its output. Names play no
+part.
+"""
+
+import heapq
+from dataclasses import dataclass
+from functools import cached_property
+
+from keras import KerasTensor, layers
+
+from se_keras.graph import Graph, Node
+from se_keras.surgery.operations import (
+    ends_maps,
+    has_activation,
+    is_activation,
+    is_addition,
+    is_concatenation,
+    is_convolution,
+    is_depthwise,
+    is_normalisation,
+    is_own_convolution,
+    is_scaling,
+    is_squeeze_excite,
+    kernels,
+    op_name,
+    upsamples,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """What leads to one input of a join, and to nothing else.
+
+    Attributes:
+        nodes: latest first; empty if the input itself goes elsewhere too.
+        entries: the nodes that feed it from outside.
+    """
+
+    nodes: tuple[Node, ...]
+    entries: frozenset[Node]
+
+    @cached_property
+    def kernels(self) -> list[int]:
+        return [size for node in self.nodes for size in kernels(node)]
+
+    @property
+    def work(self) -> tuple[int, int]:
+        """Its kernels and their sizes: what a branch has more of than a shortcut."""
+        return len(self.kernels), sum(self.kernels)
+
+    @property
+    def upsamples(self) -> bool:
+        """Whether it comes back from a lower resolution, other than from a global pool (ASPP)."""
+        return any(map(upsamples, self.nodes)) and not any(map(ends_maps, self.nodes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualUnit:
+    """A branch and a shortcut that start at one node.
+
+    Attributes:
+        join: the node that merges them.
+        inner, skip: its inputs from the branch and from the shortcut.
+        branch, shortcut: what leads to them.
+    """
+
+    join: Node
+    inner: KerasTensor
+    skip: KerasTensor
+    branch: Branch
+    shortcut: Branch
+
+    @property
+    def fork(self) -> Node:
+        (node,) = self.branch.entries
+        return node
+
+
+class Structure:
+    """One graph, in which `x * f(x)` counts as one step from `x`, whatever is in `f`.
+
+    So hand-written squeeze-and-excitation, attention or swish does not hide what it stands in.
+
+    Attributes:
+        graph: the graph that is read.
+        gates: each such multiplication, and the `x` that it takes.
+        order: of execution; the number of each node.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.gates: dict[Node, KerasTensor] = {}
+        self.order = {node: index for index, node in enumerate(graph.nodes)}
+        self._factors: dict[Node, Branch] = {}
+        self._within_gates: set[Node] = set()
+        for node in graph.nodes:
+            self._read_gate(node)
+
+    def _read_gate(self, node: Node) -> None:
+        multiplies = isinstance(node.op, layers.Multiply) or op_name(node) == "multiply"
+        if not multiplies or len(node.inputs) != 2:
+            return
+        for x, factor in (node.inputs, node.inputs[::-1]):
+            branch = self.branch(factor, node)
+            if branch.nodes and branch.entries == {self.graph.producer(x)}:
+                self.gates[node], self._factors[node] = x, branch
+                self._within_gates.update(branch.nodes)
+                return
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    def inputs(self, node: Node) -> list[KerasTensor]:
+        return [self.gates[node]] if node in self.gates else node.inputs
+
+    def consumers(self, tensor: KerasTensor) -> list[Node]:
+        return [node for node in self.graph.consumers(tensor) if node not in self._within_gates]
+
+    def previous(self, node: Node) -> Node | None:
+        """The node that feeds this one, if it is only one."""
+        inputs = self.inputs(node)
+        return self.graph.producer(inputs[0]) if len(inputs) == 1 else None
+
+    def next(self, node: Node) -> Node | None:
+        """The node that alone takes the output of this one."""
+        if len(node.outputs) != 1 or self.graph.is_output(node.output):
+            return None
+        consumers = self.consumers(node.output)
+        return consumers[0] if len(consumers) == 1 else None
+
+    def branch(self, tensor: KerasTensor, join: Node) -> Branch:
+        """Walks back from an input of `join` through everything that leads to it only."""
+        producer = self.graph.producer(tensor)
+        if set(self.consumers(tensor)) != {join} or not self._within(producer, {join}):
+            return Branch(nodes=(), entries=frozenset({producer}))
+        nodes: dict[Node, None] = {}
+        entries: set[Node] = set()
+        waiting = [(-self.order[producer], producer)]
+        # From the latest node to the earliest: when its turn comes, all its consumers were seen.
+        while waiting:
+            _, node = heapq.heappop(waiting)
+            if node in nodes or node in entries:
+                continue
+            if not self._within(node, nodes or {join}):
+                entries.add(node)
+                continue
+            nodes[node] = None
+            for fed in self.inputs(node):
+                before = self.graph.producer(fed)
+                heapq.heappush(waiting, (-self.order[before], before))
+        return Branch(nodes=tuple(nodes), entries=frozenset(entries))
+
+    def _within(self, node: Node, nodes: set[Node] | dict[Node, None]) -> bool:
+        """Whether a node is no input and feeds these nodes only."""
+        return bool(node.inputs) and all(
+            consumer in nodes and not self.graph.is_output(tensor)
+            for tensor in node.outputs
+            for consumer in self.consumers(tensor) or [None]
+        )
+
+    # --- residual units --------------------------------------------------------------------------
+
+    @cached_property
+    def residual_units(self) -> list[ResidualUnit]:
+        """The innermost ones: a skip around other units (as in EDSR) is no unit."""
+        units: list[ResidualUnit] = []
+        joins: set[Node] = set()
+        for node in self.graph.nodes:
+            unit = self._residual_unit(node)
+            if unit is not None and joins.isdisjoint(unit.branch.nodes):
+                units.append(unit)
+                joins.add(node)
+        return [unit for unit in units if not self._is_part_of_a_module(unit)]
+
+    def _residual_unit(self, node: Node) -> ResidualUnit | None:
+        concatenates = is_concatenation(node)
+        if not (concatenates or is_addition(node)) or len(node.inputs) != 2:
+            return None
+        pairs = [(tensor, self.branch(tensor, node)) for tensor in node.inputs]
+        (skip, shortcut), (inner, branch) = sorted(pairs, key=lambda pair: pair[1].work)
+        one_fork = len(branch.entries) == 1 and branch.entries == shortcut.entries
+        if not one_fork or branch.work == shortcut.work or branch.upsamples or shortcut.upsamples:
+            return None
+        # ShuffleNet concatenates with a pool or with a share of the channels; what DenseNet
+        # concatenates with goes on into the branch too.
+        light = not shortcut.kernels if concatenates else len(shortcut.kernels) <= 1
+        if not light or (concatenates and len(self.consumers(skip)) > 1):
+            return None
+        return ResidualUnit(join=node, inner=inner, skip=skip, branch=branch, shortcut=shortcut)
+
+    def _is_part_of_a_module(self, unit: ResidualUnit) -> bool:
+        """Whether an addition is one of several branches from its fork (a cell of NASNet)."""
+        return any(
+            unit.join in module.inside and unit.fork in module.entries
+            for module in self._concatenations
+            if module.is_module
+        )
+
+    # --- concatenated branches -------------------------------------------------------------------
+
+    @cached_property
+    def _concatenations(self) -> list["Concatenation"]:
+        return [self._concatenation(node) for node in self.graph.nodes if is_concatenation(node)]
+
+    def _concatenation(self, node: Node) -> "Concatenation":
+        branches = [self.branch(tensor, node) for tensor in node.inputs]
+        return Concatenation(node=node, branches=tuple(branches), leaves=self._leaves(node))
+
+    def _leaves(self, node: Node) -> frozenset[KerasTensor]:
+        """The tensors that a concatenation joins, through concatenations that it joins."""
+        leaves: set[KerasTensor] = set()
+        waiting = [*node.inputs]
+        while waiting:
+            tensor = waiting.pop()
+            producer = self.graph.producer(tensor)
+            if is_concatenation(producer):
+                waiting.extend(producer.inputs)
+            else:
+                leaves.add(tensor)
+        return frozenset(leaves)
+
+    @cached_property
+    def modules(self) -> list["Concatenation"]:
+        """The outermost concatenations of branches that start together, one of them spatial."""
+        in_units = {node for unit in self.residual_units for node in unit.branch.nodes}
+        joins = {unit.join for unit in self.residual_units}
+        candidates = [each for each in self._concatenations if each.is_module]
+        return [
+            module
+            for module in candidates
+            if module.node not in in_units | joins
+            and not any(module.leaves < other.leaves for other in candidates)
+            and not self._is_a_stage(module)
+        ]
+
+    def _is_a_stage(self, module: "Concatenation") -> bool:
+        """Whether whole residual units stand in a branch (as in CSPNet)."""
+        return any(
+            unit.join in module.inside and unit.fork not in module.entries
+            for unit in self.residual_units
+        )
+
+    @cached_property
+    def transitions(self) -> list[Node]:
+        """What feeds a dense block from another one (DenseNet's transition layers)."""
+        ends = {module.node for module in self.modules if self._first(module) is not None}
+        starts = [self._first(module) for module in self.modules]
+        return [node for node in starts if node is not None and self._follows(node, ends)]
+
+    def _first(self, module: "Concatenation") -> Node | None:
+        """The input of a dense block: all its layers start at it or at each other."""
+        producers = {self.graph.producer(tensor) for tensor in module.leaves}
+        inner = [other for other in self._concatenations if other.leaves <= module.leaves]
+        entries = {node for other in inner for node in other.entries}
+        if not entries <= producers | {other.node for other in inner}:
+            return None
+        return min(producers & entries, key=self.order.__getitem__, default=None)
+
+    def _follows(self, node: Node, ends: set[Node]) -> bool:
+        while node is not None and node not in ends:
+            node = self.previous(node)
+        return node is not None
+
+    # --- convolutions in a row -------------------------------------------------------------------
+
+    @cached_property
+    def convolutions(self) -> list[Node]:
+        """Those of feature maps: not of gates, not behind a global pool."""
+        pooled: set[Node] = set()
+        found = []
+        for node in self.graph.nodes:
+            before = [self.graph.producer(tensor) for tensor in self.inputs(node)]
+            if ends_maps(node) or (before and pooled.issuperset(before)):
+                pooled.add(node)
+            elif is_convolution(node) and node not in self._within_gates:
+                found.append(node)
+        return found
+
+    def activation(self, node: Node) -> Node | None:
+        """What gives the activation of a convolution: itself, or a node soon behind it.
+
+        A layer of the user's is taken to have its own.
+        """
+        while not (has_activation(node) or is_own_convolution(node) or self.activates(node)):
+            node = self.next(node)
+            if node is None or not (
+                is_normalisation(node) or is_scaling(node) or self.activates(node)
+            ):
+                return None
+        return node
+
+    def activates(self, node: Node) -> bool:
+        """An activation; also one that is written out, as `x * sigmoid(x)`."""
+        written_out = node in self.gates and not self.is_squeeze_excite(node)
+        return is_activation(node) or written_out
+
+    def normalised(self, node: Node) -> Node:
+        """The normalisation of a convolution, or the convolution."""
+        following = self.next(node)
+        return following if following is not None and is_normalisation(following) else node
+
+    def is_pointwise(self, node: Node) -> bool:
+        """Whether a convolution is 1x1 behind a depthwise one, or both in one layer."""
+        if kernels(node)[1:] == [1]:
+            return True
+        before = self.previous(node)
+        while before is not None and not kernels(before) and self.next(before) is not None:
+            before = self.previous(before)
+        return kernels(node) == [1] and before is not None and is_depthwise(before)
+
+    # --- squeeze-and-excitation that is there ----------------------------------------------------
+
+    def is_squeeze_excite(self, node: Node) -> bool:
+        """A layer of it, or a multiplication by a gate of one number a channel."""
+        if node not in self.gates:
+            return is_squeeze_excite(node)
+        (gate,) = [tensor for tensor in node.inputs if tensor is not self.gates[node]]
+        one_a_channel = [size for size in gate.shape[1:] if size != 1]
+        return len(one_a_channel) <= 1 and bool(self._factors[node].kernels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concatenation:
+    """A concatenation and what leads to it.
+
+    Attributes:
+        node: the node itself.
+        branches: one an input.
+        leaves: see `Structure`.
+    """
+
+    node: Node
+    branches: tuple[Branch, ...]
+    leaves: frozenset[KerasTensor]
+
+    @cached_property
+    def inside(self) -> frozenset[Node]:
+        return frozenset(node for branch in self.branches for node in branch.nodes)
+
+    @cached_property
+    def entries(self) -> frozenset[Node]:
+        return frozenset(node for branch in self.branches for node in branch.entries)
+
+    @cached_property
+    def is_module(self) -> bool:
+        """Whether its branches start together, one has a kernel above 1x1, and none comes back
+        from a lower resolution, as in a U-Net. (1x1 alone: a projection, as in NASNet.)"""
+        spatial = any(size > 1 for branch in self.branches for size in branch.kernels)
+        returns = any(branch.upsamples for branch in self.branches)
+        return len(self.branches) > 1 and spatial and not returns and self._starts_together()
+
+    def _starts_together(self) -> bool:
+        reached, waiting = set(self.branches[0].entries), list(self.branches[1:])
+        while waiting:
+            joined = [branch for branch in waiting if reached & branch.entries]
+            if not joined:
+                return False
+            reached.update(*(branch.entries for branch in joined))
+            waiting = [branch for branch in waiting if branch not in joined]
+        return True
