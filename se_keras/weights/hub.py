@@ -1,0 +1,292 @@
+"""Brings a published file onto this machine, whole, or says why not.
+
+Files of the Hugging Face hub go through `huggingface_hub`: its cache, `HF_ENDPOINT`,
+`HF_HUB_OFFLINE`, its progress bar. Files of a release go through `keras.utils.get_file` into
+`$KERAS_HOME/se_keras`, where only files with the right hash are put. What is damaged is removed.
+"""
+
+import hashlib
+import json
+import os
+import re
+import struct
+import tempfile
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import keras
+
+from se_keras.errors import InputError
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+HUB_SOURCE = re.compile(
+    r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@/]+))?(/(?P<file>[^@]+))?", re.ASCII
+)
+# A hash as the fragment of an address, as pip writes it: `#sha256=ce0d4300`.
+HASH = re.compile(r"(?P<algorithm>sha256|md5)=(?P<digits>[0-9a-f]{8,64})")
+SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """A file on this machine.
+
+    Attributes:
+        path: of the file.
+        config: content of the `config.json` beside it on the hub; `None` where there is none.
+    """
+
+    path: Path
+    config: dict[str, Any] | None = None
+
+
+def fetch(source: str) -> Fetched:
+    """Brings a published file onto this machine, unless it is there already.
+
+    Args:
+        source: `hf://owner/repo`, `hf://owner/repo@revision/file` (without a file
+            `model.safetensors`), or an `https://` address with the file's hash behind it,
+            `#sha256=...` (its first digits will do) or `#md5=...`.
+
+    Raises:
+        InputError: naming the source and the remedy: no connection, nothing under this name, no
+            access, no space, no permission, a file that is damaged or another than was published.
+    """
+    if source.startswith("hf://"):
+        return _from_hub(source)
+    return Fetched(path=_from_release(source))
+
+
+def fetch_config(source: str) -> dict[str, Any] | None:
+    """The `config.json` of a repository on the hub, without its weights; `None` if it has none.
+
+    Raises:
+        InputError: as `fetch` does.
+    """
+    repository = _parsed(source)
+    return _config(source, repository["repo"], repository["revision"])
+
+
+def is_published(source: Any) -> bool:
+    """Whether `fetch` is meant for this source: it is no path.
+
+    Example:
+
+    >>> from se_keras.weights.hub import is_published
+    >>> is_published("hf://timm/seresnet50.a1_in1k"), is_published("seresnet50.safetensors")
+    (True, False)
+    """
+    return isinstance(source, str) and source.startswith(("hf://", "https://", "http://"))
+
+
+# --- the hub -------------------------------------------------------------------------------------
+
+
+def _from_hub(source: str) -> Fetched:
+    repository = _parsed(source)
+    file = repository["file"] or WEIGHTS_FILE
+    path = _download(source, repository["repo"], repository["revision"], file)
+    _refuse_damaged(path, source)
+    # cache/snapshots/COMMIT/file: the config comes from the same commit, whatever happens between.
+    commit = path.parents[len(PurePosixPath(file).parts) - 1].name
+    return Fetched(path=path, config=_config(source, repository["repo"], commit))
+
+
+def _parsed(source: str) -> dict[str, str | None]:
+    match = HUB_SOURCE.fullmatch(source)
+    if match is None:
+        raise InputError(
+            f"the source must be hf://owner/repo, hf://owner/repo@revision or "
+            f"hf://owner/repo@revision/file, got {source}"
+        )
+    return match.groupdict()
+
+
+def _config(source: str, repo: str, revision: str | None) -> dict[str, Any] | None:
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    try:
+        path = _download(source, repo, revision, CONFIG_FILE)
+    except InputError as error:
+        missing = isinstance(error.__cause__, RemoteEntryNotFoundError)
+        if missing or _known_to_be_missing(repo, revision):
+            return None
+        raise
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        _remove(path)
+        raise InputError(_damage(source, f"its {CONFIG_FILE} is no JSON: {error}")) from error
+    if not isinstance(config, dict):
+        raise InputError(f"{source}: its {CONFIG_FILE} is no object")
+    return config
+
+
+def _known_to_be_missing(repo: str, revision: str | None) -> bool:
+    """Whether an earlier download noted that the commit has no config: so it works offline too."""
+    from huggingface_hub import try_to_load_from_cache
+
+    noted = try_to_load_from_cache(repo, CONFIG_FILE, revision=revision)
+    return noted is not None and not isinstance(noted, str)
+
+
+def _download(source: str, repo: str, revision: str | None, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo, file, revision=revision))
+    except Exception as error:  # of requests, httpx or httpx2, by the version of huggingface_hub
+        raise InputError(f"can't get {source}: {_hub_reason(error, file)}") from error
+
+
+def _hub_reason(error: Exception, file: str) -> str:
+    from huggingface_hub import constants, errors
+
+    answers = [getattr(e, "response", None) for e in (error, error.__cause__)]
+    status = next((answer.status_code for answer in answers if answer is not None), None)
+    if isinstance(error, errors.GatedRepoError) or status == 403:
+        return (
+            "its owner gives access on request only: ask for it on the repository's page, then "
+            "`hf auth login` or set HF_TOKEN"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the repository has no such revision"
+    if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
+        return (
+            f"there is no such repository on {constants.ENDPOINT}, or it is private: check the "
+            "name, or `hf auth login`"
+        )
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return f"the repository has no file {file}"
+    if isinstance(error, errors.HFValidationError):
+        return str(error)
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return _unreached(error.__cause__)
+    return _failure(error, "HF_HOME")
+
+
+def _unreached(cause: BaseException | None) -> str:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return (
+            f"it is not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set: unset it "
+            "to download"
+        )
+    return (
+        f"it is not in the cache {constants.HF_HUB_CACHE}, and {constants.ENDPOINT} does not give "
+        f"it ({_one_line(cause)}): check the connection and HF_ENDPOINT"
+    )
+
+
+# --- files of a release --------------------------------------------------------------------------
+
+
+def _from_release(source: str) -> Path:
+    address, _, fragment = source.partition("#")
+    expected = HASH.fullmatch(fragment)
+    name = PurePosixPath(urllib.parse.urlsplit(address).path).name
+    if not name or expected is None:
+        raise InputError(
+            f"the source must be an address with a file's name and its hash, such as "
+            f"https://.../weights.pth#sha256=ce0d4300, got {source}"
+        )
+    # What keras.utils.get_file takes, which does not say where it looks.
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    path = home / "se_keras" / expected["digits"] / name
+    try:
+        if not path.is_file():
+            _download_release(address, path)
+    except Exception as error:  # get_file raises a bare Exception when the address fails
+        raise InputError(f"can't get {source}: {_failure(error, 'KERAS_HOME')}") from error
+    _refuse_other_hash(path, source, **expected.groupdict())
+    return path
+
+
+def _download_release(address: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Downloaded beside and renamed: a stop leaves no file that looks whole.
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as partial:
+        os.replace(keras.utils.get_file(path.name, address, cache_dir=partial), path)
+
+
+def _refuse_other_hash(path: Path, source: str, algorithm: str, digits: str) -> None:
+    found = _hash(path, algorithm)
+    if not found.startswith(digits):
+        damage = _web_page(path) or f"its {algorithm} is {found}, not {digits}"
+        path.unlink()
+        raise InputError(_damage(source, damage))
+
+
+# --- what a file says of itself ------------------------------------------------------------------
+
+
+def _refuse_damaged(path: Path, source: str) -> None:
+    damage = _web_page(path) or _truncation(path) or _other_content(path)
+    if damage:
+        _remove(path)
+        raise InputError(_damage(source, damage))
+
+
+def _web_page(path: Path) -> str | None:
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "it is a web page: a proxy or a login page may have answered"
+    return None
+
+
+def _truncation(path: Path) -> str | None:
+    """A safetensors file says in its header how long it is: 8 bytes, the header, the tensors."""
+    if path.suffix != ".safetensors":
+        return None
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length) if length < size else b"")
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        end = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
+    except (struct.error, ValueError, AttributeError, KeyError, TypeError, IndexError):
+        return "its header is not that of a safetensors file"
+    return None if end == size else f"it has {size:,} bytes, and its header speaks of {end:,}"
+
+
+def _other_content(path: Path) -> str | None:
+    """The hub's cache names a large file by its sha256 (and a small one by git's hash)."""
+    name = path.resolve().name
+    if not SHA256.fullmatch(name) or _hash(path, "sha256") == name:
+        return None
+    return "its sha256 is not that of the published file"
+
+
+def _hash(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    """Deletes a file of the hub's cache: the link, and what it points to."""
+    target = path.resolve()
+    path.unlink(missing_ok=True)
+    target.unlink(missing_ok=True)
+
+
+def _damage(source: str, damage: str) -> str:
+    return f"{source} came damaged, and is removed again: {damage}; run it again"
+
+
+def _failure(error: Exception, variable: str) -> str:
+    """A full disk or a missing permission is this machine's; all else is the connection's."""
+    connection = isinstance(error, ConnectionError | TimeoutError)
+    if isinstance(error, OSError) and error.strerror and not connection:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{where}: make room, or set {variable} to another folder"
+    return f"the download failed ({_one_line(error)}): check the connection, and run it again"
+
+
+def _one_line(error: BaseException | None) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

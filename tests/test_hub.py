@@ -1,0 +1,447 @@
+"""Downloads, against a hub and a file server that the tests run on loopback."""
+
+import hashlib
+import json
+import re
+import resource
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checks import run_python
+from huggingface_hub import constants
+from safetensors.numpy import load_file, save
+
+from se_keras.errors import InputError
+from se_keras.weights import hub
+
+COMMITS = {"main": "a" * 40, "v1": "b" * 40}
+CONFIG = {"architecture": "seresnet20", "num_classes": 3}
+TENSORS = {"fc.weight": np.arange(30_000, dtype="float32"), "fc.bias": np.ones(3, "float32")}
+WEIGHTS = save(TENSORS)
+PAGE = b"<!DOCTYPE html>\n<html><body>Please log in to the network</body></html>"
+
+
+class Server(ThreadingHTTPServer):
+    """A hub with one repository, `me/flowers`, its CDN, and a folder `/files/`.
+
+    `faults` says what goes wrong with the large file: what `serve_file` takes.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        # Of another host name: huggingface_hub follows redirects within the hub's own at once.
+        self.cdn = f"http://localhost:{self.server_port}/cdn"
+        self.files = {"config.json": json.dumps(CONFIG).encode(), hub.WEIGHTS_FILE: WEIGHTS}
+        self.content = {}  # what is sent in place of a file
+        self.cut_at = None  # a response does not go beyond this byte
+        self.cuts = 0  # how many responses are cut
+        self.refusal = None  # (status, X-Error-Code) for everything
+        self.metadata = True  # whether the hub answers as a hub
+        self.requests = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self.answer()
+
+    def do_GET(self):
+        self.answer()
+
+    def answer(self):
+        server = self.server
+        server.requests.append((self.command, self.path, self.headers.get("Range")))
+        resolve = re.fullmatch(r"/me/flowers/resolve/([^/]+)/(.+)", self.path)
+        if server.refusal:
+            status, code = server.refusal
+            self.reply(status, {"X-Error-Code": code} if code else {})
+        elif not server.metadata:
+            self.reply(200, {"Content-Type": "text/html"}, PAGE)
+        elif resolve:
+            self.resolve(*resolve.groups())
+        elif self.path.startswith(("/cdn/", "/files/")):
+            self.send_file(self.path.split("/", 2)[2])
+        else:
+            self.reply(401, {"X-Error-Code": "RepoNotFound"})
+
+    def resolve(self, revision, file):
+        commit = COMMITS.get(revision, revision if revision in COMMITS.values() else None)
+        content = self.server.files.get(file)
+        if commit is None:
+            return self.reply(404, {"X-Error-Code": "RevisionNotFound"})
+        headers = {"X-Repo-Commit": commit}
+        if content is None:
+            return self.reply(404, headers | {"X-Error-Code": "EntryNotFound"})
+        if file.endswith(".json"):
+            return self.reply(
+                200, headers | {"ETag": f'"{hashlib.sha1(content).hexdigest()}"'}, content
+            )
+        headers["X-Linked-Etag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+        headers["X-Linked-Size"] = str(len(content))
+        return self.reply(302, headers | {"Location": f"{self.server.cdn}/{file}"})
+
+    def send_file(self, name):
+        content = self.server.content.get(name, self.server.files.get(name))
+        if content is None:
+            return self.reply(404, {})
+        start = int((re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) or [0, 0])[1])
+        headers = {"Accept-Ranges": "bytes"}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        return self.reply(206 if start else 200, headers, content[start:], start)
+
+    def reply(self, status, headers, body=b"", start=0):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if self.server.cuts and start + len(body) > (self.server.cut_at or 0) > 0:
+            self.server.cuts -= 1
+            body = body[: self.server.cut_at - start]
+            self.close_connection = True
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def the_hub(server, tmp_path, monkeypatch):
+    """The server in place of huggingface.co, with an empty cache; waiting takes no time."""
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)
+    template = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    return server
+
+
+@pytest.fixture
+def keras_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    return tmp_path / "keras"
+
+
+def files_below(folder):
+    """Files with content: neither locks nor the hub's marks."""
+    return [
+        path
+        for path in Path(folder).rglob("*")
+        if path.is_file() and path.suffix != ".lock" and path.name != "CACHEDIR.TAG"
+    ]
+
+
+def refused(source, *words):
+    """The message of the one error, which names the source."""
+    with pytest.raises(InputError) as caught:
+        hub.fetch(source)
+    message = str(caught.value)
+    assert source in message
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    return message
+
+
+def with_hash(server, content=WEIGHTS, name=hub.WEIGHTS_FILE):
+    return f"{server.address}/files/{name}#sha256={hashlib.sha256(content).hexdigest()[:8]}"
+
+
+# --- the hub -------------------------------------------------------------------------------------
+
+
+def test_a_repository_gives_weights_and_config(the_hub):
+    fetched = hub.fetch("hf://me/flowers")
+    assert fetched.config == CONFIG
+    tensors = load_file(fetched.path)
+    assert all((tensors[name] == array).all() for name, array in TENSORS.items())
+    assert ("GET", f"/cdn/{hub.WEIGHTS_FILE}", None) in the_hub.requests
+
+
+def test_the_config_alone_is_one_small_download(the_hub):
+    assert hub.fetch_config("hf://me/flowers") == CONFIG
+    assert [path for command, path, _ in the_hub.requests if command == "GET"] == [
+        "/me/flowers/resolve/main/config.json"
+    ]
+
+
+def test_a_second_time_nothing_is_downloaded(the_hub):
+    first = hub.fetch("hf://me/flowers")
+    the_hub.requests.clear()
+    assert hub.fetch("hf://me/flowers") == first
+    assert {command for command, *_ in the_hub.requests} == {"HEAD"}
+
+
+def test_a_revision_is_pinned_and_config_and_weights_are_of_one_commit(the_hub):
+    path = hub.fetch("hf://me/flowers@v1").path
+    assert path.parent.name == COMMITS["v1"]
+    wanted = [path for _, path, _ in the_hub.requests if path.endswith("config.json")]
+    assert set(wanted) == {f"/me/flowers/resolve/{COMMITS['v1']}/config.json"}
+
+
+def test_a_file_of_a_folder(the_hub):
+    the_hub.files = {"best/weights.safetensors": WEIGHTS, "config.json": b'{"num_classes": 7}'}
+    fetched = hub.fetch("hf://me/flowers@main/best/weights.safetensors")
+    assert fetched.path.name == "weights.safetensors"
+    assert fetched.config == {"num_classes": 7}
+
+
+def test_a_repository_without_a_config_works_also_offline(the_hub, monkeypatch):
+    del the_hub.files["config.json"]
+    first = hub.fetch("hf://me/flowers")
+    assert first.config is None
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    the_hub.requests.clear()
+    assert hub.fetch("hf://me/flowers") == first
+    assert the_hub.requests == []
+
+
+def test_what_is_not_in_the_cache_is_refused_offline(the_hub, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    refused("hf://me/flowers", "not in the cache", "HF_HUB_OFFLINE")
+    assert the_hub.requests == []
+
+
+ENVIRONMENT = """
+from se_keras.weights import hub
+print(hub.fetch("hf://me/flowers").path)
+"""
+
+
+def test_the_variables_of_the_environment_are_heeded(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    path = Path(run_python(ENVIRONMENT).strip())
+    assert path.is_relative_to(tmp_path / "hub")
+    assert path.read_bytes() == WEIGHTS
+
+
+def test_a_connection_that_is_cut_half_way_is_taken_up_again(the_hub, monkeypatch):
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 14)  # what is kept of a cut one
+    the_hub.cut_at, the_hub.cuts = (3 << 14) + 100, 1
+    assert hub.fetch("hf://me/flowers").path.read_bytes() == WEIGHTS
+    ranges = [wanted for _, path, wanted in the_hub.requests if path.startswith("/cdn/")]
+    assert ranges == [None, f"bytes={3 << 14}-"]
+
+
+def test_a_connection_that_is_always_cut_leaves_nothing(the_hub, tmp_path):
+    the_hub.cut_at, the_hub.cuts = len(WEIGHTS) // 2, 100
+    refused("hf://me/flowers", "the download failed", "run it again")
+    assert files_below(tmp_path / "cache") == [
+        path for path in files_below(tmp_path / "cache") if path.name == "main"
+    ]
+
+
+def test_a_hub_that_is_down_is_named(the_hub, server):
+    server.shutdown()
+    server.server_close()
+    refused("hf://me/flowers", server.address, "check the connection")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        ((403, "GatedRepo"), "access on request"),
+        ((401, "GatedRepo"), "access on request"),
+        ((403, None), "access on request"),
+        ((401, "RepoNotFound"), "no such repository"),
+        ((404, "RepoNotFound"), "no such repository"),
+        ((401, None), "no such repository"),
+        ((404, "RevisionNotFound"), "no such revision"),
+        ((404, "EntryNotFound"), "no file model.safetensors"),
+        ((500, None), "500"),
+    ],
+)
+def test_a_refusal_is_put_into_plain_words(the_hub, refusal, words, tmp_path):
+    the_hub.refusal = refusal
+    refused("hf://me/flowers", words)
+    assert files_below(tmp_path / "cache") == []
+
+
+DAMAGES = {
+    "shorter": (WEIGHTS[:-4], "the download failed"),
+    "other bytes": (WEIGHTS[:-4] + b"\x00" * 4, "its sha256 is not that"),
+    "a page": (PAGE.ljust(len(WEIGHTS)), "it is a web page"),
+    "zeros": (bytes(len(WEIGHTS)), "not that of a safetensors file"),
+    "a header beyond the end": (b"\xff" * 6 + WEIGHTS[6:], "not that of a safetensors file"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_refused_and_removed(the_hub, content, words, tmp_path):
+    the_hub.content = {hub.WEIGHTS_FILE: content}
+    refused("hf://me/flowers", words)
+    kept = files_below(tmp_path / "cache")
+    assert [path.name for path in kept if path.name != "main"] == []
+    the_hub.content = {}
+    assert hub.fetch("hf://me/flowers").path.read_bytes() == WEIGHTS
+
+
+def test_a_file_that_was_damaged_in_the_cache_is_refused_and_removed(the_hub):
+    path = hub.fetch("hf://me/flowers").path
+    path.resolve().write_bytes(WEIGHTS[:-1] + b"\x01")
+    refused("hf://me/flowers", "its sha256 is not that")
+    assert hub.fetch("hf://me/flowers").path.read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("published", [WEIGHTS[:-4], WEIGHTS + b"\x00" * 4])
+def test_a_file_that_was_published_broken_is_told_by_its_header(the_hub, published):
+    the_hub.files[hub.WEIGHTS_FILE] = published
+    refused("hf://me/flowers", f"it has {len(published):,} bytes", f"speaks of {len(WEIGHTS):,}")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_a_config_that_is_none_is_refused(the_hub, content):
+    the_hub.files["config.json"] = content
+    refused("hf://me/flowers", "config.json")
+
+
+def test_a_page_in_place_of_the_hub_is_refused(the_hub, tmp_path):
+    the_hub.metadata = False
+    refused("hf://me/flowers", "HF_ENDPOINT")
+    assert files_below(tmp_path / "cache") == []
+
+
+@pytest.fixture
+def small_disk():
+    """No file may grow beyond 64 KiB: a write that fails half-way, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_write_that_fails_leaves_nothing(the_hub, small_disk, tmp_path):
+    refused("hf://me/flowers", "File too large", "HF_HOME")
+    assert [path.name for path in files_below(tmp_path / "cache")] == ["main"]
+
+
+def test_a_cache_that_can_not_be_made_is_named(the_hub, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    refused("hf://me/flowers", str(tmp_path / "cache"), "HF_HOME")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "hf://",
+        "hf://flowers",
+        "hf://me/flowers@",
+        "hf://me/flowers@a@b",
+        "hf:///flowers",
+        "hf://a b/c",
+    ],
+)
+def test_a_source_that_is_none_says_what_it_must_be(source):
+    refused(source, "hf://owner/repo")
+
+
+# --- files of a release --------------------------------------------------------------------------
+
+
+def test_a_release_is_downloaded_once(server, keras_home):
+    path = hub.fetch(with_hash(server)).path
+    assert path.is_relative_to(keras_home)
+    assert path.read_bytes() == WEIGHTS
+    assert hub.fetch(with_hash(server)).path == path
+    assert len(server.requests) == 1
+
+
+def test_a_release_is_known_by_its_md5(server, keras_home):
+    source = f"{server.address}/files/{hub.WEIGHTS_FILE}#md5={hashlib.md5(WEIGHTS).hexdigest()}"
+    assert hub.fetch(source).path.read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (WEIGHTS[:-1], "its sha256 is"),
+        (PAGE, "it is a web page"),
+        (b"", "its sha256 is"),
+    ],
+)
+def test_a_release_with_another_hash_is_refused_and_removed(server, keras_home, content, words):
+    server.content = {hub.WEIGHTS_FILE: content}
+    refused(with_hash(server), words, "run it again")
+    assert files_below(keras_home) == []
+    server.content = {}
+    assert hub.fetch(with_hash(server)).path.read_bytes() == WEIGHTS
+
+
+def test_a_release_that_was_damaged_in_the_cache_is_refused_and_removed(server, keras_home):
+    path = hub.fetch(with_hash(server)).path
+    path.write_bytes(WEIGHTS[:100])
+    refused(with_hash(server), "its sha256 is")
+    assert not path.exists()
+
+
+def test_files_of_one_name_do_not_take_each_others_place(server, keras_home):
+    first = hub.fetch(with_hash(server)).path
+    server.content = {hub.WEIGHTS_FILE: b"another"}
+    second = hub.fetch(with_hash(server, b"another")).path
+    assert (first.read_bytes(), second.read_bytes()) == (WEIGHTS, b"another")
+
+
+def test_a_release_that_is_cut_half_way_leaves_nothing(server, keras_home):
+    server.cut_at, server.cuts = len(WEIGHTS) // 2, 100
+    refused(with_hash(server), "the download failed", "run it again")
+    assert files_below(keras_home) == []
+
+
+def test_a_dead_link_is_named(server, keras_home):
+    with pytest.raises(InputError, match=r"gone\.pth.* 404") as caught:
+        hub.fetch(with_hash(server, name="gone.pth"))
+    caught.value.__cause__.__context__.close()  # get_file leaves the answer open
+    assert files_below(keras_home) == []
+
+
+def test_no_connection_is_named(server, keras_home):
+    source = with_hash(server)
+    server.shutdown()
+    server.server_close()
+    refused(source, "Connection refused", "check the connection")
+
+
+def test_a_release_that_does_not_fit_leaves_nothing(server, keras_home, small_disk):
+    refused(with_hash(server), "File too large", "KERAS_HOME")
+    assert files_below(keras_home) == []
+
+
+def test_a_folder_that_can_not_be_made_is_named(server, keras_home):
+    keras_home.write_text("a file where the folder should be")
+    refused(with_hash(server), str(keras_home), "KERAS_HOME")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://example.org/weights.pth",
+        "https://example.org/weights.pth#sha256=",
+        "https://example.org/weights.pth#sha256=XYZ12345",
+        "https://example.org/weights.pth#sha1=ce0d4300",
+        "https://example.org/#sha256=ce0d4300",
+    ],
+)
+def test_an_address_without_a_hash_is_refused(source):
+    refused(source, "#sha256=")
