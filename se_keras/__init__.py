@@ -7,8 +7,8 @@ from se_keras.blocks import se_block
 from se_keras.counting import count
 from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, list_models
-from se_keras.weights.convert import load_weights, save_timm
 from se_keras.surgery import find_sites, insert_se, remove_se
+from se_keras.weights.convert import load_weights, save_timm
 from se_keras.zoo import create, named_builder
 
 __version__ = "0.1.0"
