@@ -94,6 +94,16 @@ def test_input_tensor_may_be_the_output_of_other_layers():
     assert array(model(image(1, 32, 32, 3))).shape == (1, 7)
 
 
+def test_a_network_of_features_is_saved_and_read(tmp_path):
+    model = se_keras.create("seresnet20", features_only=True, input_shape=(8, 8, 3))
+    model.save(tmp_path / "a.keras")
+    again = keras.models.load_model(tmp_path / "a.keras")
+    assert again.output_names == model.output_names
+    x = image(1, 8, 8, 3)
+    for a, b in zip(model(x), again(x), strict=True):
+        np.testing.assert_array_equal(array(a), array(b))
+
+
 def test_features_only_gives_each_stage_with_its_stride_in_its_name():
     model = se_keras.create("legacy_seresnext26_32x4d", features_only=True, input_shape=(64, 64, 1))
     assert model.output_names == [

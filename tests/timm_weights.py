@@ -4,22 +4,13 @@ Needs neither timm nor torch: `golden/make_timm.py` runs timm with these weights
 comes out, the tests run Keras with them.
 """
 
-import re
+import hashlib
 import zlib
 
 import numpy as np
+from safetensors.numpy import save_file
 
 SIZES = (224, 225)
-# Our names, as patterns, and timm's. `stage2` is timm's `layer1`, block 1 its block 0.
-BLOCK = r"stage(?P<stage>\d)_block(?P<block>\d+)_"
-DEEP_STEM = {
-    "stem_conv1": "conv1.0",
-    "stem_norm1": "conv1.1",
-    "stem_conv2": "conv1.3",
-    "stem_norm2": "conv1.4",
-    "stem_conv3": "conv1.6",
-    "stem_norm3": "bn1",
-}
 VARIABLES = {
     "kernel": "weight",
     "bias": "bias",
@@ -51,40 +42,20 @@ def image(size):
     return np.random.default_rng(size).standard_normal((1, size, size, 3)).astype("float32")
 
 
-def timm_name(path, legacy, pool_shortcut):
-    """timm's name of the tensor that a Keras variable path stands for."""
-    layer, *inner, variable = path.split("/")
-    return f"{_timm_layer(layer, inner, legacy, pool_shortcut)}.{VARIABLES[variable]}"
+def digest(shapes):
+    """Of names and shapes, in any order."""
+    lines = sorted(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _timm_layer(layer, inner, legacy, pool_shortcut):
-    if layer == "predictions":
-        return "last_linear" if legacy else "fc"
-    if layer.startswith("stem"):
-        part = layer.removeprefix("stem_").replace("norm", "bn")
-        part = part if part[-1].isdigit() else f"{part}1"
-        return f"layer0.{part}" if legacy else DEEP_STEM.get(layer, part)
-    place = re.match(BLOCK, layer)
-    part = layer[place.end() :]
-    if inner:
-        part = f"{'se_module' if legacy else 'se'}.{ {'reduce': 'fc1', 'expand': 'fc2'}[inner[0]] }"
-    elif part.startswith("shortcut"):
-        first = 1 if pool_shortcut else 0
-        part = f"downsample.{first + (part == 'shortcut_norm')}"
-    else:
-        part = part.replace("norm", "bn")
-    return f"layer{int(place['stage']) - 1}.{int(place['block']) - 1}.{part}"
+def with_counters(shapes):
+    """Adds what PyTorch's normalisations have and Keras' have not."""
+    norms = [name.removesuffix("running_mean") for name in shapes if name.endswith("running_mean")]
+    return {**shapes, **{f"{norm}num_batches_tracked": () for norm in norms}}
 
 
-def assign(model, legacy, pool_shortcut):
-    """Gives a Keras network the weights that `draw` gives timm's."""
-    for weight in model.weights:
-        name = timm_name(weight.path, legacy, pool_shortcut)
-        shape = tuple(weight.shape)
-        if len(shape) == 4:  # timm: (out, in, height, width)
-            weight.assign(draw(name, (shape[3], shape[2], *shape[:2])).transpose(2, 3, 1, 0))
-        elif len(shape) == 2:  # SE in timm is two 1x1 convolutions
-            tail = (1, 1) if ".fc" in name else ()
-            weight.assign(draw(name, (*shape[::-1], *tail)).reshape(shape[::-1]).T)
-        else:
-            weight.assign(draw(name, shape))
+def write_drawn(path, shapes):
+    """A safetensors file of drawn weights: of names and shapes, and the counters that they miss."""
+    tensors = {name: draw(name, shape) for name, shape in with_counters(shapes).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    return path

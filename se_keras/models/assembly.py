@@ -196,10 +196,7 @@ def _outputs(
     features: list[Feature], recipe: Recipe, options: NetworkOptions, parts: Parts
 ) -> KerasTensor | list[KerasTensor]:
     if options.features_only:
-        return [
-            keras.layers.Identity(dtype=parts.dtype, name=f"stage{f.stage}_stride{f.stride}")(f.map)
-            for f in features
-        ]
+        return [parts.act(f.map, f"stage{f.stage}_stride{f.stride}", "linear") for f in features]
     x = features[-1].map
     if options.include_top:
         return FAMILIES[type(recipe)].classifier(

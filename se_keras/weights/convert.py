@@ -22,6 +22,7 @@ from se_keras.weights.key_maps import (
 )
 from se_keras.weights.sources import Checkpoint, Shape, Tensor, open_checkpoint
 from se_keras.weights.structure import (
+    TELLING,
     Traits,
     builders_that_fit,
     differences,
@@ -177,7 +178,8 @@ def classes_of(checkpoint: Checkpoint) -> int | None:
 
 
 def traits_of_model(model: keras.Model) -> Traits:
-    return traits_of_layers({layer.name: layer.get_config() for layer in model.layers})
+    layers = {layer.name: layer for layer in model.layers}
+    return traits_of_layers({name: layers[name].get_config() for name in TELLING if name in layers})
 
 
 # --- back ----------------------------------------------------------------------------------------

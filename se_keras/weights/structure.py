@@ -14,11 +14,20 @@ Shape = tuple[int, ...]
 STEM_POOLS = {"both": "padded on both sides", "end": "padded at the end", None: "none"}
 STRIDES = {True: "on the 1x1", False: "on the 3x3"}
 ENDS = {True: "with a ReLU before SE", False: "without a ReLU before SE"}
+# The layers that tell.
+TELLING = (
+    "stem_pool_pad",
+    "stage2_block1_relu2",
+    "stage3_block1_conv1",
+    "stage3_block1_conv2",
+    "stage3_block1_conv3",
+    "stage3_block1_shortcut_pool",
+)
 SHORTCUTS = {True: "an average pool and a convolution", False: "a convolution"}
 
 
 def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
-    """Those of a residual network, from the configurations of its layers by their names."""
+    """Those of a residual network, from the configurations of its `TELLING` layers by name."""
     pad = layers.get("stem_pool_pad")
     pool = pad and {0: "end", 1: "both"}[pad["padding"][0][0]]
     conv1, conv2 = (layers.get(f"stage3_block1_conv{n}") for n in (1, 2))
@@ -29,7 +38,7 @@ def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
         bottleneck="stage3_block1_conv3" in layers,
         grouped=conv2["groups"] > 1,
         stride_on_1x1=max(conv1["strides"]) > 1,
-        relu_before_se="stage3_block1_relu2" in layers,
+        relu_before_se="stage2_block1_relu2" in layers,
         pool_shortcut="stage3_block1_shortcut_pool" in layers,
     )
 
@@ -108,7 +117,7 @@ def signature_of_recipe(recipe: ResNetRecipe) -> Signature:
     """That of the network of a row (`se_keras.models.resnet`)."""
     stem, planes = recipe.stem_widths[-1], recipe.widths[0]
     unit: tuple[Shape, ...] = ((3, 3, stem, planes), (3, 3, planes, planes))
-    if recipe.block == "bottleneck":
+    if recipe.block.endswith("bottleneck"):
         width = planes * recipe.width_per_group // 64 * recipe.groups
         narrow = width // recipe.reduce_first
         unit = (

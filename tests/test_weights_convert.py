@@ -1,0 +1,604 @@
+"""From files to models and back: names, shapes, refusals, and that nothing is half done."""
+
+import pathlib
+from dataclasses import replace
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from checks import array, run_python, set_random_weights, uniform
+from golden.make_timm import load_timm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+from timm_weights import digest, draw, image, with_counters, write_drawn
+
+import se_keras
+from se_keras import cli
+from se_keras.errors import InputError
+from se_keras.models.recipes import RECIPES, ResNetRecipe, find_recipe
+from se_keras.weights import hub
+from se_keras.weights.convert import apply, plan_conversion, plan_for_timm, traits_of_model
+from se_keras.weights.key_maps import CONVOLUTION, KEY_MAPS, MATRIX, POINTWISE, TorchNames
+from se_keras.weights.sources import Checkpoint, Tensor
+from se_keras.weights.structure import (
+    builders_that_fit,
+    differences,
+    signature_of_recipe,
+    signature_of_shapes,
+    traits_of_recipe,
+)
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+TIMM = {
+    line.split()[0]: line.split()[1:]
+    for line in (GOLDEN / "timm_names.txt").read_text().splitlines()
+}
+RESNETS = [row for row in RECIPES if isinstance(row, ResNetRecipe)]
+# The same networks with less in them.
+NARROW = {"depths": (1, 2, 1, 1), "widths": (8, 16, 16, 32), "stem_widths": (8,)}
+DEEP = {**NARROW, "stem_widths": (4, 4, 8)}
+GROUPS = {"groups": 2, "width_per_group": 32}
+TINY = replace(find_recipe("seresnet50"), name="tiny", **NARROW)
+TINY_LEGACY = replace(find_recipe("legacy_seresnet50"), name="tiny_legacy", **NARROW)
+VARIANTS = {
+    "seresnet18": NARROW,
+    "seresnet50": NARROW,
+    "seresnext50_32x4d": NARROW | GROUPS,
+    "senet154": DEEP | GROUPS,
+    "seresnext26d_32x4d": DEEP | GROUPS,
+    "legacy_seresnet18": NARROW,
+    "legacy_seresnet50": NARROW,
+    "legacy_seresnext50_32x4d": NARROW | GROUPS,
+    "legacy_senet154": DEEP | GROUPS,
+}
+
+
+def tiny(row=TINY, seed=None, **options):
+    options = {"input_shape": (32, 32, 3), "classes": 5} | options
+    model = se_keras.create(row, **options)
+    if seed is not None:
+        set_random_weights(model, seed)
+    return model
+
+
+def manifest(name):
+    """Paths and shapes of a row's variables, without building it."""
+    lines = (GOLDEN / "manifests" / f"{name}.txt").read_text().splitlines()
+    rows = (line.split() for line in lines)
+    return {path: tuple(map(int, shape.split("x"))) for path, shape in rows}
+
+
+def model_of_manifest(name):
+    weights = [SimpleNamespace(path=p, shape=s) for p, s in manifest(name).items()]
+    return SimpleNamespace(weights=weights, name=name)
+
+
+def key_map_of(name):
+    """The scheme in which timm has this row."""
+    traits, model = traits_of_recipe(find_recipe(name)), model_of_manifest(name)
+    return next(
+        row
+        for row in KEY_MAPS
+        if isinstance(row, TorchNames)
+        and not differences(row.traits, traits)
+        and None not in row.names(model).values()
+    )
+
+
+def tensors_of(name):
+    """Names and shapes of timm's file for a row, the counters left out."""
+    key_map, shapes = key_map_of(name), manifest(name)
+    names = key_map.names(model_of_manifest(name))
+    return {
+        names[path]: key_map.layout(path, len(shape)).source_shape(shape)
+        for path, shape in shapes.items()
+    }
+
+
+def file_of(name, dtype="float32"):
+    """Timm's file for a row, without any values."""
+    shapes = with_counters(tensors_of(name))
+
+    def read():
+        raise AssertionError("a plan reads no values")
+
+    tensors = {key: Tensor(shape=shape, dtype=dtype, read=read) for key, shape in shapes.items()}
+    return Checkpoint(source=f"{name}.safetensors", tensors=tensors)
+
+
+def assert_same_weights(a, b):
+    for x, y in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_names_and_shapes_are_timms(name):
+    """Held to timm's own state_dict (golden/make_timm_names.py), for every SE row that it has."""
+    count, expected = TIMM[name]
+    shapes = with_counters(tensors_of(name))
+    assert len(shapes) == int(count)
+    assert digest(shapes) == expected
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_each_name_leads_back(name):
+    key_map = key_map_of(name)
+    for path, theirs in key_map.names(model_of_manifest(name)).items():
+        assert key_map.ours(theirs) == path
+
+
+@pytest.mark.parametrize(
+    ("layout", "source", "theirs", "target", "ours"),
+    [
+        (CONVOLUTION, (5, 4, 3, 2), (4, 3, 2, 1), (3, 2, 4, 5), (2, 1, 3, 4)),
+        (MATRIX, (5, 4), (4, 3), (4, 5), (3, 4)),
+        (POINTWISE, (5, 4, 1, 1), (4, 3, 0, 0), (4, 5), (3, 4)),
+    ],
+)
+def test_a_layout_turns_a_tensor_and_turns_it_back(layout, source, theirs, target, ours):
+    x = uniform(source)
+    y = layout.to_keras(x)
+    assert y.shape == layout.target_shape(source) == target
+    assert layout.source_shape(target) == source
+    assert y[ours] == x[theirs]
+    np.testing.assert_array_equal(layout.from_keras(y), x)
+
+
+# --- which network -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", RESNETS, ids=lambda row: row.name)
+def test_the_signature_of_a_row_is_that_of_its_weights(row):
+    assert signature_of_recipe(row) == signature_of_shapes(manifest(row.name))
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_a_file_of_timm_fits_one_row(name):
+    assert builders_that_fit(manifest(name), key_map_of(name).traits) == [f"create({name!r})"]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_traits_of_a_row_are_those_of_its_network(name):
+    row = replace(find_recipe(name), **VARIANTS[name])
+    model = se_keras.create(row, input_shape=(32, 32, 3), classes=5)
+    assert traits_of_model(model) == traits_of_recipe(row)
+
+
+@pytest.mark.parametrize(
+    ("file", "model"),
+    [("seresnet50", "legacy_seresnet50"), ("legacy_seresnet50", "seresnet50")],
+)
+def test_v1_and_v1_5_have_the_same_shapes_and_refuse_each_others_files(file, model):
+    assert signature_of_shapes(manifest(file)) == signature_of_shapes(manifest(model))
+    network = se_keras.create(model, input_shape=(32, 32, 3))
+    assert plan_conversion(network, file_of(model)).assignments
+    with pytest.raises(InputError, match=rf"The file fits create\('{file}'\)") as caught:
+        plan_conversion(network, file_of(file))
+    assert "stride of units" in str(caught.value)
+    assert "problem" not in str(caught.value)  # every name and shape has its place
+
+
+@pytest.mark.parametrize(
+    "file", ["seresnet18", "seresnext50_32x4d", "seresnext26d_32x4d", "seresnet101"]
+)
+def test_the_file_of_another_row_is_refused_and_its_builder_named(file):
+    network = tiny(find_recipe("seresnet20"))
+    with pytest.raises(InputError, match=rf"The file fits create\('{file}'\)\."):
+        plan_conversion(network, file_of(file))
+
+
+def test_a_file_without_se_fits_the_plain_twin(tmp_path):
+    plain = se_keras.create("seresnet18", se=False, input_shape=(32, 32, 3))
+    se_keras.save_timm(plain, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"The file fits create\('seresnet18', se=False\)"):
+        se_keras.load_weights(tiny(find_recipe("seresnet18")), tmp_path / "a.safetensors")
+
+
+def test_what_no_row_fits_is_named_as_its_config_does(tmp_path):
+    file = replace(file_of("seresnet18"), architecture="seresnet18_of_mine")
+    changed = {k: v for k, v in file.tensors.items() if not k.startswith("layer4.1.")}
+    with pytest.raises(InputError, match=r"Its config.json says 'seresnet18_of_mine'"):
+        plan_conversion(tiny(), replace(file, tensors=changed))
+
+
+# --- there and back ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_to_timm_and_back_is_bit_equal(name, tmp_path):
+    row = replace(find_recipe(name), **VARIANTS[name])
+    model, fresh = tiny(row, seed=1), tiny(row)
+    written = se_keras.save_timm(model, tmp_path / "a.safetensors")
+    read = se_keras.load_weights(fresh, tmp_path / "a.safetensors")
+    assert_same_weights(model, fresh)
+    assert read.assignments == written.assignments
+    assert {ignored.reason for ignored in read.ignored} == {"PyTorch's count of training steps"}
+    found = {key: value.shape for key, value in load_file(tmp_path / "a.safetensors").items()}
+    assert found == with_counters({row.source: row.source_shape for row in written.assignments})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_types_go_there_and_back(dtype, tmp_path):
+    model, fresh = tiny(seed=1, dtype=dtype), tiny(dtype=dtype)
+    se_keras.save_timm(model, tmp_path / "a.safetensors")
+    se_keras.load_weights(fresh, tmp_path / "a.safetensors")
+    assert_same_weights(model, fresh)
+    wide = tiny()
+    se_keras.load_weights(wide, tmp_path / "a.safetensors")
+    assert {weight.dtype for weight in wide.weights} == {"float32"}
+    for a, b in zip(model.get_weights(), wide.get_weights(), strict=True):
+        np.testing.assert_array_equal(a.astype("float32"), b)
+
+
+def test_what_timm_does_not_have_is_refused(tmp_path):
+    for name in ("seresnet20", "semobilenet"):
+        model = se_keras.create(name, input_shape=(32, 32, 3))
+        with pytest.raises(InputError, match=f"timm has no network like {name}"):
+            se_keras.save_timm(model, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"must end with .safetensors, got 'a.pth'"):
+        se_keras.save_timm(tiny(), "a.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_timm_takes_the_file(tmp_path):
+    """Where timm is installed: strictly, and its logits are those of Keras."""
+    pytest.importorskip("timm")
+    torch, timm = load_timm()
+    for name in ("seresnet18", "seresnext26d_32x4d", "legacy_seresnet18"):
+        model = se_keras.create(name, classes=7, classifier_activation=None)
+        set_random_weights(model)
+        se_keras.save_timm(model, tmp_path / "a.safetensors")
+        state = {k: torch.from_numpy(v) for k, v in load_file(tmp_path / "a.safetensors").items()}
+        theirs = timm.create_model(name, num_classes=7).eval()
+        theirs.load_state_dict(state, strict=True)
+        x = image(224)
+        with torch.inference_mode():
+            expected = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+        np.testing.assert_allclose(array(model(x)), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_plan_prints_as_a_table(tmp_path):
+    plan = plan_for_timm(tiny(find_recipe("seresnet18")))
+    lines = [" ".join(line.split()) for line in str(plan).splitlines()]
+    assert lines[0] == "134 tensors, named as in timm ResNet"
+    assert lines[1] == "tensor shape variable shape transform"
+    assert lines[2] == "conv1.weight 64x3x7x7 stem_conv/kernel 7x7x3x64 OIHW -> HWIO"
+    assert "layer1.0.se.fc1.weight 8x64x1x1 stage2_block1_se/reduce/kernel 64x8 OI11 -> IO" in lines
+
+
+# --- damage --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def good():
+    """A model and the tensors of a file that fits it."""
+    model = tiny()
+    shapes = {row.source: row.source_shape for row in plan_for_timm(model).assignments}
+    tensors = {name: draw(name, shape) for name, shape in with_counters(shapes).items()}
+    return model, tensors, sorted(shapes)
+
+
+def rename(tensors, name, choice):
+    new = (f"module.{name}", name.replace(".weight", ".wieght"), f"{name}_", "x")[choice]
+    new = f"{name}0" if new == name else new
+    tensors[new] = tensors.pop(name)
+    return [("missing", name), ("unexpected", new)]
+
+
+def drop(tensors, name, choice):
+    del tensors[name]
+    return [("missing", name)]
+
+
+def duplicate(tensors, name, choice):
+    new = (f"module.{name}", f"ema.{name}", f"{name}.1", f"layer9.0.{name}")[choice]
+    tensors[new] = tensors[name].copy()
+    return [("unexpected", new)]
+
+
+def reshape(tensors, name, choice):
+    value = tensors[name]
+    tensors[name] = (
+        value[:-1],
+        value[..., None],
+        np.concatenate([value, value]),
+        value.reshape(-1)[:1],
+    )[choice]
+    return [("other shape", name)]
+
+
+def retype(tensors, name, choice):
+    tensors[name] = tensors[name].astype(("float16", "float64", "int32", "int64")[choice])
+    return [("other type", name)]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    damages=st.lists(
+        st.tuples(
+            st.sampled_from([rename, drop, duplicate, reshape, retype]),
+            st.integers(0, 10_000),
+            st.integers(0, 3),
+        ),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda damage: damage[1],
+    )
+)
+def test_a_damaged_file_is_refused_its_damage_named_and_nothing_changed(good, damages, tmp_path):
+    model, tensors, names = good
+    tensors, named = dict(tensors), []
+    for name, (damage, _, choice) in {names[d[1] % len(names)]: d for d in damages}.items():
+        named += damage(tensors, name, choice)
+    save_file(tensors, tmp_path / "damaged.safetensors")
+    before = model.get_weights()
+    with pytest.raises(InputError) as caught:
+        se_keras.load_weights(model, tmp_path / "damaged.safetensors")
+    lines = [" ".join(line.split()) for line in str(caught.value).splitlines()]
+    for what, tensor in named:
+        assert any(
+            line.startswith(f"{what} {tensor} ") or line == f"{what} {tensor}" for line in lines
+        ), (what, tensor)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_undamaged_file_is_taken(good, tmp_path):
+    _, tensors, _ = good
+    fresh = tiny()
+    save_file(tensors, tmp_path / "good.safetensors")
+    se_keras.load_weights(fresh, tmp_path / "good.safetensors")
+    kernel = fresh.get_layer("stage3_block2_conv2").kernel
+    np.testing.assert_array_equal(
+        array(kernel), tensors["layer2.1.conv2.weight"].transpose(2, 3, 1, 0)
+    )
+
+
+def test_a_stray_counter_is_unexpected(good, tmp_path):
+    model, tensors, _ = good
+    save_file({**tensors, "bn9.num_batches_tracked": np.array(0)}, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"unexpected  bn9.num_batches_tracked"):
+        se_keras.load_weights(model, tmp_path / "a.safetensors")
+
+
+def test_a_tensor_that_can_not_be_read_leaves_the_model_as_it_was(good):
+    model, tensors, _ = good
+    before = model.get_weights()
+
+    def broken():
+        raise OSError("the disk is broken")
+
+    rows = {k: Tensor(shape=v.shape, dtype=str(v.dtype), read=v.copy) for k, v in tensors.items()}
+    rows["fc.bias"] = replace(rows["fc.bias"], read=broken)  # the last one
+    checkpoint = Checkpoint(source="a.safetensors", tensors=rows)
+    with pytest.raises(OSError, match="the disk is broken"):
+        apply(plan_conversion(model, checkpoint), model, checkpoint)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_names_of_no_scheme_are_refused(tmp_path):
+    save_file({"blocks.0.weight": np.zeros(3, "float32")}, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"of no known scheme .*blocks.0.weight"):
+        se_keras.load_weights(tiny(), tmp_path / "a.safetensors")
+
+
+# --- classifiers ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def five_classes(good, tmp_path_factory):
+    path = tmp_path_factory.mktemp("files") / "flowers.safetensors"
+    save_file(good[1], path)
+    return path
+
+
+SMALL = {"input_shape": (32, 32, 3)}
+
+
+def test_the_number_of_classes_is_the_files(five_classes):
+    assert se_keras.create(TINY, weights=five_classes, **SMALL).output_shape == (None, 5)
+    assert se_keras.create(TINY, weights=five_classes, classes=5, **SMALL).output_shape == (None, 5)
+    with pytest.raises(InputError, match=r"`classes=7`, and .* has a classifier of 5"):
+        se_keras.create(TINY, weights=five_classes, classes=7, **SMALL)
+    with pytest.raises(InputError, match=r"The file has 5 classes: build with `classes=5`"):
+        se_keras.load_weights(tiny(classes=7), five_classes)
+
+
+def test_a_fresh_classifier_leaves_out_the_files(five_classes, good):
+    model = tiny(classes=7)
+    kept = array(model.get_layer("predictions").kernel)
+    plan = se_keras.load_weights(model, five_classes, fresh_classifier=True)
+    np.testing.assert_array_equal(array(model.get_layer("predictions").kernel), kept)
+    np.testing.assert_array_equal(
+        array(model.get_layer("stem_conv").kernel), good[1]["conv1.weight"].transpose(2, 3, 1, 0)
+    )
+    left = {row.source: row.reason for row in plan.ignored if row.source.startswith("fc.")}
+    assert left == dict.fromkeys(("fc.bias", "fc.weight"), "the model keeps its own classifier")
+    made = se_keras.create(TINY, weights=five_classes, classes=7, fresh_classifier=True, **SMALL)
+    assert made.output_shape == (None, 7)
+    wide = se_keras.create(TINY, weights=five_classes, fresh_classifier=True, **SMALL)
+    assert wide.output_shape == (None, 1000)
+
+
+@pytest.mark.parametrize(
+    "options", [{"include_top": False, "pooling": "avg"}, {"features_only": True}]
+)
+def test_without_a_classifier_the_files_is_left_out(options, five_classes):
+    model = se_keras.create(TINY, **options)
+    plan = se_keras.load_weights(model, five_classes)
+    left = {row.source: row.reason for row in plan.ignored if row.source.startswith("fc.")}
+    assert left == dict.fromkeys(("fc.bias", "fc.weight"), "the model has no classifier")
+    assert_same_weights(model, se_keras.create(TINY, weights=five_classes, **options))
+    with pytest.raises(InputError, match="`fresh_classifier=True`: tiny has no classifier"):
+        se_keras.load_weights(model, five_classes, fresh_classifier=True)
+
+
+def test_a_file_without_a_classifier_needs_a_fresh_one(five_classes, tmp_path):
+    headless = {k: v for k, v in load_file(five_classes).items() if not k.startswith("fc.")}
+    save_file(headless, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"missing  fc.weight"):
+        se_keras.create(TINY, weights=tmp_path / "a.safetensors", **SMALL)
+    se_keras.create(TINY, weights=tmp_path / "a.safetensors", fresh_classifier=True, **SMALL)
+
+
+def test_only_a_softmax_or_logits_with_weights_of_others(five_classes, tmp_path):
+    for activation in (None, "softmax", keras.activations.softmax):
+        se_keras.create(TINY, weights=five_classes, classifier_activation=activation, **SMALL)
+    with pytest.raises(ValueError, match=r"must be None or 'softmax' .* got 'sigmoid'"):
+        se_keras.create(TINY, weights=five_classes, classifier_activation="sigmoid", **SMALL)
+    options = {"classifier_activation": "sigmoid", **SMALL}
+    se_keras.create(TINY, weights=five_classes, fresh_classifier=True, **options)
+    tiny(**options).save_weights(tmp_path / "own.weights.h5")
+    se_keras.create(TINY, weights=tmp_path / "own.weights.h5", **options)
+
+
+def test_a_fresh_classifier_is_about_weights():
+    with pytest.raises(ValueError, match="`fresh_classifier=True` leaves out that of `weights`"):
+        se_keras.create("seresnet20", fresh_classifier=True)
+
+
+# --- published -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """A hub with one file; returns what was fetched from it."""
+    model = tiny(find_recipe("seresnet18"), classes=1000)
+    set_random_weights(model)
+    se_keras.save_timm(model, tmp_path / "model.safetensors")
+    fetched = []
+
+    def fetch(source):
+        fetched.append(source)
+        return hub.Fetched(
+            path=tmp_path / "model.safetensors", config={"architecture": "seresnet18"}
+        )
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    return model, fetched
+
+
+def test_weights_of_the_hub(published):
+    model, fetched = published
+    loaded = se_keras.create("seresnet18", weights="hf://me/flowers", **SMALL)
+    assert_same_weights(loaded, model)
+    assert fetched == ["hf://me/flowers"]
+
+
+def test_imagenet_is_the_best_that_is_published(published):
+    _, fetched = published
+    with pytest.raises(InputError, match=r"imagenet \(timm ResNet\) does not fit seresnet50"):
+        se_keras.create("seresnet50", weights="imagenet", **SMALL)
+    assert fetched == ["hf://timm/seresnet50.ra2_in1k"]
+
+
+def test_imagenet_has_1000_classes(published):
+    _, fetched = published
+    with pytest.raises(InputError, match="`classes=10`, and 'imagenet' has a classifier of 1000"):
+        se_keras.SEResNet50(weights="imagenet", classes=10)
+    assert fetched == []
+
+
+def test_imagenet_is_refused_where_none_are_published(published):
+    _, fetched = published
+    for name in ("seresnet18", "semobilenet", "seshufflenet", "sevgg16"):
+        with pytest.raises(ValueError, match=f"none are published for {name}"):
+            se_keras.create(name, weights="imagenet")
+    assert fetched == []
+
+
+# --- command line --------------------------------------------------------------------------------
+
+
+def test_convert_there_and_back(five_classes, good, tmp_path, capsys):
+    """With a row of the catalogue: the file of SE-ResNet-18 with three classes."""
+    shapes = {
+        r.source: r.source_shape
+        for r in plan_for_timm(tiny(find_recipe("seresnet18"), classes=3)).assignments
+    }
+    source = write_drawn(tmp_path / "source.safetensors", shapes)
+    out, back = tmp_path / "out.keras", tmp_path / "back.safetensors"
+    convert = ["convert", str(source), str(out), "--model", "seresnet18"]
+    assert cli.main([*convert, "--dry-run"]) == 0
+    assert "layer4.1.bn2.running_var" in capsys.readouterr().out
+    assert not out.exists()
+    assert cli.main(convert) == 0
+    assert capsys.readouterr().out == f"{out}: 134 tensors, named as in timm ResNet\n"
+    assert cli.main(["convert", str(out), str(back), "--to", "timm"]) == 0
+    before, after = load_file(source), load_file(back)
+    assert set(before) == set(after)
+    for name, value in before.items():
+        np.testing.assert_array_equal(value, after[name])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "back.safetensors",
+        "out.keras",
+        "source.safetensors",
+    ]
+    other = [*convert[:3], "--model", "legacy_seresnet18"]
+    assert cli.main(other) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith(f"se-keras convert: {source} (timm ResNet) does not fit")
+    assert "The file fits create('seresnet18')." in complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["a.keras", "b.keras", "--model", "seresnet18"], "there is no file 'a.keras'"),
+        (["a.txt", "b.keras", "--model", "seresnet18"], "there is no file 'a.txt'"),
+        (["a.keras", "b.h5", "--model", "seresnet18"], "`out` must be a .keras file, got 'b.h5'"),
+        (["a.keras", "b.keras", "--model", "seresnet1"], "Did you mean"),
+        (["a.keras", "b.keras", "--model", "seresnet18", "--classes", "0"], "`classes` must be"),
+        (["a.h5", "b.safetensors", "--to", "timm"], "`source` must be a .keras file, got 'a.h5'"),
+        (["a.keras", "b.safetensors", "--to", "timm"], "can't read a.keras"),
+        (["a.keras", "b.safetensors", "--to", "timm", "--classes", "2"], "go with --model"),
+    ],
+)
+def test_a_bad_conversion_ends_in_one_line(arguments, complaint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["convert", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- cost ----------------------------------------------------------------------------------------
+
+COST = """
+import sys, time
+from pathlib import Path
+import se_keras
+
+def peak():
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+
+def memory(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+model = se_keras.create("seresnet50")
+for _ in range(2):
+    peak()
+    before, start = memory("VmRSS"), time.perf_counter()
+    se_keras.load_weights(model, sys.argv[1])
+    print(memory("VmHWM") - before, time.perf_counter() - start)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_loading_takes_little_memory_and_time(tmp_path):
+    path = write_drawn(tmp_path / "a.safetensors", tensors_of("seresnet50"))
+    size = path.stat().st_size
+    lines = [line.split() for line in run_python(COST, path).splitlines()]
+    assert len(lines) == 2
+    for extra, seconds in lines:
+        assert int(extra) < 1.5 * size
+        assert float(seconds) < 10  # 112 MB; reading alone takes 0.1 s
