@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from se_keras import __version__, list_models
+from se_keras import __version__, count, list_models
 from se_keras.errors import InputError
+from se_keras.files import load_keras_model
 from se_keras.tables import format_table
 
 STOPPED = 130  # what a shell gives for a process that Ctrl-C ended
@@ -86,13 +87,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="se-keras",
-        description="Squeeze-and-excitation networks: train, predict, list, convert weights.",
+        description="Squeeze-and-excitation networks: train, predict, list, count, convert weights.",
     )
     parser.add_argument("--version", action="version", version=f"se-keras {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_predict(commands)
     _add_list(commands)
+    _add_count(commands)
     _add_convert(commands)
     return parser
 
@@ -157,6 +159,27 @@ def _add_list(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_list)
 
 
+def _add_count(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "count",
+        help="count parameters and multiply-adds of a model",
+        description="Prints parameters, multiply-adds of one image and activations of a .keras "
+        "file, layer by layer.",
+    )
+    parser.add_argument("path", metavar="FILE", help=".keras file of a functional model")
+    parser.add_argument(
+        "--input-shape",
+        type=_shape,
+        metavar="H,W,C",
+        help="shape of one image, where the model leaves it open",
+    )
+    parser.set_defaults(run=_count)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
 def _add_convert(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "convert",
@@ -210,6 +233,14 @@ def _list(parsed: argparse.Namespace) -> None:
     header = ("name", "pixels", "parameters", "multiply-adds", "builder")
     cells = [(r.name, r.input_size, r.parameters, r.multiply_adds, r.builder) for r in rows]
     print(format_table(header, cells))
+
+
+def _count(parsed: argparse.Namespace) -> None:
+    model = load_keras_model(parsed.path)
+    try:
+        print(count(model, parsed.input_shape))
+    except ValueError as error:  # not a functional model, or a shape that it can't have
+        raise InputError(f"can't count {parsed.path}: {error}") from error
 
 
 def _convert(parsed: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from se_keras.errors import InputError
-from se_keras.files import written_beside
+from se_keras.files import load_keras_model, written_beside
 from se_keras.models.assembly import NetworkOptions, build_network
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 from se_keras.weights.convert import (
@@ -125,10 +125,7 @@ def convert_to_timm(source: Source, out: Source, *, dry_run: bool = False) -> Co
         InputError: if the model can't be read, or timm has none like it.
     """
     _refuse_other_suffix("source", source, ".keras")
-    try:
-        network = keras.models.load_model(source, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"can't read {source}: {str(error).strip().splitlines()[0]}") from error
+    network = load_keras_model(source)
     return plan_for_timm(network) if dry_run else save_timm(network, out)
 
 
