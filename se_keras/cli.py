@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="se-keras",
-        description="Squeeze-and-excitation networks: train, predict, list, count, convert weights.",
+        description="Squeeze-and-excitation networks: train, predict, list, count, convert.",
     )
     parser.add_argument("--version", action="version", version=f"se-keras {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
