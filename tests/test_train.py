@@ -380,13 +380,20 @@ def test_weight_decay_is_for_kernels(small_network):
     model = run.build_model(settings, data.open_data(settings))
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
-    model.optimizer.iterations.assign(100)
+    model.optimizer.iterations.assign(10)
     rate = float(model.optimizer.learning_rate)
+    assert rate > 0.05
     zeros = [keras.ops.zeros(v.shape) for v in model.trainable_variables]
     model.optimizer.apply_gradients(zip(zeros, model.trainable_variables, strict=True))
     for variable in model.trainable_variables:
         expected = 1 - 0.5 * rate if variable.path.endswith("kernel") else 1.0
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6, err_msg=variable.path)
+
+
+def test_raw_pixels_are_scaled_inside_the_model(small_network):
+    settings = dataclasses.replace(config().completed(), batch_size=64)
+    model = run.build_model(settings, data.open_data(settings))
+    np.testing.assert_allclose(model.get_layer("scale")(np.array([0.0, 255.0])), [-1, 1])
 
 
 def test_label_smoothing_reaches_the_loss(small_network):
