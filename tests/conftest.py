@@ -37,4 +37,4 @@ def clean_keras():
     yield
     keras.config.set_dtype_policy(policy)
     keras.config.set_image_data_format(data_format)
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # a garbage collection takes a second
