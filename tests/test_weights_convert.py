@@ -1,5 +1,6 @@
 """From files to models and back: names, shapes, refusals, and that nothing is half done."""
 
+import importlib.util
 import pathlib
 from dataclasses import replace
 from types import SimpleNamespace
@@ -245,9 +246,9 @@ def test_what_timm_does_not_have_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs timm")
 def test_timm_takes_the_file(tmp_path):
-    """Where timm is installed: strictly, and its logits are those of Keras."""
-    pytest.importorskip("timm")
+    """Strictly, and its logits are those of Keras."""
     torch, timm = load_timm()
     for name in ("seresnet18", "seresnext26d_32x4d", "legacy_seresnet18"):
         model = se_keras.create(name, classes=7, classifier_activation=None)
