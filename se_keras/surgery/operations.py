@@ -86,6 +86,13 @@ def is_own_convolution(node: Node) -> bool:
     return is_own_layer(node) and bool(kernels(node))
 
 
+def has_convolution(node: Node) -> bool:
+    """A convolution, or a nested model with one."""
+    if node.subgraph is not None:
+        return any(map(has_convolution, node.subgraph.nodes))
+    return is_convolution(node)
+
+
 def is_convolution(node: Node) -> bool:
     return isinstance(node.op, CONVOLUTIONS) or is_own_convolution(node)
 
@@ -96,6 +103,11 @@ def is_depthwise(node: Node) -> bool:
     return isinstance(node.op, DEPTHWISE) or each_channel
 
 
+def is_separable(node: Node) -> bool:
+    """Depthwise and pointwise in one layer."""
+    return isinstance(node.op, SEPARABLE)
+
+
 def is_addition(node: Node) -> bool:
     """Adds maps of one shape; so may a layer of the user's (Inception-ResNet's scaled addition)."""
     shapes = {tensor.shape for tensor in (*node.inputs, *node.outputs)}
@@ -104,7 +116,6 @@ def is_addition(node: Node) -> bool:
 
 
 def is_concatenation(node: Node) -> bool:
-    """Concatenates along an axis other than the batch; `Structure` asks what of."""
     return isinstance(node.op, layers.Concatenate) or op_name(node) == "concatenate"
 
 
@@ -161,7 +172,9 @@ def stride(node: Node) -> float:
     """By how much a node lowers the resolution; below 1 where it raises it."""
     if isinstance(node.op, UPSAMPLING):
         return 1 / _largest(node.op.size)
-    factor = _largest(getattr(node.op, "strides", None) or 1)
+    # Layers of the user's call it either way.
+    given = getattr(node.op, "strides", None) or getattr(node.op, "stride", None)
+    factor = _largest(given or 1)
     return 1 / factor if isinstance(node.op, TRANSPOSED) else factor
 
 

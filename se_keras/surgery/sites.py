@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+from keras import KerasTensor
 
 from se_keras.arguments import one_of
 from se_keras.graph import Graph, Node, trace
@@ -141,7 +142,7 @@ def find_sites(
     spots = find_spots(graph, where, placement)
     _refuse_nothing(model, where, placement, spots)
     strides = _strides(graph, 1.0)
-    numbered = [(spot, round(math.log2(strides[spot.after]))) for spot in spots]
+    numbered = [(spot, round(math.log2(strides[spot.tensor]))) for spot in spots]
     chosen = _of_stages(numbered, stages, skip_last_stage)
     sites = tuple(_sites(chosen, layer))
     return InsertionPlan(sites=sites, spots=tuple(spot for spot, _ in chosen), graph=graph)
@@ -181,17 +182,17 @@ def _refuse_nothing(model: keras.Model, where: Where, placement: str, spots: lis
 # --- stages --------------------------------------------------------------------------------------
 
 
-def _strides(graph: Graph, of_input: float) -> dict[Node, float]:
-    """By how much the resolution behind each node is lower than that of the model's input."""
-    strides: dict[Node, float] = {}
+def _strides(graph: Graph, of_input: float) -> dict[KerasTensor, float]:
+    """By how much the resolution of each map is lower than that of the model's input."""
+    strides: dict[KerasTensor, float] = {}
     for node in graph.nodes:
-        before = max((strides[graph.producer(t)] for t in node.inputs), default=of_input)
-        if node.subgraph is None:
-            strides[node] = before * stride(node)
-        else:
+        before = max(map(strides.__getitem__, node.inputs), default=of_input)
+        behind = [before * stride(node)] * len(node.outputs)
+        if node.subgraph is not None:
             inner = _strides(node.subgraph, before)
             strides.update(inner)
-            strides[node] = inner[node.subgraph.nodes[-1]]
+            behind = map(inner.__getitem__, keras.tree.flatten(node.subgraph.outputs))
+        strides.update(zip(node.outputs, behind, strict=True))
     return strides
 
 

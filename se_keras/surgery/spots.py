@@ -2,7 +2,6 @@
 
 import difflib
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -55,35 +54,17 @@ class Spot:
 
     @property
     def data_format(self) -> str:
-        """That of the nearest layer before it that has one."""
-        for node in self._upstream():
-            if hasattr(node.op, "data_format"):
-                return node.op.data_format
-        return keras.config.image_data_format()
+        return self.structure.data_format(self.after)
 
     @property
     def dtype_policy(self) -> str | keras.DTypePolicy:
         """That of the nearest layer before it that computes in the type of the map."""
-        for node in self._upstream():
+        for node in self.structure.upstream(self.after):
             policy = getattr(node.op, "dtype_policy", None)
             plain = type(policy) is keras.DTypePolicy
             if plain and policy.compute_dtype == self.tensor.dtype:
                 return policy
         return self.tensor.dtype
-
-    def _upstream(self) -> Iterator[Node]:
-        """All nodes before it, near ones first; the last of a nested model stand for it."""
-        seen: dict[Node, None] = {self.after: None}
-        waiting = deque([self.after])
-        while waiting:
-            node = waiting.popleft()
-            before = [self.graph.producer(tensor) for tensor in node.inputs]
-            if node.subgraph is not None:
-                yield from reversed(node.subgraph.nodes)
-            elif before:
-                yield node
-            waiting.extend(each for each in before if each not in seen)
-            seen.update(dict.fromkeys(before))
 
 
 def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:
@@ -126,7 +107,8 @@ def residual(structure: Structure, placement: str) -> Iterator[Spot]:
     """In each residual unit, as in Fig. 5 of the paper."""
     for unit in structure.residual_units:
         tensor, into = PLACEMENT_OF[placement](structure, unit)
-        around = (*unit.branch.nodes, *unit.shortcut.nodes, unit.join)
+        behind, _ = _post(structure, unit)
+        around = (*unit.branch.nodes, *unit.shortcut.nodes, *structure.consumers(behind))
         reason = f"{REASON_OF[placement]} {unit.join.name}"
         yield Spot(
             structure=structure,
@@ -150,9 +132,8 @@ def _standard(structure: Structure, unit: ResidualUnit) -> Cut:
 
 
 def _pre(structure: Structure, unit: ResidualUnit) -> Cut:
-    fed = {tensor: node for node in unit.branch.nodes for tensor in structure.inputs(node)}
-    (tensor,) = [t for t in fed if structure.graph.producer(t) is unit.fork]
-    return tensor, tuple(n for n in structure.graph.consumers(tensor) if n in unit.branch.nodes)
+    into = (node for node in structure.graph.consumers(unit.fork) if node in unit.branch.nodes)
+    return unit.fork, tuple(into)
 
 
 def _post(structure: Structure, unit: ResidualUnit) -> Cut:

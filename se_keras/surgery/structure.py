@@ -4,16 +4,19 @@ Everything is read off the graph: what a node computes and what takes its output
 part.
 """
 
-import heapq
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import keras
 from keras import KerasTensor, layers
 
 from se_keras.graph import Graph, Node
 from se_keras.surgery.operations import (
     ends_maps,
     has_activation,
+    has_convolution,
     is_activation,
     is_addition,
     is_concatenation,
@@ -22,6 +25,7 @@ from se_keras.surgery.operations import (
     is_normalisation,
     is_own_convolution,
     is_scaling,
+    is_separable,
     is_squeeze_excite,
     kernels,
     op_name,
@@ -35,11 +39,13 @@ class Branch:
 
     Attributes:
         nodes: latest first; empty if the input itself goes elsewhere too.
-        entries: the nodes that feed it from outside.
+        entries: the tensors that feed it from outside.
+        sources: the nodes that give these.
     """
 
     nodes: tuple[Node, ...]
-    entries: frozenset[Node]
+    entries: frozenset[KerasTensor]
+    sources: frozenset[Node]
 
     @cached_property
     def kernels(self) -> list[int]:
@@ -49,6 +55,10 @@ class Branch:
     def work(self) -> tuple[int, int]:
         """Its kernels and their sizes: what a branch has more of than a shortcut."""
         return len(self.kernels), sum(self.kernels)
+
+    @property
+    def convolves(self) -> bool:
+        return any(map(has_convolution, self.nodes))
 
     @property
     def upsamples(self) -> bool:
@@ -73,9 +83,47 @@ class ResidualUnit:
     shortcut: Branch
 
     @property
-    def fork(self) -> Node:
-        (node,) = self.branch.entries
-        return node
+    def fork(self) -> KerasTensor:
+        """What the branch starts at."""
+        (tensor,) = self.branch.entries
+        return tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concatenation:
+    """A concatenation and what leads to it.
+
+    Attributes:
+        node: the node itself.
+        branches: one an input.
+        leaves: the tensors that it joins, through concatenations that it joins.
+    """
+
+    node: Node
+    branches: tuple[Branch, ...]
+    leaves: frozenset[KerasTensor]
+
+    @cached_property
+    def inside(self) -> frozenset[Node]:
+        return frozenset(node for branch in self.branches for node in branch.nodes)
+
+    @cached_property
+    def is_module(self) -> bool:
+        """Whether its branches start together, one has a kernel above 1x1, and none comes back
+        from a lower resolution, as in a U-Net. (1x1 alone: a projection, as in NASNet.)"""
+        spatial = any(size > 1 for branch in self.branches for size in branch.kernels)
+        returns = any(branch.upsamples for branch in self.branches)
+        return len(self.branches) > 1 and spatial and not returns and self._starts_together()
+
+    def _starts_together(self) -> bool:
+        reached, waiting = set(self.branches[0].sources), list(self.branches[1:])
+        while waiting:
+            joined = [branch for branch in waiting if reached & branch.sources]
+            if not joined:
+                return False
+            reached.update(*(branch.sources for branch in joined))
+            waiting = [branch for branch in waiting if branch not in joined]
+        return True
 
 
 class Structure:
@@ -104,7 +152,7 @@ class Structure:
             return
         for x, factor in (node.inputs, node.inputs[::-1]):
             branch = self.branch(factor, node)
-            if branch.nodes and branch.entries == {self.graph.producer(x)}:
+            if branch.nodes and branch.entries == {x}:
                 self.gates[node], self._factors[node] = x, branch
                 self._within_gates.update(branch.nodes)
                 return
@@ -132,32 +180,54 @@ class Structure:
     def branch(self, tensor: KerasTensor, join: Node) -> Branch:
         """Walks back from an input of `join` through everything that leads to it only."""
         producer = self.graph.producer(tensor)
-        if set(self.consumers(tensor)) != {join} or not self._within(producer, {join}):
-            return Branch(nodes=(), entries=frozenset({producer}))
         nodes: dict[Node, None] = {}
-        entries: set[Node] = set()
-        waiting = [(-self.order[producer], producer)]
+        entries: set[KerasTensor] = set()
+        taken = {producer: {tensor}}
         # From the latest node to the earliest: when its turn comes, all its consumers were seen.
-        while waiting:
-            _, node = heapq.heappop(waiting)
-            if node in nodes or node in entries:
-                continue
-            if not self._within(node, nodes or {join}):
-                entries.add(node)
+        while taken:
+            node = max(taken, key=self.order.__getitem__)
+            tensors = taken.pop(node)
+            if not self._feeds_only(node, nodes or {join}):
+                entries |= tensors
                 continue
             nodes[node] = None
             for fed in self.inputs(node):
-                before = self.graph.producer(fed)
-                heapq.heappush(waiting, (-self.order[before], before))
-        return Branch(nodes=tuple(nodes), entries=frozenset(entries))
+                taken.setdefault(self.graph.producer(fed), set()).add(fed)
+        sources = frozenset(map(self.graph.producer, entries))
+        return Branch(nodes=tuple(nodes), entries=frozenset(entries), sources=sources)
 
-    def _within(self, node: Node, nodes: set[Node] | dict[Node, None]) -> bool:
+    def _feeds_only(self, node: Node, nodes: set[Node] | dict[Node, None]) -> bool:
         """Whether a node is no input and feeds these nodes only."""
         return bool(node.inputs) and all(
             consumer in nodes and not self.graph.is_output(tensor)
             for tensor in node.outputs
             for consumer in self.consumers(tensor) or [None]
         )
+
+    def upstream(self, node: Node) -> Iterator[Node]:
+        """It and all nodes before it, near ones first; for a nested model what is in it."""
+        seen: dict[Node, None] = {node: None}
+        waiting = deque(seen)
+        while waiting:
+            node = waiting.popleft()
+            yield from [node] if node.subgraph is None else reversed(node.subgraph.nodes)
+            before = [self.graph.producer(tensor) for tensor in node.inputs]
+            waiting.extend(each for each in before if each not in seen)
+            seen.update(dict.fromkeys(before))
+
+    def data_format(self, node: Node) -> str:
+        """That of the nearest layer that has one."""
+        near = (each.op for each in self.upstream(node) if hasattr(each.op, "data_format"))
+        op = next(near, None)
+        return keras.config.image_data_format() if op is None else op.data_format
+
+    def is_concatenation(self, node: Node) -> bool:
+        """Whether a node concatenates the channels of maps."""
+        if not is_concatenation(node):
+            return False
+        rank = len(node.output.shape)
+        channels = 1 if self.data_format(node) == "channels_first" else rank - 1
+        return rank > 2 and node.op.axis % rank == channels
 
     # --- residual units --------------------------------------------------------------------------
 
@@ -174,13 +244,14 @@ class Structure:
         return [unit for unit in units if not self._is_part_of_a_module(unit)]
 
     def _residual_unit(self, node: Node) -> ResidualUnit | None:
-        concatenates = is_concatenation(node)
+        concatenates = self.is_concatenation(node)
         if not (concatenates or is_addition(node)) or len(node.inputs) != 2:
             return None
         pairs = [(tensor, self.branch(tensor, node)) for tensor in node.inputs]
         (skip, shortcut), (inner, branch) = sorted(pairs, key=lambda pair: pair[1].work)
-        one_fork = len(branch.entries) == 1 and branch.entries == shortcut.entries
-        if not one_fork or branch.work == shortcut.work or branch.upsamples or shortcut.upsamples:
+        one_fork = len(branch.entries) == 1 and branch.sources == shortcut.sources
+        is_more = branch.convolves and branch.work > shortcut.work
+        if not (one_fork and is_more) or branch.upsamples or shortcut.upsamples:
             return None
         # ShuffleNet concatenates with a pool or with a share of the channels; what DenseNet
         # concatenates with goes on into the branch too.
@@ -190,38 +261,40 @@ class Structure:
         return ResidualUnit(join=node, inner=inner, skip=skip, branch=branch, shortcut=shortcut)
 
     def _is_part_of_a_module(self, unit: ResidualUnit) -> bool:
-        """Whether an addition is one of several branches from its fork (a cell of NASNet)."""
+        """Whether its fork feeds other branches of a module too (a cell of NASNet)."""
         return any(
-            unit.join in module.inside and unit.fork in module.entries
+            branch.kernels and unit.join not in branch.nodes and unit.fork in branch.entries
             for module in self._concatenations
-            if module.is_module
+            if module.is_module and unit.join in module.inside
+            for branch in module.branches
         )
 
     # --- concatenated branches -------------------------------------------------------------------
 
     @cached_property
-    def _concatenations(self) -> list["Concatenation"]:
-        return [self._concatenation(node) for node in self.graph.nodes if is_concatenation(node)]
+    def _concatenations(self) -> list[Concatenation]:
+        return [
+            self._concatenation(node) for node in self.graph.nodes if self.is_concatenation(node)
+        ]
 
-    def _concatenation(self, node: Node) -> "Concatenation":
+    def _concatenation(self, node: Node) -> Concatenation:
         branches = [self.branch(tensor, node) for tensor in node.inputs]
         return Concatenation(node=node, branches=tuple(branches), leaves=self._leaves(node))
 
     def _leaves(self, node: Node) -> frozenset[KerasTensor]:
-        """The tensors that a concatenation joins, through concatenations that it joins."""
         leaves: set[KerasTensor] = set()
         waiting = [*node.inputs]
         while waiting:
             tensor = waiting.pop()
             producer = self.graph.producer(tensor)
-            if is_concatenation(producer):
+            if self.is_concatenation(producer):
                 waiting.extend(producer.inputs)
             else:
                 leaves.add(tensor)
         return frozenset(leaves)
 
     @cached_property
-    def modules(self) -> list["Concatenation"]:
+    def modules(self) -> list[Concatenation]:
         """The outermost concatenations of branches that start together, one of them spatial."""
         in_units = {node for unit in self.residual_units for node in unit.branch.nodes}
         joins = {unit.join for unit in self.residual_units}
@@ -229,17 +302,11 @@ class Structure:
         return [
             module
             for module in candidates
+            # With units in its branches it is a stage, as in CSPNet.
             if module.node not in in_units | joins
+            and joins.isdisjoint(module.inside)
             and not any(module.leaves < other.leaves for other in candidates)
-            and not self._is_a_stage(module)
         ]
-
-    def _is_a_stage(self, module: "Concatenation") -> bool:
-        """Whether whole residual units stand in a branch (as in CSPNet)."""
-        return any(
-            unit.join in module.inside and unit.fork not in module.entries
-            for unit in self.residual_units
-        )
 
     @cached_property
     def transitions(self) -> list[Node]:
@@ -248,14 +315,14 @@ class Structure:
         starts = [self._first(module) for module in self.modules]
         return [node for node in starts if node is not None and self._follows(node, ends)]
 
-    def _first(self, module: "Concatenation") -> Node | None:
+    def _first(self, module: Concatenation) -> Node | None:
         """The input of a dense block: all its layers start at it or at each other."""
         producers = {self.graph.producer(tensor) for tensor in module.leaves}
         inner = [other for other in self._concatenations if other.leaves <= module.leaves]
-        entries = {node for other in inner for node in other.entries}
-        if not entries <= producers | {other.node for other in inner}:
+        sources = {node for other in inner for branch in other.branches for node in branch.sources}
+        if not sources <= producers | {other.node for other in inner}:
             return None
-        return min(producers & entries, key=self.order.__getitem__, default=None)
+        return min(producers & sources, key=self.order.__getitem__, default=None)
 
     def _follows(self, node: Node, ends: set[Node]) -> bool:
         while node is not None and node not in ends:
@@ -302,7 +369,7 @@ class Structure:
 
     def is_pointwise(self, node: Node) -> bool:
         """Whether a convolution is 1x1 behind a depthwise one, or both in one layer."""
-        if kernels(node)[1:] == [1]:
+        if is_separable(node):
             return True
         before = self.previous(node)
         while before is not None and not kernels(before) and self.next(before) is not None:
@@ -318,44 +385,3 @@ class Structure:
         (gate,) = [tensor for tensor in node.inputs if tensor is not self.gates[node]]
         one_a_channel = [size for size in gate.shape[1:] if size != 1]
         return len(one_a_channel) <= 1 and bool(self._factors[node].kernels)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Concatenation:
-    """A concatenation and what leads to it.
-
-    Attributes:
-        node: the node itself.
-        branches: one an input.
-        leaves: see `Structure`.
-    """
-
-    node: Node
-    branches: tuple[Branch, ...]
-    leaves: frozenset[KerasTensor]
-
-    @cached_property
-    def inside(self) -> frozenset[Node]:
-        return frozenset(node for branch in self.branches for node in branch.nodes)
-
-    @cached_property
-    def entries(self) -> frozenset[Node]:
-        return frozenset(node for branch in self.branches for node in branch.entries)
-
-    @cached_property
-    def is_module(self) -> bool:
-        """Whether its branches start together, one has a kernel above 1x1, and none comes back
-        from a lower resolution, as in a U-Net. (1x1 alone: a projection, as in NASNet.)"""
-        spatial = any(size > 1 for branch in self.branches for size in branch.kernels)
-        returns = any(branch.upsamples for branch in self.branches)
-        return len(self.branches) > 1 and spatial and not returns and self._starts_together()
-
-    def _starts_together(self) -> bool:
-        reached, waiting = set(self.branches[0].entries), list(self.branches[1:])
-        while waiting:
-            joined = [branch for branch in waiting if reached & branch.entries]
-            if not joined:
-                return False
-            reached.update(*(branch.entries for branch in joined))
-            waiting = [branch for branch in waiting if branch not in joined]
-        return True
