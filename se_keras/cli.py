@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from se_keras import __version__, count, list_models
+from se_keras import __version__, count, find_sites, insert_se, list_models
 from se_keras.errors import InputError
-from se_keras.files import load_keras_model
+from se_keras.files import load_keras_model, written_beside
 from se_keras.tables import format_table
 
 STOPPED = 130  # what a shell gives for a process that Ctrl-C ended
@@ -87,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="se-keras",
-        description="Squeeze-and-excitation networks: train, predict, list, count, convert.",
+        description="Squeeze-and-excitation networks: train, predict, list, count, convert; and "
+        "SE inserted into other networks.",
     )
     parser.add_argument("--version", action="version", version=f"se-keras {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_list(commands)
     _add_count(commands)
     _add_convert(commands)
+    _add_insert(commands)
     return parser
 
 
@@ -169,14 +171,14 @@ def _add_count(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("path", metavar="FILE", help=".keras file of a functional model")
     parser.add_argument(
         "--input-shape",
-        type=_shape,
+        type=_numbers,
         metavar="H,W,C",
         help="shape of one image, where the model leaves it open",
     )
     parser.set_defaults(run=_count)
 
 
-def _shape(text: str) -> tuple[int, ...]:
+def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
 
 
@@ -210,6 +212,55 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.set_defaults(run=_convert)
+
+
+def _add_insert(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "insert",
+        help="put squeeze-and-excitation into a model",
+        description="Puts SE into the model of a .keras file. The new model computes what the old "
+        "one does, until it is trained.",
+    )
+    parser.add_argument("path", metavar="FILE", help=".keras file of a functional model")
+    parser.add_argument("-o", "--out", type=_keras_file, metavar="OUT", help=".keras file to write")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    parser.add_argument(
+        "--where",
+        default="auto",
+        help="auto (default), residual, concat, conv, pointwise, or a regular expression of layer "
+        "names",
+    )
+    parser.add_argument(
+        "--placement",
+        choices=["standard", "pre", "post", "identity"],
+        default="standard",
+        help="in residual units (default standard)",
+    )
+    parser.add_argument(
+        "--ratio", type=int, default=16, metavar="R", help="reduction ratio (default 16)"
+    )
+    parser.add_argument(
+        "--stages", type=_numbers, metavar="S,S", help="only these stages, as the plan numbers them"
+    )
+    parser.add_argument(
+        "--skip-last-stage", action="store_true", help="leave out the lowest resolution"
+    )
+    parser.add_argument(
+        "--no-warm-start",
+        dest="warm_start",
+        action="store_false",
+        help="start at the paper's initialisation",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="insert also where the model has SE already"
+    )
+    parser.set_defaults(run=_insert)
+
+
+def _keras_file(text: str) -> Path:
+    if not text.endswith(".keras"):
+        raise argparse.ArgumentTypeError(f"must be a .keras file, got {text!r}")
+    return Path(text)
 
 
 def _train(parsed: argparse.Namespace) -> None:
@@ -261,3 +312,22 @@ def _convert(parsed: argparse.Namespace) -> None:
         plan = convert_to_timm(parsed.source, parsed.out, dry_run=parsed.dry_run)
     tensors = f"{len(plan.assignments)} tensors, named as in {plan.scheme}"
     print(plan if parsed.dry_run else f"{parsed.out}: {tensors}")
+
+
+def _insert(parsed: argparse.Namespace) -> None:
+    if parsed.out is None and not parsed.dry_run:
+        raise InputError("give the file to write with --out, or --dry-run")
+    model = load_keras_model(parsed.path)
+    names = ("where", "ratio", "placement", "stages", "skip_last_stage")
+    choice = {name: getattr(parsed, name) for name in names}
+    try:
+        plan = find_sites(model, **choice)
+        if parsed.dry_run:
+            print(plan)
+            return
+        new = insert_se(model, warm_start=parsed.warm_start, force=parsed.force, **choice)
+    except ValueError as error:  # not a functional model, no site, or a choice that it can't have
+        raise InputError(f"can't insert SE into {parsed.path}: {error}") from error
+    with written_beside(parsed.out) as partial:
+        new.save(partial)
+    print(f"{parsed.out}: SE at {len(plan.sites)} sites, {plan.parameters:,} parameters more")

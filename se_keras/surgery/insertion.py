@@ -117,8 +117,8 @@ def _refuse_second(model: keras.Model, plan: InsertionPlan) -> None:
     if taken:
         raise ValueError(
             f"`model`: {model.name!r} has squeeze-and-excitation at {len(taken)} of "
-            f"{len(plan.sites)} sites already ({taken[0]!r}, ...). Pass force=True to insert it a "
-            "second time, or name other layers by `where`."
+            f"{len(plan.sites)} sites already ({taken[0]!r}, ...). `force=True` inserts it a "
+            "second time; `where` can name other layers."
         )
 
 
