@@ -7,6 +7,7 @@ from se_keras.blocks import se_block
 from se_keras.counting import count
 from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, list_models
+from se_keras.preprocessing import decode_predictions, load_image, preprocess_input
 from se_keras.surgery import find_sites, insert_se, remove_se
 from se_keras.weights.convert import load_weights, save_timm
 from se_keras.zoo import create, named_builder
@@ -16,11 +17,14 @@ __all__ = [
     "SqueezeExcite",
     "count",
     "create",
+    "decode_predictions",
     "find_sites",
     "insert_se",
     "list_models",
+    "load_image",
     "load_weights",
     "ops",
+    "preprocess_input",
     "remove_se",
     "save_timm",
     "se_block",

@@ -13,6 +13,8 @@ from se_keras.errors import InputError
 from se_keras.files import load_keras_model, written_beside
 from se_keras.models.assembly import NetworkOptions, build_network
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
+from se_keras.ops import standardize_data_format
+from se_keras.preprocessing import preprocessing_layer, preprocessing_of
 from se_keras.weights.convert import (
     ConversionPlan,
     apply,
@@ -21,6 +23,8 @@ from se_keras.weights.convert import (
     plan_for_timm,
     save_timm,
 )
+from se_keras.weights.hub import is_published
+from se_keras.weights.presets import preprocessing_of_recipe
 from se_keras.weights.sources import Checkpoint, open_checkpoint
 
 Source = str | os.PathLike
@@ -33,6 +37,7 @@ def create(
     *,
     weights: Source | None = None,
     fresh_classifier: bool = False,
+    include_preprocessing: bool = False,
     **options: Any,
 ) -> keras.Model:
     """Builds a network of the catalogue.
@@ -44,6 +49,8 @@ def create(
             are published for this row; `"hf://owner/repo[@revision]"`; or the path of a file. The
             number of classes is the file's, if `classes` does not say.
         fresh_classifier: leave out the file's classifier, to train another one.
+        include_preprocessing: `True` puts `preprocess_input` into the model, which then takes
+            raw pixels, uint8, of three colours.
         **options: those of `se_keras.models.assembly.NetworkOptions`, and those that the family
             adds (MobileNet: `alpha`, `depth_multiplier`).
 
@@ -65,11 +72,12 @@ def create(
     """
     recipe = model if isinstance(model, Recipe) else find_recipe(model)
     recipe, asked = _parsed(recipe, options)
+    preprocess = _preprocess(recipe, asked, weights) if include_preprocessing else None
     if weights is not None:
-        return _with_weights(recipe, asked, weights, fresh_classifier)[0]
+        return _with_weights(recipe, asked, weights, fresh_classifier, preprocess)[0]
     if fresh_classifier:
         raise ValueError("`fresh_classifier=True` leaves out that of `weights`: give both.")
-    return build_network(recipe, asked)
+    return build_network(recipe, asked, preprocess)
 
 
 def convert_to_keras(
@@ -184,7 +192,8 @@ def _options(recipe: Recipe) -> dict[str, Any]:
     common = {field.name: field.default for field in fields(NetworkOptions)}
     of_row = {name: getattr(recipe, name) for name in ("classes", "ratio", "dropout")}
     own = {name: getattr(recipe, name) for name in recipe.own_options}
-    return {"weights": None, "fresh_classifier": False, **common, **of_row, **own}
+    ours = {"weights": None, "fresh_classifier": False, "include_preprocessing": False}
+    return {**ours, **common, **of_row, **own}
 
 
 def _parsed(recipe: Recipe, options: dict[str, Any]) -> tuple[Recipe, NetworkOptions]:
@@ -202,7 +211,11 @@ def _parsed(recipe: Recipe, options: dict[str, Any]) -> tuple[Recipe, NetworkOpt
 
 
 def _with_weights(
-    recipe: Recipe, options: NetworkOptions, weights: Source, fresh_classifier: bool
+    recipe: Recipe,
+    options: NetworkOptions,
+    weights: Source,
+    fresh_classifier: bool,
+    preprocess: keras.layers.Layer | None = None,
 ) -> tuple[keras.Model, ConversionPlan]:
     has_classifier = options.include_top and not options.features_only
     takes_classifier = has_classifier and not fresh_classifier
@@ -211,10 +224,19 @@ def _with_weights(
     with open_checkpoint(weights, recipe.name) as checkpoint:
         if takes_classifier:
             options = _with_classifier_of(checkpoint, options)
-        network = build_network(recipe, options)
+        network = build_network(recipe, options, preprocess)
         plan = plan_conversion(network, checkpoint, fresh_classifier=fresh_classifier)
         apply(plan, network, checkpoint)
     return network, plan
+
+
+def _preprocess(
+    recipe: Recipe, options: NetworkOptions, weights: Source | None
+) -> keras.layers.Layer:
+    """The layer that prepares images for these weights; for those of a file as the row's are."""
+    published = is_published(weights)
+    preprocessing = preprocessing_of(weights) if published else preprocessing_of_recipe(recipe)
+    return preprocessing_layer(preprocessing, standardize_data_format(options.data_format))
 
 
 def _with_classifier_of(checkpoint: Checkpoint, options: NetworkOptions) -> NetworkOptions:

@@ -144,11 +144,13 @@ def keras_home(tmp_path, monkeypatch):
 
 
 def files_below(folder):
-    """Files with content: neither locks nor the hub's marks."""
+    """Files with content: no locks, no marks, nothing that is still to be taken up again."""
     return [
         path
         for path in Path(folder).rglob("*")
-        if path.is_file() and path.suffix != ".lock" and path.name != "CACHEDIR.TAG"
+        if path.is_file()
+        and path.suffix not in (".lock", ".incomplete")
+        and path.name != "CACHEDIR.TAG"
     ]
 
 
@@ -240,7 +242,11 @@ def test_the_variables_of_the_environment_are_heeded(server, tmp_path, monkeypat
 def test_a_connection_that_is_cut_half_way_is_taken_up_again(the_hub, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 14)  # what is kept of a cut one
     the_hub.cut_at, the_hub.cuts = (3 << 14) + 100, 1
-    assert hub.fetch("hf://me/flowers").path.read_bytes() == WEIGHTS
+    try:
+        path = hub.fetch("hf://me/flowers").path
+    except InputError:  # huggingface_hub 1.0 takes it up at the next call only
+        path = hub.fetch("hf://me/flowers").path
+    assert path.read_bytes() == WEIGHTS
     ranges = [wanted for _, path, wanted in the_hub.requests if path.startswith("/cdn/")]
     assert ranges == [None, f"bytes={3 << 14}-"]
 

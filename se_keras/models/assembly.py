@@ -124,8 +124,15 @@ class NetworkOptions:
         return {f.name for f in fields(self) if getattr(self, f.name) is not f.default}
 
 
-def build_network(recipe: Recipe, options: NetworkOptions) -> keras.Model:
+def build_network(
+    recipe: Recipe, options: NetworkOptions, preprocess: keras.layers.Layer | None = None
+) -> keras.Model:
     """Builds the network of a row, with fresh weights.
+
+    Args:
+        recipe: the row.
+        options: what is asked of the network.
+        preprocess: a layer before the network, which makes its input of raw pixels, uint8.
 
     Raises:
         ValueError: for an option that this family, data format or machine does not have.
@@ -133,11 +140,15 @@ def build_network(recipe: Recipe, options: NetworkOptions) -> keras.Model:
     family = FAMILIES[type(recipe)]
     _refuse_unknown_options(recipe, options, family)
     parts = _parts(recipe, options)
-    x = _input(recipe, options, parts)
+    dtype = parts.dtype.variable_dtype if preprocess is None else "uint8"
+    image = x = _input(recipe, options, parts, dtype)
     _refuse_small(recipe, x, parts)
+    if preprocess is not None:
+        _refuse_other_colours(x, parts)
+        x = preprocess(x)
     features = family.stages(x, recipe, parts)
     _refuse_unknown_stages(options, features)
-    sources = [x] if options.input_tensor is None else keras.utils.get_source_inputs(x)
+    sources = [image] if options.input_tensor is None else keras.utils.get_source_inputs(image)
     return keras.Model(
         sources[0] if len(sources) == 1 else sources,
         _outputs(features, recipe, options, parts),
@@ -163,11 +174,11 @@ def _parts(recipe: Recipe, options: NetworkOptions) -> Parts:
     )
 
 
-def _input(recipe: Recipe, options: NetworkOptions, parts: Parts) -> KerasTensor:
+def _input(recipe: Recipe, options: NetworkOptions, parts: Parts, dtype: str) -> KerasTensor:
     given = options.input_tensor
     if given is None:
         shape = _checked_input_shape(recipe, options, parts)
-        return keras.Input(shape, dtype=parts.dtype.variable_dtype, name="image")
+        return keras.Input(shape, dtype=dtype, name="image")
     if not isinstance(given, KerasTensor):
         raise ValueError(f"`input_tensor` must be a Keras tensor, got {type(given).__name__}.")
     if options.input_shape is not None and tuple(options.input_shape) != tuple(given.shape[1:]):
@@ -215,6 +226,14 @@ def _refuse_small(recipe: Recipe, x: KerasTensor, parts: Parts) -> None:
         raise ValueError(
             f"`input_shape`: height and width must be at least {recipe.smallest_size} pixels for "
             f"{recipe.name}, got {size[0]}x{size[1]}."
+        )
+
+
+def _refuse_other_colours(x: KerasTensor, parts: Parts) -> None:
+    if parts.channels(x) != 3:
+        raise ValueError(
+            "`include_preprocessing=True` needs three colours, the input has "
+            f"{parts.channels(x)} channels."
         )
 
 

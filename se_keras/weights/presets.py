@@ -7,7 +7,7 @@ images, at the size and crop that the row states. The data set's own terms may a
 from dataclasses import dataclass
 
 from se_keras.errors import InputError
-from se_keras.models.recipes import find_recipe
+from se_keras.models.recipes import Recipe, find_recipe
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -163,10 +163,9 @@ def find_preset(recipe: str) -> Preset:
     >>> find_preset("seresnet50").source
     'hf://timm/seresnet50.ra2_in1k'
     """
-    for preset in PRESETS:
-        if preset.recipe == recipe and preset.best:
-            return preset
-    find_recipe(recipe)
+    preset = _best(find_recipe(recipe).name)
+    if preset is not None:
+        return preset
     names = sorted({preset.recipe for preset in PRESETS})
     relatives = [name for name in names if name.endswith(f"_{recipe}")]
     hint = f" (its relative {relatives[0]} has some)" if relatives else ""
@@ -174,6 +173,10 @@ def find_preset(recipe: str) -> Preset:
         f"`weights='imagenet'`: none are published for {recipe}{hint}. There are for "
         f"{', '.join(names)}."
     )
+
+
+def _best(recipe: str) -> Preset | None:
+    return next((row for row in PRESETS if row.recipe == recipe and row.best), None)
 
 
 def preset_of(source: str) -> Preset | None:
@@ -187,6 +190,15 @@ def preset_of(source: str) -> Preset | None:
     """
     address = source.partition("@")[0] if source.startswith("hf://") else source
     return next((preset for preset in PRESETS if preset.source == address), None)
+
+
+def preprocessing_of_recipe(recipe: Recipe) -> Preprocessing:
+    """That of the best published weights of a row.
+
+    Where there are none: the usual mean and standard deviation of ImageNet, at the row's size.
+    """
+    preset = _best(recipe.name)
+    return preset.preprocessing if preset else Preprocessing(size=recipe.input_size)
 
 
 def preprocessing_of_config(config: dict, source: str) -> Preprocessing:

@@ -1,0 +1,185 @@
+"""The registry of published weights, against what timm says of them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from se_keras.errors import InputError
+from se_keras.models.recipes import RECIPES, find_recipe
+from se_keras.weights import hub
+from se_keras.weights.presets import (
+    PRESETS,
+    Preprocessing,
+    find_preset,
+    preprocessing_of_config,
+    preprocessing_of_recipe,
+    preset_of,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+# timm's own name of a set of weights -> what it says of it (golden/make_preprocessing.py).
+TIMM = json.loads((GOLDEN / "timm_published.json").read_text())
+NAMES = {recipe.name for recipe in RECIPES}
+OF_TIMM = {name: row for name, row in TIMM.items() if name.split(".")[0] in NAMES}
+
+
+def timm_source(name, row):
+    """Where timm itself gets the weights."""
+    if row["hf_hub_id"]:
+        return f"hf://{row['hf_hub_id']}"
+    digits = row["url"].removesuffix(".pth").rpartition("-")[2]
+    return f"{row['url']}#sha256={digits}"
+
+
+def test_every_set_of_timm_is_in_the_registry_and_none_is_made_up():
+    sources = {timm_source(name, row): name.split(".")[0] for name, row in OF_TIMM.items()}
+    assert len(sources) == 23
+    assert {preset.source: preset.recipe for preset in PRESETS} == sources
+
+
+@pytest.mark.parametrize("name", OF_TIMM)
+def test_images_are_prepared_as_timm_prepares_them(name):
+    row = OF_TIMM[name]
+    preset = preset_of(timm_source(name, row))
+    assert preset.preprocessing == Preprocessing(
+        size=row["input_size"][1],
+        crop=row["crop_pct"],
+        interpolation=row["interpolation"],
+        mean=tuple(row["mean"]),
+        std=tuple(row["std"]),
+    )
+    assert preset.licence == row["license"]
+
+
+def test_every_row_is_of_the_catalogue_and_one_of_each_is_the_best():
+    for recipe in {preset.recipe for preset in PRESETS}:
+        rows = [preset for preset in PRESETS if preset.recipe == recipe]
+        best = [preset for preset in rows if preset.best]
+        assert best == [find_preset(recipe)]
+        assert best[0].top1 == max(preset.top1 for preset in rows)
+        # `preprocess_input` knows a model by its row alone.
+        assert len({(preset.preprocessing.mean, preset.preprocessing.std) for preset in rows}) == 1
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.source)
+def test_a_row_is_complete(preset):
+    recipe = find_recipe(preset.recipe)
+    assert preset.classes == recipe.classes
+    assert 70 < preset.top1 < 85
+    assert preset.origin
+    if preset.best:
+        assert preset.preprocessing.size == recipe.input_size
+    if preset.source.startswith("hf://"):
+        assert hub.HUB_SOURCE.fullmatch(preset.source)
+    else:
+        address, _, fragment = preset.source.partition("#")
+        assert re.fullmatch(r"https://github\.com/[\w./-]+\.pth", address)
+        assert hub.HASH.fullmatch(fragment)
+
+
+# hex after the last dash: the file's sha256 begins with it.
+RELEASES = {
+    "legacy_seresnet18": "v0.1-weights/seresnet18-4bb0ce65.pth",
+    "legacy_seresnet50": "v0.1-cadene/se_resnet50-ce0d4300.pth",
+    "legacy_seresnext26_32x4d": "v0.1-weights/seresnext26_32x4d-65ebdb501.pth",
+    "legacy_senet154": "v0.1-weights/legacy_senet154-e9eb9fe6.pth",
+}
+
+
+@pytest.mark.parametrize(("recipe", "file"), RELEASES.items())
+def test_the_address_of_a_release(recipe, file):
+    digits = re.search(r"-(\w+)\.pth", file)[1]
+    assert find_preset(recipe).source == (
+        "https://github.com/rwightman/pytorch-image-models/releases/download/"
+        f"{file}#sha256={digits}"
+    )
+
+
+def test_the_best_set_is_stated():
+    assert find_preset("seresnet50").source == "hf://timm/seresnet50.ra2_in1k"
+    assert find_preset("seresnext50_32x4d").source == "hf://timm/seresnext50_32x4d.racm_in1k"
+
+
+@pytest.mark.parametrize("recipe", sorted(NAMES - {preset.recipe for preset in PRESETS}))
+def test_a_row_without_published_weights_says_which_have_some(recipe):
+    with pytest.raises(ValueError, match=f"none are published for {recipe}") as caught:
+        find_preset(recipe)
+    assert all(preset.recipe in str(caught.value) for preset in PRESETS)
+
+
+def test_a_row_without_published_weights_names_its_relative():
+    # timm's own seresnet101 is untrained; that of the paper's release is not.
+    with pytest.raises(ValueError, match=r"seresnet101 \(its relative legacy_seresnet101 has some"):
+        find_preset("seresnet101")
+    with pytest.raises(ValueError, match=r"for semobilenet\. There"):
+        find_preset("semobilenet")
+
+
+def test_a_name_that_no_row_has_is_refused():
+    with pytest.raises(ValueError, match="must be a model of the catalogue, got 'seresnet51'"):
+        find_preset("seresnet51")
+
+
+def test_a_source_is_known_with_any_revision():
+    source = "hf://timm/seresnet50.a3_in1k"
+    assert preset_of(source) == preset_of(f"{source}@main") == preset_of(f"{source}@{'0' * 40}")
+    assert preset_of(source).preprocessing.size == 160
+    assert preset_of("hf://me/flowers") is None
+    assert preset_of("imagenet") is None
+
+
+def test_the_images_of_a_row_without_weights_are_of_its_size():
+    assert preprocessing_of_recipe(find_recipe("seinception_v3")) == Preprocessing(size=299)
+    assert preprocessing_of_recipe(find_recipe("seresnet152d")).size == 256
+
+
+CONFIG = {
+    "input_size": [3, 192, 192],
+    "crop_pct": 0.9,
+    "crop_mode": "center",
+    "interpolation": "bilinear",
+    "mean": [0.5, 0.4, 0.3],
+    "std": [0.1, 0.2, 0.3],
+}
+
+
+@pytest.mark.parametrize("config", [CONFIG, {"architecture": "a", "pretrained_cfg": CONFIG}])
+def test_a_config_of_the_hub_is_read(config):
+    assert preprocessing_of_config(config, "hf://me/flowers") == Preprocessing(
+        size=192, crop=0.9, interpolation="bilinear", mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3)
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_size": [1, 192, 192]},
+        {"input_size": [3, 192, 160]},
+        {"input_size": [192, 192]},
+        {"input_size": None},
+        {"crop_pct": 0},
+        {"crop_pct": 1.5},
+        {"crop_pct": "wide"},
+        {"crop_mode": "squash"},
+        {"interpolation": "random"},
+        {"mean": [0.5]},
+        {"mean": 0.5},
+        {"std": [0.1, 0.0, 0.1]},
+        {"std": None},
+    ],
+    ids=str,
+)
+def test_a_config_that_asks_for_something_else_is_refused(change):
+    with pytest.raises(InputError, match=r"hf://me/flowers: config\.json"):
+        preprocessing_of_config(CONFIG | change, "hf://me/flowers")
+
+
+def test_a_config_that_leaves_something_out_is_refused():
+    for name in CONFIG.keys() - {"crop_mode"}:
+        config = {key: value for key, value in CONFIG.items() if key != name}
+        with pytest.raises(InputError, match=f"KeyError: '{name}'"):
+            preprocessing_of_config(config, "hf://me/flowers")
+    with pytest.raises(InputError, match="does not say"):
+        preprocessing_of_config({"pretrained_cfg": []}, "hf://me/flowers")
