@@ -149,7 +149,7 @@ def plan_conversion(
     problems = [
         *_problems_of_variables(key_map, names, shapes, tensors),
         *_unexpected(tensors, names, ignored),
-        *_problems_of_types(tensors, names),
+        *_problems_of_types(model, tensors, names),
     ]
     expected = {**key_map.traits, **checkpoint.traits}
     different = differences(expected, traits_of_model(model))
@@ -314,7 +314,7 @@ def _problems_of_variables(
     shapes: Mapping[str, Shape],
     tensors: Mapping[str, Tensor],
 ) -> list[Problem]:
-    problems = []
+    problems, claims = [], Counter(names.values())
     for path, name in names.items():
         if name is None:
             problems.append(
@@ -323,8 +323,9 @@ def _problems_of_variables(
             continue
         wanted = _assignment(key_map, name, path, shapes[path]).source_shape
         found = tensors[name].shape if name in tensors else None
-        if found != wanted:
+        if found != wanted or claims[name] > 1:
             what = "missing" if found is None else "other shape"
+            what = "wanted twice" if claims[name] > 1 else what
             problems.append(
                 Problem(
                     what=what, tensor=name, found=_text(found), variable=path, wanted=_text(wanted)
@@ -343,19 +344,23 @@ def _unexpected(
 
 
 def _problems_of_types(
-    tensors: Mapping[str, Tensor], names: Mapping[str, str | None]
+    model: keras.Model, tensors: Mapping[str, Tensor], names: Mapping[str, str | None]
 ) -> list[Problem]:
     """A file has one type of floating-point numbers, whichever; a tensor of another is damaged."""
-    used = {name: path for path, name in names.items() if name in tensors}
-    common = Counter(tensors[name].dtype for name in used if tensors[name].dtype in FLOATS)
-    wanted = common.most_common(1)[0][0] if common else "float32"
-    return [
-        Problem(
-            what="other type", tensor=name, found=tensors[name].dtype, variable=path, wanted=wanted
-        )
-        for name, path in used.items()
-        if tensors[name].dtype != wanted
-    ]
+    types = {name: tensors[name].dtype for name in names.values() if name in tensors}
+    floats = Counter(dtype for dtype in types.values() if dtype in FLOATS)
+    common = floats.most_common(1)[0][0] if floats else "float32"
+    variables = {variable.path: variable.dtype for variable in model.weights}
+    problems = []
+    for path, name in names.items():
+        wanted = common if variables[path] in FLOATS else variables[path]
+        if types.get(name, wanted) != wanted:
+            problems.append(
+                Problem(
+                    what="other type", tensor=name, found=types[name], variable=path, wanted=wanted
+                )
+            )
+    return problems
 
 
 # --- what to tell the user -----------------------------------------------------------------------

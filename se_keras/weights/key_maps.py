@@ -5,7 +5,7 @@ Ours are the paths of a model's variables, such as `stage2_block1_conv1/kernel`.
 
 import functools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -164,9 +164,14 @@ class KerasNames:
     traits: Traits = field(default_factory=dict)
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
+        layers = {
+            variable.path: _below(layer.name, variable.path)
+            for layer in _innermost(model)
+            for variable in layer.weights
+        }
         names, seen = {}, {}
         for variable in model.weights:
-            layer = variable.path.rpartition("/")[0]
+            layer = layers.get(variable.path, variable.path).rpartition("/")[0]
             seen[layer] = number = seen.get(layer, -1) + 1
             names[variable.path] = f"{layer}/{number}"
         return names
@@ -181,9 +186,21 @@ class KerasNames:
         return as_is(rank)
 
     def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
-        if "seed_generator/" in name:
-            return "state of random numbers"
         return "state of training" if name.startswith("optimizer/") else None
+
+
+def _innermost(model: keras.Model) -> Iterator[keras.Layer]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _innermost(layer)
+        else:
+            yield layer
+
+
+def _below(layer: str, path: str) -> str:
+    """A path without the models that a layer is in."""
+    parts = path.split("/")
+    return "/".join(parts[parts.index(layer) :]) if layer in parts else path
 
 
 def _variables(layer: str) -> Mapping[str, str]:

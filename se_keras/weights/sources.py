@@ -156,10 +156,11 @@ def _torch(path: Path) -> Iterator[Contents]:
         state = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{path} is not a whole PyTorch file of nothing but tensors (others are not opened: "
-            f"they can run code): {str(error).splitlines()[0]}"
+            f"they can run code): {reason}"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
@@ -201,19 +202,18 @@ def _keras_archive(path: Path) -> Iterator[Contents]:
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is not a whole .keras file: {error}") from error
     with archive:
-        traits = _traits_of_config(archive)
         try:
+            traits = _traits_of_config(json.loads(archive.read("config.json")))
             weights = archive.open("model.weights.h5")
-        except KeyError as error:
-            raise InputError(f"{path} is not a .keras file: it holds no weights.") from error
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{path} is not a .keras file: {error}") from error
         with weights, _opened_h5(weights, path) as tensors:
             yield tensors, traits
 
 
-def _traits_of_config(archive: zipfile.ZipFile) -> Traits:
-    config = json.loads(archive.read("config.json"))["config"]
-    layers = {layer["config"].get("name"): layer["config"] for layer in config.get("layers", ())}
-    return traits_of_layers(layers)
+def _traits_of_config(config: dict[str, Any]) -> Traits:
+    layers = [layer["config"] for layer in config["config"].get("layers", ())]
+    return traits_of_layers({layer.get("name"): layer for layer in layers})
 
 
 @contextmanager
@@ -237,7 +237,8 @@ def _add_h5(tensors: dict[str, Tensor], place: str, item: Any) -> None:
     if not isinstance(item, h5py.Dataset):
         return
     bfloat16 = item.attrs.get("dtype") == "bfloat16"
-    tensors[_own_name(item.file, place)] = Tensor(
+    name = _own_name(item.file, place)
+    tensors[place if name in tensors else name] = Tensor(
         shape=item.shape,
         dtype="bfloat16" if bfloat16 else str(item.dtype),
         read=partial(_h5_values, item, bfloat16),
@@ -246,15 +247,15 @@ def _add_h5(tensors: dict[str, Tensor], place: str, item: Any) -> None:
 
 def _own_name(file: Any, place: str) -> str:
     """Keras numbers the layers of a class; what they are called is kept with their variables."""
-    *layers, _, number = place.split("/")
-    if layers[:1] != ["layers"]:
+    if "/vars/" not in place or place.startswith("optimizer/"):
         return place
+    *layers, _, number = place.split("/")
     names = []
-    for depth in range(1, len(layers) + 1):
+    for depth, part in enumerate(layers, start=1):
         group = file.get("/".join([*layers[:depth], "vars"]))
-        name = group.attrs.get("name") if group is not None else None
+        name = part if group is None else group.attrs.get("name", part)
         # A model within the model is no part of the names of its layers' variables.
-        names = [] if layers[depth - 1] == "layers" else [*names, name or layers[depth - 1]]
+        names = [] if part == "layers" else [*names, name]
     return "/".join([*names, number])
 
 

@@ -1,0 +1,319 @@
+"""Every kind of file that weights come in, whole and broken."""
+
+import os
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from checks import set_random_weights
+from safetensors.numpy import load_file, save_file
+
+import se_keras
+from se_keras.errors import InputError, MissingExtraError
+from se_keras.models.recipes import find_recipe
+from se_keras.weights.sources import READERS, open_checkpoint
+
+NARROW = {"depths": (1, 1, 1, 1), "widths": (8, 8, 8, 16), "stem_widths": (8,)}
+ROW = replace(find_recipe("seresnet50"), name="tiny", dropout=0.2, **NARROW)
+LEGACY = replace(find_recipe("legacy_seresnet50"), name="tiny_legacy", dropout=0.2, **NARROW)
+OPTIONS = {"input_shape": (32, 32, 3), "classes": 5}
+
+
+def made(row=ROW, **options):
+    model = se_keras.create(row, **(OPTIONS | options))
+    set_random_weights(model, 1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return made()
+
+
+def write_safetensors(model, path):
+    se_keras.save_timm(model, path)
+
+
+def write_torch(model, path, zipped=True, wrap=lambda state: state):
+    torch = pytest.importorskip("torch")
+    se_keras.save_timm(model, f"{path}.safetensors")
+    state = {k: torch.from_numpy(v) for k, v in load_file(f"{path}.safetensors").items()}
+    os.remove(f"{path}.safetensors")
+    torch.save(wrap(state), path, _use_new_zipfile_serialization=zipped)
+
+
+def write_torch_before_1_6(model, path):
+    write_torch(model, path, zipped=False)
+
+
+def write_torch_checkpoint(model, path):
+    write_torch(model, path, wrap=lambda state: {"state_dict": state, "epoch": 3})
+
+
+def write_weights(model, path):
+    model.save_weights(path)
+
+
+def write_keras(model, path):
+    model.save(path)
+
+
+def write_trained(model, path):
+    """With the state of an optimizer and of the dropout."""
+    trained = made()
+    trained.set_weights(model.get_weights())
+    trained.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    trained.optimizer.build(trained.trainable_variables)
+    write = trained.save if path.name.endswith(".keras") else trained.save_weights
+    write(path)
+
+
+KINDS = [
+    ("a.safetensors", write_safetensors),
+    ("a.pth", write_torch),
+    ("a.pt", write_torch_before_1_6),
+    ("pytorch_model.bin", write_torch_checkpoint),
+    ("a.weights.h5", write_weights),
+    ("a.keras", write_keras),
+    ("trained.weights.h5", write_trained),
+    ("trained.keras", write_trained),
+]
+
+
+@pytest.mark.parametrize(("name", "write"), KINDS, ids=[name for name, _ in KINDS])
+def test_weights_come_back_as_they_were(name, write, model, tmp_path):
+    write(model, tmp_path / name)
+    fresh = se_keras.create(ROW, **OPTIONS)
+    plan = se_keras.load_weights(fresh, tmp_path / name)
+    assert len(plan.assignments) == len(model.weights)
+    for a, b in zip(model.get_weights(), fresh.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_kind_of_file_is_tried():
+    assert {suffix for suffix in READERS if not any(n.endswith(suffix) for n, _ in KINDS)} == set()
+
+
+def test_what_training_left_is_ignored_with_its_reason(model, tmp_path):
+    write_trained(model, tmp_path / "a.keras")
+    plan = se_keras.load_weights(made(), tmp_path / "a.keras")
+    reasons = {ignored.source.split("/")[0]: ignored.reason for ignored in plan.ignored}
+    assert reasons == {"optimizer": "state of training"}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["a.weights.h5", "a.keras"])
+def test_half_precision_of_keras_is_read(name, dtype, model, tmp_path):
+    half = made(dtype=dtype)
+    half.set_weights(model.get_weights())
+    (write_keras if name == "a.keras" else write_weights)(half, tmp_path / name)
+    check_half(half, tmp_path / name)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_of_torch_is_read(dtype, model, tmp_path):
+    torch = pytest.importorskip("torch")
+
+    def halved(state):
+        kind = getattr(torch, dtype)
+        return {k: v.to(kind) if v.is_floating_point() else v for k, v in state.items()}
+
+    half = made(dtype=dtype)
+    half.set_weights(model.get_weights())
+    write_torch(model, tmp_path / "a.pth", wrap=halved)
+    check_half(half, tmp_path / "a.pth")
+
+
+def check_half(half, path):
+    fresh = se_keras.create(ROW, **OPTIONS)
+    se_keras.load_weights(fresh, path)
+    for a, b in zip(half.get_weights(), fresh.get_weights(), strict=True):
+        np.testing.assert_array_equal(a.astype("float32"), b)
+
+
+# --- our own files are as strict -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.weights.h5", "a.keras"])
+@pytest.mark.parametrize("change", [{"depths": (1, 1, 1, 2)}, {"widths": (8, 8, 8, 24)}])
+def test_our_own_files_of_another_network_are_refused(change, name, tmp_path):
+    """Keras itself takes the layers of a deeper network that there is a place for."""
+    other = made(replace(ROW, **change), include_top=False)
+    (write_keras if name == "a.keras" else write_weights)(other, tmp_path / name)
+    model = made(include_top=False)
+    before = model.get_weights()
+    with pytest.raises(InputError, match="does not fit tiny; nothing was loaded"):
+        se_keras.load_weights(model, tmp_path / name)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_keras_file_tells_v1_from_v1_5(tmp_path):
+    made(LEGACY).save(tmp_path / "a.keras")
+    with pytest.raises(InputError, match=r"stride of units  on the 1x1    +on the 3x3"):
+        se_keras.load_weights(made(), tmp_path / "a.keras")
+    se_keras.load_weights(made(LEGACY), tmp_path / "a.keras")
+
+
+def backbone(name="backbone"):
+    return se_keras.create(
+        "seresnet20", input_shape=(8, 8, 3), include_top=False, pooling="avg", name=name
+    )
+
+
+def functional():
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Normalization(name="standardize")(image)  # it counts, in an integer
+    return keras.Model(image, keras.layers.Dense(3, name="head")(backbone()(x)))
+
+
+def sequential():
+    head = keras.Sequential([keras.layers.Dense(3, name="logits")], name="head")
+    model = keras.Sequential([keras.layers.Dense(3), backbone(), head])
+    model.build((None, 8, 8, 3))
+    return model
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner = backbone()
+        self.head = keras.layers.Dense(3, name="head")
+
+    def call(self, x):
+        return self.head(self.inner(x))
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 8, 8, 3)))
+    return model
+
+
+@pytest.mark.parametrize("build", [functional, sequential, subclassed])
+def test_any_model_takes_its_own_file(build, tmp_path):
+    model = build()
+    set_random_weights(model)
+    model.save_weights(tmp_path / "a.weights.h5")
+    before = model.get_weights()
+    set_random_weights(model, 2)
+    se_keras.load_weights(model, tmp_path / "a.weights.h5")
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_layers_of_one_name_in_two_models_are_refused(tmp_path):
+    image = keras.Input((8, 8, 3))
+    twins = [backbone(name)(image) for name in ("left", "right")]
+    model = keras.Model(image, keras.layers.Concatenate()(twins))
+    model.save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(InputError, match="some of its variables have the same path"):
+        se_keras.load_weights(model, tmp_path / "a.weights.h5")
+
+
+def test_layers_that_a_file_can_not_tell_apart_are_refused(tmp_path):
+    parts = [keras.Sequential([keras.layers.Dense(2, name="dense")]) for _ in range(2)]
+    model = keras.Sequential(parts)
+    model.build((None, 2))
+    model.save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(InputError, match="wanted twice  dense/0"):
+        se_keras.load_weights(model, tmp_path / "a.weights.h5")
+
+
+# --- broken files --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.999])
+@pytest.mark.parametrize(("name", "write"), KINDS[:6], ids=[name for name, _ in KINDS[:6]])
+def test_a_truncated_file_is_refused(name, write, part, model, tmp_path):
+    write(model, tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(InputError, match=name):
+        se_keras.load_weights(made(), tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", READERS)
+def test_a_web_page_is_refused(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    path.write_text("<!DOCTYPE html><html><body>Not found</body></html>\n" * 50)
+    with pytest.raises(InputError, match="is not a whole"):
+        se_keras.load_weights(made(), path)
+
+
+class Harmful:
+    def __reduce__(self):
+        return (os.mkdir, ("harm",))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(zipped, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": Harmful()}, "a.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match=r"a\.pth .* they can run code"):
+        se_keras.load_weights(made(), "a.pth")
+    assert not Path("harm").exists()
+
+
+def test_a_torch_file_of_something_else_is_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    for content in ([1, 2], {"epoch": 3}, torch.zeros(3)):
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(InputError, match="must hold a state_dict"):
+            se_keras.load_weights(made(), tmp_path / "a.pth")
+
+
+def test_a_zip_that_is_no_keras_file_is_refused(tmp_path):
+    for names in ((), ("config.json",), ("model.weights.h5",)):
+        with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+            for name in names:
+                archive.writestr(name, "{}")
+        with pytest.raises(InputError, match=r"a\.keras is not a"):
+            se_keras.load_weights(made(), tmp_path / "a.keras")
+
+
+def test_an_h5_file_of_something_else_is_refused(tmp_path):
+    with h5py.File(tmp_path / "a.weights.h5", "w") as file:
+        file["images"] = np.zeros((3, 3))
+    with pytest.raises(InputError, match="of no known scheme"):
+        se_keras.load_weights(made(), tmp_path / "a.weights.h5")
+
+
+def test_torch_missing_says_how_to_install_it(tmp_path, monkeypatch):
+    (tmp_path / "a.pth").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'se_keras\[torch\]'") as caught:
+        se_keras.load_weights(made(), tmp_path / "a.pth")
+    assert isinstance(caught.value, ImportError)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("a.safetensors", "there is no file 'a.safetensors'"),
+        (".", "there is no file '.'"),
+        ("a.onnx", r"`weights` must be None, 'imagenet', .*\.safetensors, .* got 'a.onnx'"),
+        (None, "`weights` must be None, .* got None"),
+        (7, "`weights` must be None, .* got 7"),
+    ],
+)
+def test_what_is_no_source_is_refused(source, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.onnx").touch()
+    with pytest.raises(InputError, match=message):
+        se_keras.load_weights(made(), source)
+
+
+def test_a_file_is_closed_behind_its_reader(model, tmp_path):
+    for name, write in KINDS[:1] + KINDS[4:6]:
+        write(model, tmp_path / name)
+        with open_checkpoint(tmp_path / name, "tiny") as checkpoint:
+            assert len(checkpoint.tensors) >= len(model.weights)
+        os.remove(tmp_path / name)  # Windows refuses it for an open file
+    save_file({"x": np.zeros(1)}, tmp_path / "a.safetensors")
