@@ -314,7 +314,7 @@ def _problems_of_variables(
     shapes: Mapping[str, Shape],
     tensors: Mapping[str, Tensor],
 ) -> list[Problem]:
-    problems, claims = [], Counter(names.values())
+    problems = []
     for path, name in names.items():
         if name is None:
             problems.append(
@@ -323,9 +323,8 @@ def _problems_of_variables(
             continue
         wanted = _assignment(key_map, name, path, shapes[path]).source_shape
         found = tensors[name].shape if name in tensors else None
-        if found != wanted or claims[name] > 1:
+        if found != wanted:
             what = "missing" if found is None else "other shape"
-            what = "wanted twice" if claims[name] > 1 else what
             problems.append(
                 Problem(
                     what=what, tensor=name, found=_text(found), variable=path, wanted=_text(wanted)
