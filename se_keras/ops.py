@@ -51,10 +51,10 @@ def squeeze(u: Tensor, pool: str = "avg", data_format: str | None = None) -> Ten
     u = keras.ops.convert_to_tensor(u)
     axes = _spatial_axes(len(u.shape), data_format)
     dtype = "float64" if keras.backend.standardize_dtype(u.dtype) == "float64" else "float32"
+    # Keras refuses the maximum of an empty batch; the mean has its shape, and no values either.
+    if pool == "max" and u.shape[0] != 0:
+        return keras.ops.cast(keras.ops.max(u, axis=axes), dtype)
     z = keras.ops.cast(u, dtype)
-    if pool == "max":
-        # Without an initial value Keras refuses a batch of 0.
-        return keras.ops.max(z, axis=axes, initial=float("-inf"))
     # One axis at a time, the innermost first: a sum over rows vectorises where a joint one over
     # all positions does not, and short sums round less than one long one.
     for axis in reversed(axes):
