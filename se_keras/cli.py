@@ -131,9 +131,20 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         description="Prints the likeliest classes of each image, with their probabilities.",
     )
     parser.add_argument(
-        "path", metavar="PATH", type=Path, help="folder of a run, .keras file, or SavedModel folder"
+        "path",
+        metavar="PATH",
+        nargs="?",
+        help="folder of a run, .keras file, or SavedModel folder; not with --weights",
     )
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP or GIF file")
+    parser.add_argument(
+        "--weights",
+        metavar="SOURCE",
+        help="pretrained: hf://OWNER/REPO[@REVISION], or, with --model, imagenet or a file",
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", help="with --weights: a name that `se-keras list` shows"
+    )
     parser.add_argument(
         "--top",
         type=int,
@@ -272,9 +283,19 @@ def _train(parsed: argparse.Namespace) -> None:
 
 
 def _predict(parsed: argparse.Namespace) -> None:
-    from se_keras.train.classify import predict, show_predictions
+    from se_keras.train.classify import predict, predict_pretrained, show_predictions
 
-    print(show_predictions(parsed.images, predict(parsed.path, parsed.images, top=parsed.top)))
+    images = parsed.images
+    if parsed.weights is not None:
+        images = images if parsed.path is None else [parsed.path, *images]
+        predictions = predict_pretrained(parsed.weights, images, model=parsed.model, top=parsed.top)
+    elif parsed.model is not None:
+        raise InputError("--model goes with --weights")
+    elif parsed.path is None:
+        raise InputError("it takes PATH and IMAGE, or --weights SOURCE and IMAGE")
+    else:
+        predictions = predict(parsed.path, images, top=parsed.top)
+    print(show_predictions(images, predictions))
 
 
 def _list(parsed: argparse.Namespace) -> None:

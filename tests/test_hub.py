@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 from checks import run_python
 from huggingface_hub import constants
 from safetensors.numpy import load_file, save
 
+import se_keras
+from se_keras.cli import main
 from se_keras.errors import InputError
-from se_keras.weights import hub
+from se_keras.weights import hub, presets
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 CONFIG = {"architecture": "seresnet20", "num_classes": 3}
@@ -451,3 +454,115 @@ def test_a_folder_that_can_not_be_made_is_named(server, keras_home):
 )
 def test_an_address_without_a_hash_is_refused(source):
     refused(source, "#sha256=")
+
+
+# --- predicting with what was downloaded ---------------------------------------------------------
+
+PHOTO = Path(sklearn.datasets.__file__).parent / "images" / "flower.jpg"
+FLOWERS = {
+    "architecture": "seresnet20",
+    "num_classes": 3,
+    "label_names": ["rose", "dahlia", "daisy"],
+    "pretrained_cfg": {
+        "input_size": [3, 48, 48],
+        "crop_pct": 0.75,
+        "interpolation": "bicubic",
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.2, 0.2],
+    },
+}
+
+
+def trained(classes, path):
+    """A network whose answer depends on the image, and the content of its file."""
+    model = se_keras.create("seresnet20", classes=classes, input_shape=(None, None, 3))
+    rng = np.random.default_rng(0)
+    for weight in model.get_layer("predictions").weights:
+        weight.assign(rng.normal(scale=4, size=weight.shape))
+    model.save_weights(path)
+    return model, path.read_bytes()
+
+
+def printed(capsys, *arguments):
+    """(name, percentage) of each line that `se-keras predict` prints below the photo's."""
+    assert main(["predict", *map(str, arguments), str(PHOTO)]) == 0
+    lines = capsys.readouterr().out.split(f"{PHOTO}\n")[1].splitlines()
+    found = [re.fullmatch(r"  (.+?) +([\d.]+) %.*", line).groups() for line in lines]
+    return [(name, float(share)) for name, share in found]
+
+
+def test_predicting_with_a_repository(the_hub, tmp_path, capsys):
+    model, content = trained(3, tmp_path / "a.weights.h5")
+    the_hub.files = {"config.json": json.dumps(FLOWERS).encode(), "a.weights.h5": content}
+    source = "hf://me/flowers@main/a.weights.h5"
+    image = se_keras.load_image(PHOTO, source)
+    assert image.shape == (48, 48, 3)
+    shares = model.predict((image[None] / np.float32(255) - (0.4, 0.5, 0.6)) / 0.2, verbose=0)[0]
+    expected = sorted(zip(FLOWERS["label_names"], 100 * shares, strict=True), key=lambda p: -p[1])
+    found = printed(capsys, "--weights", source)
+    assert [name for name, _ in found] == [name for name, _ in expected]
+    np.testing.assert_allclose([s for _, s in found], [s for _, s in expected], atol=0.06)
+
+
+def test_predicting_with_the_best_published_weights(
+    server, keras_home, monkeypatch, tmp_path, capsys
+):
+    model, content = trained(1000, tmp_path / "a.weights.h5")
+    server.files = {"a.weights.h5": content}
+    preset = presets.Preset(
+        recipe="seresnet20",
+        source=with_hash(server, content, "a.weights.h5"),
+        preprocessing=presets.Preprocessing(size=40, crop=0.5),
+        top1=0.0,
+        origin="this test",
+        best=True,
+    )
+    monkeypatch.setattr(presets, "PRESETS", (preset,))
+    image = se_keras.load_image(PHOTO, "seresnet20")
+    assert image.shape == (40, 40, 3)
+    scores = model.predict(se_keras.preprocess_input(image[None], "seresnet20"), verbose=0)
+    expected = se_keras.decode_predictions(scores, top=2)[0]
+    found = printed(capsys, "--weights", "imagenet", "--model", "seresnet20", "--top", "2")
+    assert [name for name, _ in found] == [name for _, name, _ in expected]
+    np.testing.assert_allclose([s for _, s in found], [100 * s for *_, s in expected], atol=0.06)
+
+
+def test_predicting_with_a_file(tmp_path, capsys):
+    trained(4, tmp_path / "a.weights.h5")
+    found = printed(capsys, "--weights", tmp_path / "a.weights.h5", "--model", "seresnet20")
+    assert sorted(name for name, _ in found) == [f"class {number}" for number in range(4)]
+    assert sum(share for _, share in found) == pytest.approx(100, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--weights weights.safetensors", "name it with --model"),
+        ("--weights imagenet", "name it with --model"),
+        ("--weights imagenet --model semobilenet", "none are published for semobilenet"),
+        ("--weights imagenet --model resnet50", "must be a model of the catalogue"),
+        ("--weights missing.safetensors --model seresnet20", "missing.safetensors"),
+        ("--weights hf://me", "hf://owner/repo"),
+        ("--model seresnet20", "--model goes with --weights"),
+        ("", "--weights SOURCE and IMAGE"),
+    ],
+)
+def test_predicting_with_bad_arguments_says_so_in_a_line(arguments, words, capsys):
+    assert main(["predict", *arguments.split(), str(PHOTO)]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_predicting_says_which_image_is_none(tmp_path, capsys):
+    (tmp_path / "bad.jpg").write_bytes(PHOTO.read_bytes()[:3000])
+    trained(4, tmp_path / "a.weights.h5")
+    weights = ["--weights", str(tmp_path / "a.weights.h5"), "--model", "seresnet20"]
+    assert main(["predict", *weights, str(tmp_path / "bad.jpg")]) == 2
+    assert "bad.jpg" in capsys.readouterr().err
+
+
+def test_a_repository_that_names_no_network_is_refused(the_hub, capsys):
+    the_hub.files["config.json"] = b"{}"
+    assert main(["predict", "--weights", "hf://me/flowers", str(PHOTO)]) == 2
+    assert "name it with --model" in capsys.readouterr().err

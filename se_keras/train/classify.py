@@ -1,7 +1,8 @@
-"""Classifying image files with what a run left."""
+"""Classifying image files with what a run left, or with pretrained weights."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,30 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from se_keras import zoo
 from se_keras.errors import InputError
 from se_keras.files import read_json
+from se_keras.models.recipes import find_recipe
+from se_keras.preprocessing import imagenet_labels, labels_of, load_image, preprocessing_of
 from se_keras.train.data import decoder_message, read_image
+from se_keras.weights import hub
+from se_keras.weights.presets import find_preset, preset_of
 
 BAR_WIDTH = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """A saved model, with what is needed to feed it an image and to read its answer.
+    """A model, with what is needed to feed it an image and to read its answer.
 
     Attributes:
         probabilities: pixels (N, H, W, C) in 0..255 to (N, classes).
-        shape: of its input, (N, H, W, C) with `None` where any number will do.
+        read: an image file to such pixels, (H, W, C).
         class_names: names of the classes; empty where none are known.
     """
 
     probabilities: Callable[[np.ndarray], np.ndarray]
-    shape: tuple[int | None, ...]
+    read: Callable[[str | Path], np.ndarray]
     class_names: tuple[str, ...]
 
 
@@ -49,13 +55,78 @@ def predict(
         InputError: naming the path or the image that can't be read, or if the model doesn't give
             probabilities.
     """
+    _check(images, top)
+    classifier = load_classifier(Path(path))
+    return [_classify(classifier, image, top) for image in images]
+
+
+def predict_pretrained(
+    weights: str, images: Sequence[str | Path], *, model: str | None = None, top: int = 5
+) -> list[list[tuple[str, float]]]:
+    """Classifies image files with pretrained weights.
+
+    Args:
+        weights: as of `se_keras.create`. Class names are ImageNet's or, of another repository of
+            the hub, those of its `config.json`; without any the classes are numbered.
+        images: image files that Pillow reads.
+        model: catalogue name; `None` for the one that a repository of the hub names.
+        top: how many classes to give, the likeliest first.
+
+    Returns:
+        For each image its classes with their probabilities.
+
+    Raises:
+        InputError: if the weights can't be had, do not fit or come without a model, or naming the
+            image that can't be read.
+    """
+    _check(images, top)
+    try:
+        classifier = pretrained_classifier(weights, model)
+    except ValueError as error:
+        raise error if isinstance(error, InputError) else InputError(str(error)) from error
+    return [_classify(classifier, image, top) for image in images]
+
+
+def _check(images: Sequence[str | Path], top: int) -> None:
     if top < 1:
         raise InputError(f"top must be a positive whole number, got {top}")
     for image in images:
         if not Path(image).is_file():
             raise InputError(f"there is no image file {image}")
-    classifier = load_classifier(Path(path))
-    return [_classify(classifier, image, top) for image in images]
+
+
+def pretrained_classifier(weights: str, model: str | None = None) -> Classifier:
+    """Builds the network of pretrained weights, with their preprocessing.
+
+    Raises:
+        InputError: if the weights can't be had, do not fit or come without a model.
+        ValueError: for a model that the catalogue or the registry does not have.
+    """
+    name = find_recipe(model or _architecture(weights)).name
+    source = find_preset(name).source if weights == "imagenet" else weights
+    about = source if hub.is_published(source) else name
+    size = preprocessing_of(about).size
+    network = zoo.create(
+        name, weights=weights, include_preprocessing=True, input_shape=(size, size, 3)
+    )
+    labels = labels_of(about) if about == source else None
+    if labels is None and network.output_shape[-1] == len(imagenet_labels()):
+        labels = imagenet_labels()
+    return Classifier(
+        probabilities=_caller(network),
+        read=partial(load_image, model_or_source=about),
+        class_names=tuple(class_name for _, class_name in labels or ()),
+    )
+
+
+def _architecture(weights: str) -> str:
+    preset = preset_of(weights)
+    if preset is not None:
+        return preset.recipe
+    config = hub.fetch_config(weights) if weights.startswith("hf://") else None
+    if not config or "architecture" not in config:
+        raise InputError(f"{weights} does not say what network it is for: name it with --model")
+    return config["architecture"]
 
 
 def load_classifier(path: Path) -> Classifier:
@@ -89,10 +160,11 @@ def _open(load: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
 
 def _keras_model(path: Path) -> dict[str, Any]:
     model = keras.models.load_model(path, compile=False)
-    return {
-        "probabilities": lambda pixels: keras.ops.convert_to_numpy(model(pixels, training=False)),
-        "shape": model.input_shape,
-    }
+    return {"probabilities": _caller(model), "read": partial(_read, model.input_shape)}
+
+
+def _caller(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda pixels: keras.ops.convert_to_numpy(model(pixels, training=False))
 
 
 def _saved_model(path: Path) -> dict[str, Any]:
@@ -104,17 +176,20 @@ def _saved_model(path: Path) -> dict[str, Any]:
         "probabilities": lambda pixels: next(
             iter(signature(**{name: tf.constant(pixels, spec.dtype)}).values())
         ).numpy(),
-        "shape": tuple(spec.shape),
+        "read": partial(_read, tuple(spec.shape)),
     }
 
 
-def _classify(classifier: Classifier, image: str | Path, top: int) -> list[tuple[str, float]]:
-    _, height, _, channels = classifier.shape
+def _read(shape: tuple[int | None, ...], image: str | Path) -> np.ndarray:
+    _, height, _, channels = shape
     try:
-        pixels = read_image(str(image), height, channels)
+        return read_image(str(image), height, channels).numpy().astype("float32")
     except tf.errors.OpError as error:
         raise InputError(f"can't read {image}: {decoder_message(error)}") from error
-    answer = classifier.probabilities(pixels.numpy()[np.newaxis].astype("float32"))
+
+
+def _classify(classifier: Classifier, image: str | Path, top: int) -> list[tuple[str, float]]:
+    answer = classifier.probabilities(classifier.read(image)[np.newaxis])
     if answer.ndim != 2 or abs(answer.sum() - 1) > 0.01:
         raise InputError(f"the model gives {answer.shape}, not the probabilities of classes")
     names = classifier.class_names or [f"class {number}" for number in range(answer.shape[1])]
