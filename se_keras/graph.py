@@ -493,7 +493,8 @@ def _refuse_tied_weights(graph: Graph) -> None:
 def _is_chain(graph: Graph) -> bool:
     previous = graph.nodes[0].output
     for node in graph.nodes[1:]:
-        given = [value for value in node.kwargs.values() if value is not None]
+        # What a Sequential model gives by itself: a dropout's record has `training=False`.
+        given = set(node.kwargs) - {"training", "mask"}
         if not isinstance(node.op, keras.Layer) or given or node.args != (previous,):
             return False
         previous = node.output
