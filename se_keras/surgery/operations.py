@@ -97,6 +97,11 @@ def is_convolution(node: Node) -> bool:
     return isinstance(node.op, CONVOLUTIONS) or is_own_convolution(node)
 
 
+def has_data_format(node: Node) -> bool:
+    """Whether a layer computes on channels, and says where they are."""
+    return isinstance(node.op, (SqueezeExcite, *CONVOLUTIONS))
+
+
 def is_depthwise(node: Node) -> bool:
     groups = getattr(node.op, "groups", 1)
     each_channel = groups > 1 and groups == getattr(node.op, "filters", None)

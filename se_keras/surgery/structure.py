@@ -17,6 +17,7 @@ from se_keras.surgery.operations import (
     ends_maps,
     has_activation,
     has_convolution,
+    has_data_format,
     is_activation,
     is_addition,
     is_concatenation,
@@ -216,8 +217,9 @@ class Structure:
             seen.update(dict.fromkeys(before))
 
     def data_format(self, node: Node) -> str:
-        """That of the nearest layer that has one."""
-        near = (each.op for each in self.upstream(node) if hasattr(each.op, "data_format"))
+        """That of the nearest convolution or SE layer: for other layers it may be a trick, such
+        as padding channels as if they were rows."""
+        near = (each.op for each in self.upstream(node) if has_data_format(each))
         op = next(near, None)
         return keras.config.image_data_format() if op is None else op.data_format
 
@@ -359,7 +361,7 @@ class Structure:
 
     def activates(self, node: Node) -> bool:
         """An activation; also one that is written out, as `x * sigmoid(x)`."""
-        written_out = node in self.gates and not self.is_squeeze_excite(node)
+        written_out = node in self.gates and not self._factors[node].kernels
         return is_activation(node) or written_out
 
     def normalised(self, node: Node) -> Node:
