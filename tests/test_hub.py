@@ -373,6 +373,7 @@ def test_a_release_is_downloaded_once(server, keras_home):
     path = hub.fetch(with_hash(server)).path
     assert path.is_relative_to(keras_home)
     assert path.read_bytes() == WEIGHTS
+    assert list(path.parent.iterdir()) == [path]  # nothing of the download is left beside
     assert hub.fetch(with_hash(server)).path == path
     assert len(server.requests) == 1
 

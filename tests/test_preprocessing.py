@@ -126,6 +126,14 @@ def test_arrays_are_normalized_and_stay_as_they_are(dtype):
     assert images.dtype == before.dtype
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16"])
+def test_arrays_are_normalized_in_float32_under_any_policy(policy):
+    keras.config.set_dtype_policy(policy)
+    values = se_keras.preprocess_input(pixels(), "seresnet50")
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, normalized(pixels()), atol=1e-5)
+
+
 def test_as_keras_applications_with_the_same_numbers():
     images = pixels().astype("float32")
     expected = keras.applications.imagenet_utils.preprocess_input(images.copy(), mode="torch")
