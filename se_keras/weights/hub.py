@@ -162,7 +162,7 @@ def _hub_reason(error: Exception, file: str) -> str:
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return f"the repository has no file {file}"
     if isinstance(error, errors.HFValidationError):
-        return str(error)
+        return _one_line(error)
     if isinstance(error, errors.LocalEntryNotFoundError):
         return _unreached(error.__cause__)
     return _failure(error, "HF_HOME")
