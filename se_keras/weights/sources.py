@@ -127,24 +127,51 @@ DTYPES = {
 
 @contextmanager
 def _safetensors(path: Path) -> Iterator[Contents]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        file = safe_open(path, framework="numpy")  # maps the file into memory
+        mapped = _Mapped(path)
     except SafetensorError as error:
         raise InputError(f"{path} is not a whole safetensors file: {error}") from error
-    with file:
-        yield {name: _of_safetensors(file, name) for name in file.keys()}, {}  # noqa: SIM118
+    try:
+        yield {name: mapped.tensor(name) for name in mapped.file.keys()}, {}  # noqa: SIM118
+    finally:
+        mapped.file = None
 
 
-def _of_safetensors(file: Any, name: str) -> Tensor:
-    part = file.get_slice(name)
-    dtype = part.get_dtype()
-    return Tensor(
-        shape=tuple(part.get_shape()),
-        dtype=DTYPES.get(dtype, dtype),
-        read=partial(file.get_tensor, name),
-    )
+class _Mapped:
+    """A safetensors file, mapped into memory.
+
+    Pages that were read stay there until the file is unmapped: it is mapped anew now and then.
+    """
+
+    LEAST = 16 * 2**20  # bytes that are read between two maps
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._map()
+
+    def _map(self) -> None:
+        from safetensors import safe_open
+
+        self.file = safe_open(self.path, framework="numpy")
+        self._read_bytes = 0
+
+    def tensor(self, name: str) -> Tensor:
+        part = self.file.get_slice(name)
+        dtype = part.get_dtype()
+        return Tensor(
+            shape=tuple(part.get_shape()),
+            dtype=DTYPES.get(dtype, dtype),
+            read=partial(self.read, name),
+        )
+
+    def read(self, name: str) -> np.ndarray:
+        if self._read_bytes > self.LEAST:
+            self._map()
+        values = self.file.get_tensor(name)  # a copy
+        self._read_bytes += values.nbytes
+        return values
 
 
 @contextmanager
