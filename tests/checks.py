@@ -67,7 +67,8 @@ def set_random_weights(layer, seed=0):
     rng = np.random.default_rng(seed)
     for weight in layer.weights:
         values = rng.uniform(-1, 1, weight.shape) / np.sqrt(max(1, np.prod(weight.shape[:-1])))
-        if weight.name in ("gamma", "moving_variance"):
+        # SE's hidden units stay above zero too, where a gradient passes the ReLU.
+        if weight.name in ("gamma", "moving_variance") or weight.path.endswith("reduce/bias"):
             values = rng.uniform(0.5, 1.5, weight.shape)
         if "int" not in weight.dtype:
             weight.assign(values)
