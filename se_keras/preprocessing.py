@@ -59,8 +59,8 @@ def preprocess_input(
     >>> import numpy as np
     >>> import se_keras
     >>> white = np.full((1, 1, 3), 255, "uint8")
-    >>> se_keras.preprocess_input(white, "seresnet50").round(3).tolist()
-    [[[2.249, 2.429, 2.64]]]
+    >>> [f"{value:.3f}" for value in se_keras.preprocess_input(white, "seresnet50")[0, 0]]
+    ['2.249', '2.429', '2.640']
     """
     if isinstance(model_or_source, keras.Model) and has_preprocessing(model_or_source):
         return images
