@@ -8,10 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from se_keras.errors import InputError
-
 PARTIAL = ".partial-"
 
 
@@ -55,25 +51,3 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8"))
-
-
-def load_keras_model(path: str | os.PathLike) -> keras.Model:
-    """Loads the model of a `.keras` file, without what it was compiled with.
-
-    Raises:
-        InputError: if there is none, or it can't be read.
-
-    Example:
-
-    >>> from se_keras.files import load_keras_model
-    >>> load_keras_model("missing.keras")
-    Traceback (most recent call last):
-    ...
-    se_keras.errors.InputError: can't read missing.keras: there is no such file
-    """
-    if not Path(path).is_file():
-        raise InputError(f"can't read {path}: there is no such file")
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"can't read {path}: {str(error).strip().splitlines()[0]}") from error

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from se_keras.errors import InputError
-from se_keras.files import load_keras_model, written_beside
+from se_keras.files import written_beside
 from se_keras.models.assembly import NetworkOptions, build_network
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 from se_keras.ops import standardize_data_format
@@ -135,6 +135,28 @@ def convert_to_timm(source: Source, out: Source, *, dry_run: bool = False) -> Co
     _refuse_other_suffix("source", source, ".keras")
     network = load_keras_model(source)
     return plan_for_timm(network) if dry_run else save_timm(network, out)
+
+
+def load_keras_model(path: Source) -> keras.Model:
+    """Loads the model of a `.keras` file, without what it was compiled with.
+
+    Raises:
+        InputError: if there is none, or it can't be read.
+
+    Example:
+
+    >>> from se_keras.zoo import load_keras_model
+    >>> load_keras_model("missing.keras")
+    Traceback (most recent call last):
+    ...
+    se_keras.errors.InputError: can't read missing.keras: there is no such file
+    """
+    if not Path(path).is_file():
+        raise InputError(f"can't read {path}: there is no such file")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"can't read {path}: {str(error).strip().splitlines()[0]}") from error
 
 
 def named_builder(name: str) -> Callable[..., keras.Model]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from se_keras.errors import InputError
 from se_keras.files import written_beside
@@ -107,10 +108,12 @@ def load_weights(
 
     Example:
 
+    >>> import tempfile
     >>> import se_keras
     >>> model = se_keras.SEResNet20(input_shape=(8, 8, 3))
-    >>> model.save_weights("/tmp/se_keras_example.weights.h5")
-    >>> plan = se_keras.load_weights(model, "/tmp/se_keras_example.weights.h5")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save_weights(f"{folder}/model.weights.h5")
+    ...     plan = se_keras.load_weights(model, f"{folder}/model.weights.h5")
     >>> len(plan.assignments), len(plan.ignored)
     (133, 0)
     """
@@ -221,13 +224,14 @@ def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
 
     Example:
 
+    >>> import tempfile
     >>> import se_keras
     >>> model = se_keras.create("seresnet18", classes=5)
-    >>> plan = se_keras.save_timm(model, "/tmp/se_keras_example.safetensors")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plan = se_keras.save_timm(model, f"{folder}/model.safetensors")
     >>> plan.assignments[0].source, plan.assignments[0].source_shape
     ('conv1.weight', (64, 3, 7, 7))
     """
-    import numpy as np
     from safetensors.numpy import save_file
 
     if not os.fspath(path).endswith(".safetensors"):
