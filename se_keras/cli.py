@@ -7,8 +7,9 @@ from pathlib import Path
 
 from se_keras import __version__, count, find_sites, insert_se, list_models
 from se_keras.errors import InputError
+from se_keras.files import written_beside
 from se_keras.tables import format_table
-from se_keras.zoo import load_keras_model, written_beside
+from se_keras.zoo import load_keras_model
 
 STOPPED = 130  # what a shell gives for a process that Ctrl-C ended
 
