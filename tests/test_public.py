@@ -76,6 +76,18 @@ def se_block(data_format="channels_last", dtype="float32"):
     )
 
 
+def inserted(data_format="channels_last", dtype="float32"):
+    """SE in the residual branch of a network that is not ours."""
+    own = {"padding": "same", "data_format": data_format, "dtype": dtype}
+    shape = (3, 8, 8) if data_format == "channels_first" else (8, 8, 3)
+    image = keras.Input(shape, dtype=keras.dtype_policies.get(dtype).variable_dtype)
+    x = keras.layers.Conv2D(8, 3, **own, name="stem")(image)
+    y = keras.layers.ReLU(dtype=dtype, name="relu")(x)
+    y = keras.layers.Conv2D(8, 3, **own, name="branch")(y)
+    x = keras.layers.Add(dtype=dtype, name="add")([x, y])
+    return se_keras.insert_se(keras.Model(image, x), ratio=2)
+
+
 def equations(data_format="channels_last"):
     shape = (8, 5, 6) if data_format == "channels_first" else (5, 6, 8)
     u = keras.Input(shape)
@@ -109,7 +121,7 @@ NARROW_VGG = {"depths": (1, 2, 1, 1, 1), "widths": (8, 8, 16, 16, 16)}
 NARROW_SHUFFLE = {"depths": (2, 2, 2), "widths": (48, 96, 192)}
 NO_TOP = {"include_top": False, "pooling": "avg"}
 
-# The cases that are left out are those that take long and can fail only where another one does.
+# The checks that are left out are those that take long and can fail only where another one does.
 NO_NEST = {
     "checks": ("save", "dtype", "backend", "data_format"),
     "because": "SEResNet20 is nested, and to the outer model a network is one layer",
@@ -143,7 +155,14 @@ ROWS = (
     Row(names="preprocess_input", checks=(), because="it gives pixels; test_preprocessing.py"),
     Row(names="decode_predictions", checks=(), because="it gives names, not a model"),
     Row(names="load_image", checks=(), because="it gives pixels, not a model"),
-    Row(names="*_se", checks=(), because="models from elsewhere, in test_surgery.py"),
+    Row(
+        names="insert_se",
+        make=inserted,
+        shape=(8, 8, 3),
+        checks=("save", "nest", "dtype", "backend"),
+        because="TensorFlow runs the user's convolutions, or refuses them itself",
+    ),
+    Row(names="remove_se", checks=(), because="it leaves what was there before"),
     Row(names="SEResNet20", make=network("seresnet20", {"depths": (1, 1, 1)})),
     Row(names="SEResNet50", make=network("seresnet50", NARROW), **NO_NEST),
     Row(names="SEResNeXt50_32x4d", make=network("seresnext50_32x4d", NARROW_GROUPS), **NO_NEST),

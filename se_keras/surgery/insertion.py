@@ -160,4 +160,4 @@ def _neutral_scale(ratio: int, options: dict[str, Any]) -> float:
 
 def _start_at_zero(expand: keras.layers.Dense) -> None:
     for weight in expand.weights:
-        weight.assign(keras.ops.zeros_like(weight))
+        weight.assign(keras.ops.zeros(weight.shape, weight.dtype))
