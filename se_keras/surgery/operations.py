@@ -70,7 +70,8 @@ def kernels(node: Node) -> list[int]:
         return [1]
     if not is_own_layer(node):
         return []
-    rank = len(node.outputs[0].shape)
+    # Two axes of a convolution's kernel are channels, one at least is space.
+    rank = max(3, len(node.outputs[0].shape))
     return [math.prod(w.shape[:-2]) for w in node.op.weights if len(w.shape) == rank]
 
 
