@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from checks import array, run_python, set_random_weights, uniform
 from golden.make_timm import load_timm
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from timm_weights import digest, draw, image, with_counters, write_drawn
@@ -318,7 +318,11 @@ def retype(tensors, name, choice):
     return [("other type", name)]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    phases=[Phase.generate, Phase.shrink],  # an explanation of a failure takes minutes more
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     damages=st.lists(
         st.tuples(
