@@ -26,14 +26,14 @@ DEADLINE = 600  # seconds, for a machine with much else to do
 
 
 def started(*arguments, folder):
+    # A shell lets its background jobs ignore Ctrl-C, and they hand that on; a handler they don't.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell lets its background jobs ignore Ctrl-C, and they hand that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -133,6 +133,18 @@ def test_list_is_a_table_of_the_catalogue(capsys):
     assert 40e6 < int(multiply_adds.replace(",", "")) < 41.5e6
     assert main(["list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(se_keras.list_models())
+
+
+def test_count_is_a_table_of_a_saved_model(tmp_path, capsys):
+    path = tmp_path / "model.keras"
+    se_keras.create("seresnet20", input_shape=(None, None, 3)).save(path)
+    assert main(["count", str(path), "--input-shape", "32,32,3"]) == 0
+    total = capsys.readouterr().out.splitlines()[-1].split()
+    (row,) = se_keras.list_models("seresnet20")
+    assert total[0] == "total"
+    assert total[2:4] == [f"{row.parameters:,}", f"{row.multiply_adds:,}"]
+    assert main(["count", str(path)]) == 2
+    assert "can't count" in capsys.readouterr().err
 
 
 def test_version_and_help(capsys):
