@@ -444,6 +444,14 @@ def test_without_a_classifier_the_files_is_left_out(options, five_classes):
         se_keras.load_weights(model, five_classes, fresh_classifier=True)
 
 
+def test_a_part_of_a_classifier_is_not_left_out_in_silence(five_classes):
+    features = tiny(include_top=False, pooling="avg")
+    head = keras.layers.Dense(5, use_bias=False, name="predictions")
+    model = keras.Model(features.input, head(features.output))
+    with pytest.raises(InputError, match=r"unexpected  fc.bias"):
+        se_keras.load_weights(model, five_classes)
+
+
 def test_a_file_without_a_classifier_needs_a_fresh_one(five_classes, tmp_path):
     headless = {k: v for k, v in load_file(five_classes).items() if not k.startswith("fc.")}
     save_file(headless, tmp_path / "a.safetensors")
