@@ -79,7 +79,8 @@ def run_python(code, *arguments, backend="tensorflow"):
 
     Returns its standard output.
     """
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(TESTS)}
+    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path}
     environment["JAX_ENABLE_X64"] = "1"  # without it JAX computes float64 in float32
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
