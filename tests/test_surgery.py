@@ -165,6 +165,30 @@ def u_net():
     return keras.Model(image, conv(x, 1, 1, name="mask", activation="sigmoid"))
 
 
+def link_net():
+    """A U-Net that adds its skip: no residual unit, though both sides start together."""
+    image = keras.Input((16, 16, 3), name="image")
+    x = relu(conv(image, 8, name="down"), "down_relu")
+    y = relu(conv(x, 8, name="middle", strides=2), "middle_relu")
+    y = layers.Conv2DTranspose(8, 2, strides=2, activation="relu", name="up")(y)
+    return classified(image, layers.Add(name="add")([x, y]))
+
+
+def cells():
+    """NASNet: a cell adds up pairs of branches from two maps; 1x1 alone adjust what came before."""
+    image = keras.Input((16, 16, 3), name="image")
+    before = relu(conv(image, 8, name="stem", strides=2))
+    pools = [layers.AveragePooling2D(1, 2)(image), layers.MaxPooling2D(2)(image)]
+    adjusted = layers.Concatenate(name="adjust")([conv(pool, 4, 1) for pool in pools])
+    adjusted = layers.BatchNormalization()(adjusted)
+    pairs = [
+        layers.Add()([conv(before, 8), conv(adjusted, 8, 5)]),
+        layers.Add()([layers.AveragePooling2D(3, 1, "same")(before), adjusted]),
+        layers.Add()([conv(before, 8), before]),
+    ]
+    return classified(image, layers.Concatenate(name="cell")([adjusted, *pairs]))
+
+
 def feature_pyramid():
     """Lateral and top-down maps are added; that is no residual unit."""
     image = keras.Input((16, 16, 3), name="image")
@@ -272,6 +296,8 @@ SITES = {
     cross_stage: ["unit1", "unit2"],
     long_skip: ["unit1", "unit2"],
     u_net: ["down1", "down2", "middle", "merge2", "merge1"],
+    link_net: ["down_relu", "middle_relu", "up"],
+    cells: ["cell"],
     feature_pyramid: ["c2_relu", "c3_relu"],
     audio: ["conv1", "act2"],
     volume: ["silu", "silu_1"],
@@ -321,7 +347,7 @@ def se_layers(model):
 
 @by_name
 def test_auto_finds_what_the_structure_says(network):
-    assert sorted(after(find_sites(network()))) == sorted(SITES[network])
+    assert after(find_sites(network())) == SITES[network]
 
 
 @pytest.mark.parametrize(
@@ -359,7 +385,10 @@ def fed_by(model, name):
             {"a1": ["stem_relu_se"], "a_shortcut": ["stem_relu"], "b_add": ["b_drop", "a_out"]},
         ),
         ("post", {"b1": ["a_out_se"], "b_add": ["b_drop", "a_out_se"], "pool": ["b_out_se"]}),
-        ("identity", {"a_add": ["a_shortcut_se", "a2_bn"], "b_add": ["b_drop", "a_out_se"]}),
+        (
+            "identity",
+            {"a_add": ["a_shortcut_se", "a2_bn"], "b_add": ["b_drop", "a_out_se"], "b1": ["a_out"]},
+        ),
     ],
 )
 def test_placements(placement, edges):
@@ -376,6 +405,9 @@ def test_stages_are_powers_of_the_stride():
     image = keras.Input((32, 32, 3))
     outer = keras.Model(image, two_units()(conv(image, 3, strides=2)[:, :, :, :]))
     assert [site.stage for site in find_sites(outer).sites] == [2, 2]
+    inner = keras.Sequential([keras.Input((32, 32, 3)), layers.Conv2D(3, 3, strides=2)])
+    behind = keras.Model(image, conv(inner(image), 4, name="behind", activation="relu"))
+    assert [site.stage for site in find_sites(behind).sites] == [1]
 
 
 def test_only_some_stages():
@@ -450,8 +482,9 @@ def test_existing_se_is_seen_and_refused(existing, place):
 def test_a_second_insertion_is_refused():
     for placement in ("standard", "pre", "post", "identity"):
         once = insert_se(two_units(), placement=placement)
-        with pytest.raises(ValueError, match="already"):
-            insert_se(once, placement=placement)
+        for again in ("standard", placement):
+            with pytest.raises(ValueError, match="already"):
+                insert_se(once, placement=again)
 
 
 def test_other_products_are_no_se():
