@@ -95,6 +95,16 @@ def inception():
     return classified(image, layers.Concatenate(name="mixed2")(reduced))
 
 
+def flat_inception():
+    """The first module again, all that its fork feeds in one concatenation."""
+    image = keras.Input((16, 16, 3), name="image")
+    x = relu(conv(image, 8, name="stem"))
+    fork = relu(conv(x, 8, 1, name="fork"))
+    pooled = conv(layers.AveragePooling2D(3, 1, "same")(x), 4, 1)
+    branches = [conv(x, 8, 1), conv(fork, 4, (1, 3)), conv(fork, 4, (3, 1)), pooled]
+    return classified(image, layers.Concatenate(name="mixed")(branches))
+
+
 def inception_resnet():
     image = keras.Input((8, 8, 8), name="image")
     x = image
@@ -290,6 +300,7 @@ def shuffle():
 SITES = {
     two_units: ["a2_bn", "b2_bn"],
     inception: ["mixed1", "mixed2"],
+    flat_inception: ["mixed"],
     inception_resnet: ["up1", "up2"],
     densenet: ["concat12", "transition", "concat22"],
     densenet_of_lists: ["concat12", "transition", "concat22"],

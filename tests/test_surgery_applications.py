@@ -13,7 +13,8 @@ from se_keras import find_sites, insert_se, remove_se
 
 # What follows a name is a pattern of the layers behind which SE goes, and their number.
 BOTTLENECK = r"conv\d_block\d+_3_(bn|conv)"  # v1 ends in a normalisation, v2 in a convolution
-RESIDUAL = r"block\d\w_project_bn"
+# Fused blocks without an expansion end in an activation.
+RESIDUAL = r"block\d\w_project_(bn|activation)"
 # Residual units of EfficientNet: all blocks but the first of each of the seven stages
 # (arXiv 1905.11946, Table 1, repeats times the depth factor, rounded up).
 BLOCKS = {"B0": 16, "B1": 23, "B2": 23, "B3": 26, "B4": 32, "B5": 39, "B6": 45, "B7": 55}
@@ -63,7 +64,9 @@ def built(name):
     model = getattr(applications, name)(
         weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3)
     )
-    set_random_weights(model)
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.Normalization):  # EfficientNet: of the image
+            set_random_weights(layer)
     return model
 
 

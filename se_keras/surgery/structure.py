@@ -4,8 +4,9 @@ Everything is read off the graph: what a node computes and what takes its output
 part.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -98,11 +99,13 @@ class Concatenation:
         node: the node itself.
         branches: one an input.
         leaves: the tensors that it joins, through concatenations that it joins.
+        starts_together: whether its branches do.
     """
 
     node: Node
     branches: tuple[Branch, ...]
     leaves: frozenset[KerasTensor]
+    starts_together: bool
 
     @cached_property
     def inside(self) -> frozenset[Node]:
@@ -114,17 +117,7 @@ class Concatenation:
         from a lower resolution, as in a U-Net. (1x1 alone: a projection, as in NASNet.)"""
         spatial = any(size > 1 for branch in self.branches for size in branch.kernels)
         returns = any(branch.upsamples for branch in self.branches)
-        return len(self.branches) > 1 and spatial and not returns and self._starts_together()
-
-    def _starts_together(self) -> bool:
-        reached, waiting = set(self.branches[0].sources), list(self.branches[1:])
-        while waiting:
-            joined = [branch for branch in waiting if reached & branch.sources]
-            if not joined:
-                return False
-            reached.update(*(branch.sources for branch in joined))
-            waiting = [branch for branch in waiting if branch not in joined]
-        return True
+        return len(self.branches) > 1 and spatial and not returns and self.starts_together
 
 
 class Structure:
@@ -152,7 +145,7 @@ class Structure:
         if not multiplies or len(node.inputs) != 2:
             return
         for x, factor in (node.inputs, node.inputs[::-1]):
-            branch = self.branch(factor, node)
+            branch = self.branch(node, factor)
             if branch.nodes and branch.entries == {x}:
                 self.gates[node], self._factors[node] = x, branch
                 self._within_gates.update(branch.nodes)
@@ -178,26 +171,26 @@ class Structure:
         consumers = self.consumers(node.output)
         return consumers[0] if len(consumers) == 1 else None
 
-    def branch(self, tensor: KerasTensor, join: Node) -> Branch:
-        """Walks back from an input of `join` through everything that leads to it only."""
-        producer = self.graph.producer(tensor)
+    def branch(self, join: Node, *tensors: KerasTensor) -> Branch:
+        """Walks back from inputs of `join` through everything that leads to them only."""
+        starts = {self.graph.producer(tensor): {tensor} for tensor in tensors}
         nodes: dict[Node, None] = {}
         entries: set[KerasTensor] = set()
-        taken = {producer: {tensor}}
+        taken = dict(starts)
         # From the latest node to the earliest: when its turn comes, all its consumers were seen.
         while taken:
             node = max(taken, key=self.order.__getitem__)
-            tensors = taken.pop(node)
-            if not self._feeds_only(node, nodes or {join}):
-                entries |= tensors
+            fed = taken.pop(node)
+            if not self._feeds_only(node, {*nodes, join} if node in starts else nodes.keys()):
+                entries |= fed
                 continue
             nodes[node] = None
-            for fed in self.inputs(node):
-                taken.setdefault(self.graph.producer(fed), set()).add(fed)
+            for tensor in self.inputs(node):
+                taken.setdefault(self.graph.producer(tensor), set()).add(tensor)
         sources = frozenset(map(self.graph.producer, entries))
         return Branch(nodes=tuple(nodes), entries=frozenset(entries), sources=sources)
 
-    def _feeds_only(self, node: Node, nodes: set[Node] | dict[Node, None]) -> bool:
+    def _feeds_only(self, node: Node, nodes: Set[Node]) -> bool:
         """Whether a node is no input and feeds these nodes only."""
         return bool(node.inputs) and all(
             consumer in nodes and not self.graph.is_output(tensor)
@@ -249,7 +242,7 @@ class Structure:
         concatenates = self.is_concatenation(node)
         if not (concatenates or is_addition(node)) or len(node.inputs) != 2:
             return None
-        pairs = [(tensor, self.branch(tensor, node)) for tensor in node.inputs]
+        pairs = [(tensor, self.branch(node, tensor)) for tensor in node.inputs]
         (skip, shortcut), (inner, branch) = sorted(pairs, key=lambda pair: pair[1].work)
         one_fork = len(branch.entries) == 1 and branch.sources == shortcut.sources
         is_more = branch.convolves and branch.work > shortcut.work
@@ -280,8 +273,24 @@ class Structure:
         ]
 
     def _concatenation(self, node: Node) -> Concatenation:
-        branches = [self.branch(tensor, node) for tensor in node.inputs]
-        return Concatenation(node=node, branches=tuple(branches), leaves=self._leaves(node))
+        return Concatenation(
+            node=node,
+            branches=tuple(self.branch(node, tensor) for tensor in node.inputs),
+            leaves=self._leaves(node),
+            starts_together=self._starts_together(node),
+        )
+
+    def _starts_together(self, node: Node) -> bool:
+        """Whether its branches start at one map; on the way a branch may fork (Inception-v3)."""
+        groups = [[tensor] for tensor in node.inputs]
+        while len(groups) > 1:
+            sources = [self.branch(node, *group).sources for group in groups]
+            numbers = itertools.combinations(range(len(groups)), 2)
+            joined = next((pair for pair in numbers if sources[pair[0]] & sources[pair[1]]), None)
+            if joined is None:
+                return False
+            groups[joined[0]] += groups.pop(joined[1])
+        return True
 
     def _leaves(self, node: Node) -> frozenset[KerasTensor]:
         leaves: set[KerasTensor] = set()
