@@ -18,8 +18,9 @@ class SqueezeExcite(keras.layers.Layer):
     Args:
         ratio: reduction ratio r; the hidden width is `max(1, channels // ratio)`.
         reduced_channels: the hidden width itself, in place of `ratio`.
-        divisor: rounds the hidden width that `ratio` gives to the nearest multiple, at least one
-            (timm's `make_divisible` with `round_limit=0`; its non-legacy networks use 8).
+        divisor: rounds the hidden width that `ratio` gives to the nearest multiple, at least one.
+            For even values this is timm's `make_divisible` with `round_limit=0`; its non-legacy
+            networks use 8.
         pool: `"avg"` or `"max"` (paper, Table 11).
         activation: between the two layers; any Keras activation.
         gate_activation: makes the gate; any Keras activation (paper, Table 12).
