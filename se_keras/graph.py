@@ -101,6 +101,10 @@ class Graph:
                 consumers.setdefault(tensor, {})[node] = None
         return {tensor: list(nodes) for tensor, nodes in consumers.items()}
 
+    @cached_property
+    def _present(self) -> frozenset[Node]:
+        return frozenset(self.nodes)
+
     def _ends(self) -> list[KerasTensor]:
         return [*_tensors(self.inputs), *_tensors(self.outputs)]
 
@@ -122,6 +126,10 @@ class Graph:
         """The one node that takes a tensor, or `None` if several do or the model gives it out."""
         consumers = self.consumers(tensor)
         return consumers[0] if len(consumers) == 1 and not self.is_output(tensor) else None
+
+    def __contains__(self, node: Node) -> bool:
+        """Whether a node is one of `nodes`: edits may have taken it out."""
+        return node in self._present
 
     def find(self, name: str) -> Node:
         """The node of this name.
@@ -219,7 +227,7 @@ class Graph:
         self._forget_order()
 
     def _forget_order(self) -> None:
-        for cached in ("nodes", "_consumers"):
+        for cached in ("nodes", "_consumers", "_present"):
             self.__dict__.pop(cached, None)
 
     def insert(

@@ -1,0 +1,1 @@
+"""Networks made fast: rewritten for inference, and exported to the engines that run them."""

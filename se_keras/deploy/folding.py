@@ -1,0 +1,69 @@
+"""Rules that fold what inference knows beforehand into the weights of the layer before it.
+
+A rule is called with a graph and a node. It gives `None` for a node of another kind, edits the graph
+and says what it did, or raises `LeftAlone` with the reason.
+"""
+
+import keras
+import numpy as np
+from keras import layers
+
+from se_keras.deploy.linear import (
+    Array,
+    LeftAlone,
+    array,
+    channel_axis,
+    linear_before,
+    scale_outputs,
+)
+from se_keras.graph import Graph, Node
+
+# What training adds and inference passes through.
+INERT = (
+    layers.Dropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.AlphaDropout,
+    layers.ActivityRegularization,
+    layers.Identity,
+)
+
+
+def drop_inert(graph: Graph, node: Node) -> str | None:
+    """Dropout, drop path, noise and the identity are taken out."""
+    linear = type(node.op) is layers.Activation and node.op.activation is keras.activations.linear
+    if type(node.op) not in INERT and not linear:
+        return None
+    if node.kwargs.get("training"):
+        raise LeftAlone("it is called with training=True")
+    (x,) = node.inputs
+    if x.dtype != node.output.dtype:
+        raise LeftAlone("it changes the type")
+    graph.redirect(node.output, x)
+    return "taken out: inference passes it through"
+
+
+def fold_normalisation(graph: Graph, node: Node) -> str | None:
+    """Batch normalisation with its moving statistics is a factor and a shift for each channel."""
+    if type(node.op) is not layers.BatchNormalization:
+        return None
+    if node.kwargs.get("training"):
+        raise LeftAlone("it is called with training=True")
+    before = linear_before(graph, node)
+    rank = len(node.output.shape)
+    axis = node.op.axis if isinstance(node.op.axis, int) else node.op.axis[0]
+    if axis % rank != channel_axis(before.op, rank):
+        raise LeftAlone("it normalises another axis than the channels")
+    graph.redirect(node.output, scale_outputs(graph, before, *_affine(node.op)).output)
+    return "folded into the layer before it"
+
+
+def _affine(layer: layers.BatchNormalization) -> tuple[Array, Array]:
+    scale = 1 / np.sqrt(array(layer.moving_variance) + layer.epsilon)
+    if layer.scale:
+        scale = scale * array(layer.gamma)
+    shift = -scale * array(layer.moving_mean)
+    return scale, shift + array(layer.beta) if layer.center else shift

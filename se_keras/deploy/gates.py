@@ -1,0 +1,182 @@
+"""Rules for the gates of squeeze-and-excitation; see `folding` for what a rule is.
+
+The identity behind `squeeze_before_pointwise`: where the map is u = W y + b, a 1x1 convolution of a
+narrower map y, the squeeze and the first layer of the excitation need u only through its mean:
+
+    F mean(u) + f = (F W) mean(y) + (F b + f)
+
+F W is one small matrix. The gate is known before u is, from fewer values.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import KerasTensor, layers
+
+from se_keras.deploy.linear import (
+    CONVOLUTIONS,
+    LeftAlone,
+    add_with_weights,
+    array,
+    channel_axis,
+    is_linear,
+    is_pointwise,
+    linear_before,
+    pointwise_matrix,
+    scale_outputs,
+    with_weights,
+)
+from se_keras.graph import Graph, Node
+from se_keras.layers import SqueezeExcite
+
+POINTWISE = {rank: layer for layer, rank in CONVOLUTIONS.items()}
+POOLS = {
+    (kind, rank): getattr(layers, f"Global{name}Pooling{rank}D")
+    for kind, name in (("avg", "Average"), ("max", "Max"))
+    for rank in POINTWISE
+}
+MEANS = tuple(pool for (kind, _), pool in POOLS.items() if kind == "avg")
+
+
+def fold_constant_gate(graph: Graph, node: Node) -> str | None:
+    """A gate that does not depend on the map is a factor for each channel.
+
+    So it is where one of the two layers has only zeros: after a warm start, or where training
+    switched it off.
+    """
+    if type(node.op) is not SqueezeExcite or _is_quantized(node.op):
+        return None
+    reduce, expand = node.op.reduce, node.op.expand
+    if np.any(array(reduce.kernel)) and np.any(array(expand.kernel)):
+        return None
+    shape = [1] * len(node.output.shape)
+    channels = expand.units
+    shape[channel_axis(node.op, len(shape))] = channels
+    gate = array(node.op.gate(keras.ops.zeros(shape))).reshape(channels)
+    if np.all(gate == 1):
+        graph.redirect(node.output, node.inputs[0])
+        return "taken out: the gate is always 1"
+    before = linear_before(graph, node)
+    graph.redirect(node.output, scale_outputs(graph, before, gate).output)
+    return "folded into the convolution before it: the gate is constant"
+
+
+def lower_squeeze_excite(graph: Graph, node: Node) -> str | None:
+    """`SqueezeExcite` as layers of Keras: a global pool, two 1x1 convolutions, a product."""
+    if type(node.op) is not SqueezeExcite:
+        return None
+    if _is_quantized(node.op):
+        raise LeftAlone("it is quantized")
+    x = node.inputs[0]
+    name = node.name.replace("#", "_")  # a layer that is called again is one more here
+    gate = _gate(graph, node.op, x, name)
+    product = graph.add(layers.Multiply(dtype=node.op.dtype_policy, name=name), [x, gate])
+    graph.redirect(node.output, product.output)
+    return "written as a pool, two pointwise layers and a product"
+
+
+def _is_quantized(layer: SqueezeExcite) -> bool:
+    return any(part.quantization_mode is not None for part in (layer.reduce, layer.expand))
+
+
+def _gate(graph: Graph, layer: SqueezeExcite, x: KerasTensor, name: str) -> KerasTensor:
+    rank = len(x.shape) - 2
+    last = layer.data_format == "channels_last"
+    common: dict[str, Any] = {"dtype": layer.reduce.dtype_policy}
+    pool = POOLS[layer.pool, rank](
+        keepdims=last, data_format=layer.data_format, name=f"{name}_squeeze", **common
+    )
+    gate = graph.add(pool, x).output
+    for part, activation in (
+        (layer.reduce, layer.activation),
+        (layer.expand, layer.gate_activation),
+    ):
+        options = {**common, "activation": activation, "use_bias": layer.use_bias}
+        made = _pointwise(rank if last else 0, part.units, name=f"{name}_{part.name}", **options)
+        weights = {"kernel": array(part.kernel)}
+        if layer.use_bias:
+            weights["bias"] = array(part.bias)
+        gate = add_with_weights(graph, made, gate, weights).output
+    if layer.gate_scale != 1:
+        scale = layers.Rescaling(layer.gate_scale, name=f"{name}_scale", **common)
+        gate = graph.add(scale, gate).output
+    if not last:  # TensorFlow has no channels_first convolution on a CPU
+        shape = (x.shape[1], *[1] * rank)
+        gate = graph.add(layers.Reshape(shape, name=f"{name}_gate", **common), gate).output
+    return gate
+
+
+def _pointwise(rank: int, units: int, **options: Any) -> keras.Layer:
+    # Engines compute 1x1 convolutions in the layout of the map; a dense layer costs transposes.
+    if rank == 0:
+        return layers.Dense(units, kernel_initializer="zeros", **options)
+    return POINTWISE[rank](
+        units, 1, kernel_initializer="zeros", data_format="channels_last", **options
+    )
+
+
+def fold_gate_scale(graph: Graph, node: Node) -> str | None:
+    """A constant factor of the gate is one of the convolution that the gate multiplies."""
+    if type(node.op) is not layers.Rescaling:
+        return None
+    product = graph.sole_consumer(node.output)
+    if product is None or type(product.op) is not layers.Multiply:
+        return None
+    x, *gates = product.inputs
+    if gates != [node.output] or np.ndim(node.op.scale) or np.any(node.op.offset):
+        return None
+    before = linear_before(graph, product)
+    channels = x.shape[channel_axis(before.op, len(x.shape))]
+    scaled = scale_outputs(graph, before, np.full(channels, float(node.op.scale)))
+    graph.redirect(before.output, scaled.output)
+    graph.redirect(node.output, node.inputs[0])
+    return "folded into the convolution that the gate multiplies"
+
+
+def keep_dimensions(graph: Graph, node: Node) -> str | None:
+    """A global pool whose (N, C) is reshaped to (N, 1, 1, C) can give that by itself."""
+    if type(node.op) is not layers.Reshape:
+        return None
+    pool = graph.producer(node.inputs[0])
+    if type(pool.op) not in POOLS.values() or pool.op.keepdims:
+        return None
+    rank = len(pool.inputs[0].shape)
+    shape = [1] * rank
+    shape[channel_axis(pool.op, rank)] = pool.output.shape[-1]
+    if tuple(node.output.shape[1:]) != tuple(shape[1:]):
+        return None
+    kept = with_weights(graph, pool, {}, keepdims=True)
+    graph.redirect(node.output, kept.output)
+    return "taken out: the pool before it keeps the dimensions"
+
+
+def squeeze_before_pointwise(graph: Graph, node: Node) -> str | None:
+    """The gate from the narrow map before the last 1x1 convolution: see the module.
+
+    The cost rule: the mean then reads C_in values at each position in place of C_out, and the first
+    layer of the gate has C_in inputs in place of C_out; so it pays where C_in < C_out.
+    """
+    if type(node.op) not in MEANS:
+        return None
+    reduce = graph.sole_consumer(node.output)
+    if reduce is None or not is_pointwise(reduce) or getattr(reduce.op, "groups", 1) != 1:
+        return None
+    wide = graph.producer(node.inputs[0])
+    if not is_linear(wide):
+        raise LeftAlone("it reads what an activation or another layer gives")
+    if not is_pointwise(wide) or type(wide.op) is layers.Dense:
+        raise LeftAlone("it reads a convolution over more than one position")
+    matrix, shift = pointwise_matrix(wide)
+    if matrix.shape[0] >= matrix.shape[1]:
+        raise LeftAlone("the map before the pointwise convolution is no narrower")
+    first, bias = pointwise_matrix(reduce)
+    weights = {"kernel": matrix @ first, "bias": shift @ first + bias}
+    mean = graph.add(_copy(node.op), wide.inputs[0])
+    made = add_with_weights(graph, _copy(reduce.op, use_bias=True), mean.output, weights)
+    graph.redirect(reduce.output, made.output)
+    return "from the narrow map before the pointwise convolution, both matrices in one"
+
+
+def _copy(layer: keras.Layer, **changes: Any) -> keras.Layer:
+    return type(layer).from_config({**layer.get_config(), **changes})

@@ -1,0 +1,137 @@
+"""Layers that are linear in each channel vector: what they compute, and the same with other weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from se_keras.graph import Graph, Node
+
+Array = np.ndarray
+RANKS = (1, 2, 3)
+CONVOLUTIONS = {getattr(layers, f"Conv{rank}D"): rank for rank in RANKS}
+DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
+TRANSPOSED = tuple(getattr(layers, f"Conv{rank}DTranspose") for rank in RANKS)
+LINEAR = (layers.Dense, *CONVOLUTIONS, *DEPTHWISE, *SEPARABLE, *TRANSPOSED)
+# A rewritten layer never draws its weights, and nobody trains it.
+_FOR_INFERENCE = {
+    **{f"{part}_initializer": "zeros" for part in ("kernel", "depthwise", "pointwise", "bias")},
+    **{
+        f"{part}_{kind}": None
+        for part in ("kernel", "depthwise", "pointwise", "bias", "activity")
+        for kind in ("regularizer", "constraint")
+    },
+}
+
+
+class LeftAlone(Exception):  # noqa: N818  (a reason, not an error)
+    """Why a rule does not apply to a node of its kind."""
+
+
+def array(variable: Any) -> Array:
+    """The values of a weight in float64, in which weights are folded."""
+    return keras.ops.convert_to_numpy(variable).astype("float64")
+
+
+def is_linear(node: Node) -> bool:
+    """A convolution or dense layer without an activation, whose weights are plain numbers."""
+    op = node.op
+    return (
+        type(op) in LINEAR
+        and op.activation in (None, keras.activations.linear)
+        and getattr(op, "quantization_mode", None) is None
+        and not getattr(op, "lora_enabled", False)
+    )
+
+
+def is_pointwise(node: Node) -> bool:
+    """A dense layer, or a convolution over single positions, of stride 1."""
+    op = node.op
+    if type(op) is layers.Dense:
+        return getattr(op, "quantization_mode", None) is None and not op.lora_enabled
+    return type(op) in CONVOLUTIONS and {*op.kernel_size, *op.strides} == {1}
+
+
+def called_once(graph: Graph, node: Node) -> bool:
+    """Whether a layer stands at one place of a graph only."""
+    return sum(other.op is node.op for other in graph.nodes) == 1
+
+
+def linear_before(graph: Graph, node: Node) -> Node:
+    """The linear layer that gives a node its first input, and gives it to no other.
+
+    Raises:
+        LeftAlone: if there is none.
+    """
+    before = graph.producer(node.inputs[0])
+    if not is_linear(before):
+        raise LeftAlone("no linear layer is before it")
+    if graph.sole_consumer(before.output) is not node:
+        raise LeftAlone("others read the layer before it")
+    if not called_once(graph, before):
+        raise LeftAlone("the layer before it is called more than once")
+    return before
+
+
+def channel_axis(layer: keras.Layer, rank: int) -> int:
+    """Which axis of its output, of so many axes, has the channels."""
+    return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
+
+
+def scale_outputs(graph: Graph, node: Node, scale: Array, shift: Array | float = 0.0) -> Node:
+    """A linear layer that gives `scale * layer(x) + shift`, per channel, in place of a layer."""
+    layer = node.op
+    if type(layer) in SEPARABLE:
+        weights = {
+            "depthwise_kernel": array(layer.depthwise_kernel),
+            "pointwise_kernel": array(layer.pointwise_kernel) * scale,
+        }
+    else:
+        kernel = array(layer.kernel)
+        weights = {"kernel": kernel * scale.reshape(_scale_shape(layer, kernel))}
+    bias = scale * (array(layer.bias) if layer.use_bias else 0.0) + shift
+    return with_weights(graph, node, {**weights, "bias": bias}, use_bias=True)
+
+
+def _scale_shape(layer: keras.Layer, kernel: Array) -> tuple[int, ...]:
+    if type(layer) in TRANSPOSED:  # (..., out, in)
+        return (kernel.shape[-2], 1)
+    if type(layer) in DEPTHWISE:  # (..., in, multiplier); the outputs are in that order
+        return kernel.shape[-2:]
+    return kernel.shape[-1:]
+
+
+def with_weights(graph: Graph, node: Node, weights: Mapping[str, Array], **changes: Any) -> Node:
+    """A copy of a layer on the same input, with other weights; `changes` are of its config."""
+    known = node.op.get_config()
+    config = {**known, **{k: v for k, v in _FOR_INFERENCE.items() if k in known}, **changes}
+    return add_with_weights(graph, type(node.op).from_config(config), node.inputs[0], weights)
+
+
+def add_with_weights(
+    graph: Graph, layer: keras.Layer, x: keras.KerasTensor, weights: Mapping[str, Array]
+) -> Node:
+    """Calls a new layer on a tensor of the graph, and sets its weights by their names."""
+    node = graph.add(layer, x)
+    for name, value in weights.items():
+        variable = getattr(layer, name)
+        variable.assign(value.reshape(variable.shape))
+    return node
+
+
+def pointwise_matrix(node: Node) -> tuple[Array, Array]:
+    """What a pointwise layer does to a channel vector: (C_in, C_out), and the bias (C_out,)."""
+    kernel = array(node.op.kernel)
+    kernel = kernel.reshape(kernel.shape[-2:])
+    bias = array(node.op.bias) if node.op.use_bias else np.zeros(kernel.shape[-1])
+    groups = getattr(node.op, "groups", 1)
+    if groups > 1:
+        blocks = np.split(kernel, groups, axis=-1)
+        full = np.zeros((groups, kernel.shape[0], groups, blocks[0].shape[-1]))
+        for group, block in enumerate(blocks):
+            full[group, :, group] = block
+        kernel = full.reshape(groups * kernel.shape[0], -1)
+    return kernel, bias

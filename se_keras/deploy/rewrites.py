@@ -1,0 +1,162 @@
+"""`optimize`: the table of rules, and the pass that applies them to a copy of a model."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import keras
+
+from se_keras.deploy.folding import drop_inert, fold_normalisation
+from se_keras.deploy.gates import (
+    fold_constant_gate,
+    fold_gate_scale,
+    keep_dimensions,
+    lower_squeeze_excite,
+    squeeze_before_pointwise,
+)
+from se_keras.deploy.linear import LeftAlone
+from se_keras.graph import Graph, Node, trace
+from se_keras.tables import format_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rewrite.
+
+    Attributes:
+        name: as the plan shows it.
+        apply: see `se_keras.deploy.folding`.
+    """
+
+    name: str
+    apply: Callable[[Graph, Node], str | None]
+
+
+# In this order: a gate can be folded into a convolution only while nothing stands between them,
+# and reads the narrow map only when the normalisation between is gone.
+RULES = (
+    Rule(name="inert layers", apply=drop_inert),
+    Rule(name="batch normalisation", apply=fold_normalisation),
+    Rule(name="constant gate", apply=fold_constant_gate),
+    Rule(name="squeeze-and-excitation", apply=lower_squeeze_excite),
+    Rule(name="reshaped pool", apply=keep_dimensions),
+    Rule(name="global mean", apply=squeeze_before_pointwise),
+    Rule(name="gate scale", apply=fold_gate_scale),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What became of one layer.
+
+    Attributes:
+        rule: name of the rule.
+        layer: name of the layer; in a nested model `backbone/bn1`.
+        done: whether the rule was applied.
+        text: what it did, or why it left the layer alone.
+    """
+
+    rule: str
+    layer: str
+    done: bool
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationPlan:
+    """What `plan_optimization` gives; printed, it is a table of what was done and what was not.
+
+    Attributes:
+        steps: one for each layer that a rule is for.
+        graph: the rewritten graph.
+    """
+
+    steps: tuple[Step, ...]
+    graph: Graph = field(repr=False)
+
+    def __str__(self) -> str:
+        if not self.steps:
+            return "nothing to rewrite"
+        alike = Counter((step.rule, step.done, step.text) for step in self.steps)
+        examples = {(s.rule, s.done, s.text): s.layer for s in reversed(self.steps)}
+        rows = [
+            [rule, number, "" if done else "left alone", text, examples[rule, done, text]]
+            for (rule, done, text), number in alike.items()
+        ]
+        return format_table(["rewrite of", "layers", "", "how, or why not", "first"], rows)
+
+
+def plan_optimization(model: keras.Model) -> OptimizationPlan:
+    """What `optimize` does to a model, and what it leaves alone.
+
+    Args:
+        model: a functional or Sequential model; nested models are walked.
+
+    Raises:
+        ValueError: for a model that is not functional.
+
+    Example:
+
+    >>> import keras
+    >>> from se_keras.deploy.rewrites import plan_optimization
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3),
+    ...                           keras.layers.BatchNormalization(name="bn"), keras.layers.ReLU()])
+    >>> print(plan_optimization(model))
+    rewrite of           layers    how, or why not                  first
+    batch normalisation       1    folded into the layer before it  bn
+    """
+    graph = trace(model)
+    steps = [
+        step
+        for path, inner in graph.graphs()
+        for rule in RULES
+        for step in _sweep(rule, path, inner)
+    ]
+    return OptimizationPlan(steps=tuple(steps), graph=graph)
+
+
+def _sweep(rule: Rule, path: str, graph: Graph) -> Iterator[Step]:
+    for node in graph.nodes:  # as they are before the sweep
+        if node not in graph:
+            continue
+        try:
+            done, text = True, rule.apply(graph, node)
+        except LeftAlone as reason:
+            done, text = False, str(reason)
+        if text is not None:
+            yield Step(rule=rule.name, layer=path + node.name, done=done, text=text)
+
+
+def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
+    """A model for inference with equal outputs, in stock layers of Keras only.
+
+    Batch normalisation is folded into the layers before it; dropout and the like are taken out;
+    `SqueezeExcite` becomes stock layers, and its gate is computed from the narrow map before the
+    last 1x1 convolution where that is exact and cheaper (`se_keras.deploy.gates`); constant gates
+    become weights. Any functional model will do, with SE or without.
+
+    Args:
+        model: a functional or Sequential model; it stays as it is. Nested models, shared layers,
+            several inputs and outputs are kept.
+        verbose: prints the plan: what was done, what was left alone and why.
+
+    Returns:
+        The new model, which is not meant to be trained. In float32 its outputs differ by rounding
+        only. It loads without this package, if `model` has no layers of the user's own.
+
+    Raises:
+        ValueError: for a model that is not functional, and for one that can't be made again from
+            the configs of its layers.
+
+    Example:
+
+    >>> import se_keras
+    >>> model = se_keras.create("seresnet20")
+    >>> fast = se_keras.optimize(model, verbose=False)
+    >>> {type(layer).__name__ for layer in model.layers} - {type(x).__name__ for x in fast.layers}
+    {'BatchNormalization', 'SqueezeExcite'}
+    """
+    plan = plan_optimization(model)
+    if verbose:
+        print(plan)
+    return plan.graph.build()
