@@ -1,0 +1,171 @@
+"""`plot_excitations`: the paper's Figures 6 and 7, and a picture of all layers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from se_keras.explain.statistics import ExcitationStats, LayerStats
+from se_keras.extras import extra
+from se_keras.files import written_beside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# The paper draws 50 channels, four classes in Figure 6 and two in Figure 7 (sec. 7.2).
+SHOWN_CHANNELS = 50
+COMPARED, SPREAD = 4, 2
+# Beyond so many layers their names would overlap.
+NAMED_LAYERS = 60
+HEAT_COLUMNS = 512
+
+
+def plot_excitations(
+    stats: ExcitationStats,
+    classes: Sequence[str | int] | None = None,
+    path: str | Path | None = None,
+) -> "dict[str, Figure]":
+    """Draws what the SE layers do (arXiv 1709.01507, sec. 7.2).
+
+    Args:
+        stats: what `record_excitations` gave.
+        classes: the classes to compare, by name or number; `None` for the first four.
+        path: a folder for the pictures, `classes.png`, `spread.png` and `layers.png`; it is made
+            if it is not there. `None` to write nothing.
+
+    Returns:
+        Three `matplotlib` figures by name:
+
+        - `"classes"`, the paper's Figure 6: mean gate of 50 channels, evenly chosen, for the
+          classes and for all images; one panel for the last SE layer of each stage, that is of
+          each row of layers with equally many channels;
+        - `"spread"`, its Figure 7: mean and standard deviation within the first two of the classes,
+          in the same layers;
+        - `"layers"`: mean and standard deviation of every channel of every layer over all images.
+
+    Raises:
+        ValueError: for a class that `stats` does not have.
+        MissingExtraError: without matplotlib.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import se_keras
+    >>> x = keras.Input((4, 4, 8))
+    >>> model = keras.Model(x, se_keras.SqueezeExcite(4)(x))
+    >>> data = np.random.default_rng(0).random((8, 4, 4, 8), "float32"), np.arange(8) % 2
+    >>> stats = se_keras.record_excitations(model, data, verbose=False)
+    >>> sorted(se_keras.plot_excitations(stats, classes=[0, 1]))
+    ['classes', 'layers', 'spread']
+    """
+    chosen = stats.classes[:COMPARED] if classes is None else classes
+    numbers = [stats.class_number(name) for name in chosen]
+    if not numbers:
+        raise ValueError(f"`classes` must be some of {stats.classes}, got none.")
+    figures = {
+        "classes": _draw_classes(stats, numbers),
+        "spread": _draw_spread(stats, numbers[:SPREAD]),
+        "layers": _draw_layers(stats),
+    }
+    if path is not None:
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            with written_beside(folder / f"{name}.png") as partial:
+                figure.savefig(partial, dpi=120)
+    return figures
+
+
+def last_of_stages(layers: Sequence[LayerStats]) -> list[LayerStats]:
+    """The last layer of each row of layers with equally many channels."""
+    following = [*layers[1:], None]
+    return [
+        layer
+        for layer, after in zip(layers, following, strict=True)
+        if after is None or after.channels != layer.channels
+    ]
+
+
+def _draw_classes(stats: ExcitationStats, numbers: Sequence[int]) -> "Figure":
+    figure, panels = _panels(last_of_stages(stats.layers))
+    for axes, layer in panels:
+        shown = _shown_channels(layer)
+        for number in numbers:
+            axes.plot(shown, layer.mean[number, shown], label=stats.classes[number], linewidth=1)
+        axes.plot(shown, layer.mean_of_all[shown], "k--", label="all images", linewidth=1.5)
+    _legend(figure, panels)
+    figure.suptitle("Mean gate by class: where the lines part, the layer tells classes apart")
+    return figure
+
+
+def _draw_spread(stats: ExcitationStats, numbers: Sequence[int]) -> "Figure":
+    figure, panels = _panels(last_of_stages(stats.layers))
+    for axes, layer in panels:
+        shown = _shown_channels(layer)
+        for number in numbers:
+            mean, std = layer.mean[number, shown], layer.std[number, shown]
+            axes.plot(shown, mean, label=stats.classes[number], linewidth=1)
+            axes.fill_between(shown, mean - std, mean + std, alpha=0.25)
+    _legend(figure, panels)
+    figure.suptitle("Gates within a class: mean and standard deviation over its images")
+    return figure
+
+
+def _draw_layers(stats: ExcitationStats) -> "Figure":
+    """Each layer is a row, stretched to the full width, its channels sorted by their mean gate."""
+    means, stds = [], []
+    for layer in stats.layers:
+        order = np.argsort(layer.mean_of_all)
+        stretched = order[np.arange(HEAT_COLUMNS) * layer.channels // HEAT_COLUMNS]
+        means.append(layer.mean_of_all[stretched])
+        stds.append(layer.std_of_all[stretched])
+    figure = _figure(11, 2 + 0.25 * min(len(means), NAMED_LAYERS))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, values, title in ((left, means, "mean gate"), (right, stds, "standard deviation")):
+        image = axes.imshow(values, aspect="auto", interpolation="nearest", cmap="viridis")
+        axes.set(title=f"{title} over all images", xticks=[], xlabel="channels, by their mean gate")
+        figure.colorbar(image, ax=axes)
+    if len(means) <= NAMED_LAYERS:
+        left.set_yticks(range(len(means)), [layer.name for layer in stats.layers])
+    return figure
+
+
+# --- parts of figures ----------------------------------------------------------------------------
+
+Panels = list[tuple["Axes", LayerStats]]
+
+
+def _figure(width: float, height: float) -> "Figure":
+    with extra("train"):
+        # Not pyplot: it would start a window system, and keep the figure.
+        from matplotlib.figure import Figure
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _panels(layers: Sequence[LayerStats]) -> "tuple[Figure, Panels]":
+    columns = 1 if len(layers) == 1 else 2
+    rows = -(-len(layers) // columns)
+    figure = _figure(5.5 * columns, 0.8 + 2.2 * rows)
+    grid: Any = figure.subplots(rows, columns, squeeze=False).ravel()
+    panels = list(zip(grid, layers, strict=False))
+    for axes, layer in panels:
+        axes.set_title(f"{layer.name}, {layer.channels} channels", fontsize=10)
+        axes.set(xlabel="channel", ylabel="gate")
+        axes.grid(alpha=0.3)
+    for axes in grid[len(layers) :]:
+        axes.set_axis_off()
+    return figure, panels
+
+
+def _shown_channels(layer: LayerStats) -> np.ndarray:
+    number = min(SHOWN_CHANNELS, layer.channels)
+    return np.linspace(0, layer.channels - 1, number).round().astype(int)
+
+
+def _legend(figure: "Figure", panels: Panels) -> None:
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a dollar sign in a folder's name is no formula

@@ -1,0 +1,301 @@
+"""`record_excitations`: the gates of a model over images, in one pass."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import KerasTensor, tree
+
+from se_keras.explain.statistics import CLOSED, OPEN, ExcitationStats, LayerStats
+from se_keras.graph import Graph, Node, nested_inputs, trace
+from se_keras.layers import SqueezeExcite
+
+BATCH_SIZE = 32  # in which arrays go through the model
+UNLABELLED = "all"
+
+
+def record_excitations(
+    model: keras.Model,
+    data: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    verbose: bool = True,
+) -> ExcitationStats:
+    """Statistics of all gates of a model's SE layers: for each layer, class and channel.
+
+    One pass in inference mode. Kept are counts, means and sums of squares in float64, so that the
+    memory does not depend on the number of images.
+
+    Args:
+        model: a functional or Sequential model with `SqueezeExcite` layers, nested ones too. It
+            stays as it is.
+        data: batches of images, as the model takes them, and labels: a `tf.data.Dataset`, a
+            `keras.utils.PyDataset` or any iterable of them; or two arrays, `(images, labels)`.
+            Labels are class numbers (N,) or one row of scores an image (N, classes), of which the
+            largest counts. Without labels all images are of the one class "all".
+        class_names: names of the classes 0, 1, ...; without them their numbers.
+        verbose: shows a progress bar.
+
+    Returns:
+        The statistics; they print as a table of the layers.
+
+    Raises:
+        ValueError: for a model that is not functional or has no `SqueezeExcite`; for data without
+            an image or without an end, and batches that the model can't take; for labels of
+            another kind or without a name; for gates that are not finite.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import se_keras
+    >>> x = keras.Input((4, 4, 8))
+    >>> model = keras.Model(x, se_keras.SqueezeExcite(4, kernel_initializer="zeros", name="se")(x))
+    >>> images, labels = np.zeros((6, 4, 4, 8), "float32"), np.array([0, 0, 0, 1, 1, 1])
+    >>> stats = se_keras.record_excitations(model, (images, labels), verbose=False)
+    >>> print(stats)
+    layer  channels  mean   std    variability  specificity  below 0.1  above 0.9
+    se            8  0.500  0.000  0.000        0.000        0.000      0.000
+    >>> stats["se"].mean.shape  # classes, channels
+    (2, 8)
+    """
+    gates = GateModel(trace(model))
+    totals = [_Totals(name, node.op.gate_scale) for name, node in gates.watched.items()]
+    labelled = set()
+    for images, labels in _with_progress(data, verbose):
+        _check_images(images, gates.graph)
+        numbers = _class_numbers(images, labels, class_names)
+        labelled.add(labels is not None)
+        if len(labelled) == 2:
+            raise ValueError("`data` must have labels in all batches, or in none.")
+        for total, values in zip(totals, gates.predict_on_batch(images), strict=True):
+            total.add(values.astype("float64"), numbers)
+    if not labelled:
+        raise ValueError("`data` must have at least one batch of images, got none.")
+    present = sorted(totals[0].by_class)
+    named = class_names or range(present[-1] + 1)
+    classes = tuple(str(named[number]) for number in present) if True in labelled else (UNLABELLED,)
+    return ExcitationStats(classes=classes, layers=tuple(total.result() for total in totals))
+
+
+# --- the gates of a batch ------------------------------------------------------------------------
+
+
+class GateModel(keras.Model):
+    """Gives the gates of all SE layers of a graph, (N, C) each.
+
+    A layer in a nested model that is called k times gives (k N, C), one call after the other.
+    The layers of the traced model itself are called, on arrays: it is neither copied, nor called
+    on symbolic tensors, which it would remember.
+
+    Attributes:
+        graph: the graph.
+        watched: the nodes of the SE layers, by their names with the path.
+    """
+
+    def __init__(self, graph: Graph):
+        super().__init__(autocast=False)
+        self.graph = graph
+        self.network = graph.model  # so that Keras knows the weights
+        self.watched = squeeze_excite_nodes(graph)
+        # On small images XLA saves nothing and compiles for ten seconds.
+        self.jit_compile = False
+
+    def call(self, inputs: Any) -> list[Any]:
+        tensors = tree.flatten(self.graph.inputs)
+        given = _in_order(inputs, self.graph)
+        cast = [keras.ops.cast(x, tensor.dtype) for x, tensor in zip(given, tensors, strict=True)]
+        gates: dict[Node, list[Any]] = {node: [] for node in self.watched.values()}
+        _run(self.graph, cast, gates)
+        return [keras.ops.concatenate(found) for found in gates.values()]
+
+
+def squeeze_excite_nodes(graph: Graph) -> dict[str, Node]:
+    """The calls of `SqueezeExcite` in a graph and those nested in it, by name with path.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    nodes = {
+        path + node.name: node
+        for path, inner in graph.graphs()
+        for node in inner.nodes
+        if isinstance(node.op, SqueezeExcite)
+    }
+    if not nodes:
+        raise ValueError(f"`model`: {graph.model.name!r} has no SqueezeExcite layer.")
+    return nodes
+
+
+def _run(
+    graph: Graph, inputs: Sequence[Any], gates: dict[Node, list[Any]], training: Any = None
+) -> list[Any]:
+    """Computes a graph's outputs, flat, and appends the gates of the nodes on the way."""
+    values = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
+
+    def value(leaf: Any) -> Any:
+        return values[leaf] if isinstance(leaf, KerasTensor) else leaf
+
+    for node in graph.nodes:
+        if not node.inputs:
+            continue
+        if node.subgraph is not None:
+            given = [values[tensor] for tensor in nested_inputs(node)]
+            inner = node.kwargs.get("training")
+            outputs = _run(node.subgraph, given, gates, training if inner is None else inner)
+        else:
+            args, kwargs = tree.map_structure(value, (node.args, node.kwargs))
+            if training is not None and isinstance(node.op, keras.Layer):
+                kwargs = {"training": training, **kwargs}
+            outputs = tree.flatten(node.op(*args, **kwargs))
+        if node in gates:
+            gates[node].append(_vectors(node, values[node.inputs[0]]))
+        values.update(zip(node.outputs, outputs, strict=True))
+    return [values[tensor] for tensor in tree.flatten(graph.outputs)]
+
+
+def _vectors(node: Node, x: Any) -> Any:
+    gate = node.op.gate(x)
+    dtype = "float64" if node.op.compute_dtype == "float64" else "float32"
+    return keras.ops.cast(keras.ops.reshape(gate, (-1, node.op.expand.units)), dtype)
+
+
+def _in_order(images: Any, graph: Graph) -> list[Any]:
+    """A batch's arrays in the order of the model's inputs."""
+    if isinstance(images, dict) and not isinstance(graph.inputs, dict):
+        return [images[tensor.name] for tensor in tree.flatten(graph.inputs)]
+    return tree.flatten(images)
+
+
+# --- streaming statistics ------------------------------------------------------------------------
+
+
+class _Moments:
+    """Count, mean and sum of squared deviations of vectors, and how many numbers are extreme."""
+
+    def __init__(self, channels: int):
+        self.count = 0
+        self.mean, self.squares, self.closed, self.open = np.zeros((4, channels))
+
+    def add(self, values: np.ndarray, gate_scale: float) -> None:
+        # Chan, Golub and LeVeque 1979 ("Updating formulae and a pairwise algorithm for computing
+        # sample variances"): two parts' means and sums of squares give those of the whole.
+        number, mean = len(values), values.mean(axis=0)
+        change, total = mean - self.mean, self.count + number
+        self.squares += ((values - mean) ** 2).sum(axis=0)
+        self.squares += change**2 * (self.count * number / total)
+        self.mean += change * (number / total)
+        self.count = total
+        relative = values / (gate_scale or 1.0)
+        self.closed += (relative < CLOSED).sum(axis=0)
+        self.open += (relative > OPEN).sum(axis=0)
+
+
+class _Totals:
+    """The running statistics of one layer, by class number."""
+
+    def __init__(self, name: str, gate_scale: float):
+        self.name, self.gate_scale = name, gate_scale
+        self.by_class: dict[int, _Moments] = {}
+
+    def add(self, values: np.ndarray, numbers: np.ndarray) -> None:
+        """Takes a batch: gates (k N, C) of k calls one after the other, classes (N,)."""
+        if not np.isfinite(values).all():
+            raise ValueError(f"`model`: the gates of {self.name!r} are not finite on these images.")
+        numbers = np.tile(numbers, len(values) // len(numbers))
+        for number in np.unique(numbers).tolist():
+            moments = self.by_class.setdefault(number, _Moments(values.shape[1]))
+            moments.add(values[numbers == number], self.gate_scale)
+
+    def result(self) -> LayerStats:
+        classes = [self.by_class[number] for number in sorted(self.by_class)]
+        count = np.array([one.count for one in classes])
+        per_image = 1 / count[:, np.newaxis]
+        return LayerStats(
+            name=self.name,
+            gate_scale=self.gate_scale,
+            count=count,
+            mean=np.stack([one.mean for one in classes]),
+            std=np.sqrt(np.stack([one.squares for one in classes]) * per_image),
+            closed=np.stack([one.closed for one in classes]) * per_image,
+            open=np.stack([one.open for one in classes]) * per_image,
+        )
+
+
+# --- batches and labels --------------------------------------------------------------------------
+
+
+def _with_progress(data: Any, verbose: bool) -> Iterator[tuple[Any, Any]]:
+    """Batches of images and labels, with a progress bar."""
+    batches, number = _batches(data)
+    # The bar draws itself anew for each batch, which a log file shows as a line each.
+    drawn = 1 if sys.stdout.isatty() else 2
+    progress = keras.utils.Progbar(number, verbose=drawn * verbose, unit_name="batch")
+    done = 0
+    for done, batch in enumerate(batches, start=1):
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        yield images, labels
+        progress.update(done, finalize=False if number is None else None)
+    if number is None:
+        progress.update(done, finalize=True)
+
+
+def _batches(data: Any) -> tuple[Iterable, int | None]:
+    """Batches, and how many they are if that is known."""
+    arrays = data if isinstance(data, tuple) else (data,)
+    if len(arrays) <= 2 and all(isinstance(array, np.ndarray) for array in arrays):
+        starts = range(0, len(arrays[0]), BATCH_SIZE)
+        batches = (tuple(a[i : i + BATCH_SIZE] for a in arrays) for i in starts)
+        return batches, len(starts)
+    if isinstance(data, keras.utils.PyDataset):
+        return (data[index] for index in range(len(data))), len(data)
+    # tf.data says -1 of a data set that repeats for ever, and -2 where it does not know.
+    if hasattr(data, "cardinality"):
+        number = int(data.cardinality())
+        if number == -1:
+            raise ValueError("`data` must have an end; it repeats for ever.")
+        return data, number if number >= 0 else None
+    if not isinstance(data, Iterable):
+        raise ValueError(
+            "`data` must be batches of images and labels, or two NumPy arrays; got "
+            f"{type(data).__name__}."
+        )
+    return data, len(data) if hasattr(data, "__len__") else None
+
+
+def _check_images(images: Any, graph: Graph) -> None:
+    expected = [tuple(tensor.shape) for tensor in tree.flatten(graph.inputs)]
+    got = [tuple(array.shape) for array in _in_order(images, graph)]
+    fits = len(got) == len(expected) and all(map(_fits, got, expected))
+    if not fits:
+        raise ValueError(f"`data` must have batches of the shapes {expected}, got {got}.")
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        wanted is None or size == wanted for size, wanted in zip(shape, expected, strict=True)
+    )
+
+
+def _class_numbers(images: Any, labels: Any, class_names: Sequence[str] | None) -> np.ndarray:
+    """The class of each image of a batch, (N,)."""
+    number = len(tree.flatten(images)[0])
+    if labels is None:
+        return np.zeros(number, int)
+    numbers = keras.ops.convert_to_numpy(labels)
+    if numbers.ndim == 2 and numbers.shape[1] > 1:
+        numbers = numbers.argmax(axis=1)
+    numbers = numbers.reshape(len(numbers), -1)
+    whole = numbers.dtype.kind in "iubf" and np.all(numbers == numbers.astype(int))
+    if numbers.shape != (number, 1) or not whole or numbers.min(initial=0) < 0:
+        raise ValueError(
+            f"`data`: labels of {number} images must be their class numbers, or a row of scores "
+            f"each; got {numbers.dtype} of the shape {tuple(labels.shape)}."
+        )
+    if class_names is not None and numbers.max(initial=0) >= len(class_names):
+        raise ValueError(
+            f"`class_names` must have a name for each class; got {len(class_names)} names, and an "
+            f"image of class {int(numbers.max())}."
+        )
+    return numbers[:, 0].astype(int)

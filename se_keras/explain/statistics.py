@@ -1,0 +1,169 @@
+"""Statistics of the gates of a model, by layer, class and channel."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from se_keras.files import written_beside
+from se_keras.tables import format_table
+
+# A gate below or above these parts of `gate_scale` is saturated.
+CLOSED, OPEN = 0.1, 0.9
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerStats:
+    """The gates of one SE layer over images: K classes, C channels; everything in float64.
+
+    A layer that is called several times for an image (in a nested model that is) counts each call.
+
+    Attributes:
+        name: of the layer; inside a nested model `backbone/se1`, of its second call `se1#2`.
+        gate_scale: the constant factor of its gates.
+        count: gates in each class, (K,).
+        mean, std: of each channel's gate in each class, (K, C); the standard deviation is that of
+            the population.
+        closed, open: share of gates below 0.1 and above 0.9 times `gate_scale`, (K, C).
+    """
+
+    name: str
+    gate_scale: float
+    count: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    closed: np.ndarray
+    open: np.ndarray
+
+    @property
+    def channels(self) -> int:
+        return self.mean.shape[1]
+
+    @property
+    def mean_of_all(self) -> np.ndarray:
+        """Mean of each channel's gate over all images, (C,)."""
+        return self._over_images(self.mean)
+
+    @property
+    def std_of_all(self) -> np.ndarray:
+        """Standard deviation of each channel's gate over all images, (C,)."""
+        return np.sqrt(self._within + self._between)
+
+    @property
+    def variability(self) -> float:
+        """How much of the gates changes from image to image, 0 to 1.
+
+        The root of sum_c Var(s_c) / sum_c E(s_c^2) over the channels c: 0 where each gate is the
+        same for all images, so that a constant does what the layer does. The scale of the gates,
+        which the next convolution can make up for, drops out.
+        """
+        variance = self.std_of_all**2
+        energy = (variance + self.mean_of_all**2).sum()
+        return float(np.sqrt(variance.sum() / energy)) if energy else 0.0
+
+    @property
+    def specificity(self) -> float:
+        """How much of that change goes with the class, 0 to 1: eta squared.
+
+        sum_c Var_k(E(s_c | k)) / sum_c Var(s_c) over the channels c: the share of the variance that
+        lies between the classes k. Labels that say nothing give about (K - 1) / (images - 1).
+        """
+        total = (self._within + self._between).sum()
+        return float(self._between.sum() / total) if total else 0.0
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """The layer in a few numbers: what the table and `layers.csv` show."""
+        return {
+            "mean": self.mean_of_all.mean(),
+            "std": self.std_of_all.mean(),
+            "variability": self.variability,
+            "specificity": self.specificity,
+            f"below {CLOSED}": self._over_images(self.closed).mean(),
+            f"above {OPEN}": self._over_images(self.open).mean(),
+        }
+
+    @property
+    def _within(self) -> np.ndarray:
+        return self._over_images(self.std**2)
+
+    @property
+    def _between(self) -> np.ndarray:
+        return self._over_images((self.mean - self.mean_of_all) ** 2)
+
+    def _over_images(self, by_class: np.ndarray) -> np.ndarray:
+        return np.average(by_class, axis=0, weights=self.count)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExcitationStats:
+    """What `record_excitations` gives; printed, it is a table of the layers.
+
+    Attributes:
+        classes: names of the classes that the images were of, in the order of their numbers.
+        layers: the SE layers, in the order of `se_keras.graph.Graph.graphs`: those of the outer
+            model first, each model's in execution order.
+    """
+
+    classes: tuple[str, ...]
+    layers: tuple[LayerStats, ...]
+
+    def __getitem__(self, name: str) -> LayerStats:
+        """The layer of this name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        names = ", ".join(layer.name for layer in self.layers)
+        raise KeyError(f"no SE layer {name!r}; there are {names}")
+
+    def class_number(self, name: str | int) -> int:
+        """The place of a class in `classes`, by its name; a number stands for its digits.
+
+        Raises:
+            ValueError: if there is no such class.
+        """
+        if str(name) not in self.classes:
+            raise ValueError(f"`classes` must be some of {self.classes}, got {name!r}.")
+        return self.classes.index(str(name))
+
+    def __str__(self) -> str:
+        rows = [
+            [layer.name, layer.channels, *(f"{value:.3f}" for value in layer.summary.values())]
+            for layer in self.layers
+        ]
+        return format_table(["layer", "channels", *self.layers[0].summary], rows)
+
+    def write_layers(self, path: Path) -> None:
+        """Writes a CSV file with one row a layer: what the table shows."""
+        rows = (
+            (layer.name, layer.channels, *map(_digits, layer.summary.values()))
+            for layer in self.layers
+        )
+        _write_csv(path, ("layer", "channels", *self.layers[0].summary), rows)
+
+    def write_channels(self, path: Path) -> None:
+        """Writes a CSV file with one row a layer, class and channel."""
+        header = ("layer", "class", "channel", "count", "mean", "std")
+        shares = (f"below {CLOSED}", f"above {OPEN}")
+        _write_csv(path, (*header, *shares), self._channels())
+
+    def _channels(self) -> Iterator[Sequence[object]]:
+        for layer in self.layers:
+            for number, name in enumerate(self.classes):
+                columns = (layer.mean, layer.std, layer.closed, layer.open)
+                values = zip(*(column[number] for column in columns), strict=True)
+                for channel, row in enumerate(values):
+                    yield layer.name, name, channel, layer.count[number], *map(_digits, row)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.9g}"
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
+    with written_beside(path) as partial, open(partial, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
