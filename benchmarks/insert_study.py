@@ -1,20 +1,26 @@
-"""A trained plain network, with SE inserted and without, fine-tuned for the same budget.
+"""A trained plain network, with SE inserted and without, fine-tuned for the same epochs.
 
-python benchmarks/insert_study.py [--seeds 0 1 2] [--out benchmarks/insert_study.csv]
+python benchmarks/insert_study.py [--seeds 0 1 2 3 4] [--out benchmarks/results/insert_study.csv]
 
-For each seed: a network of six convolutions is trained on Fashion-MNIST; then it and a copy with
-SE inserted warm (`se_keras.insert_se`) are both fine-tuned, on the same batches and with the same
-learning rates. A row is written when a seed is done; a stopped run goes on with the next seed.
-Prints the table with means and standard deviations over the seeds.
+For each seed a plain chain of six convolutions is trained on 10,000 images of Fashion-MNIST. Then
+three networks are fine-tuned on the same batches with the same learning rates: itself, a copy with
+SE inserted warm (`se_keras.insert_se`), and one with the paper's initialisation
+(`warm_start=False`). The rows of a seed are written when it is done; a stopped run goes on with the
+next seed. Prints the test errors over the seeds with their 95 % intervals (Student's t), and those
+of the differences to the plain network of the same seed; draws the curves beside the CSV file.
 """
 
 import argparse
 import csv
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import layers
+from matplotlib.figure import Figure
+from scipy import stats
 
 import se_keras
 from se_keras.files import written_beside
@@ -22,9 +28,20 @@ from se_keras.tables import format_table
 
 WIDTHS = (16, 32, 64)
 TRAIN_EPOCHS, TUNE_EPOCHS = 5, 3
-BATCH = 128
-COLUMNS = ("trained", "inserted", "tuned plain", "tuned with SE")
+TRAIN_RATE, TUNE_RATE = 0.1, 0.02
+IMAGES, BATCH = 10_000, 100
+TRAINED, PLAIN, WARM, COLD = "trained", "plain", "SE, warm start", "SE, paper's start"
 Images = tuple[np.ndarray, np.ndarray]
+
+
+class Row(NamedTuple):
+    """One epoch; epoch 0 is before the first step."""
+
+    seed: int
+    network: str
+    epoch: int
+    error: float  # of the 10,000 test images, %
+    cpu_seconds: float  # of the epoch's training
 
 
 def plain_network() -> keras.Model:
@@ -41,80 +58,137 @@ def plain_network() -> keras.Model:
     return keras.Model(image, layers.Dense(10)(x))
 
 
-def train(model: keras.Model, data: Images, epochs: int, rate: float, seed: int) -> None:
-    """SGD with momentum; the learning rate falls to zero as a cosine."""
-    keras.utils.set_random_seed(seed)  # the order of the batches
-    steps = epochs * -(-len(data[0]) // BATCH)
-    schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
-    model.compile(
-        keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    model.fit(*data, batch_size=BATCH, epochs=epochs, verbose=2)
+class Study:
+    """One seed's networks, and the rows that they give."""
+
+    def __init__(self, seed: int, training: Images, test: Images):
+        self.seed, self.training, self.test = seed, training, test
+        self.rows: list[Row] = []
+
+    def run(self) -> list[Row]:
+        keras.utils.set_random_seed(self.seed)
+        plain = plain_network()
+        self._train(TRAINED, plain, TRAIN_EPOCHS, TRAIN_RATE)
+        warm, cold = (se_keras.insert_se(plain, warm_start=start) for start in (True, False))
+        # The plain network last: the others are copies of what it is now.
+        for name, model in ((WARM, warm), (COLD, cold), (PLAIN, plain)):
+            self._train(name, model, TUNE_EPOCHS, TUNE_RATE)
+        return self.rows
+
+    def _train(self, name: str, model: keras.Model, epochs: int, rate: float) -> None:
+        """SGD with momentum; the learning rate falls to zero as a cosine."""
+        images, labels = self.training
+        schedule = keras.optimizers.schedules.CosineDecay(rate, epochs * len(images) // BATCH)
+        model.compile(
+            keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile=False,
+        )
+        if name != TRAINED:
+            self._record(name, model, 0, 0.0)
+        # Not Keras' shuffling: all networks that are fine-tuned shall see the same batches.
+        batches = np.random.default_rng((self.seed, name == TRAINED))
+        for epoch in range(1, epochs + 1):
+            order = batches.permutation(len(images))
+            start = time.process_time()
+            model.fit(images[order], labels[order], BATCH, shuffle=False, verbose=0)
+            seconds = time.process_time() - start
+            if name != TRAINED or epoch == epochs:
+                self._record(name, model, epoch, seconds)
+
+    def _record(self, name: str, model: keras.Model, epoch: int, seconds: float) -> None:
+        images, labels = self.test
+        answers = model.predict(images, batch_size=500, verbose=0).argmax(axis=-1)
+        error = 100 * float(np.mean(answers != labels))
+        self.rows.append(Row(self.seed, name, epoch, round(error, 2), round(seconds, 1)))
+        print(*self.rows[-1], sep=", ", flush=True)
 
 
-def error(model: keras.Model, data: Images) -> float:
-    """Share of wrong answers, %."""
-    images, labels = data
-    answers = model.predict(images, batch_size=500, verbose=0).argmax(axis=-1)
-    return 100 * float(np.mean(answers != labels))
+# --- results -------------------------------------------------------------------------------------
 
 
-def study(seed: int, training: Images, test: Images) -> dict[str, float]:
-    """The test errors of one seed."""
-    keras.utils.set_random_seed(seed)
-    plain = plain_network()
-    train(plain, training, TRAIN_EPOCHS, 0.1, seed)
-    with_se = se_keras.insert_se(plain)
-    errors = {"trained": error(plain, test), "inserted": error(with_se, test)}
-    for name, model in (("tuned plain", plain), ("tuned with SE", with_se)):
-        train(model, training, TUNE_EPOCHS, 0.02, seed + 1000)
-        errors[name] = error(model, test)
-    return errors
-
-
-def read(path: Path) -> dict[int, dict[str, float]]:
+def read(path: Path) -> list[Row]:
     if not path.exists():
-        return {}
+        return []
     with open(path, newline="") as file:
-        return {
-            int(row.pop("seed")): {k: float(v) for k, v in row.items()}
-            for row in csv.DictReader(file)
-        }
+        lines = list(csv.DictReader(file))
+    return [Row(**{k: kind(line[k]) for k, kind in Row.__annotations__.items()}) for line in lines]
 
 
-def write(path: Path, done: dict[int, dict[str, float]]) -> None:
+def write(path: Path, rows: list[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as partial, open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, ("seed", *COLUMNS))
-        writer.writeheader()
-        writer.writerows({"seed": seed, **errors} for seed, errors in sorted(done.items()))
+        csv.writer(file, lineterminator="\n").writerows([Row._fields, *rows])
 
 
-def table(done: dict[int, dict[str, float]]) -> str:
-    rows = [[seed, *(f"{errors[c]:.2f}" for c in COLUMNS)] for seed, errors in sorted(done.items())]
-    values = np.array([[errors[c] for c in COLUMNS] for errors in done.values()])
-    spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(COLUMNS))
-    for name, numbers in (("mean", values.mean(axis=0)), ("deviation", spread)):
-        rows.append([name, *(f"{number:.2f}" for number in numbers)])
-    return format_table(["seed", *COLUMNS], rows)
+def errors(rows: list[Row], network: str) -> np.ndarray:
+    """Test errors, (seeds, epochs)."""
+    seeds = sorted({row.seed for row in rows})
+    return np.array(
+        [[r.error for r in rows if (r.seed, r.network) == (seed, network)] for seed in seeds]
+    )
+
+
+def with_interval(values: np.ndarray) -> str:
+    """Mean and half of its 95 % interval."""
+    half = "?"
+    if len(values) > 1:
+        half = f"{stats.t.ppf(0.975, len(values) - 1) * stats.sem(values):.2f}"
+    return f"{values.mean():.2f} ± {half}"
+
+
+def table(rows: list[Row]) -> str:
+    plain = errors(rows, PLAIN)
+    lines = []
+    for network in (PLAIN, WARM, COLD):
+        own = errors(rows, network)
+        seconds = sum(row.cpu_seconds for row in rows if row.network == network)
+        against = "" if network == PLAIN else with_interval(own[:, -1] - plain[:, -1])
+        ends = [with_interval(own[:, 0]), with_interval(own[:, -1]), against]
+        lines.append([network, *ends, f"{seconds / len(own) / TUNE_EPOCHS:.1f}"])
+    header = ["network", "error before, %", "error after, %", "after - plain", "CPU s an epoch"]
+    return format_table(header, lines)
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Means over the seeds, and the range from the best to the worst."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for network in (PLAIN, WARM, COLD):
+        curves = errors(rows, network)
+        epochs = range(curves.shape[1])
+        (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", label=network)
+        low, high = curves.min(axis=0), curves.max(axis=0)
+        axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15)
+    axes.set(xlabel="epoch of fine-tuning", ylabel="test error, %", title="Fashion-MNIST")
+    # Without a warm start the first point is far above all others.
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_minor_formatter("{x:.0f}")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    with written_beside(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--images", type=int, default=60_000, help="of the training set")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    results = Path(__file__).with_name("results") / "insert_study.csv"
+    parser.add_argument("--out", type=Path, default=results)
     options = parser.parse_args()
-    (images, labels), test = keras.datasets.fashion_mnist.load_data()
-    training = images[: options.images, ..., None], labels[: options.images]
-    test = test[0][..., None], test[1]
-    done = read(options.out)
+    (images, labels), (test_images, test_labels) = keras.datasets.fashion_mnist.load_data()
+    training = images[:IMAGES, ..., None], labels[:IMAGES]
+    test = test_images[..., None], test_labels
+    rows = read(options.out)
     for seed in options.seeds:
-        if seed not in done:
-            done[seed] = study(seed, training, test)
-            write(options.out, done)
-    print("Fashion-MNIST, test error %")
-    print(table(done))
+        if seed not in {row.seed for row in rows}:
+            rows = sorted([*rows, *Study(seed, training, test).run()], key=lambda row: row.seed)
+            write(options.out, rows)
+    print(f"Fashion-MNIST, {len(errors(rows, PLAIN))} seeds, {TUNE_EPOCHS} epochs")
+    print(table(rows))
+    draw(rows, options.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
