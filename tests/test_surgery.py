@@ -47,6 +47,45 @@ class ConvBlock(layers.Layer):
         return {**super().get_config(), "filters": self.filters}
 
 
+@keras.saving.register_keras_serializable(package="test_surgery")
+class InvertedUnit(layers.Layer):
+    """MobileNet's unit in one layer, its addition too, as KerasHub writes it."""
+
+    def __init__(self, filters, squeezed=0, strides_inside=1, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.squeezed, self.strides_inside = filters, squeezed, strides_inside
+        self.expand = layers.Conv2D(2 * filters, 1)
+        self.depthwise = layers.DepthwiseConv2D(3, strides=strides_inside, padding="same")
+        if squeezed:
+            self.reduce = layers.Conv2D(squeezed, 1, activation="relu")
+            self.excite = layers.Conv2D(2 * filters, 1, activation="sigmoid")
+        self.project = layers.Conv2D(filters, 1)
+
+    def call(self, x):
+        y = keras.ops.relu(self.depthwise(self.expand(x)))
+        if self.squeezed:
+            y = y * self.excite(self.reduce(keras.ops.mean(y, axis=(1, 2), keepdims=True)))
+        y = self.project(y)
+        return x + y if x.shape == y.shape else y
+
+    def get_config(self):
+        own = {name: getattr(self, name) for name in ("filters", "squeezed", "strides_inside")}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="test_surgery")
+class Encoder(layers.Layer):
+    """Two convolutions that give a map each, as HGNetV2 of KerasHub has it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.second = layers.Conv2D(8, 3), layers.Conv2D(8, 3)
+
+    def call(self, x):
+        x = self.first(x)
+        return x, self.second(x)
+
+
 class Subclassed(keras.Model):
     def call(self, x):
         return x
@@ -279,6 +318,32 @@ def with_own_layers():
     )
 
 
+def hidden_units():
+    """MobileNet of whole units; what its paper names no unit, stem and head, are stock layers."""
+    image = keras.Input((16, 16, 3), name="image")
+    x = relu(conv(image, 8, name="stem"))
+    x = InvertedUnit(8, name="unit1")(x)
+    x = InvertedUnit(16, name="unit2", strides_inside=2)(x)
+    x = ConvBlock(16, name="unit3")(x)
+    return classified(image, relu(conv(x, 32, 1, name="head")))
+
+
+def chain_with_attention():
+    """One layer of the user's with several convolutions does not make the network one of them."""
+    x = image = keras.Input((8, 8, 3), name="image")
+    for number in (1, 2, 3, 4):
+        x = conv(x, 8, name=f"conv{number}", activation="relu")
+    return classified(image, InvertedUnit(8, name="attention")(x))
+
+
+def several_maps():
+    x = image = keras.Input((8, 8, 3), name="image")
+    x = conv(x, 8, name="stem", activation="relu")
+    small, smaller = Encoder(name="encoder")(x)
+    outputs = {"small": small, "smaller": relu(conv(smaller, 8, name="last"), "last_relu")}
+    return keras.Model(image, outputs)
+
+
 def nested_units():
     """The branch of a unit is a model."""
     image = keras.Input((8, 8, 8), name="image")
@@ -318,6 +383,9 @@ SITES = {
     shared_layers: ["relu_a", "relu_b", "act", "act#2"],
     mixed_precision: ["relu"],
     with_own_layers: ["block1", "block2"],
+    hidden_units: ["unit1", "unit2", "unit3"],
+    chain_with_attention: ["conv1", "conv2", "conv3", "conv4", "attention"],
+    several_maps: ["stem", "last_relu"],
     nested_units: ["branch"],
     shuffle: ["branch1", "branch2"],
 }
@@ -419,6 +487,8 @@ def test_stages_are_powers_of_the_stride():
     inner = keras.Sequential([keras.Input((32, 32, 3)), layers.Conv2D(3, 3, strides=2)])
     behind = keras.Model(image, conv(inner(image), 4, name="behind", activation="relu"))
     assert [site.stage for site in find_sites(behind).sites] == [1]
+    # The sizes tell the stride that a layer of the user's keeps to itself.
+    assert [site.stage for site in find_sites(hidden_units()).sites] == [0, 1, 1]
 
 
 def test_only_some_stages():
@@ -488,6 +558,43 @@ def test_existing_se_is_seen_and_refused(existing, place):
         insert_se(model)
     x = inputs_of(model)
     assert_same(outputs(insert_se(model, force=True), x), outputs(model, x))
+
+
+def test_existing_se_inside_units_is_seen():
+    """In a layer that hides the unit, or in a branch that is a model; not in the next unit."""
+    image = keras.Input((8, 8, 8), name="image")
+    x = relu(conv(image, 8, name="stem"), "stem_relu")
+    x = InvertedUnit(8, name="plain")(x)
+    model = classified(image, InvertedUnit(8, squeezed=4, name="squeezed")(x))
+    seen = {site.after: site.has_se for site in find_sites(model).sites}
+    assert seen == {"plain": False, "squeezed": True}
+    branch = keras.Sequential([keras.Input((8, 8, 8)), layers.Conv2D(8, 3, padding="same")])
+    for option, expected in (([SqueezeExcite(4)], True), ([], False)):
+        inside = keras.Sequential([*branch.layers, *option, layers.Conv2D(8, 1)], name="branch")
+        model = classified(image, layers.Add()([inside(image), image]))
+        assert [site.has_se for site in find_sites(model).sites] == [expected]
+
+
+@keras.saving.register_keras_serializable(package="test_surgery")
+class ConvolvedSE(OwnSE):
+    """SE of 1x1 convolutions in a layer of the user's."""
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        self.w1 = self.add_weight(shape=(1, 1, channels, 2), name="w1")
+        self.w2 = self.add_weight(shape=(1, 1, 2, channels), name="w2")
+
+    def call(self, x):
+        z = keras.ops.mean(x, axis=(1, 2), keepdims=True)
+        z = keras.ops.relu(keras.ops.conv(z, self.w1))
+        return x * keras.ops.sigmoid(keras.ops.conv(z, self.w2))
+
+
+def test_existing_se_is_no_convolution_of_its_own():
+    image = keras.Input((8, 8, 8), name="image")
+    x = ConvolvedSE(name="se")(relu(conv(image, 8, name="conv"), "relu"))
+    sites = find_sites(classified(image, x), "conv").sites
+    assert [(site.after, site.has_se) for site in sites] == [("relu", True)]
 
 
 def test_a_second_insertion_is_refused():

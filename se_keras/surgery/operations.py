@@ -1,5 +1,6 @@
 """What single nodes of a graph are, as far as squeeze-and-excitation cares."""
 
+import itertools
 import math
 
 import keras
@@ -180,8 +181,23 @@ def stride(node: Node) -> float:
         return 1 / _largest(node.op.size)
     # Layers of the user's call it either way.
     given = getattr(node.op, "strides", None) or getattr(node.op, "stride", None)
+    if given is None and is_own_layer(node):
+        return _shrinkage(node)
     factor = _largest(given or 1)
     return 1 / factor if isinstance(node.op, TRANSPOSED) else factor
+
+
+def _shrinkage(node: Node) -> float:
+    """The stride as the sizes tell it, a power of two: a convolution may take some border too."""
+    before, after = (tensors[0].shape for tensors in (node.inputs, node.outputs))
+    if len(before) != len(after) or len(before) < 3:
+        return 1
+    # Of four axes or five the third is of space in either data format.
+    by_format = 1 if keras.config.image_data_format() == "channels_last" else 2
+    axis = 2 if len(before) > 3 else by_format
+    if not (before[axis] and after[axis]):
+        return 1
+    return 2.0 ** round(math.log2(before[axis] / after[axis]))
 
 
 def _largest(factors: int | tuple[int, ...]) -> int:
@@ -189,13 +205,24 @@ def _largest(factors: int | tuple[int, ...]) -> int:
 
 
 def is_squeeze_excite(node: Node) -> bool:
-    """`SqueezeExcite`, or a layer of the user's with its two small layers: C to fewer, and back."""
+    """`SqueezeExcite`, or a layer of the user's that has its two small layers and no other."""
     if isinstance(node.op, SqueezeExcite):
         return True
     if not is_own_layer(node) or {t.shape for t in node.inputs} != {t.shape for t in node.outputs}:
         return False
-    shapes = [tuple(w.shape) for w in node.op.weights if len(w.shape) >= 2]
-    if len(shapes) != 2 or any(math.prod(shape[:-2]) != 1 for shape in shapes):
-        return False
-    (channels, hidden), back = shapes[0][-2:], shapes[1][-2:]
-    return hidden < channels and back == (hidden, channels)
+    return len(_matrices(node)) == 2 and holds_squeeze_excite(node)
+
+
+def holds_squeeze_excite(node: Node) -> bool:
+    """A layer of the user's with two small layers in a row inside: C to fewer, and back."""
+    pairs = itertools.pairwise(_matrices(node) if is_own_layer(node) else ())
+    return any(
+        math.prod((*first[:-2], *second[:-2])) == 1
+        and first[-1] < first[-2]
+        and second[-2:] == first[:-3:-1]
+        for first, second in pairs
+    )
+
+
+def _matrices(node: Node) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in node.op.weights if len(weight.shape) >= 2]

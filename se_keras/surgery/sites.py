@@ -104,8 +104,9 @@ def find_sites(
             - `"pointwise"`: behind each pointwise convolution that follows a depthwise one, and
               its activation if it has one;
             - `"conv"`: behind the activation of each convolution;
-            - `"auto"`: residual units and concatenations; if there are none, `"pointwise"`; if
-              there are none of these either, `"conv"`;
+            - `"auto"`: residual units and concatenations; if there are none, layers of your own
+              that hide most of the convolutions, several in each (SE goes behind the layer);
+              else `"pointwise"`, else `"conv"`;
             - a regular expression that a layer's whole name matches;
             - a list of layer names; those of nested models as `"backbone/conv1"` or `"conv1"`;
             - a function that says of a layer whether SE goes behind it.

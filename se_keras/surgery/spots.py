@@ -9,7 +9,7 @@ import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
-from se_keras.surgery.operations import is_probability, is_scaling
+from se_keras.surgery.operations import is_own_layer, is_probability, is_scaling, kernels
 from se_keras.surgery.structure import ResidualUnit, Structure
 
 PLACES = ("standard", "pre", "post", "identity")
@@ -28,7 +28,8 @@ class Spot:
         into: the nodes that shall take its output; `None` for all.
         reason: why it is here.
         placed: it depends on the placement in residual units.
-        around: the nodes that may already be squeeze-and-excitation for this place.
+        within: the nodes of its unit; squeeze-and-excitation inside any of them is for this place.
+        around: other nodes that may already be squeeze-and-excitation for this place.
     """
 
     structure: Structure
@@ -37,6 +38,7 @@ class Spot:
     into: tuple[Node, ...] | None = None
     reason: str
     placed: bool = False
+    within: tuple[Node, ...] = ()
     around: tuple[Node, ...] = ()
 
     @property
@@ -50,7 +52,8 @@ class Spot:
     @property
     def has_se(self) -> bool:
         near = (self.after, *self.structure.consumers(self.tensor), *self.around)
-        return any(map(self.structure.is_squeeze_excite, near))
+        is_near = any(map(self.structure.is_squeeze_excite, near))
+        return is_near or any(map(self.structure.holds_squeeze_excite, self.within))
 
     @property
     def data_format(self) -> str:
@@ -80,7 +83,7 @@ def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:
     """
     structures = [(path, Structure(inner)) for path, inner in graph.graphs()]
     if isinstance(where, str) and where in RULES:
-        return _by_rules(structures, (where,), placement)
+        return _by_rules(structures, (RULES[where],), placement)
     if where == "auto":
         found = (_by_rules(structures, rules, placement) for rules in AUTO)
         return next(filter(None, found), [])
@@ -94,10 +97,10 @@ def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:
 # --- rules ---------------------------------------------------------------------------------------
 
 
-def _by_rules(structures: Structures, rules: Iterable[str], placement: str) -> list[Spot]:
+def _by_rules(structures: Structures, rules: Iterable["Rule"], placement: str) -> list[Spot]:
     spots = []
     for path, structure in structures:
-        found = [spot for rule in rules for spot in RULES[rule](structure, placement)]
+        found = [spot for rule in rules for spot in rule(structure, placement)]
         found.sort(key=lambda spot: structure.order[spot.after])
         spots.extend(replace(spot, path=path) for spot in found)
     return spots
@@ -108,7 +111,6 @@ def residual(structure: Structure, placement: str) -> Iterator[Spot]:
     for unit in structure.residual_units:
         tensor, into = PLACEMENT_OF[placement](structure, unit)
         behind, _ = _post(structure, unit)
-        around = (*unit.branch.nodes, *unit.shortcut.nodes, *structure.consumers(behind))
         reason = f"{REASON_OF[placement]} {unit.join.name}"
         yield Spot(
             structure=structure,
@@ -116,7 +118,8 @@ def residual(structure: Structure, placement: str) -> Iterator[Spot]:
             into=into,
             reason=reason,
             placed=True,
-            around=around,
+            within=(*unit.branch.nodes, *unit.shortcut.nodes),
+            around=tuple(structure.consumers(behind)),
         )
 
 
@@ -176,17 +179,27 @@ def conv(structure: Structure, placement: str) -> Iterator[Spot]:
     """Behind the activation of each convolution, but that of a prediction."""
     for node in structure.convolutions:
         after = structure.activation(node)
-        if after is None:
+        if after is None or len(after.outputs) != 1:
             continue
         if not (is_probability(after) and structure.graph.is_output(after.output)):
             reason = f"activation of {node.name}"
-            yield Spot(structure=structure, tensor=after.output, reason=reason)
+            yield Spot(structure=structure, tensor=after.output, reason=reason, within=(node,))
 
 
+def hidden(structure: Structure, placement: str) -> Iterator[Spot]:
+    """Behind each layer of the user's that has a whole unit inside."""
+    for node in structure.hidden_units:
+        if len(node.outputs) == 1:
+            reason = f"{len(kernels(node))} convolutions inside"
+            yield Spot(structure=structure, tensor=node.output, reason=reason, within=(node,))
+
+
+Rule = Callable[[Structure, str], Iterator[Spot]]
 RULES = {"residual": residual, "concat": concat, "conv": conv, "pointwise": pointwise}
-# The paper's sec. 3.3 and 4: modules and residual units where a network has them. What has
-# neither is a chain, of separable convolutions (MobileNet) or of plain ones (VGG).
-AUTO = (("residual", "concat"), ("pointwise",), ("conv",))
+# The paper's sec. 3.3 and 4: modules and residual units where a network has them, or layers that
+# hide them. What has neither is a chain, of separable convolutions (MobileNet) or of plain ones
+# (VGG).
+AUTO = ((residual, concat), (hidden,), (pointwise,), (conv,))
 
 
 # --- places that are named -----------------------------------------------------------------------
@@ -217,7 +230,13 @@ def _spots(
     structures: Structures, chosen: Callable[[set[str], Node], bool], reason: str
 ) -> list[Spot]:
     return [
-        Spot(structure=structure, path=path, tensor=node.output, reason=reason)
+        Spot(
+            structure=structure,
+            path=path,
+            tensor=node.output,
+            reason=reason,
+            within=(node,) if is_own_layer(node) else (),
+        )
         for path, structure in structures
         for node in structure.graph.nodes
         if is_map(node) and chosen(_names(path, node), node)

@@ -19,6 +19,7 @@ from se_keras.surgery.operations import (
     has_activation,
     has_convolution,
     has_data_format,
+    holds_squeeze_excite,
     is_activation,
     is_addition,
     is_concatenation,
@@ -324,7 +325,8 @@ class Structure:
         """What feeds a dense block from another one (DenseNet's transition layers)."""
         ends = {module.node for module in self.modules if self._first(module) is not None}
         starts = [self._first(module) for module in self.modules]
-        return [node for node in starts if node is not None and self._follows(node, ends)]
+        maps = [node for node in starts if node is not None and len(node.outputs) == 1]
+        return [node for node in maps if self._follows(node, ends)]
 
     def _first(self, module: Concatenation) -> Node | None:
         """The input of a dense block: all its layers start at it or at each other."""
@@ -353,7 +355,19 @@ class Structure:
                 pooled.add(node)
             elif is_convolution(node) and node not in self._within_gates:
                 found.append(node)
-        return found
+        return [node for node in found if not self.is_squeeze_excite(node)]
+
+    @cached_property
+    def hidden_units(self) -> list[Node]:
+        """Layers of the user's, if most convolutions are in such layers with several inside.
+
+        A MobileNet or an EfficientNet of such layers shows no residual unit; these are the units.
+        """
+        own = [node for node in self.convolutions if is_own_convolution(node)]
+        spatial = [node for node in own if max(kernels(node)) > 1]
+        inside = sum(len(kernels(node)) for node in spatial if len(kernels(node)) > 1)
+        all_kernels = sum(len(kernels(node)) for node in self.convolutions)
+        return spatial if 2 * inside > all_kernels else []
 
     def activation(self, node: Node) -> Node | None:
         """What gives the activation of a convolution: itself, or a node soon behind it.
@@ -396,3 +410,10 @@ class Structure:
         (gate,) = [tensor for tensor in node.inputs if tensor is not self.gates[node]]
         one_a_channel = [size for size in gate.shape[1:] if size != 1]
         return len(one_a_channel) <= 1 and bool(self._factors[node].kernels)
+
+    def holds_squeeze_excite(self, node: Node) -> bool:
+        """Whether it is inside a node, or is the node."""
+        if node.subgraph is not None:
+            inside = Structure(node.subgraph)
+            return any(map(inside.holds_squeeze_excite, node.subgraph.nodes))
+        return self.is_squeeze_excite(node) or holds_squeeze_excite(node)
