@@ -61,6 +61,7 @@ class Unit:
         name: beginning of its layers' names.
         stage: its stage's number.
         planes: channels that the family's table gives for this stage.
+        first: whether it is its stage's first.
         stride: of its strided convolution.
         first_dilation: of that convolution.
         dilation: of all others.
@@ -70,6 +71,7 @@ class Unit:
     name: str
     stage: int
     planes: int
+    first: bool
     stride: int
     first_dilation: int
     dilation: int
@@ -156,6 +158,7 @@ class Parts:
                     name=f"stage{stage}_block{block}",
                     stage=stage,
                     planes=planes,
+                    first=block == 1,
                     stride=step.stride if block == 1 else 1,
                     first_dilation=step.first_dilation if block == 1 else step.dilation,
                     dilation=step.dilation,
@@ -226,11 +229,12 @@ class Parts:
             x
         )
 
-    def norm(self, x: KerasTensor, name: str) -> KerasTensor:
+    def norm(self, x: KerasTensor, name: str, scale: bool = True) -> KerasTensor:
         return layers.BatchNormalization(
             axis=self.channel_axis,
             momentum=NORM_MOMENTUM,
             epsilon=self.norm_epsilon,
+            scale=scale,
             dtype=self.dtype,
             name=name,
         )(x)

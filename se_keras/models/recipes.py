@@ -79,6 +79,8 @@ class ResNetRecipe(Recipe):
             (ResNet-D), or `"zeros"` for the new channels (He et al., option A).
         shortcut_kernel: kernel of a projection with a stride.
         relu_before_se: a ReLU between the last normalisation and SE (released basic blocks).
+        norm_input: the image is normalised by a layer of the network, without a scale.
+        always_shortcut: a shortcut layer in the first unit of each stage, whatever its shapes.
     """
 
     block: str
@@ -94,6 +96,8 @@ class ResNetRecipe(Recipe):
     shortcut: str = "projection"
     shortcut_kernel: int = 1
     relu_before_se: bool = False
+    norm_input: bool = False
+    always_shortcut: bool = False
 
     @property
     def expansion(self) -> int:
@@ -217,6 +221,16 @@ _TIMM = {"divisor": 8}
 # The release (hujie-frank/SENet) as ported by Cadene, timm senet.py.
 _RELEASE = {"stem_pool": "end", "dropout": 0.2, "relu_before_se": True}
 _RELEASED_RESNET = {**_RELEASE, "stride_on_1x1": True}
+# classification_models (qubvel), whose h5 files these rows are for. Its ResNeXts and SENet-154 are
+# timm's seresnext50_32x4d, seresnext101_32x4d and senet154.
+_CM = {"stride_on_1x1": True}  # models/senet.py: Cadene's units, He et al.'s stem
+_CM_PREACTIVATED = {  # models/resnet.py: MXNet's ResNet
+    "block": "preactivated_basic",
+    "shortcut": "convolution",
+    "always_shortcut": True,
+    "norm_input": True,
+    "norm_epsilon": 2e-5,
+}
 _SMALL = {
     "input_size": 32,
     "classes": 10,
@@ -362,6 +376,11 @@ RECIPES: tuple[Recipe, ...] = (
         _32X4D,
     ),
     _resnet("legacy_senet154", "LegacySENet154", 115_088_984, 20_688_363_520, _154, _RELEASE),
+    _resnet("cm_seresnet18", "CMSEResNet18", 11_781_027, 1_827_005_440, _18, _CM_PREACTIVATED),
+    _resnet("cm_seresnet34", "CMSEResNet34", 21_961_303, 3_676_763_648, _34, _CM_PREACTIVATED),
+    _resnet("cm_seresnet50", "CMSEResNet50", 28_088_024, 3_860_488_192, _50, _CM),
+    _resnet("cm_seresnet101", "CMSEResNet101", 49_326_872, 7_574_937_600, _101, _CM),
+    _resnet("cm_seresnet152", "CMSEResNet152", 66_821_848, 11_288_993_792, _152, _CM),
     _resnet("seresnet20", "SEResNet20", 272_095, 40_553_056, _small_resnet(20)),
     _resnet("seresnet32", "SEResNet32", 468_109, 68_865_952, _small_resnet(32)),
     _resnet("seresnet44", "SEResNet44", 664_123, 97_178_848, _small_resnet(44)),

@@ -13,6 +13,8 @@ def resnet(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> list[Feature]:
     """The stem, the stages, and what each stage gives."""
     preactivated = recipe.block.startswith("preactivated")
     residual_unit = preactivated_unit if preactivated else postactivated_unit
+    if recipe.norm_input:
+        x = parts.norm(x, "input_norm", scale=False)
     x = STEMS[recipe.stem](x, recipe, parts)
     features = []
     stem = 1 if recipe.stem == "small" else 4
@@ -67,7 +69,7 @@ def postactivated_unit(
 ) -> KerasTensor:
     """ReLU after the addition (arXiv 1512.03385)."""
     shortcut = x
-    if _changes_shape(x, unit, recipe, parts):
+    if _has_shortcut_layer(x, unit, recipe, parts):
         shortcut = SHORTCUTS[recipe.shortcut](x, unit, recipe, parts)
     return _unit(x, shortcut, unit, recipe, parts, activation="relu")
 
@@ -81,7 +83,7 @@ def preactivated_unit(
     """
     active = parts.norm_act(x, name=unit.name, index=1)
     shortcut = x
-    if _changes_shape(x, unit, recipe, parts):
+    if _has_shortcut_layer(x, unit, recipe, parts):
         shortcut = SHORTCUTS[recipe.shortcut](active, unit, recipe, parts)
     return _unit(active, shortcut, unit, recipe, parts, activation=None)
 
@@ -170,8 +172,9 @@ BRANCHES = {
 # --- shortcuts where the shape changes -----------------------------------------------------------
 
 
-def _changes_shape(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> bool:
-    return unit.stride > 1 or parts.channels(x) != unit.planes * recipe.expansion
+def _has_shortcut_layer(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> bool:
+    changes_shape = unit.stride > 1 or parts.channels(x) != unit.planes * recipe.expansion
+    return changes_shape or (unit.first and recipe.always_shortcut)
 
 
 def projection(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:

@@ -16,6 +16,7 @@ from se_keras.weights.key_maps import (
     CLASSIFIER,
     COUNTER,
     KEY_MAPS,
+    SCHEMES,
     KeyMap,
     Layout,
     TorchNames,
@@ -95,8 +96,8 @@ def load_weights(
     Args:
         model: a network of this package, or one whose layers have the same names.
         source: `"imagenet"`, `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`,
-            `.pth`, `.pt`, `.bin`, `.weights.h5` or `.keras` file. `"imagenet"` goes by the model's
-            name, which must be one of the catalogue.
+            `.pth`, `.pt`, `.bin`, `.weights.h5`, `.keras` or (of classification_models) `.h5`
+            file. `"imagenet"` goes by the model's name, which must be one of the catalogue.
         fresh_classifier: leave the classifier as it is, and that of the file unused.
 
     Returns:
@@ -141,7 +142,7 @@ def plan_conversion(
     if key_map is None:
         raise InputError(
             f"{checkpoint.source}: its names are of no known scheme "
-            f"({', '.join(row.name for row in KEY_MAPS)}): {', '.join(sorted(tensors)[:3])}, ..."
+            f"({', '.join(SCHEMES)}): {', '.join(sorted(tensors)[:3])}, ..."
         )
     shapes = _shapes(model)
     if fresh_classifier:
@@ -203,8 +204,9 @@ def plan_for_timm(model: keras.Model) -> ConversionPlan:
                 _assignment(key_map, names[path], path, shape) for path, shape in shapes.items()
             )
             return ConversionPlan(scheme=key_map.name, assignments=tuple(rows))
+    parts = "; ".join(f"{what}: {how}" for what, how in traits.items())
     raise InputError(
-        f"timm has no network like {model.name}: its names cover "
+        f"timm has no network like {model.name}{f' ({parts})' if parts else ''}: its names cover "
         f"{', '.join(row.name for row in KEY_MAPS if isinstance(row, TorchNames))}."
     )
 
@@ -427,6 +429,6 @@ def shapes_as_ours(checkpoint: Checkpoint, key_map: KeyMap | None) -> dict[str, 
     for name, tensor in checkpoint.tensors.items():
         path = key_map and key_map.ours(name)
         layout = path and key_map.layout(path, len(tensor.shape))
-        if layout and len(tensor.shape) == len(layout.axes) + layout.ones:
+        if layout and len(tensor.shape) == layout.source_rank:
             shapes[path] = layout.target_shape(tensor.shape)
     return shapes

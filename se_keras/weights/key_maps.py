@@ -12,9 +12,9 @@ from typing import Protocol
 import keras
 import numpy as np
 
+from se_keras.weights.layer_order import CLASSIFIER, paths_by_order
 from se_keras.weights.structure import Traits
 
-CLASSIFIER = "predictions"
 Shape = tuple[int, ...]
 
 
@@ -27,30 +27,35 @@ class Layout:
 
     Attributes:
         name: what a plan prints.
-        axes: of the file's tensor, in Keras' order.
-        ones: axes of length 1 that the file's tensor has behind these.
+        axes: of the file's tensor, in Keras' order; those in `ones` left out.
+        ones: axes of length 1 that only the file's tensor has.
     """
 
     name: str
     axes: tuple[int, ...]
-    ones: int = 0
+    ones: tuple[int, ...] = ()
+
+    @property
+    def source_rank(self) -> int:
+        return len(self.axes) + len(self.ones)
 
     def source_shape(self, shape: Shape) -> Shape:
         """That of the file's tensor, for a variable of this shape."""
-        return tuple(shape[i] for i in np.argsort(self.axes)) + (1,) * self.ones
+        lengths = iter(shape[i] for i in np.argsort(self.axes))
+        return tuple(1 if i in self.ones else next(lengths) for i in range(self.source_rank))
 
     def target_shape(self, shape: Shape) -> Shape:
         """That of the variable, for a tensor of this shape."""
-        return tuple(shape[i] for i in self.axes)
+        lengths = [length for i, length in enumerate(shape) if i not in self.ones]
+        return tuple(lengths[i] for i in self.axes)
 
     def to_keras(self, array: np.ndarray) -> np.ndarray:
         """A view."""
-        return array.reshape(array.shape[: len(self.axes)]).transpose(self.axes)
+        return array.squeeze(self.ones).transpose(self.axes)
 
     def from_keras(self, array: np.ndarray) -> np.ndarray:
         """A view."""
-        array = array.transpose(np.argsort(self.axes))
-        return array.reshape(array.shape + (1,) * self.ones)
+        return np.expand_dims(array.transpose(np.argsort(self.axes)), self.ones)
 
 
 def as_is(rank: int) -> Layout:
@@ -59,8 +64,9 @@ def as_is(rank: int) -> Layout:
 
 CONVOLUTION = Layout(name="OIHW -> HWIO", axes=(2, 3, 1, 0))
 MATRIX = Layout(name="OI -> IO", axes=(1, 0))
-# The two layers of SE are 1x1 convolutions in PyTorch.
-POINTWISE = Layout(name="OI11 -> IO", axes=(1, 0), ones=2)
+# The two layers of SE are 1x1 convolutions in PyTorch, and in classification_models.
+POINTWISE = Layout(name="OI11 -> IO", axes=(1, 0), ones=(2, 3))
+KERAS_POINTWISE = Layout(name="11IO -> IO", axes=(0, 1), ones=(0, 1))
 
 
 # --- naming schemes ------------------------------------------------------------------------------
@@ -144,8 +150,7 @@ class TorchNames:
         return None
 
     def layout(self, path: str, rank: int) -> Layout:
-        in_se = path.rpartition("/")[0].endswith(("_se/reduce", "_se/expand"))
-        if in_se and rank > 1:
+        if _in_se(path) and rank > 1:
             return POINTWISE
         return {2: MATRIX, 4: CONVOLUTION}.get(rank, as_is(rank))
 
@@ -154,6 +159,34 @@ class TorchNames:
         if leaf == COUNTER and f"{module}.running_mean" in expected:
             return "PyTorch's count of training steps"
         return next((why for start, why in self.ignored.items() if name.startswith(start)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderedNames:
+    """Those of one file whose layers were told by their order.
+
+    Attributes:
+        name: what messages call the scheme.
+        traits: of the networks whose weights are so named.
+        paths: name of each tensor -> path of its variable.
+    """
+
+    name: str
+    traits: Traits
+    paths: Mapping[str, str]
+
+    def names(self, model: keras.Model) -> dict[str, str | None]:
+        names = {path: name for name, path in self.paths.items()}
+        return {variable.path: names.get(variable.path) for variable in model.weights}
+
+    def ours(self, name: str) -> str | None:
+        return self.paths.get(name)
+
+    def layout(self, path: str, rank: int) -> Layout:
+        return KERAS_POINTWISE if _in_se(path) and rank > 1 else as_is(rank)
+
+    def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +234,10 @@ def _below(layer: str, path: str) -> str:
     """A path without the models that a layer is in."""
     parts = path.split("/")
     return "/".join(parts[parts.index(layer) :]) if layer in parts else path
+
+
+def _in_se(path: str) -> bool:
+    return path.rpartition("/")[0].endswith(("_se/reduce", "_se/expand"))
 
 
 def _variables(layer: str) -> Mapping[str, str]:
@@ -263,12 +300,14 @@ _TRAITS = {
     "stride of units": "on the 3x3",
     "stride of grouped units": "on the 3x3",
     "end of basic units": "without a ReLU before SE",
+    "normalisation": "behind its convolution",
 }
 _LEGACY_TRAITS = {
     "stem pool": "padded at the end",
     "stride of units": "on the 1x1",
     "stride of grouped units": "on the 3x3",
     "end of basic units": "with a ReLU before SE",
+    "normalisation": "behind its convolution",
 }
 
 
@@ -287,10 +326,17 @@ KEY_MAPS: tuple[KeyMap, ...] = (
     _resnet("timm legacy SENet-154", _LEGACY_DEEP_STEM, _SHORTCUT, _LEGACY_SE, **_LEGACY_TRAITS),
     KerasNames(name="Keras 3"),
 )
+SCHEMES = (*(key_map.name for key_map in KEY_MAPS), "classification_models")
 
 
 def find_key_map(names: Collection[str]) -> KeyMap | None:
     """The scheme that knows most of the names; `None` if none knows any.
+
+    Args:
+        names: of the tensors of a file, in its order.
+
+    Raises:
+        InputError: if the order of the layers tells what they are, and is broken.
 
     Example:
 
@@ -298,6 +344,11 @@ def find_key_map(names: Collection[str]) -> KeyMap | None:
     >>> find_key_map(["layer0.conv1.weight", "layer1.0.conv1.weight"]).name
     'timm legacy SENet'
     """
+
+    ordered = paths_by_order(names)
+    if ordered is not None:
+        order, paths = ordered
+        return OrderedNames(name=order.name, traits=order.traits, paths=paths)
 
     def known(key_map: KeyMap) -> int:
         return sum(key_map.ours(name) is not None for name in names)

@@ -15,7 +15,7 @@ import numpy as np
 
 from se_keras.errors import InputError
 from se_keras.extras import extra
-from se_keras.weights import hub
+from se_keras.weights import hub, keras2
 from se_keras.weights.presets import find_preset
 from se_keras.weights.structure import Traits, traits_of_layers
 
@@ -63,7 +63,7 @@ def open_checkpoint(source: str | os.PathLike, model_name: str) -> Iterator[Chec
 
     Args:
         source: `"imagenet"`, `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`,
-            `.pth`, `.pt`, `.bin`, `.weights.h5` or `.keras` file.
+            `.pth`, `.pt`, `.bin`, `.weights.h5`, `.keras` or `.h5` (of Keras 2) file.
         model_name: of the row whose published weights `"imagenet"` stands for.
 
     Raises:
@@ -245,16 +245,19 @@ def _traits_of_config(config: dict[str, Any]) -> Traits:
 
 @contextmanager
 def _opened_h5(file: Path | IO[bytes], path: Path) -> Iterator[dict[str, Tensor]]:
-    import h5py
-
-    try:
-        opened = h5py.File(file, "r")
-    except OSError as error:
-        raise InputError(f"{path} is not a whole HDF5 file: {error}") from error
-    with opened:
+    with _h5_file(file, path) as opened:
         tensors: dict[str, Tensor] = {}
         opened.visititems(partial(_add_h5, tensors))
         yield tensors
+
+
+def _h5_file(file: Path | IO[bytes], path: Path) -> Any:
+    import h5py
+
+    try:
+        return h5py.File(file, "r")
+    except OSError as error:
+        raise InputError(f"{path} is not a whole HDF5 file: {error}") from error
 
 
 def _add_h5(tensors: dict[str, Tensor], place: str, item: Any) -> None:
@@ -291,6 +294,26 @@ def _h5_values(item: Any, bfloat16: bool) -> np.ndarray:
     return _as_bfloat16(values) if bfloat16 else values
 
 
+@contextmanager
+def _keras2(path: Path) -> Iterator[Contents]:
+    with _h5_file(path, path) as file:
+        parts = keras2.parts_of_tensors(file, path)
+        yield {name: _of_parts(datasets) for name, datasets in parts.items()}, {}
+
+
+def _of_parts(datasets: list[Any]) -> Tensor:
+    *others, channels = datasets[0].shape or (1,)
+    return Tensor(
+        shape=(*others, channels * len(datasets)),
+        dtype=str(datasets[0].dtype),
+        read=partial(_concatenated, datasets),
+    )
+
+
+def _concatenated(datasets: list[Any]) -> np.ndarray:
+    return np.concatenate([np.atleast_1d(dataset[()]) for dataset in datasets], axis=-1)
+
+
 READERS = {
     ".safetensors": _safetensors,
     ".pth": _torch,
@@ -298,4 +321,5 @@ READERS = {
     ".bin": _torch,
     ".weights.h5": _keras_weights,
     ".keras": _keras_archive,
+    ".h5": _keras2,  # behind .weights.h5, which ends so too
 }

@@ -22,7 +22,9 @@ TELLING = (
     "stage3_block1_conv2",
     "stage3_block1_conv3",
     "stage3_block1_shortcut_pool",
+    "final_norm",
 )
+NORMS = {True: "before its convolution", False: "behind its convolution"}
 SHORTCUTS = {True: "an average pool and a convolution", False: "a convolution"}
 
 
@@ -40,6 +42,7 @@ def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
         stride_on_1x1=max(conv1["strides"]) > 1,
         relu_before_se="stage2_block1_relu2" in layers,
         pool_shortcut="stage3_block1_shortcut_pool" in layers,
+        preactivated="final_norm" in layers,
     )
 
 
@@ -52,6 +55,7 @@ def traits_of_recipe(recipe: ResNetRecipe) -> Traits:
         stride_on_1x1=recipe.stride_on_1x1,
         relu_before_se=recipe.relu_before_se,
         pool_shortcut=recipe.shortcut == "pool",
+        preactivated=recipe.block.startswith("preactivated"),
     )
 
 
@@ -63,11 +67,16 @@ def _traits(
     stride_on_1x1: bool,
     relu_before_se: bool,
     pool_shortcut: bool,
+    preactivated: bool,
 ) -> Traits:
-    traits = {"stem pool": STEM_POOLS[stem_pool], "shortcut": SHORTCUTS[pool_shortcut]}
+    traits = {
+        "stem pool": STEM_POOLS[stem_pool],
+        "shortcut": SHORTCUTS[pool_shortcut],
+        "normalisation": NORMS[preactivated],
+    }
     if bottleneck:
         traits["stride of grouped units" if grouped else "stride of units"] = STRIDES[stride_on_1x1]
-    else:
+    elif not preactivated:
         traits["end of basic units"] = ENDS[relu_before_se]
     return traits
 

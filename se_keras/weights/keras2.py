@@ -1,0 +1,87 @@
+"""Where the tensors are in an h5 file of Keras 2: the weights alone, or a whole model."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from se_keras.errors import InputError
+
+# Datasets of h5py by the names of their variables.
+Variables = Mapping[str, Any]
+
+
+def parts_of_tensors(file: Any, path: Path) -> dict[str, list[Any]]:
+    """Finds the datasets of each tensor, in the order in which Keras wrote the layers.
+
+    Args:
+        file: an open h5py file.
+        path: named in errors.
+
+    Returns:
+        `layer/variable` -> one dataset; for a convolution in groups, of which classification_models
+        has a layer each, `first layer ... last layer/kernel` -> one a group, to be concatenated.
+
+    Raises:
+        InputError: if the file is of another layout, or lists other datasets than it has.
+    """
+    root = file.get("model_weights", file)
+    try:
+        layers = _layers(root)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a whole weights file of Keras 2 (one of Keras 3 must end with "
+            f".weights.h5): {error.args[0]}"
+        ) from error
+    groups = itertools.groupby(layers.items(), _group)
+    return dict(itertools.chain.from_iterable(_merged(dict(group)) for _, group in groups))
+
+
+def _layers(root: Any) -> dict[str, Variables]:
+    """Those that have weights."""
+    names = _texts(root, "layer_names")
+    datasets = {name: _texts(root[name], "weight_names") for name in names}
+    places = [f"{name}/{dataset}" for name in names for dataset in datasets[name]]
+    held: list[str] = []
+    root.visititems(lambda place, item: held.append(place) if hasattr(item, "dtype") else None)
+    different = (Counter(places) - Counter(held)) + (Counter(held) - Counter(places))
+    if different:
+        raise ValueError(f"it does not list each of its tensors once: {', '.join(different)}")
+    return {
+        name: _by_variable({dataset: root[name][dataset] for dataset in datasets[name]})
+        for name in names
+        if datasets[name]
+    }
+
+
+def _texts(group: Any, attribute: str) -> list[str]:
+    """A list of names; Keras 2 splits those over 64 KB into `names0`, `names1`, ..."""
+    numbered = (f"{attribute}{number}" for number in itertools.count())
+    split = list(itertools.takewhile(group.attrs.__contains__, numbered))
+    parts = [attribute] if attribute in group.attrs else split
+    if not parts:
+        raise KeyError(f"{group.name} has no {attribute}")
+    texts = itertools.chain.from_iterable(group.attrs[part] for part in parts)
+    return [text.decode() if isinstance(text, bytes) else text for text in texts]
+
+
+def _by_variable(datasets: Variables) -> Variables:
+    """`conv2d_1/kernel:0` -> `kernel`; as they are where that is ambiguous, as in a model's."""
+    short = {name.rpartition("/")[2].partition(":")[0]: item for name, item in datasets.items()}
+    return short if len(short) == len(datasets) else datasets
+
+
+def _group(layer: tuple[str, Variables]) -> Any:
+    """The same for the groups of one convolution: there is no normalisation between them."""
+    name, variables = layer
+    if set(variables) != {"kernel"}:
+        return name
+    return variables["kernel"].shape, variables["kernel"].dtype
+
+
+def _merged(layers: Mapping[str, Variables]) -> Iterator[tuple[str, list[Any]]]:
+    first, *others = layers
+    name = f"{first} ... {others[-1]}" if others else first
+    for variable in layers[first]:
+        yield f"{name}/{variable}", [variables[variable] for variables in layers.values()]

@@ -1,0 +1,150 @@
+"""classification_models' layers have few names of their own: their order tells what they are.
+
+Keras 2 writes layers by their depth in the graph, and its own `load_weights` reads them by their
+order too. In a residual unit the branch comes first, then SE, then the shortcut, the shorter way.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from se_keras.errors import InputError
+from se_keras.weights.structure import Traits
+
+CLASSIFIER = "predictions"
+SE = ("se/reduce", "se/expand")
+# What a layer has -> its kind: convolution without a bias, any other with one, normalisation.
+KINDS = {
+    frozenset({"kernel"}): "C",
+    frozenset({"kernel", "bias"}): "B",
+    frozenset({"beta", "moving_mean", "moving_variance"}): "N",
+    frozenset({"gamma", "beta", "moving_mean", "moving_variance"}): "N",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerOrder:
+    """Our names of the layers of one kind of network, in the order of its files.
+
+    Attributes:
+        name: what messages call it.
+        traits: of the networks.
+        stem: before the first unit.
+        branch: of a unit; SE comes next.
+        shortcut: behind it, in the first unit of each stage.
+        end: behind the last unit, before the classifier.
+    """
+
+    name: str
+    traits: Traits
+    stem: tuple[str, ...]
+    branch: tuple[str, ...]
+    shortcut: tuple[str, ...]
+    end: tuple[str, ...] = ()
+
+    def begins(self, kinds: str) -> bool:
+        """Whether a file of these kinds of layers has the stem and the first unit."""
+        return kinds.startswith(_kinds((*self.stem, *self.branch, *SE)))
+
+    def layers(self, kinds: str, names: Sequence[str]) -> list[str]:
+        """Our names of the layers of a file.
+
+        Args:
+            kinds: of its layers, a letter each.
+            names: what the file calls them.
+
+        Raises:
+            InputError: if they are not units to the end; the message says from where on.
+        """
+        branch, shortcut, end = map(_kinds, ((*self.branch, *SE), self.shortcut, self.end))
+        # The shortcut of one unit may look like the beginning of the next: what follows decides.
+        unit = re.compile(f"{branch}(?P<shortcut>{shortcut}(?={branch}|{end}B?$))?")
+        found, stage, block = [*self.stem], 1, 0
+        while match := unit.match(kinds, len(found)):
+            stage, block = (stage + 1, 1) if match["shortcut"] else (stage, block + 1)
+            parts = (*self.branch, *SE, *(self.shortcut if match["shortcut"] else ()))
+            found += [f"stage{stage}_block{block}_{part}" for part in parts]
+        rest = kinds[len(found) :]
+        if rest not in (end, f"{end}B"):
+            raise InputError(self._complaint(names[len(found) :]))
+        return [*found, *self.end, CLASSIFIER][: len(kinds)]
+
+    def _complaint(self, rest: Sequence[str]) -> str:
+        shown = ", ".join(rest[:4]) or "nothing"
+        unit = ", ".join((*self.branch, *SE))
+        return (
+            f"the file begins as one of {self.name}, and goes on otherwise. Where it has {shown}, "
+            f"there must be a unit ({unit}; {', '.join(self.shortcut)} in the first of a stage) "
+            "or the end."
+        )
+
+
+def _kinds(layers: Collection[str]) -> str:
+    """The kinds of our layers, by their names."""
+    return "".join("B" if name in SE else "N" if "norm" in name else "C" for name in layers)
+
+
+def paths_by_order(names: Collection[str]) -> tuple[LayerOrder, dict[str, str]] | None:
+    """Which kind of network a file is of, and the path of the variable for each of its tensors.
+
+    Args:
+        names: of its tensors, `layer/variable`, in the order of the file.
+
+    Returns:
+        `None` for a file of something else.
+
+    Raises:
+        InputError: if it begins like one of these networks and goes on otherwise.
+    """
+    layers: dict[str, list[str]] = {}
+    for name in names:
+        layer, _, variable = name.rpartition("/")
+        layers.setdefault(layer, []).append(variable)
+    kinds = "".join(KINDS.get(frozenset(variables), "?") for variables in layers.values())
+    order = next((order for order in ORDERS if order.begins(kinds)), None)
+    if order is None:
+        return None
+    ours = order.layers(kinds, list(layers))
+    paths = {
+        f"{theirs}/{variable}": f"{name}/{variable}"
+        for (theirs, variables), name in zip(layers.items(), ours, strict=True)
+        for variable in variables
+    }
+    return order, paths
+
+
+_BOTTLENECK = {
+    "branch": ("conv1", "norm1", "conv2", "norm2", "conv3", "norm3"),
+    "shortcut": ("shortcut_conv", "shortcut_norm"),
+    "traits": {
+        "stem pool": "padded on both sides",
+        "stride of units": "on the 1x1",
+        "stride of grouped units": "on the 3x3",
+        "shortcut": "a convolution",
+        "normalisation": "behind its convolution",
+    },
+}
+ORDERS = (
+    LayerOrder(  # models/senet.py
+        name="classification_models' SE-ResNets and SE-ResNeXts",
+        stem=("stem_conv", "stem_norm"),
+        **_BOTTLENECK,
+    ),
+    LayerOrder(
+        name="classification_models' SENet-154",
+        stem=tuple(f"stem_{part}{n}" for n in (1, 2, 3) for part in ("conv", "norm")),
+        **_BOTTLENECK,
+    ),
+    LayerOrder(  # models/resnet.py
+        name="classification_models' SE-ResNet-18 and 34",
+        stem=("input_norm", "stem_conv", "stem_norm"),
+        branch=("norm1", "conv1", "norm2", "conv2"),
+        shortcut=("shortcut_conv",),
+        end=("final_norm",),
+        traits={
+            "stem pool": "padded on both sides",
+            "shortcut": "a convolution",
+            "normalisation": "before its convolution",
+        },
+    ),
+)
