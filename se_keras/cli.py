@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_count(commands)
     _add_convert(commands)
     _add_insert(commands)
+    _add_explain(commands)
     return parser
 
 
@@ -269,6 +270,35 @@ def _add_insert(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_insert)
 
 
+def _add_explain(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "explain",
+        help="show what the SE layers of a model do, and take out those that hardly vary",
+        description="Runs a trained model over its training images and keeps statistics of all "
+        "gates: by layer, class and channel.",
+        epilog="OUT gets layers.csv, channels.csv, classes.png, spread.png, layers.png and "
+        "report.txt; with --prune also pruned.keras.",
+    )
+    parser.add_argument(
+        "path",
+        metavar="MODEL",
+        help="folder of a run, or .keras file of a model that takes raw pixels 0..255",
+    )
+    parser.add_argument(
+        "--data", metavar="DATA", help="as of `se-keras train` (default: that of the run)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="OUT", help="folder to make for the results"
+    )
+    parser.add_argument(
+        "--prune",
+        type=float,
+        metavar="KEEP",
+        help="share of the SE layers that stay, 0 to 1; the others become constants",
+    )
+    parser.set_defaults(run=_explain)
+
+
 def _keras_file(text: str) -> Path:
     if not text.endswith(".keras"):
         raise argparse.ArgumentTypeError(f"must be a .keras file, got {text!r}")
@@ -353,3 +383,10 @@ def _insert(parsed: argparse.Namespace) -> None:
     with written_beside(parsed.out) as partial:
         new.save(partial)
     print(f"{parsed.out}: SE at {len(plan.sites)} sites, {plan.parameters:,} parameters more")
+
+
+def _explain(parsed: argparse.Namespace) -> None:
+    from se_keras.explain.report import explain
+
+    print(explain(parsed.path, parsed.out, data=parsed.data, keep=parsed.prune))
+    print(f"\nAll of it is in {parsed.out}")

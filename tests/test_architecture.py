@@ -34,6 +34,7 @@ ORDER = (
     "deploy",
     "explain",
     "train",
+    "explain.report",
     "benchmark",
     "cli",
     "__main__",

@@ -125,7 +125,9 @@ def _draw_layers(stats: ExcitationStats) -> "Figure":
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, values, title in ((left, means, "mean gate"), (right, stds, "standard deviation")):
         image = axes.imshow(values, aspect="auto", interpolation="nearest", cmap="viridis")
-        axes.set(title=f"{title} over all images", xticks=[], xlabel="channels, by their mean gate")
+        axes.set(
+            title=f"{title} over all images", xticks=[], xlabel="channels, from closed to open"
+        )
         figure.colorbar(image, ax=axes)
     if len(means) <= NAMED_LAYERS:
         left.set_yticks(range(len(means)), [layer.name for layer in stats.layers])
@@ -148,7 +150,8 @@ def _panels(layers: Sequence[LayerStats]) -> "tuple[Figure, Panels]":
     columns = 1 if len(layers) == 1 else 2
     rows = -(-len(layers) // columns)
     figure = _figure(5.5 * columns, 0.8 + 2.2 * rows)
-    grid: Any = figure.subplots(rows, columns, squeeze=False).ravel()
+    # One scale, so that a layer that hardly varies looks so.
+    grid: Any = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     panels = list(zip(grid, layers, strict=False))
     for axes, layer in panels:
         axes.set_title(f"{layer.name}, {layer.channels} channels", fontsize=10)

@@ -209,14 +209,24 @@ def _kept(stats: ExcitationStats, keep: Keep) -> set[str]:
         if unknown:
             raise ValueError(f"`keep`: there is no SE layer {sorted(unknown)}.")
         return set(keep)
+    number = math.floor(share_to_keep(keep) * len(stats.layers) + 0.5)
+    by_variability = sorted(stats.layers, key=lambda layer: -layer.variability)
+    return {layer.name for layer in by_variability[:number]}
+
+
+def share_to_keep(keep: float) -> float:
+    """A share, in [0, 1].
+
+    Raises:
+        ValueError: for anything else.
+    """
     share = -1.0 if isinstance(keep, bool | str) else finite_number("keep", keep)
     if not 0 <= share <= 1:
         raise ValueError(
             "`keep` must be the share of the SE layers that stay, in [0, 1], or their names, got "
             f"{keep!r}."
         )
-    by_variability = sorted(stats.layers, key=lambda layer: -layer.variability)
-    return {layer.name for layer in by_variability[: math.floor(share * len(stats.layers) + 0.5)]}
+    return share
 
 
 # --- where a constant can go ---------------------------------------------------------------------
