@@ -86,6 +86,7 @@ class Encoder(layers.Layer):
         return x, self.second(x)
 
 
+@keras.saving.register_keras_serializable(package="test_surgery")
 class Subclassed(keras.Model):
     def call(self, x):
         return x
@@ -214,6 +215,18 @@ def u_net():
     return keras.Model(image, conv(x, 1, 1, name="mask", activation="sigmoid"))
 
 
+def attention_u_net():
+    """A skip times a gate from below (arXiv 1804.03999, Fig. 2): the gate is no feature map."""
+    image = keras.Input((16, 16, 1), name="image")
+    skip = conv(image, 4, name="down", activation="relu")
+    below = conv(layers.MaxPooling2D(2)(skip), 8, name="middle", activation="relu")
+    up = conv(layers.UpSampling2D()(below), 4, name="up", activation="relu")
+    gate = relu(layers.Add()([conv(skip, 2, 1), conv(up, 2, 1)]))
+    skip = layers.Multiply()([skip, conv(gate, 1, 1, name="gate", activation="sigmoid")])
+    x = conv(layers.Concatenate()([skip, up]), 4, name="merge", activation="relu")
+    return keras.Model(image, conv(x, 2, 1, name="mask", activation="softmax"))
+
+
 def link_net():
     """A U-Net that adds its skip: no residual unit, though both sides start together."""
     image = keras.Input((16, 16, 3), name="image")
@@ -262,6 +275,15 @@ def audio():
         ],
         name="audio",
     )
+
+
+def pooled_first():
+    """The pool between a convolution and its activation: the same for a ReLU, and cheaper."""
+    x = image = keras.Input((16, 16, 3), name="image")
+    for number in (1, 2):
+        x = layers.BatchNormalization()(conv(x, 8, name=f"conv{number}"))
+        x = relu(layers.MaxPooling2D(2)(x), f"relu{number}")
+    return keras.Model(image, layers.Dense(3, name="logits")(layers.Flatten()(x)))
 
 
 def volume():
@@ -372,10 +394,12 @@ SITES = {
     cross_stage: ["unit1", "unit2"],
     long_skip: ["unit1", "unit2"],
     u_net: ["down1", "down2", "middle", "merge2", "merge1"],
+    attention_u_net: ["down", "middle", "up", "merge"],
     link_net: ["down_relu", "middle_relu", "up"],
     cells: ["cell"],
     feature_pyramid: ["c2_relu", "c3_relu"],
     audio: ["conv1", "act2"],
+    pooled_first: ["relu1", "relu2"],
     volume: ["silu", "silu_1"],
     separable: ["pw_relu", "linear_bn"],
     two_inputs: ["conv_a", "relu_b", "conv_ab"],
@@ -808,6 +832,37 @@ def test_files_give_the_same_model(tmp_path):
     np.testing.assert_allclose(served, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        audio,
+        two_inputs,
+        shared_backbone,
+        shared_layers,
+        mixed_precision,
+        with_own_layers,
+        nested_units,
+    ],
+)
+def test_files_keep_what_networks_have(network, tmp_path):
+    """Nesting, sharing, several inputs, policies, layers of the user's."""
+    import tensorflow as tf
+
+    model = insert_se(network(), ratio=2)
+    set_random_weights(model)
+    x = inputs_of(model)
+    expected = outputs(model, x)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_same(outputs(loaded, x), expected)
+    assert list(se_layers(loaded)) == list(se_layers(model))
+    model.export(tmp_path / "saved_model", verbose=False)
+    kept = tf.saved_model.load(tmp_path / "saved_model")
+    tolerance = 1e-3 if network is mixed_precision else 1e-6
+    for a, b in zip(keras.tree.flatten(kept.serve(x)), expected, strict=True):
+        np.testing.assert_allclose(array(a), b, rtol=0, atol=tolerance)
+
+
 def test_compiled_outputs_are_within_rounding():
     model = two_units()
     set_random_weights(model)
@@ -845,10 +900,12 @@ REFUSED = [
     (u_net, {"placement": "pre"}, "`placement='pre'` is for residual units"),
     (two_units, {"where": ["a1"], "placement": "pre"}, "`placement='pre'` is for residual units"),
     (two_units, {"stages": [2]}, r"`stages` must be some of \[1\], those with sites; got \[2\]"),
+    (two_units, {"stages": 1}, r"`stages` must be some of \[1\], those with sites; got 1"),
     (two_units, {"skip_last_stage": True}, r"of the stages with sites, \[1\], none is left"),
     (two_units, {"ratio": 0}, "`ratio` must be a positive integer, got 0"),
     (two_units, {"gate_scale": 3.0}, "`gate_scale` is what warm_start=True sets"),
-    (two_units, {"gate_activation": "tanh"}, "`gate_activation` must not be 0 at 0"),
+    (two_units, {"gate_activation": "tanh"}, "`gate_activation` must give one number .* got one"),
+    (two_units, {"gate_activation": "softmax"}, "0.5 for two channels and 0.333333 for three"),
 ]
 
 
@@ -921,6 +978,8 @@ def test_a_dry_run_writes_nothing(saved, capsys):
         (["--where", "nothing", "-o", "OUT"], "can't insert SE into .*: `where`: 'audio' has no"),
         ([], "give the file to write with --out, or --dry-run"),
         (["-o", "OUT/deeper.keras"], "No such file or directory"),
+        (["-o", "OUT", "--stages", "7"], "`stages` must be some of"),
+        (["-o", "OUT", "--ratio", "0"], "`ratio` must be a positive integer"),
     ],
 )
 def test_the_command_refuses_in_one_line(saved, capsys, arguments, message):
@@ -933,3 +992,13 @@ def test_the_command_refuses_in_one_line(saved, capsys, arguments, message):
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(error)
     assert sorted(saved.parent.iterdir()) == [saved]
+
+
+def test_the_command_refuses_a_subclassed_model(tmp_path, capsys):
+    model = Subclassed()
+    model(uniform((1, 4)))
+    model.save(tmp_path / "model.keras")
+    assert main(["insert", str(tmp_path / "model.keras"), "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert "must be a functional model" in error
+    assert error.count("\n") == 1

@@ -26,7 +26,8 @@ def insert_se(
     """Puts squeeze-and-excitation into a copy of a model.
 
     Weights, names, trainable flags, dtype policies, nesting and sharing are those of `model`,
-    which stays as it is. Each new layer has the name of the one that it follows, with `_se`.
+    which stays as it is. Each new layer has the name of the one that it follows, with `_se`; in a
+    model that is frozen as a whole (`model.trainable = False`) it is frozen too.
 
     Args:
         model: a functional or Sequential model.
@@ -149,11 +150,14 @@ def _neutral_scale(ratio: int, options: dict[str, Any]) -> float:
     """What makes a gate exactly 1 where `expand` gives 0."""
     if "gate_scale" in options:
         raise ValueError("`gate_scale` is what warm_start=True sets; pass warm_start=False for it.")
-    at_zero = float(se_layer(ratio, options).gate_activation(keras.ops.zeros((1,)))[0])
-    if not at_zero or at_zero * (1 / at_zero) != 1:
+    activation = se_layer(ratio, options).gate_activation
+    # A softmax depends on how many channels there are; no one scale makes up for that.
+    at_zero, of_more = (float(activation(keras.ops.zeros((1, n)))[0, 0]) for n in (2, 3))
+    if not at_zero or at_zero != of_more or at_zero * (1 / at_zero) != 1:
         raise ValueError(
-            f"`gate_activation` must not be 0 at 0 for a warm start, got one that is {at_zero} "
-            "there; pass warm_start=False, or take 'sigmoid' or 'hard_sigmoid'."
+            "`gate_activation` must give one number other than 0 at 0 for a warm start, got one "
+            f"that gives {at_zero:g} for two channels and {of_more:g} for three; pass "
+            "warm_start=False, or take 'sigmoid' or 'hard_sigmoid'."
         )
     return 1 / at_zero
 

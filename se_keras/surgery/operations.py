@@ -22,6 +22,7 @@ SEPARABLE = _of_all_ranks("SeparableConv{}D")
 DEPTHWISE = _of_all_ranks("DepthwiseConv{}D")
 CONVOLUTIONS = (*_of_all_ranks("Conv{}D"), *TRANSPOSED, *SEPARABLE, *DEPTHWISE)
 UPSAMPLING = _of_all_ranks("UpSampling{}D")
+POOLS = _of_all_ranks("MaxPooling{}D", "AveragePooling{}D")
 GLOBAL_POOLS = _of_all_ranks("GlobalAveragePooling{}D", "GlobalMaxPooling{}D")
 NORMALISATIONS = (
     layers.BatchNormalization,
@@ -156,11 +157,27 @@ def is_activation(node: Node) -> bool:
     return is_layer or (op_name(node) in ACTIVATION_OPS and len(node.inputs) == 1)
 
 
-def is_probability(node: Node) -> bool:
+def is_prediction(node: Node) -> bool:
     """A softmax, sigmoid or tanh: on a map that a model gives out, a prediction."""
-    kinds = ("softmax", "sigmoid", "tanh")
-    applied = getattr(getattr(node.op, "activation", None), "__name__", op_name(node))
-    return applied in kinds or isinstance(node.op, layers.Softmax)
+    return is_gate(node) or _activation_name(node) == "tanh"
+
+
+def is_gate(node: Node) -> bool:
+    """A softmax or sigmoid: on a factor of a product, a gate."""
+    kinds = ("softmax", "sigmoid", "hard_sigmoid", "hardsigmoid")
+    return _activation_name(node) in kinds or isinstance(node.op, layers.Softmax)
+
+
+def _activation_name(node: Node) -> str:
+    return getattr(getattr(node.op, "activation", None), "__name__", op_name(node))
+
+
+def is_multiplication(node: Node) -> bool:
+    return isinstance(node.op, layers.Multiply) or op_name(node) == "multiply"
+
+
+def is_pool(node: Node) -> bool:
+    return isinstance(node.op, POOLS)
 
 
 def ends_maps(node: Node) -> bool:

@@ -201,9 +201,9 @@ def _of_stages(
     numbered: list[tuple[Spot, int]], stages: Collection[int] | None, skip_last_stage: bool
 ) -> list[tuple[Spot, int]]:
     present = sorted({stage for _, stage in numbered})
-    wanted = set(present if stages is None else stages)
-    if not wanted <= set(present):
+    if not isinstance(stages, Collection | None) or not set(stages or ()) <= set(present):
         raise ValueError(f"`stages` must be some of {present}, those with sites; got {stages}.")
+    wanted = set(present if stages is None else stages)
     if skip_last_stage:
         wanted.discard(present[-1])
     if not wanted:

@@ -9,7 +9,7 @@ import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
-from se_keras.surgery.operations import is_own_layer, is_probability, is_scaling, kernels
+from se_keras.surgery.operations import is_own_layer, is_prediction, is_scaling, kernels
 from se_keras.surgery.structure import ResidualUnit, Structure
 
 PLACES = ("standard", "pre", "post", "identity")
@@ -176,12 +176,13 @@ def pointwise(structure: Structure, placement: str) -> Iterator[Spot]:
 
 
 def conv(structure: Structure, placement: str) -> Iterator[Spot]:
-    """Behind the activation of each convolution, but that of a prediction."""
+    """Behind the activation of each convolution, but that of a prediction or a gate."""
     for node in structure.convolutions:
         after = structure.activation(node)
         if after is None or len(after.outputs) != 1:
             continue
-        if not (is_probability(after) and structure.graph.is_output(after.output)):
+        predicts = is_prediction(after) and structure.graph.is_output(after.output)
+        if not (predicts or structure.gates_a_product(after)):
             reason = f"activation of {node.name}"
             yield Spot(structure=structure, tensor=after.output, reason=reason, within=(node,))
 

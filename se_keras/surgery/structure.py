@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import keras
-from keras import KerasTensor, layers
+from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
 from se_keras.surgery.operations import (
@@ -25,13 +25,15 @@ from se_keras.surgery.operations import (
     is_concatenation,
     is_convolution,
     is_depthwise,
+    is_gate,
+    is_multiplication,
     is_normalisation,
     is_own_convolution,
+    is_pool,
     is_scaling,
     is_separable,
     is_squeeze_excite,
     kernels,
-    op_name,
     upsamples,
 )
 
@@ -142,8 +144,7 @@ class Structure:
             self._read_gate(node)
 
     def _read_gate(self, node: Node) -> None:
-        multiplies = isinstance(node.op, layers.Multiply) or op_name(node) == "multiply"
-        if not multiplies or len(node.inputs) != 2:
+        if not is_multiplication(node) or len(node.inputs) != 2:
             return
         for x, factor in (node.inputs, node.inputs[::-1]):
             branch = self.branch(node, factor)
@@ -376,11 +377,14 @@ class Structure:
         """
         while not (has_activation(node) or is_own_convolution(node) or self.activates(node)):
             node = self.next(node)
-            if node is None or not (
-                is_normalisation(node) or is_scaling(node) or self.activates(node)
-            ):
+            between = (is_normalisation, is_scaling, is_pool, self.activates)
+            if node is None or not any(passes(node) for passes in between):
                 return None
         return node
+
+    def gates_a_product(self, node: Node) -> bool:
+        """A sigmoid or softmax for a multiplication, as in gated units and attention U-Nets."""
+        return is_gate(node) and any(map(is_multiplication, self.consumers(node.output)))
 
     def activates(self, node: Node) -> bool:
         """An activation; also one that is written out, as `x * sigmoid(x)`."""
