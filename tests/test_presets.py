@@ -4,12 +4,15 @@ import json
 import re
 from pathlib import Path
 
+import classification_models_weights
 import pytest
 
 from se_keras.errors import InputError
 from se_keras.models.recipes import RECIPES, find_recipe
 from se_keras.weights import hub
 from se_keras.weights.presets import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     PRESETS,
     Preprocessing,
     find_preset,
@@ -33,10 +36,42 @@ def timm_source(name, row):
     return f"{row['url']}#sha256={digits}"
 
 
+# Name of classification_models -> top-1 accuracy (its README) and md5 (its weights.py) of the file
+# with the classifier.
+CLASSIFICATION_MODELS = {
+    "seresnet18": (69.41, "9a925fd96d050dbf7cc4c54aabfcf749"),
+    "seresnet34": (72.60, "863976b3bd439ff0cc05c91821218a6b"),
+    "seresnet50": (76.44, "ff0ce1ed5accaad05d113ecef2d29149"),
+    "seresnet101": (77.92, "5c31adee48c82a66a32dee3d442f5be8"),
+    "seresnet152": (78.34, "96fc14e3a939d4627b0174a0e80c7371"),
+    "seresnext50": (78.74, "5310dcd58ed573aecdab99f8df1121d5"),
+    "seresnext101": (79.88, "be5b26b697a0f7f11efaa1bb6272fc84"),
+    "senet154": (81.06, "c8eac0e1940ea4d8a2e0b2eb0cdf4e75"),
+}
+RELEASE = "https://github.com/qubvel/classification_models/releases/download/0.0.1"
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION_MODELS)
+def test_each_file_of_classification_models_is_in_the_registry(name):
+    top1, md5 = CLASSIFICATION_MODELS[name]
+    preset = preset_of(f"{RELEASE}/{name}_imagenet_1000.h5#md5={md5}")
+    assert preset.recipe == classification_models_weights.NAMES[name]
+    assert (preset.top1, preset.licence) == (top1, "MIT")
+    pixels = preset.preprocessing
+    assert (pixels.size, pixels.crop) == (224, 224 / 256)
+    if name in {"seresnet18", "seresnet34"}:  # models/resnet.py: preprocess_input gives x
+        assert [255 * std for std in pixels.std] == [1, 1, 1]
+        assert pixels.mean == (0, 0, 0)
+    else:  # models/senet.py: mode="torch"
+        assert (pixels.mean, pixels.std) == (IMAGENET_MEAN, IMAGENET_STD)
+
+
 def test_every_set_of_timm_is_in_the_registry_and_none_is_made_up():
     sources = {timm_source(name, row): name.split(".")[0] for name, row in OF_TIMM.items()}
     assert len(sources) == 23
-    assert {preset.source: preset.recipe for preset in PRESETS} == sources
+    of_timm = [preset for preset in PRESETS if not preset.source.startswith(RELEASE)]
+    assert {preset.source: preset.recipe for preset in of_timm} == sources
+    assert len(PRESETS) == len(of_timm) + len(CLASSIFICATION_MODELS)
 
 
 @pytest.mark.parametrize("name", OF_TIMM)
@@ -67,7 +102,7 @@ def test_every_row_is_of_the_catalogue_and_one_of_each_is_the_best():
 def test_a_row_is_complete(preset):
     recipe = find_recipe(preset.recipe)
     assert preset.classes == recipe.classes
-    assert 70 < preset.top1 < 85
+    assert 69 < preset.top1 < 85
     assert preset.origin
     if preset.best:
         assert preset.preprocessing.size == recipe.input_size
@@ -75,7 +110,7 @@ def test_a_row_is_complete(preset):
         assert hub.HUB_SOURCE.fullmatch(preset.source)
     else:
         address, _, fragment = preset.source.partition("#")
-        assert re.fullmatch(r"https://github\.com/[\w./-]+\.pth", address)
+        assert re.fullmatch(r"https://github\.com/[\w./-]+\.(pth|h5)", address)
         assert hub.HASH.fullmatch(fragment)
 
 
@@ -110,8 +145,9 @@ def test_a_row_without_published_weights_says_which_have_some(recipe):
 
 
 def test_a_row_without_published_weights_names_its_relative():
-    # timm's own seresnet101 is untrained; that of the paper's release is not.
-    with pytest.raises(ValueError, match=r"seresnet101 \(its relative legacy_seresnet101 has some"):
+    # timm's own seresnet101 is untrained; those of the paper's release are not.
+    relatives = "its relatives cm_seresnet101 and legacy_seresnet101 have some"
+    with pytest.raises(ValueError, match=rf"seresnet101 \({relatives}"):
         find_preset("seresnet101")
     with pytest.raises(ValueError, match=r"for semobilenet\. There"):
         find_preset("semobilenet")

@@ -21,7 +21,14 @@ from se_keras.errors import InputError
 from se_keras.models.recipes import RECIPES, ResNetRecipe, find_recipe
 from se_keras.weights import hub
 from se_keras.weights.convert import apply, plan_conversion, plan_for_timm, traits_of_model
-from se_keras.weights.key_maps import CONVOLUTION, KEY_MAPS, MATRIX, POINTWISE, TorchNames
+from se_keras.weights.key_maps import (
+    CONVOLUTION,
+    KERAS_POINTWISE,
+    KEY_MAPS,
+    MATRIX,
+    POINTWISE,
+    TorchNames,
+)
 from se_keras.weights.sources import Checkpoint, Tensor
 from se_keras.weights.structure import (
     builders_that_fit,
@@ -139,6 +146,7 @@ def test_each_name_leads_back(name):
         (CONVOLUTION, (5, 4, 3, 2), (4, 3, 2, 1), (3, 2, 4, 5), (2, 1, 3, 4)),
         (MATRIX, (5, 4), (4, 3), (4, 5), (3, 4)),
         (POINTWISE, (5, 4, 1, 1), (4, 3, 0, 0), (4, 5), (3, 4)),
+        (KERAS_POINTWISE, (1, 1, 4, 5), (0, 0, 3, 4), (4, 5), (3, 4)),
     ],
 )
 def test_a_layout_turns_a_tensor_and_turns_it_back(layout, source, theirs, target, ours):
@@ -163,9 +171,9 @@ def test_a_file_of_timm_fits_one_row(name):
     assert builders_that_fit(manifest(name), key_map_of(name).traits) == [f"create({name!r})"]
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [*VARIANTS, "cm_seresnet18", "cm_seresnet50"])
 def test_the_traits_of_a_row_are_those_of_its_network(name):
-    row = replace(find_recipe(name), **VARIANTS[name])
+    row = replace(find_recipe(name), **VARIANTS.get(name, NARROW))
     model = se_keras.create(row, input_shape=(32, 32, 3), classes=5)
     assert traits_of_model(model) == traits_of_recipe(row)
 

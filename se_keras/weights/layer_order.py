@@ -4,6 +4,7 @@ Keras 2 writes layers by their depth in the graph, and its own `load_weights` re
 order too. In a residual unit the branch comes first, then SE, then the shortcut, the shorter way.
 """
 
+import itertools
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -42,9 +43,11 @@ class LayerOrder:
     shortcut: tuple[str, ...]
     end: tuple[str, ...] = ()
 
-    def begins(self, kinds: str) -> bool:
-        """Whether a file of these kinds of layers has the stem and the first unit."""
-        return kinds.startswith(_kinds((*self.stem, *self.branch, *SE)))
+    def agreement(self, kinds: str) -> int:
+        """How many layers are as stem and first unit have them; 0 for a file without any unit."""
+        unit = _kinds((*self.branch, *SE))
+        pairs = zip(_kinds(self.stem) + unit, kinds, strict=False) if unit in kinds else ()
+        return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
     def layers(self, kinds: str, names: Sequence[str]) -> list[str]:
         """Our names of the layers of a file.
@@ -59,7 +62,8 @@ class LayerOrder:
         branch, shortcut, end = map(_kinds, ((*self.branch, *SE), self.shortcut, self.end))
         # The shortcut of one unit may look like the beginning of the next: what follows decides.
         unit = re.compile(f"{branch}(?P<shortcut>{shortcut}(?={branch}|{end}B?$))?")
-        found, stage, block = [*self.stem], 1, 0
+        found = [*self.stem] if kinds.startswith(_kinds(self.stem)) else []
+        stage, block = 1, 0
         while match := unit.match(kinds, len(found)):
             stage, block = (stage + 1, 1) if match["shortcut"] else (stage, block + 1)
             parts = (*self.branch, *SE, *(self.shortcut if match["shortcut"] else ()))
@@ -70,12 +74,11 @@ class LayerOrder:
         return [*found, *self.end, CLASSIFIER][: len(kinds)]
 
     def _complaint(self, rest: Sequence[str]) -> str:
-        shown = ", ".join(rest[:4]) or "nothing"
-        unit = ", ".join((*self.branch, *SE))
+        stem, unit, shortcut = map(", ".join, (self.stem, (*self.branch, *SE), self.shortcut))
         return (
-            f"the file begins as one of {self.name}, and goes on otherwise. Where it has {shown}, "
-            f"there must be a unit ({unit}; {', '.join(self.shortcut)} in the first of a stage) "
-            "or the end."
+            f"the file has layers of {self.name}, and not only these: where it has "
+            f"{', '.join(rest[:4]) or 'nothing'}, there must be the beginning ({stem}), a unit "
+            f"({unit}; {shortcut} in the first of a stage) or the end"
         )
 
 
@@ -101,8 +104,8 @@ def paths_by_order(names: Collection[str]) -> tuple[LayerOrder, dict[str, str]] 
         layer, _, variable = name.rpartition("/")
         layers.setdefault(layer, []).append(variable)
     kinds = "".join(KINDS.get(frozenset(variables), "?") for variables in layers.values())
-    order = next((order for order in ORDERS if order.begins(kinds)), None)
-    if order is None:
+    order = max(ORDERS, key=lambda order: order.agreement(kinds))
+    if not order.agreement(kinds):
         return None
     ours = order.layers(kinds, list(layers))
     paths = {

@@ -1,7 +1,8 @@
 """Every published set of weights for a row of the catalogue. Imports no keras.
 
-Top-1 accuracies are those of timm's results-imagenet.csv and model cards, on ImageNet's validation
-images, at the size and crop that the row states. The data set's own terms may apply to weights.
+Top-1 accuracies are those of timm's results-imagenet.csv and model cards, and for the files of
+classification_models those of its README, on ImageNet's validation images, at the size and crop
+that the row states. The data set's own terms may apply to weights.
 """
 
 from dataclasses import dataclass
@@ -92,6 +93,25 @@ def _release(recipe: str, file: str, top1: float, origin: str, interpolation: st
     )
 
 
+def _classification_models(
+    recipe: str, model: str, md5: str, top1: float, *, best: bool = True, unscaled: bool = False
+) -> Preset:
+    """A file of the GitHub release of qubvel/classification_models, with the classifier."""
+    address = "https://github.com/qubvel/classification_models/releases/download/0.0.1"
+    # Its README: 224 pixels of 256 at least; it does not say by which resize, Cadene has bilinear.
+    # models/resnet.py: the networks that normalise their input get pixels as they are.
+    as_they_are = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
+    return Preset(
+        recipe=recipe,
+        source=f"{address}/{model}_imagenet_1000.h5#md5={md5}",
+        preprocessing=Preprocessing(interpolation="bilinear", **(as_they_are if unscaled else {})),
+        top1=top1,
+        origin="classification_models, from Cadene's pretrained-models.pytorch",
+        licence="MIT",
+        best=best,
+    )
+
+
 PRESETS: tuple[Preset, ...] = (
     # timm, models/resnet.py and the model cards
     _hub("seresnet50", "a1", 80.01, _RSB, crop=0.95),
@@ -148,6 +168,31 @@ PRESETS: tuple[Preset, ...] = (
         _RELEASE,
         "bilinear",
     ),
+    # classification_models, weights.py
+    _classification_models(
+        "cm_seresnet18", "seresnet18", "9a925fd96d050dbf7cc4c54aabfcf749", 69.41, unscaled=True
+    ),
+    _classification_models(
+        "cm_seresnet34", "seresnet34", "863976b3bd439ff0cc05c91821218a6b", 72.60, unscaled=True
+    ),
+    _classification_models(
+        "cm_seresnet50", "seresnet50", "ff0ce1ed5accaad05d113ecef2d29149", 76.44
+    ),
+    _classification_models(
+        "cm_seresnet101", "seresnet101", "5c31adee48c82a66a32dee3d442f5be8", 77.92
+    ),
+    _classification_models(
+        "cm_seresnet152", "seresnet152", "96fc14e3a939d4627b0174a0e80c7371", 78.34
+    ),
+    _classification_models(
+        "seresnext50_32x4d", "seresnext50", "5310dcd58ed573aecdab99f8df1121d5", 78.74, best=False
+    ),
+    _classification_models(
+        "seresnext101_32x4d", "seresnext101", "be5b26b697a0f7f11efaa1bb6272fc84", 79.88, best=False
+    ),
+    _classification_models(
+        "senet154", "senet154", "c8eac0e1940ea4d8a2e0b2eb0cdf4e75", 81.06, best=False
+    ),
 )
 
 
@@ -168,7 +213,7 @@ def find_preset(recipe: str) -> Preset:
         return preset
     names = sorted({preset.recipe for preset in PRESETS})
     relatives = [name for name in names if name.endswith(f"_{recipe}")]
-    hint = f" (its relative {relatives[0]} has some)" if relatives else ""
+    hint = f" (its relatives {' and '.join(relatives)} have some)" if relatives else ""
     raise ValueError(
         f"`weights='imagenet'`: none are published for {recipe}{hint}. There are for "
         f"{', '.join(names)}."
