@@ -191,7 +191,7 @@ def hidden(structure: Structure, placement: str) -> Iterator[Spot]:
     """Behind each layer of the user's that has a whole unit inside."""
     for node in structure.hidden_units:
         if len(node.outputs) == 1:
-            reason = f"{len(kernels(node))} convolutions inside"
+            reason = f"layer with convolutions inside: {len(kernels(node))}"
             yield Spot(structure=structure, tensor=node.output, reason=reason, within=(node,))
 
 
