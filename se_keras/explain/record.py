@@ -236,8 +236,9 @@ def _with_progress(data: Any, verbose: bool) -> Iterator[tuple[Any, Any]]:
     for done, batch in enumerate(batches, start=1):
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
         yield images, labels
-        progress.update(done, finalize=False if number is None else None)
-    if number is None:
+        progress.update(done, finalize=False)
+    if done:
+        progress.target = done
         progress.update(done, finalize=True)
 
 
