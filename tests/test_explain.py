@@ -457,9 +457,11 @@ def test_the_channels_of_a_normalisation_are_those_of_the_layer():
         check_same(model, prune_se(model, stats, keep=0), x)
 
 
-def test_negative_gates_do_not_go_through_a_relu():
+@pytest.mark.parametrize("apart", [False, True])
+def test_negative_gates_do_not_go_through_a_relu(apart):
     u = keras.Input((5, 5, 4))
-    x = SqueezeExcite(2, gate_activation="tanh", name="se")(conv(u, "conv", activation="relu"))
+    x = layers.ReLU()(conv(u, "conv", 4)) if apart else conv(u, "conv", 4, activation="relu")
+    x = SqueezeExcite(2, gate_activation="tanh", name="se")(x)
     model = constant_gates(keras.Model(u, x))
     x = uniform((3, 5, 5, 4))
     stats = record_excitations(model, x, verbose=False)
