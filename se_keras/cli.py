@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_convert(commands)
     _add_insert(commands)
     _add_explain(commands)
+    _add_export(commands)
     return parser
 
 
@@ -299,6 +300,41 @@ def _add_explain(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_explain)
 
 
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a model for another engine, optimised",
+        description="Writes a model, optimised, as a SavedModel or for ONNX Runtime, OpenVINO or "
+        "LiteRT; loads it back and compares it with the Keras model.",
+        epilog="OUT.report.json gets what is printed. Without --calibration int8 means int8 "
+        "weights only.",
+    )
+    parser.add_argument("path", metavar="MODEL", help="folder of a run, or .keras file")
+    parser.add_argument(
+        "-f",
+        "--format",
+        default="tf_saved_model",
+        help="tf_saved_model (default), onnx, openvino or litert",
+    )
+    parser.add_argument(
+        "-p",
+        "--precision",
+        default="float32",
+        help="float32 (default), bfloat16 (tf_saved_model, openvino) or int8 (all but "
+        "tf_saved_model)",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="DIR",
+        help="folder of images, of which at most 300 are taken, to measure activations on for int8 "
+        "and to compare with",
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="OUT", help="file or folder to write (default: by MODEL)"
+    )
+    parser.set_defaults(run=_export)
+
+
 def _keras_file(text: str) -> Path:
     if not text.endswith(".keras"):
         raise argparse.ArgumentTypeError(f"must be a .keras file, got {text!r}")
@@ -390,3 +426,9 @@ def _explain(parsed: argparse.Namespace) -> None:
 
     print(explain(parsed.path, parsed.out, data=parsed.data, keep=parsed.prune))
     print(f"\nAll of it is in {parsed.out}")
+
+
+def _export(parsed: argparse.Namespace) -> None:
+    from se_keras.deploy.export import export_file
+
+    print(export_file(parsed.path, parsed.out, parsed.format, parsed.precision, parsed.calibration))

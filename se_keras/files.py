@@ -15,8 +15,8 @@ PARTIAL = ".partial-"
 def written_beside(path: Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to, and renames it to `path` at the end.
 
-    A stop in between leaves `path` as it was. Works for files and folders; a folder that is
-    already there is replaced.
+    An error in between leaves `path` as it was and nothing beside it. Works for files and folders;
+    a folder that is already there is replaced.
 
     Example:
 
@@ -30,7 +30,11 @@ def written_beside(path: Path) -> Iterator[Path]:
     # The suffix stays at the end: Keras picks the format by it.
     partial = path.with_name(PARTIAL + path.name)
     remove(partial)
-    yield partial
+    try:
+        yield partial
+    except BaseException:
+        remove(partial)
+        raise
     if path.is_dir():
         remove(path)
     os.replace(partial, path)

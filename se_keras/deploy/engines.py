@@ -1,0 +1,187 @@
+"""The engines that run an exported file: one row a format.
+
+What is imported here costs nothing until it is asked for: an engine's packages are imported when
+it loads a file.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from se_keras.arguments import one_of
+from se_keras.extras import extra
+
+Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+
+OPENVINO_FILE = "model.xml"
+# Named in full, since a CPU with bfloat16 instructions would otherwise compute float32 models in
+# them. What is not int8 in an int8 model is bfloat16: the gates' products are memory passes.
+OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One row.
+
+    Attributes:
+        format: what `export` calls the format.
+        package: the distribution that runs it.
+        extra: of this package, which brings it; `None` where nothing more is needed.
+        modules: what writing and running the format imports, of the extra's packages.
+        marker: the file by which a folder of the format is known; `None` if it is one file.
+        suffix: what names of its files end with; of folders, what a made-up name ends with.
+        loader: see `load`.
+    """
+
+    format: str
+    package: str
+    extra: str | None = None
+    modules: tuple[str, ...] = ()
+    marker: str | None = None
+    suffix: str
+    loader: Callable[[Path, str, int | None], Run]
+
+    def require(self) -> None:
+        """Raises `MissingExtraError` where a package is not installed; imports none."""
+        with extra(self.extra):
+            for module in self.modules:
+                if find_spec(module) is None:
+                    raise ModuleNotFoundError(name=module)
+
+    def load(self, path: str | os.PathLike, precision: str, threads: int | None = None) -> Run:
+        """Loads a file of this format.
+
+        Args:
+            path: the file, or folder, that `export` wrote.
+            precision: that it was exported with.
+            threads: how many compute one batch; `None` for all cores. TensorFlow has one number
+                for the whole process, which must be set before it computes anything.
+
+        Returns:
+            A function from one array an input, (N, H, W, C), to one array an output, both in the
+            order of the Keras model's.
+
+        Raises:
+            MissingExtraError: if a package is not installed.
+        """
+        self.require()
+        return self.loader(Path(path), precision, threads)
+
+    @property
+    def description(self) -> str:
+        """Package and version."""
+        return f"{self.package} {version(self.package)}"
+
+
+def _load_tensorflow(path: Path, precision: str, threads: int | None) -> Run:
+    import tensorflow as tf
+
+    if threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    loaded = tf.saved_model.load(str(path))
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        outputs = loaded.serve(*(tf.constant(array) for array in arrays))
+        return [output.numpy() for output in tf.nest.flatten(outputs)]
+
+    return run
+
+
+def _load_onnxruntime(path: Path, precision: str, threads: int | None) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0  # 0: one a core
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    names = [tensor.name for tensor in session.get_inputs()]
+    return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))
+
+
+def _load_openvino(path: Path, precision: str, threads: int | None) -> Run:
+    import openvino
+
+    options = {"INFERENCE_PRECISION_HINT": OPENVINO_PRECISIONS[precision]}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    compiled = openvino.Core().compile_model(path / OPENVINO_FILE, "CPU", options)
+    return lambda arrays: list(compiled(list(arrays)).values())
+
+
+def _load_litert(path: Path, precision: str, threads: int | None) -> Run:
+    from ai_edge_litert.interpreter import Interpreter
+
+    # It would take one core by itself.
+    interpreter = Interpreter(str(path), num_threads=threads or os.cpu_count())
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    shapes: list[tuple[int, ...]] = []
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if shapes != [array.shape for array in arrays]:
+            for detail, array in zip(inputs, arrays, strict=True):
+                interpreter.resize_tensor_input(detail["index"], array.shape)
+            interpreter.allocate_tensors()
+            shapes[:] = [array.shape for array in arrays]
+        for detail, array in zip(inputs, arrays, strict=True):
+            interpreter.set_tensor(detail["index"], array)
+        interpreter.invoke()
+        return [interpreter.get_tensor(detail["index"]) for detail in outputs]
+
+    return run
+
+
+ENGINES = (
+    Engine(
+        format="tf_saved_model",
+        package="tensorflow",
+        marker="saved_model.pb",
+        suffix="-saved_model",
+        loader=_load_tensorflow,
+    ),
+    Engine(
+        format="onnx",
+        package="onnxruntime",
+        extra="onnx",
+        modules=("onnx", "onnxruntime", "tf2onnx"),
+        suffix=".onnx",
+        loader=_load_onnxruntime,
+    ),
+    Engine(
+        format="openvino",
+        package="openvino",
+        extra="openvino",
+        modules=("nncf", "openvino"),
+        marker=OPENVINO_FILE,
+        suffix="-openvino",
+        loader=_load_openvino,
+    ),
+    Engine(
+        format="litert",
+        package="ai-edge-litert",
+        extra="litert",
+        modules=("ai_edge_litert",),
+        suffix=".tflite",
+        loader=_load_litert,
+    ),
+)
+
+
+def find_engine(format: str) -> Engine:
+    """The row of a format.
+
+    Raises:
+        ValueError: if there is none.
+
+    Example:
+
+    >>> from se_keras.deploy.engines import find_engine
+    >>> find_engine("litert").suffix
+    '.tflite'
+    """
+    rows = {engine.format: engine for engine in ENGINES}
+    return rows[one_of("format", format, rows)]

@@ -1,0 +1,301 @@
+"""A model as the file of an engine, read back and compared before it is left there."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import keras
+import numpy as np
+
+from se_keras.deploy.engines import Engine, Run, find_engine
+from se_keras.deploy.rewrites import optimize
+from se_keras.deploy.samples import Arrays, in_batches, open_samples
+from se_keras.deploy.targets import Target, find_target, with_policy
+from se_keras.errors import InputError
+from se_keras.files import write_json, written_beside
+from se_keras.tables import format_table
+from se_keras.zoo import load_keras_model
+
+# Largest difference of a float32 export, relative to the largest output: another order of the same
+# sums. A model with layers in 16 bits differs in the third digit, however it is exported.
+TOLERANCE = 1e-3
+TOLERANCE_16_BITS = 5e-2
+BATCH = 8
+ROUNDS = 15
+REPORT_SUFFIX = ".report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What `export` wrote, and how it compares with the Keras model; printed, a table.
+
+    Attributes:
+        path: the file or folder.
+        format, precision: as asked for.
+        method: how the precision was reached.
+        engine: package and version that ran the file.
+        samples: number of samples compared.
+        compared_on: what they are.
+        max_difference: largest difference of an output, relative to the largest number of it.
+        top1_agreement: share of samples with the same largest class; `None` where no output is
+            (N, classes).
+        size: bytes on disk.
+        keras_size: bytes of the Keras model's weights.
+        latency: seconds for one sample in the engine, the median of `ROUNDS`.
+        keras_latency: seconds of `model.predict_on_batch`, in turn with it.
+    """
+
+    path: str
+    format: str
+    precision: str
+    method: str
+    engine: str
+    samples: int
+    compared_on: str
+    max_difference: float
+    top1_agreement: float | None
+    size: int
+    keras_size: int
+    latency: float
+    keras_latency: float
+
+    @property
+    def latency_ratio(self) -> float:
+        """Time of the engine as a part of Keras' time."""
+        return self.latency / self.keras_latency
+
+    def __str__(self) -> str:
+        agreement = self.top1_agreement
+        rows = [
+            ("file", self.path),
+            ("format", f"{self.format}, {self.precision}"),
+            ("method", self.method),
+            ("engine", self.engine),
+            ("compared on", self.compared_on),
+            ("largest difference", f"{self.max_difference:.1e} of the largest output"),
+            ("same top-1 class", "no classes" if agreement is None else f"{agreement:.1%}"),
+            ("size", f"{self.size / 1e6:.2f} MB, {self.size / self.keras_size:.2f} of the weights"),
+            (
+                "one sample",
+                f"{self.latency * 1e3:.2f} ms, {self.latency_ratio:.2f} of Keras' predict",
+            ),
+        ]
+        return format_table(("export", ""), rows)
+
+
+def export(
+    model: keras.Model,
+    path: str | os.PathLike,
+    format: str = "tf_saved_model",
+    precision: str = "float32",
+    calibration: Any = None,
+) -> ExportReport:
+    """Writes a model for an engine, optimised, and compares the file with the model.
+
+    The file takes and gives what the model does: (N, H, W, C), floats as float32, in any number at
+    once; inputs and outputs have the names and the order of the model's. It is loaded back into
+    its engine and run beside the model; what that showed is saved beside it, as
+    `<path>.report.json`. `path` holds a whole, checked export, or what it held before.
+
+    | format | what is written | float32 | bfloat16 | int8 |
+    |---|---|---|---|---|
+    | `tf_saved_model` | folder | yes | yes | |
+    | `onnx` | `.onnx` file | yes | | yes |
+    | `openvino` | folder with `model.xml` | yes | yes | yes |
+    | `litert` | `.tflite` file | yes | | yes |
+
+    Args:
+        model: a functional or Sequential model; it stays as it is.
+        path: file or folder to write; one that an earlier export wrote is replaced.
+        format: of the table. All but `tf_saved_model` need the extra of their name.
+        precision: of the table. int8 without `calibration` has int8 weights only, and the report
+            says what becomes of the activations.
+        calibration: samples to measure the ranges of activations on, as the model takes them, of
+            which 300 at most are used: an array; several in a dict by the inputs' names; a dataset
+            or batches such as `model.predict` takes; or a folder of images, which are cropped to
+            the middle, resized, and put into the range of pixels that the model takes. Of 50 and
+            more every fifth is kept for the comparison. Other precisions are only compared on
+            them.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: for a format that there is none of, a precision that the format does not have
+            (the message lists those that there are), or a model that is not functional.
+        InputError: if `path` is taken by something else, or the samples do not fit.
+        MissingExtraError: if the format's packages are not installed.
+        RuntimeError: if the file does not compute what the model does: NaN, or a float32
+            difference above 1e-3. Nothing is left then.
+
+    Example:
+
+    >>> import tempfile
+    >>> import se_keras
+    >>> model = se_keras.create("seresnet20", input_shape=(16, 16, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = se_keras.export(model, f"{folder}/served")
+    >>> report.engine.split()[0], report.max_difference < 1e-5
+    ('tensorflow', True)
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError("export needs the TensorFlow backend: set KERAS_BACKEND=tensorflow")
+    path = Path(path)
+    target, engine = find_target(format, precision), find_engine(format)
+    engine.require()
+    _check_path(path, engine)
+    fast = optimize(model, verbose=False)
+    if _has_16_bits(fast):
+        fast = with_policy(fast, "float32")
+    samples = open_samples(model, calibration)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_beside(path) as partial:
+        method = target.write_file(fast, partial, samples.calibration)
+        measured = _compare(model, engine.load(partial, precision), samples.comparison)
+        _check_difference(model, target, measured["max_difference"])
+        size = _size(partial)
+    report = ExportReport(
+        path=str(path),
+        format=format,
+        precision=precision,
+        method=method,
+        engine=engine.description,
+        samples=len(samples.comparison[0]),
+        compared_on=samples.text,
+        size=size,
+        keras_size=sum(_bytes(variable) for variable in model.variables),
+        **measured,
+    )
+    write_json(path.with_name(path.name + REPORT_SUFFIX), dataclasses.asdict(report))
+    return report
+
+
+def export_file(
+    source: str | os.PathLike,
+    path: str | os.PathLike | None = None,
+    format: str = "tf_saved_model",
+    precision: str = "float32",
+    calibration: Any = None,
+) -> ExportReport:
+    """`export` for the model of a file.
+
+    Args:
+        source: a `.keras` file, or the folder of a run that has one.
+        path: as of `export`; `None` for a name beside the file, such as `model-int8.onnx`.
+        format, precision, calibration: as of `export`.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: for all that a user can mend.
+        RuntimeError: as `export`.
+    """
+    file = Path(source) / "model.keras" if Path(source).is_dir() else Path(source)
+    find_target(format, precision)
+    if path is None:
+        path = file.with_name(f"{file.stem}-{precision}{find_engine(format).suffix}")
+    model = load_keras_model(file)
+    try:
+        return export(model, path, format, precision, calibration)
+    except ValueError as error:  # not a functional model
+        raise (
+            error if isinstance(error, InputError) else InputError(f"can't export {file}: {error}")
+        ) from error
+
+
+def _check_path(path: Path, engine: Engine) -> None:
+    if engine.marker is None:
+        if path.suffix != engine.suffix:
+            raise InputError(f"`path` must be a {engine.suffix} file, got {path}")
+        if path.is_dir():
+            raise InputError(f"`path` must be a {engine.suffix} file, {path} is a folder")
+    elif path.exists() and not (path / engine.marker).is_file():
+        raise InputError(f"{path} is there and is no export of {engine.format}: choose another")
+
+
+def _bytes(variable: keras.Variable) -> int:
+    return int(np.prod(variable.shape)) * keras.ops.convert_to_numpy(variable).itemsize
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+# --- the comparison ------------------------------------------------------------------------------
+
+
+def _compare(model: keras.Model, run: Run, arrays: Arrays) -> dict[str, Any]:
+    """Differences of all outputs on all samples, and the time for one sample."""
+    batch = model.inputs[0].shape[0] or BATCH
+
+    def keras_run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        structured = keras.tree.pack_sequence_as(model.input, list(inputs))
+        outputs = keras.tree.flatten(model.predict_on_batch(structured))
+        return [keras.ops.convert_to_numpy(output) for output in outputs]
+
+    ours, theirs = (_outputs(function, arrays, batch) for function in (keras_run, run))
+    return {
+        "max_difference": max(map(_difference, ours, theirs)),
+        "top1_agreement": _agreement(ours, theirs),
+        **_latencies(keras_run, run, next(in_batches(arrays, model.inputs[0].shape[0] or 1))),
+    }
+
+
+def _outputs(run: Run, arrays: Arrays, batch: int) -> list[np.ndarray]:
+    """One array an output, of all samples, in float64."""
+    parts = [run(inputs) for inputs in in_batches(arrays, batch)]
+    return [np.concatenate(part).astype("float64") for part in zip(*parts, strict=True)]
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    largest = np.abs(ours).max(initial=0) or 1.0
+    return float(np.abs(ours - theirs).max(initial=0) / largest)
+
+
+def _agreement(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float | None:
+    shares = [
+        np.mean(a.argmax(axis=1) == b.argmax(axis=1))
+        for a, b in zip(ours, theirs, strict=True)
+        if a.ndim == 2 and a.shape[1] > 1
+    ]
+    return float(np.mean(shares)) if shares else None
+
+
+def _latencies(keras_run: Run, run: Run, inputs: Arrays) -> dict[str, float]:
+    """Medians of runs in turn, so that what else the machine does hits both alike."""
+    seconds: dict[Run, list[float]] = {keras_run: [], run: []}
+    for function in (keras_run, run) * (ROUNDS + 1):
+        start = time.perf_counter()
+        function(inputs)
+        seconds[function].append(time.perf_counter() - start)
+    # The first of each sets up what it needs for a batch of one.
+    return {"keras_latency": median(seconds[keras_run][1:]), "latency": median(seconds[run][1:])}
+
+
+def _check_difference(model: keras.Model, target: Target, difference: float) -> None:
+    limit = float("inf")
+    if target.precision == "float32":
+        limit = TOLERANCE_16_BITS if _has_16_bits(model) else TOLERANCE
+    # Written so that NaN fails.
+    if not (difference <= limit and difference < float("inf")):
+        raise RuntimeError(
+            f"the {target.format} file in {target.precision} does not compute what the model does: "
+            f"outputs differ by {difference:.1e} of the largest, more than {limit:.0e}; it was not "
+            "kept"
+        )
+
+
+def _has_16_bits(model: keras.Model) -> bool:
+    return any("16" in layer.compute_dtype for layer in _layers(model))
+
+
+def _layers(model: keras.Model) -> Iterator[keras.Layer]:
+    for layer in model.layers:
+        yield from _layers(layer) if isinstance(layer, keras.Model) else (layer,)

@@ -1,0 +1,280 @@
+"""What an export is calibrated with and compared on: images as the model takes them."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from se_keras.errors import InputError
+from se_keras.models.recipes import RECIPES
+from se_keras.preprocessing import preprocess_input, preprocessing_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+# NNCF's default; more move the ranges of activations little.
+LIMIT = 300
+# Every fifth is kept for the comparison, where that makes at least ten.
+HELD_OUT = 5
+ENOUGH = 50
+# Pixels of a network that leaves height and width open and is none of the catalogue.
+OPEN_SIZE = 224
+
+Arrays = tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """Arrays (N, ...) with one for each input of the model.
+
+    Attributes:
+        calibration: what activations are measured on; `None` without a calibration set.
+        comparison: what the file and the Keras model are compared on.
+        text: what they are, in words.
+    """
+
+    calibration: Arrays | None
+    comparison: Arrays
+    text: str
+
+
+def open_samples(model: keras.Model, calibration: Any) -> Samples:
+    """Reads at most `LIMIT` samples of a calibration set; without one, takes photos or noise.
+
+    Args:
+        model: what they are for.
+        calibration: as of `se_keras.export`.
+
+    Raises:
+        InputError: if it has no samples, or they do not fit the model's inputs.
+    """
+    if calibration is None:
+        arrays, text = _without_calibration(model)
+        return Samples(calibration=None, comparison=arrays, text=text)
+    if isinstance(calibration, str | os.PathLike):
+        arrays, name = (_read_folder(model, Path(calibration)),), os.fspath(calibration)
+    else:
+        arrays, name = _collect(model, calibration), type(calibration).__name__
+    _check_fit(model, arrays)
+    arrays = tuple(_as_input(_spread(a), t) for a, t in zip(arrays, model.inputs, strict=True))
+    count = len(arrays[0])
+    if count < ENOUGH:
+        return Samples(
+            calibration=arrays,
+            comparison=arrays,
+            text=f"the {count} calibration samples of {name}",
+        )
+    held_out = np.arange(count) % HELD_OUT == HELD_OUT - 1
+    return Samples(
+        calibration=tuple(array[~held_out] for array in arrays),
+        comparison=tuple(array[held_out] for array in arrays),
+        text=f"{held_out.sum()} of the {count} samples of {name}, not used for calibration",
+    )
+
+
+# --- arrays and batches --------------------------------------------------------------------------
+
+
+def _collect(model: keras.Model, calibration: Any) -> Arrays:
+    """Arrays as they are, or the first `LIMIT` samples of batches."""
+    if isinstance(calibration, np.ndarray):
+        return (calibration,)
+    if _are_inputs(calibration, len(model.inputs)):
+        return tuple(_in_order(model, calibration))
+    parts, count = [], 0
+    for batch in _batches(calibration):
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        arrays = _in_order(model, x) if isinstance(x, Mapping | Sequence) else (x,)
+        parts.append([keras.ops.convert_to_numpy(array) for array in arrays])
+        count += len(parts[-1][0])
+        if count >= LIMIT:
+            break
+    if not count:
+        raise InputError("`calibration` has no samples")
+    return tuple(np.concatenate(column)[:LIMIT] for column in zip(*parts, strict=True))
+
+
+def _are_inputs(calibration: Any, inputs: int) -> bool:
+    """Whether it is one array for each of several inputs."""
+    if isinstance(calibration, Mapping):
+        return True
+    is_several = inputs > 1 and isinstance(calibration, list | tuple)
+    return is_several and all(isinstance(array, np.ndarray) for array in calibration)
+
+
+def _batches(calibration: Any) -> Iterable[Any]:
+    if isinstance(calibration, keras.utils.PyDataset):
+        return (calibration[number] for number in range(calibration.num_batches))
+    if isinstance(calibration, Iterable):
+        return calibration
+    raise InputError(
+        "`calibration` must be a folder of images, an array, arrays by the names of the inputs, or "
+        f"batches such as `predict` takes, got {type(calibration).__name__}"
+    )
+
+
+def _in_order(model: keras.Model, arrays: Mapping | Sequence) -> Sequence:
+    names = [tensor.name for tensor in model.inputs]
+    if not isinstance(arrays, Mapping):
+        return arrays
+    if set(arrays) != set(names):
+        raise InputError(f"`calibration` must have the inputs {names}, got {list(arrays)}")
+    return [arrays[name] for name in names]
+
+
+def _check_fit(model: keras.Model, arrays: Arrays) -> None:
+    expected = [tensor.shape for tensor in model.inputs]
+    got = [array.shape for array in arrays]
+    fits = len(got) == len(expected) and all(
+        len(shape) == len(wanted)
+        and all(b in (None, a) for a, b in zip(shape[1:], wanted[1:], strict=True))
+        for shape, wanted in zip(got, expected, strict=True)
+    )
+    if not fits or len({len(array) for array in arrays}) != 1 or not len(arrays[0]):
+        raise InputError(f"`calibration` must be samples of {expected}, got {got}")
+
+
+def _as_input(array: np.ndarray, tensor: keras.KerasTensor) -> np.ndarray:
+    return np.ascontiguousarray(array, dtype=input_type(tensor))
+
+
+def in_batches(arrays: Arrays, batch: int) -> Iterator[Arrays]:
+    """Batches of one size, the last filled up from the front: a model may have a fixed one."""
+    count = len(arrays[0])
+    for start in range(0, count, batch):
+        indices = np.arange(start, start + batch) % count
+        yield tuple(array[indices] for array in arrays)
+
+
+def input_type(tensor: keras.KerasTensor) -> str:
+    """The type of an input of the exported file: floats are float32 in every precision."""
+    return "float32" if "float" in tensor.dtype else tensor.dtype
+
+
+def _spread(items: Sequence) -> Sequence:
+    """At most `LIMIT` of them, at equal distances: a set may be sorted by class."""
+    step = max(1.0, len(items) / LIMIT)
+    chosen = [math.floor(number * step) for number in range(min(len(items), LIMIT))]
+    return items[chosen] if isinstance(items, np.ndarray) else [items[n] for n in chosen]
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+def _read_folder(model: keras.Model, folder: Path) -> np.ndarray:
+    if not folder.is_dir():
+        raise InputError(f"`calibration` must be a folder of images, {folder} is none")
+    if not _takes_images(model):
+        raise InputError(
+            "`calibration` can be a folder only for a model that takes images of 1 or 3 channels, "
+            f"channels last; it takes {[tensor.shape for tensor in model.inputs]}: give arrays"
+        )
+    if _range(model) is None:
+        raise InputError(
+            f"can't tell what pixels {model.name!r} takes: it is none of the catalogue, and does "
+            "not begin with a Rescaling or Normalization layer. Give it one, or give arrays"
+        )
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise InputError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
+    return _as_pixels(model, [_fitted(model, _opened(path)) for path in _spread(paths)])
+
+
+def _without_calibration(model: keras.Model) -> tuple[Arrays, str]:
+    if not _takes_images(model):
+        return _noise(model), "noise, since the model does not take images"
+    try:
+        from sklearn.datasets import load_sample_images
+    except ImportError:
+        return _noise(model), "noise, since scikit-learn, which has photos, is not installed"
+    from PIL import Image
+
+    photos = [Image.fromarray(array) for array in load_sample_images().images]
+    pieces = [_fitted(model, piece) for photo in photos for piece in _pieces(photo)]
+    pixels = _as_input(_as_pixels(model, pieces), model.inputs[0])
+    return (pixels,), f"{len(pixels)} pieces of scikit-learn's two photos"
+
+
+def _pieces(photo: "Image") -> Iterator["Image"]:
+    """The photo, and nine pieces of half its sides."""
+    yield photo
+    width, height = photo.size
+    for x, y in product(range(3), repeat=2):
+        left, top = x * width // 4, y * height // 4
+        yield photo.crop((left, top, left + width // 2, top + height // 2))
+
+
+def _noise(model: keras.Model) -> Arrays:
+    rng = np.random.default_rng(0)
+    shapes = [[size or OPEN_SIZE for size in tensor.shape[1:]] for tensor in model.inputs]
+    # 0 and 1 are numbers that an input of integers knows, whatever it counts.
+    return tuple(
+        rng.random((16, *shape), "float32")
+        if "float" in input_type(tensor)
+        else rng.integers(0, 2, (16, *shape)).astype(input_type(tensor))
+        for shape, tensor in zip(shapes, model.inputs, strict=True)
+    )
+
+
+def _takes_images(model: keras.Model) -> bool:
+    shapes = [tensor.shape for tensor in model.inputs]
+    return len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][-1] in (1, 3)
+
+
+def _opened(path: Path) -> "Image":
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"can't read the image {path}: {error}") from error
+
+
+def _fitted(model: keras.Model, image: "Image") -> np.ndarray:
+    """The middle of an image at the size of the model's input, uint8 (H, W, C)."""
+    from PIL import ImageOps
+
+    _, height, width, channels = model.inputs[0].shape
+    size = (width or _open_size(model), height or _open_size(model))
+    mode = "L" if channels == 1 else "RGB"
+    return np.array(ImageOps.fit(image.convert(mode), size)).reshape(*size[::-1], channels)
+
+
+def _open_size(model: keras.Model) -> int:
+    return preprocessing_of(model).size if _is_of_catalogue(model) else OPEN_SIZE
+
+
+def _as_pixels(model: keras.Model, images: Sequence[np.ndarray]) -> np.ndarray:
+    """uint8 images in the range of pixels that the model takes."""
+    pixels = np.stack(images)
+    if _range(model) == "raw":
+        return pixels
+    if _range(model) == "catalogue":
+        return preprocess_input(pixels, model, data_format="channels_last")
+    return pixels.astype("float32") / 127.5 - 1
+
+
+def _range(model: keras.Model) -> str | None:
+    """What pixels a model takes: 0..255, or as `preprocess_input` gives them; `None`: unknown."""
+    normalising = (keras.layers.Rescaling, keras.layers.Normalization)
+    if isinstance(_first_layer(model), normalising) or "int" in model.inputs[0].dtype:
+        return "raw"
+    return "catalogue" if _is_of_catalogue(model) and model.inputs[0].shape[-1] == 3 else None
+
+
+def _first_layer(model: keras.Model) -> keras.Layer | None:
+    layers = (x for x in model.layers if not isinstance(x, keras.layers.InputLayer))
+    first = next(layers, None)
+    return _first_layer(first) if isinstance(first, keras.Model) else first
+
+
+def _is_of_catalogue(model: keras.Model) -> bool:
+    return model.name in {recipe.name for recipe in RECIPES}
