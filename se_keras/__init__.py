@@ -6,6 +6,7 @@ from se_keras import ops
 from se_keras.blocks import se_block
 from se_keras.counting import count
 from se_keras.explain import plot_excitations, prune_se, record_excitations
+from se_keras.deploy.rewrites import optimize
 from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, list_models
 from se_keras.preprocessing import decode_predictions, load_image, preprocess_input
@@ -25,6 +26,7 @@ __all__ = [
     "load_image",
     "load_weights",
     "ops",
+    "optimize",
     "plot_excitations",
     "preprocess_input",
     "prune_se",

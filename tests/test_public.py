@@ -88,6 +88,12 @@ def inserted(data_format="channels_last", dtype="float32"):
     return se_keras.insert_se(keras.Model(image, x), ratio=2)
 
 
+def optimized(**options):
+    model = inserted(**options)
+    set_random_weights(model)  # or the gates are constant, and nothing of them is left
+    return se_keras.optimize(model, verbose=False)
+
+
 def equations(data_format="channels_last"):
     shape = (8, 5, 6) if data_format == "channels_first" else (5, 6, 8)
     u = keras.Input(shape)
@@ -162,6 +168,7 @@ ROWS = (
         checks=("save", "nest", "dtype", "backend"),
         because="TensorFlow runs the user's convolutions, or refuses them itself",
     ),
+    Row(names="optimize", make=optimized, shape=(8, 8, 3)),
     Row(names="remove_se", checks=(), because="it leaves what was there before"),
     Row(names="record_excitations", checks=(), because="it gives statistics, not a model"),
     Row(names="plot_excitations", checks=(), because="it gives pictures, not a model"),

@@ -1,7 +1,7 @@
 """Rules that fold what inference knows beforehand into the weights of the layer before it.
 
-A rule is called with a graph and a node. It gives `None` for a node of another kind, edits the graph
-and says what it did, or raises `LeftAlone` with the reason.
+A rule is called with a graph and a node. It gives `None` for a node of another kind, edits the
+graph and says what it did, or raises `LeftAlone` with the reason.
 """
 
 import keras

@@ -1,4 +1,4 @@
-"""Layers that are linear in each channel vector: what they compute, and the same with other weights."""
+"""Layers that are linear in the channels: what they compute, and the same with other weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ class LeftAlone(Exception):  # noqa: N818  (a reason, not an error)
 
 def array(variable: Any) -> Array:
     """The values of a weight in float64, in which weights are folded."""
-    return keras.ops.convert_to_numpy(variable).astype("float64")
+    return keras.ops.convert_to_numpy(getattr(variable, "value", variable)).astype("float64")
 
 
 def is_linear(node: Node) -> bool:
