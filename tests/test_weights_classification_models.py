@@ -46,15 +46,13 @@ def layers_of(name):
 # --- the whole networks --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "row"),
-    [
-        pytest.param(
-            *item, marks=pytest.mark.slow if find_recipe(item[1]).parameters > LARGE else ()
-        )
-        for item in NAMES.items()
-    ],
-)
+FILES = [
+    pytest.param(*item, marks=pytest.mark.slow if find_recipe(item[1]).parameters > LARGE else ())
+    for item in NAMES.items()
+]
+
+
+@pytest.mark.parametrize(("name", "row"), FILES)
 def test_logits_are_those_of_classification_models(name, row, tmp_path):
     path = write_h5(tmp_path / "drawn.h5", layers_of(name))
     options = {"input_shape": (None, None, 3), "classifier_activation": None}
@@ -65,7 +63,7 @@ def test_logits_are_those_of_classification_models(name, row, tmp_path):
         assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max(), size
 
 
-@pytest.mark.parametrize(("name", "row"), NAMES.items())
+@pytest.mark.parametrize(("name", "row"), FILES)
 def test_a_file_for_another_network_names_the_builder_that_fits(name, row, tmp_path):
     path = write_h5(tmp_path / "a.h5", layers_of(name), draw=None)
     model = se_keras.create("seresnet20", input_shape=(8, 8, 3))
@@ -330,6 +328,7 @@ DAMAGES = {
     "a lost variable": (drop_variable, r"once: batch_normalization_2/.*/gamma:0"),
     "an unlisted variable": (forget_variable, r"once: batch_normalization_2/.*/gamma:0"),
     "a stray tensor": (stray, r"once: conv2d_1/ema/kernel:0"),
+    "a lost layer": (lambda file: file.pop("conv2d_1"), r"it has no layer conv2d_1$"),
     "a layer listed twice": (list_twice, r"once: conv2d_1/conv2d_1/kernel:0"),
     "a lost norm": (
         without("batch_normalization_5"),
