@@ -675,6 +675,10 @@ def test_a_warm_start_with_other_gates(gate):
     new = insert_se(model, gate_activation=gate, use_bias=False, pool="max")
     assert_same(outputs(new, x), outputs(model, x))
     assert {se.gate_scale for se in se_layers(new).values()} == {2.0}
+    new.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=False)
+    new.train_on_batch(x, np.ones((2, 3)))
+    for se in se_layers(new).values():
+        assert np.any(array(se.expand.kernel) != 0), se.name
 
 
 def test_a_cold_start_is_the_papers_initialisation():
