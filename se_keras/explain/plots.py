@@ -29,6 +29,8 @@ def plot_excitations(
 ) -> "dict[str, Figure]":
     """Draws what the SE layers do (arXiv 1709.01507, sec. 7.2).
 
+    A notebook shows the figures after `%matplotlib inline`.
+
     Args:
         stats: what `record_excitations` gave.
         classes: the classes to compare, by name or number; `None` for the first four.
