@@ -5,8 +5,9 @@ from collections.abc import Callable
 from se_keras import ops
 from se_keras.blocks import se_block
 from se_keras.counting import count
-from se_keras.explain import plot_excitations, prune_se, record_excitations
+from se_keras.deploy.export import export
 from se_keras.deploy.rewrites import optimize
+from se_keras.explain import plot_excitations, prune_se, record_excitations
 from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, list_models
 from se_keras.preprocessing import decode_predictions, load_image, preprocess_input
@@ -20,6 +21,7 @@ __all__ = [
     "count",
     "create",
     "decode_predictions",
+    "export",
     "find_sites",
     "insert_se",
     "list_models",

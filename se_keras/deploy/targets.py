@@ -133,7 +133,9 @@ def _save(served: Served, path: Path | str) -> None:
 def _write_onnx(model: keras.Model, path: Path) -> str:
     import onnx
 
-    onnx.save(_to_onnx(serve(model)), path)
+    from se_keras.deploy.onnx_graph import spread_gates
+
+    onnx.save(spread_gates(_to_onnx(serve(model))), path)
     return f"opset {OPSET}"
 
 
