@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 import se_keras
+from se_keras import cli
 from se_keras.models.recipes import RECIPES
 
+README = Path(__file__).parent.parent / "README.md"
 MANIFESTS = Path(__file__).parent / "golden" / "manifests"
 LARGE = 40_000_000  # parameters, from which on a build is slow
 
@@ -56,6 +58,11 @@ def test_multiply_adds_are_the_papers_within_one_percent(name, expected):
     """What the rows say; the test above holds it to the networks."""
     (row,) = se_keras.list_models(name)
     assert row.multiply_adds / 1e9 == pytest.approx(expected, rel=0.01)
+
+
+def test_the_readme_has_what_list_prints(capsys):
+    assert cli.main(["list"]) == 0
+    assert capsys.readouterr().out.strip() in README.read_text()
 
 
 def test_no_manifest_is_left_over():

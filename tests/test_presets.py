@@ -21,6 +21,7 @@ from se_keras.weights.presets import (
     preset_of,
 )
 
+README = Path(__file__).parent.parent / "README.md"
 GOLDEN = Path(__file__).parent / "golden"
 # timm's own name of a set of weights -> what it says of it (golden/make_preprocessing.py).
 TIMM = json.loads((GOLDEN / "timm_published.json").read_text())
@@ -112,6 +113,18 @@ def test_a_row_is_complete(preset):
         address, _, fragment = preset.source.partition("#")
         assert re.fullmatch(r"https://github\.com/[\w./-]+\.(pth|h5)", address)
         assert hub.HASH.fullmatch(fragment)
+
+
+def test_the_readme_has_them_all():
+    def line(preset):
+        address = preset.source.partition("#")[0]
+        file = address.removeprefix("hf://") if "hf:" in address else address.rpartition("/")[2]
+        pixels = preset.preprocessing
+        name = f"`{preset.recipe}`{' *' if preset.best else ''}"
+        cells = (name, file, pixels.size, pixels.crop, pixels.interpolation, f"{preset.top1:.2f}")
+        return f"| {' | '.join(map(str, cells))} |"
+
+    assert "\n".join(map(line, PRESETS)) in README.read_text()
 
 
 # hex after the last dash: the file's sha256 begins with it.
