@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_insert(commands)
     _add_explain(commands)
     _add_export(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -335,6 +336,56 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_export)
 
 
+def _add_bench(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="measure what SE costs, engine by engine",
+        description="Times models against their plain twins, as built and optimised, in each "
+        "engine and precision; models without SE layers of this package against themselves.",
+        epilog="OUT gets a row as soon as it is measured; rows that it has are not measured again. "
+        "Pictures go beside it.",
+    )
+    parser.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="*",
+        default=["seresnet50"],
+        help="a name that `se-keras list` shows, one of keras.applications, or a .keras file "
+        "(default seresnet50)",
+    )
+    for name, kind, text in (
+        ("--formats", _words, "of `se-keras export` (default: all that are installed)"),
+        ("--precisions", _words, "of `se-keras export` (default: all)"),
+        ("--batches", _numbers, "images at once (default 1,8,32)"),
+        ("--sizes", _numbers, "pixels (default: what a model was made for)"),
+    ):
+        # What is not given is not set: `plan_benchmark` has the defaults.
+        parser.add_argument(name, type=kind, metavar="A,B", help=text, default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="how many compute (default: all cores); with 1 processor time is measured, which does "
+        "not depend on what else the machine does",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=15, metavar="N", help="turns of each network (default 15)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/bench.csv"),
+        metavar="OUT",
+        help="CSV file (default runs/bench.csv)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and measure nothing")
+    parser.set_defaults(run=_bench)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
 def _keras_file(text: str) -> Path:
     if not text.endswith(".keras"):
         raise argparse.ArgumentTypeError(f"must be a .keras file, got {text!r}")
@@ -432,3 +483,20 @@ def _export(parsed: argparse.Namespace) -> None:
     from se_keras.deploy.export import export_file
 
     print(export_file(parsed.path, parsed.out, parsed.format, parsed.precision, parsed.calibration))
+
+
+def _bench(parsed: argparse.Namespace) -> None:
+    from se_keras.benchmark.runs import plan_benchmark, run_benchmark
+
+    ours = ("command", "run", "models", "rounds", "out", "dry_run")
+    choice = {name: value for name, value in vars(parsed).items() if name not in ours}
+    plan = plan_benchmark(parsed.models, **choice)
+    if parsed.dry_run:
+        print(plan)
+        return
+    print(*plan.left_out, sep="\n", end="\n" if plan.left_out else "")
+    report = run_benchmark(plan, parsed.out, parsed.rounds)
+    print(report)
+    print(*report.files, sep="\n")
+    if report.failures:
+        raise InputError("; ".join(report.failures))

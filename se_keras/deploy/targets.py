@@ -130,6 +130,13 @@ def _save(served: Served, path: Path | str) -> None:
 # --- ONNX ----------------------------------------------------------------------------------------
 
 
+def write_plain_onnx(model: keras.Model, path: Path) -> None:
+    """Writes a model without what is arranged for ONNX Runtime: what gates cost there otherwise."""
+    import onnx
+
+    onnx.save(_to_onnx(serve(model)), path)
+
+
 def _write_onnx(model: keras.Model, path: Path) -> str:
     import onnx
 

@@ -1,0 +1,119 @@
+"""The networks that are measured, by name or file."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from se_keras import zoo
+from se_keras.errors import InputError
+from se_keras.graph import trace
+from se_keras.layers import SqueezeExcite
+from se_keras.models.recipes import RECIPES, find_recipe
+
+# Of keras.applications, and of files that leave height and width open.
+DEFAULT_SIZE = 224
+# A product of this size takes a quarter of a second on one core, and no cache holds its operands.
+PRODUCT = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """One network.
+
+    Attributes:
+        name: as given.
+        sizes: pixels that it is measured at.
+        has_se: whether `remove_se` makes a plain twin of it.
+        build: from pixels to a model with new weights, or those of the file.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    has_se: bool
+    build: Callable[[int], keras.Model]
+
+
+def open_network(name: str, sizes: Sequence[int] | None) -> Network:
+    """Finds a network.
+
+    Args:
+        name: of the catalogue or of `keras.applications`, or a `.keras` file.
+        sizes: pixels; `None` for what it was made for.
+
+    Raises:
+        InputError: if there is none, or it has another size.
+
+    Example:
+
+    >>> from se_keras.benchmark.networks import open_network
+    >>> open_network("seresnet50", None).sizes
+    (224,)
+    """
+    if name.endswith(".keras"):
+        return _of_file(name, sizes)
+    if name in {recipe.name for recipe in RECIPES}:
+        return Network(
+            name=name,
+            sizes=tuple(sizes or [find_recipe(name).input_size]),
+            has_se=True,
+            build=lambda size: zoo.create(name, input_shape=(size, size, 3)),
+        )
+    builder = getattr(keras.applications, name, None)
+    if not callable(builder):
+        raise InputError(
+            f"there is no model {name!r}: it must be a name that `se-keras list` shows, one of "
+            "keras.applications, or a .keras file"
+        )
+    return Network(
+        name=name,
+        sizes=tuple(sizes or [DEFAULT_SIZE]),
+        has_se=False,
+        build=lambda size: builder(weights=None, input_shape=(size, size, 3)),
+    )
+
+
+def _of_file(name: str, sizes: Sequence[int] | None) -> Network:
+    model = zoo.load_keras_model(name)
+    has_se = _has_se(name, model)
+    shapes = [tensor.shape for tensor in model.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        raise InputError(f"{name} must take one image (N, H, W, C), it takes {shapes}")
+    _, height, width, _ = shapes[0]
+    fixed = height if height == width else None
+    if height != width or (sizes and height and set(sizes) != {height}):
+        raise InputError(f"{name} takes images of {height} x {width} pixels, got sizes {sizes}")
+    return Network(
+        name=name,
+        sizes=tuple(sizes or [fixed or DEFAULT_SIZE]),
+        has_se=has_se,
+        build=lambda size: zoo.load_keras_model(name),
+    )
+
+
+def _has_se(name: str, model: keras.Model) -> bool:
+    try:
+        graph = trace(model)
+    except ValueError as error:
+        raise InputError(f"can't measure {name}: {error}") from error
+    return any(
+        isinstance(node.op, SqueezeExcite) for _, inner in graph.graphs() for node in inner.nodes
+    )
+
+
+def product_of_matrices() -> Network:
+    """A square product of matrices as a network of one `Dense` layer; its size is the batch too.
+
+    Example:
+
+    >>> from se_keras.benchmark.networks import product_of_matrices
+    >>> product_of_matrices().build(16).count_params()
+    256
+    """
+
+    def build(size: int) -> Any:
+        layer = keras.layers.Dense(size, use_bias=False)
+        return keras.Sequential([keras.Input((size,)), layer])
+
+    return Network(name="product of matrices", sizes=(PRODUCT,), has_se=False, build=build)

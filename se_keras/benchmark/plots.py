@@ -1,0 +1,91 @@
+"""Pictures of a benchmark's rows."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from se_keras.benchmark.results import AS_BUILT, OPTIMISED, Result
+from se_keras.extras import extra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {AS_BUILT: "tab:orange", OPTIMISED: "tab:blue"}
+
+
+def draw_ratios(results: Sequence[Result]) -> "Figure":
+    """Ratios with their quartiles: a panel a model, a line an engine, precision, batch and size."""
+    models = sorted({(result.model, result.against) for result in results})
+    panels = [[r for r in results if (r.model, r.against) == model] for model in models]
+    heights = [len(set(map(_place, panel))) for panel in panels]
+    figure = _figure(8, 0.8 * len(models) + 0.28 * sum(heights) + 0.6)
+    grid: Any = figure.subplots(len(models), 1, squeeze=False, height_ratios=heights).ravel()
+    for axes, (model, against), panel in zip(grid, models, panels, strict=True):
+        _draw_panel(axes, panel)
+        axes.set_title(f"{model}: time as a ratio of its {against}".replace("its as", "itself as"))
+    return figure
+
+
+def _place(result: Result) -> str:
+    engine = f"{result.engine}, {result.precision}"
+    return f"{engine}, batch {result.batch}, {result.size} px, threads {result.threads}"
+
+
+def _draw_panel(axes: "Axes", results: Sequence[Result]) -> None:
+    places = list(dict.fromkeys(map(_place, results)))
+    for form, colour in COLOURS.items():
+        rows = [result for result in results if result.form == form]
+        ratios = [row.ratio for row in rows]
+        spread = [
+            [row.ratio - row.ratio_low for row in rows],
+            [row.ratio_high - row.ratio for row in rows],
+        ]
+        at = [places.index(_place(row)) for row in rows]
+        if rows:
+            axes.errorbar(ratios, at, xerr=spread, fmt="o", color=colour, label=form, capsize=2)
+    axes.axvline(1, color="grey", linewidth=1)
+    axes.set_yticks(range(len(places)), places, fontsize=7)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+def draw_growth(results: Sequence[Result]) -> "Figure":
+    """Operations a second by batch, a line a size, with the engine's limit; what is optimised."""
+    rows = sorted((r for r in results if r.form == OPTIMISED), key=lambda r: (_kind(r), r.size))
+    kinds = [list(group) for _, group in groupby(rows, key=_kind)]
+    columns = min(3, len(kinds)) or 1
+    lines = -(-len(kinds) // columns) or 1
+    figure = _figure(4.2 * columns, 3.2 * lines)
+    grid: Any = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, kind in zip(grid, kinds, strict=False):
+        for size, group in groupby(kind, key=lambda row: row.size):
+            points = sorted((row.batch, row.gflops) for row in group)
+            axes.plot(*zip(*points, strict=True), marker="o", label=f"{size} px")
+        axes.axhline(
+            kind[0].limit_gflops, color="grey", linestyle="--", label="product of matrices"
+        )
+        axes.set_title("\n".join(_title(kind[0])), fontsize=8)
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel="batch", ylabel="GFLOP/s", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    for axes in grid[len(kinds) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _kind(result: Result) -> tuple:
+    return (result.model, result.engine, result.precision, result.threads, result.machine)
+
+
+def _title(result: Result) -> tuple[str, str]:
+    return result.model, f"{result.engine}, {result.precision}, threads {result.threads}"
+
+
+def _figure(width: float, height: float) -> "Figure":
+    with extra("train"):
+        # Not pyplot: it would start a window system, and keep the figure.
+        from matplotlib.figure import Figure
+    return Figure(figsize=(width, height), layout="constrained")

@@ -1,0 +1,142 @@
+"""The rows of the table: what is to be run, and what came out, as a CSV file."""
+
+import csv
+import dataclasses
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from se_keras.errors import InputError
+from se_keras.files import written_beside
+
+AS_BUILT, OPTIMISED, PLAIN = "as built", "optimised", "plain twin"
+# Instructions that decide how fast small numbers are multiplied.
+INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One row of the plan.
+
+    Attributes:
+        model: name or file, as given.
+        form: how it is exported: as it is built, or optimised.
+        against: what it is compared with: its plain twin in the same form; or, if it has no
+            `SqueezeExcite` that could be taken out, itself as built.
+        format, precision: as of `se_keras.export`.
+        batch: images at once.
+        size: height and width in pixels.
+        threads: how many compute.
+    """
+
+    model: str
+    form: str
+    against: str
+    format: str
+    precision: str
+    batch: int
+    size: int
+    threads: int
+
+    @property
+    def values(self) -> tuple:
+        """What the plan says of it, in the order of `RUN_FIELDS`."""
+        return tuple(getattr(self, name) for name in RUN_FIELDS)
+
+
+RUN_FIELDS = tuple(field.name for field in dataclasses.fields(Run))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Run):
+    """A run's row in the CSV file.
+
+    Attributes:
+        engine, machine: package and version; processor.
+        clock: `"cpu"` or `"wall"`: see `se_keras.benchmark.timing.clock_of`.
+        rounds: how often each had its turn.
+        ms, against_ms: median milliseconds of one batch.
+        ratio, ratio_low, ratio_high: median and quartiles of the ratios within a round.
+        memory_mb, against_memory_mb: resident at most, in the process that had loaded it alone.
+        mega_macs: million multiply-adds of one image, as built.
+        gflops: two for each multiply-add, a second.
+        limit_gflops: of a large product of matrices in this engine and precision.
+    """
+
+    engine: str
+    machine: str
+    clock: str
+    rounds: int
+    ms: float
+    against_ms: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    memory_mb: float | None
+    against_memory_mb: float | None
+    mega_macs: float
+    gflops: float
+    limit_gflops: float
+
+
+RESULT_FIELDS = tuple(field.name for field in dataclasses.fields(Result))
+
+
+def identity(run: Run, engine: str, machine: str) -> tuple:
+    """What a row is known by: another version of the engine, or another machine, is another row."""
+    return (*run.values, engine, machine)
+
+
+def read_results(path: str | os.PathLike) -> list[Result]:
+    """The rows of a CSV file; none if there is no file.
+
+    Raises:
+        InputError: if it is another table.
+
+    Example:
+
+    >>> from se_keras.benchmark.results import read_results
+    >>> read_results("missing.csv")
+    []
+    """
+    if not Path(path).exists():
+        return []
+    kinds = {field.name: field.type for field in dataclasses.fields(Result)}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        rows = [{name: _parsed(kinds[name], text) for name, text in r.items()} for r in lines]
+        return [Result(**row) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a table of this benchmark: {error!r}") from error
+
+
+def _parsed(kind: Any, text: str) -> Any:
+    if kind in (str, int, float):
+        return kind(text)
+    return float(text) if text else None
+
+
+def write_results(path: str | os.PathLike, results: Sequence[Result]) -> None:
+    """Writes the rows of a CSV file, under a header."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [[getattr(result, name) for name in RESULT_FIELDS] for result in results]
+    with written_beside(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([RESULT_FIELDS, *rows])
+
+
+def describe_machine() -> str:
+    """Processor, cores, and the instructions that decide what a precision costs."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    found = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
+    flags = found.get("flags", "").split()
+    has = "+".join(name for name in INSTRUCTIONS if name in flags)
+    name = found.get("model name", platform.machine()).strip()
+    return f"{name}, {os.cpu_count()} cores, {has or platform.machine()}"

@@ -1,0 +1,372 @@
+"""The table of runs, and the pass that carries it out, row by row."""
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from se_keras.arguments import positive_integer
+from se_keras.benchmark.networks import Network, open_network, product_of_matrices
+from se_keras.benchmark.plots import draw_growth, draw_ratios
+from se_keras.benchmark.results import (
+    AS_BUILT,
+    OPTIMISED,
+    PLAIN,
+    RUN_FIELDS,
+    Result,
+    Run,
+    describe_machine,
+    identity,
+    read_results,
+    write_results,
+)
+from se_keras.benchmark.timing import (
+    Specification,
+    Worker,
+    alternate,
+    clock_of,
+    compare,
+)
+from se_keras.counting import count
+from se_keras.deploy.engines import ENGINES, find_engine
+from se_keras.deploy.rewrites import optimize
+from se_keras.deploy.samples import input_type, open_samples
+from se_keras.deploy.targets import TARGETS, find_target, write_plain_onnx
+from se_keras.errors import InputError, MissingExtraError
+from se_keras.files import written_beside
+from se_keras.surgery import remove_se
+from se_keras.tables import format_table
+
+BATCHES = (1, 8, 32)
+ROUNDS = 15
+# The engine's limit is the fastest of a few products; the slower ones were disturbed.
+LIMIT_ROUNDS = 5
+
+StartWorker = Callable[[Specification], Worker]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkPlan:
+    """What `plan_benchmark` gives; printed, a table.
+
+    Attributes:
+        runs: one for each row that the CSV file will have.
+        left_out: a sentence for each format that is not there.
+    """
+
+    runs: tuple[Run, ...]
+    left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = [[*run.values, clock_of(run.threads)] for run in self.runs]
+        table = format_table([*RUN_FIELDS, "clock"], rows)
+        return "\n".join([table, *self.left_out])
+
+
+def plan_benchmark(
+    models: Sequence[str],
+    *,
+    formats: Sequence[str] | None = None,
+    precisions: Sequence[str] | None = None,
+    batches: Sequence[int] = BATCHES,
+    sizes: Sequence[int] | None = None,
+    threads: int | None = None,
+) -> BenchmarkPlan:
+    """The table of runs.
+
+    Args:
+        models: names of the catalogue or of `keras.applications`, or `.keras` files.
+        formats: as of `se_keras.export`; `None` for all that are installed.
+        precisions: of these formats; `None` for all.
+        batches: images at once.
+        sizes: pixels; `None` for what each model was made for.
+        threads: how many compute; `None` for all cores.
+
+    Raises:
+        InputError: for what is not there.
+
+    Example:
+
+    >>> from se_keras.benchmark.runs import plan_benchmark
+    >>> plan = plan_benchmark(["seresnet20"], formats=["tf_saved_model"], batches=[8], threads=1)
+    >>> [(run.form, run.precision, run.size) for run in plan.runs]
+    [('as built', 'float32', 32), ('optimised', 'float32', 32), \
+('as built', 'bfloat16', 32), ('optimised', 'bfloat16', 32)]
+    """
+    numbers = {"batches": batches, "sizes": sizes or (), "threads": [threads or 1]}
+    for argument, given in numbers.items():
+        for number in given:
+            _checked(positive_integer, argument, number)
+    networks = [open_network(model, sizes) for model in models]
+    targets, left_out = _targets(formats, precisions)
+    runs = tuple(
+        Run(
+            model=network.name,
+            form=form,
+            against=against,
+            format=format,
+            precision=precision,
+            batch=batch,
+            size=size,
+            threads=threads or os.cpu_count(),
+        )
+        for network in networks
+        for size in network.sizes
+        for format, precision in targets
+        for batch in batches
+        for form, against in _forms(network)
+    )
+    return BenchmarkPlan(runs=runs, left_out=left_out)
+
+
+def _checked(check: Callable, *arguments: Any) -> Any:
+    try:
+        return check(*arguments)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _forms(network: Network) -> tuple[tuple[str, str], ...]:
+    if network.has_se:
+        return ((AS_BUILT, PLAIN), (OPTIMISED, PLAIN))
+    return ((OPTIMISED, AS_BUILT),)
+
+
+def _targets(
+    formats: Sequence[str] | None, precisions: Sequence[str] | None
+) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """Formats and precisions that can run; a format that is asked for must."""
+    asked = formats or [engine.format for engine in ENGINES]
+    there, left_out = [], []
+    for name in asked:
+        try:
+            _checked(find_engine, name).require()
+            there.append(name)
+        except MissingExtraError as error:
+            if formats:
+                raise
+            left_out.append(f"left out: {name}: {error}")
+    pairs = [(t.format, t.precision) for name in there for t in TARGETS if t.format == name]
+    if precisions:
+        for precision in precisions:
+            if precision not in {known for _, known in pairs}:
+                find_target(there[0], precision)  # says what there is
+        pairs = [pair for pair in pairs if pair[1] in precisions]
+    return pairs, tuple(left_out)
+
+
+# --- the pass ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkReport:
+    """What `run_benchmark` gives; printed, a table.
+
+    Attributes:
+        results: of the plan's runs, in its order, without those that failed.
+        failures: a sentence for each engine that broke.
+        files: the CSV file and the pictures.
+    """
+
+    results: tuple[Result, ...]
+    failures: tuple[str, ...]
+    files: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        header = [
+            *("model", "form", "against", "engine", "precision", "size", "batch"),
+            *("ms", "against ms", "ratio", "quartiles", "memory MB", "GFLOP/s", "of a product"),
+        ]
+        rows = [
+            [
+                *(r.model, r.form, r.against, r.engine, r.precision, r.size, r.batch),
+                *(f"{r.ms:.2f}", f"{r.against_ms:.2f}", f"{r.ratio:.3f}"),
+                f"{r.ratio_low:.3f} to {r.ratio_high:.3f}",
+                _memory(r),
+                *(f"{r.gflops:.1f}", f"{r.limit_gflops:.1f}"),
+            ]
+            for r in self.results
+        ]
+        return format_table(header, rows)
+
+
+def _memory(result: Result) -> str:
+    if result.memory_mb is None:
+        return ""
+    return f"{result.memory_mb:.0f} against {result.against_memory_mb:.0f}"
+
+
+def run_benchmark(
+    plan: BenchmarkPlan,
+    out: str | os.PathLike,
+    rounds: int = ROUNDS,
+    start: StartWorker | None = None,
+) -> BenchmarkReport:
+    """Carries out what the CSV file has no row of yet, and writes each row when it is measured.
+
+    A row counts only for the same version of the engine and the same machine. An engine that
+    breaks, while a model is exported for it or while it runs, loses its rows and is named; the
+    others go on.
+
+    Args:
+        plan: of `plan_benchmark`.
+        out: CSV file; pictures go beside it.
+        rounds: how often each of the two networks has its turn.
+        start: starts a worker; `None` for a process.
+
+    Returns:
+        The report.
+    """
+    _checked(positive_integer, "rounds", rounds)
+    bench = _Benchmark(Path(out), rounds, start or (lambda given: Worker(given.command())))
+    pending = [run for run in plan.runs if bench.key(run) not in bench.results]
+    failures = [failure for group in _groups(pending) for failure in bench.measure(group)]
+    results = tuple(bench.results[k] for k in map(bench.key, plan.runs) if k in bench.results)
+    files = (bench.out, *_draw(bench.out, list(bench.results.values())))
+    return BenchmarkReport(results=results, failures=tuple(failures), files=files)
+
+
+def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """Runs that share their files; only the batch and the form differ."""
+    for _, group in groupby(runs, key=lambda run: (run.model, run.size, run.format, run.precision)):
+        yield list(group)
+
+
+def _draw(out: Path, results: list[Result]) -> list[Path]:
+    pictures = {"": draw_ratios, "-growth": draw_growth} if results else {}
+    paths = []
+    for suffix, draw in pictures.items():
+        paths.append(out.with_name(f"{out.stem}{suffix}.png"))
+        with written_beside(paths[-1]) as partial:
+            draw(results).savefig(partial, format="png", dpi=100)
+    return paths
+
+
+class _Benchmark:
+    """The rows that are there, and how one more is made."""
+
+    def __init__(self, out: Path, rounds: int, start: StartWorker):
+        self.out, self.rounds, self.start = out, rounds, start
+        self.machine = describe_machine()
+        self.results = {identity(r, r.engine, r.machine): r for r in read_results(out)}
+        self._limits: dict[tuple, float] = {}
+
+    def key(self, run: Run) -> tuple:
+        return identity(run, find_engine(run.format).description, self.machine)
+
+    def measure(self, group: list[Run]) -> Iterator[str]:
+        """Measures runs of one group; yields a sentence if that fails."""
+        first = group[0]
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                files = _Files(open_network(first.model, [first.size]), first, Path(folder))
+                for run in group:
+                    self._keep(self._measure(run, files))
+        # Converters and engines raise whatever they like, and the other engines are to go on.
+        except Exception as error:
+            words = str(error).strip().splitlines() or [type(error).__name__]
+            yield f"{first.model}: {first.format} in {first.precision} broke: {words[-1]}"
+
+    def _keep(self, result: Result) -> None:
+        self.results[self.key(result)] = result
+        write_results(self.out, list(self.results.values()))
+        figures = f"{result.ms:.2f} ms against {result.against_ms:.2f}: {result.ratio:.3f}"
+        print(*result.values, figures, sep=", ", flush=True)
+
+    def _measure(self, run: Run, files: "_Files") -> Result:
+        plain = run.against == PLAIN
+        network = files.specify(run, plain=False, form=run.form)
+        twin = files.specify(run, plain=plain, form=run.form if plain else AS_BUILT)
+        limit = self._limit(run)
+        seconds, peaks = self._times([network, twin], self.rounds)
+        times = compare(*seconds.T)
+        memory = [peak and round(peak / 1e6, 1) for peak in peaks]
+        return Result(
+            **dict(zip(RUN_FIELDS, run.values, strict=True)),
+            engine=find_engine(run.format).description,
+            machine=self.machine,
+            clock=clock_of(run.threads),
+            rounds=self.rounds,
+            ms=round(1e3 * times.seconds, 4),
+            against_ms=round(1e3 * times.against_seconds, 4),
+            ratio=round(times.ratio, 4),
+            ratio_low=round(times.ratio_low, 4),
+            ratio_high=round(times.ratio_high, 4),
+            memory_mb=memory[0],
+            against_memory_mb=memory[1],
+            mega_macs=round(files.macs / 1e6, 3),
+            gflops=round(2e-9 * files.macs * run.batch / times.seconds, 2),
+            limit_gflops=limit,
+        )
+
+    def _limit(self, run: Run) -> float:
+        """Billions of operations a second in a large product of matrices."""
+        key = (run.format, run.precision, run.threads)
+        if key not in self._limits:
+            network = product_of_matrices()
+            alone = dataclasses.replace(run, batch=network.sizes[0], size=network.sizes[0])
+            with tempfile.TemporaryDirectory() as folder:
+                files = _Files(network, alone, Path(folder))
+                given = files.specify(alone, plain=False, form=AS_BUILT)
+                seconds, _ = self._times([given], LIMIT_ROUNDS)
+            self._limits[key] = round(2e-9 * files.macs * alone.batch / seconds.min(), 1)
+        return self._limits[key]
+
+    def _times(
+        self, given: Sequence[Specification], rounds: int
+    ) -> tuple[np.ndarray, list[int | None]]:
+        """Seconds of one call, (rounds, workers), and what each worker's memory was at most."""
+        with ExitStack() as stack:
+            workers = [stack.enter_context(self.start(one)) for one in given]
+            return alternate(workers, rounds), [worker.peak_memory for worker in workers]
+
+
+class _Files:
+    """A network and its twin, exported in a form when it is first asked for."""
+
+    def __init__(self, network: Network, run: Run, folder: Path):
+        self.run, self.folder = run, folder
+        keras.utils.clear_session(free_memory=False)
+        self.model = network.build(run.size)
+        self.macs = count(self.model, _without_batch(self.model, run.size)).macs
+        self._paths: dict[tuple[bool, str], Path] = {}
+
+    def specify(self, run: Run, *, plain: bool, form: str) -> Specification:
+        if (plain, form) not in self._paths:
+            self._paths[plain, form] = self._write(plain, form)
+        return Specification(
+            format=run.format,
+            precision=run.precision,
+            path=str(self._paths[plain, form]),
+            threads=run.threads,
+            shape=(run.batch, *_without_batch(self.model, run.size)),
+            dtype=input_type(self.model.inputs[0]),
+            clock=clock_of(run.threads),
+        )
+
+    def _write(self, plain: bool, form: str) -> Path:
+        model = remove_se(self.model) if plain else self.model
+        if form == OPTIMISED:
+            model = optimize(model, verbose=False)
+        run = self.run
+        path = self.folder / f"{len(self._paths)}{find_engine(run.format).suffix}"
+        if form == AS_BUILT and (run.format, run.precision) == ("onnx", "float32"):
+            write_plain_onnx(model, path)  # what is exported has its gates arranged
+            return path
+        # Times do not depend on what the images show, but int8 needs ranges of activations.
+        find_target(run.format, run.precision).write_file(
+            model, path, open_samples(model, None).comparison
+        )
+        return path
+
+
+def _without_batch(model: keras.Model, size: int) -> tuple[int, ...]:
+    return tuple(size if n is None else n for n in model.inputs[0].shape[1:])

@@ -1,0 +1,86 @@
+"""The process that one network runs in: it computes when it is told to, and says how long it took.
+
+Runs as a script, `python -P worker.py SPECIFICATION`, with what `Specification` of
+`se_keras.benchmark.timing` holds as JSON. It then takes numbers of calls as lines on standard
+input, and answers each with a line of JSON.
+"""
+
+import json
+import os
+import sys
+import time
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+# With one thread the time that the process computed, which other processes leave as it is.
+CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
+
+Run = Callable[[Sequence[np.ndarray]], object]
+
+
+def claim_output() -> TextIO:
+    """Standard output for the answers alone; what libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return answers
+
+
+def noise(shape: Sequence[int], dtype: str) -> np.ndarray:
+    """Images of noise, the same in every process."""
+    rng = np.random.default_rng(0)
+    if "int" in dtype:
+        return rng.integers(0, 256, shape).astype(dtype)
+    return rng.random(shape, "float32").astype(dtype)
+
+
+def serve_turns(run: Run, arrays: Sequence[np.ndarray], clock: str, answers: TextIO) -> None:
+    """Runs once, says that it is ready, and then answers until standard input ends."""
+    now = CLOCKS[clock]
+    run(arrays)
+    answers.write("ready\n")
+    for line in sys.stdin:
+        start = now()
+        for _ in range(int(line)):
+            run(arrays)
+        seconds = now() - start
+        answers.write(json.dumps({"seconds": seconds, "peak": peak_memory()}) + "\n")
+
+
+def peak_memory() -> int | None:
+    """Bytes that were resident at most; `None` where the system does not keep them in /proc.
+
+    `getrusage` would count what the parent process had when it started this one.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    except OSError:
+        return None
+    sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
+    return sizes[0] if sizes else None
+
+
+def load(format: str, path: str, precision: str, threads: int) -> Run:
+    """The engine's function for an exported file."""
+    # Without its `__init__` the package brings no Keras and no TensorFlow, whose memory an engine
+    # has no part in.
+    package = types.ModuleType("se_keras")
+    package.__path__ = [str(Path(__file__).parents[1])]
+    sys.modules["se_keras"] = package
+    from se_keras.deploy.engines import find_engine
+
+    return find_engine(format).load(path, precision, threads)
+
+
+def main() -> None:
+    answers = claim_output()
+    given = json.loads(sys.argv[1])
+    run = load(*(given[name] for name in ("format", "path", "precision", "threads")))
+    serve_turns(run, [noise(given["shape"], given["dtype"])], given["clock"], answers)
+
+
+if __name__ == "__main__":
+    main()
