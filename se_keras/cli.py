@@ -279,7 +279,7 @@ def _add_explain(commands: argparse._SubParsersAction) -> None:
         description="Runs a trained model over its training images and keeps statistics of all "
         "gates: by layer, class and channel.",
         epilog="OUT gets layers.csv, channels.csv, classes.png, spread.png, layers.png and "
-        "report.txt; with --prune also pruned.keras.",
+        "report.txt; with --prune also pruned.keras, and report.json with its classes' names.",
     )
     parser.add_argument(
         "path",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from checks import array, reference_gate, set_random_weights, uniform
 from keras import layers
+from PIL import Image
 
 import se_keras
 from se_keras import SqueezeExcite, plot_excitations, prune_se, record_excitations
@@ -633,8 +634,12 @@ def test_explain_of_a_run(trained, digits, tmp_path, capsys):
         "spread.png",
         "layers.png",
         "report.txt",
+        "report.json",
         "pruned.keras",
     }
+    Image.fromarray(digits.test.items[0, ..., 0]).save(tmp_path / "digit.png")
+    assert main(["predict", str(out / "pruned.keras"), str(tmp_path / "digit.png")]) == 0
+    assert "class" not in capsys.readouterr().out
     check_csv(out, trained, digits)
     check_comparison(out, text, trained, digits)
 

@@ -15,7 +15,7 @@ from se_keras.explain.plots import plot_excitations
 from se_keras.explain.pruning import PruningPlan, apply, plan_pruning, share_to_keep
 from se_keras.explain.record import record_excitations
 from se_keras.explain.statistics import ExcitationStats
-from se_keras.files import read_json, written_beside
+from se_keras.files import read_json, write_json, written_beside
 from se_keras.tables import format_table
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData, open_data, prepare, test_batches
@@ -38,7 +38,8 @@ def explain(
     Args:
         path: the folder of a run, or a `.keras` file of a model that takes raw pixels 0..255.
         out: the folder to make: `layers.csv`, `channels.csv`, `classes.png`, `spread.png`,
-            `layers.png`, `report.txt`; with `keep` also `pruned.keras`.
+            `layers.png`, `report.txt`; with `keep` also `pruned.keras`, and `report.json` with the
+            names of its classes.
         data: as of `TrainConfig`; `None` for that of the run.
         keep: the share of the SE layers that stay; see `prune_se`. `None` prunes nothing.
 
@@ -128,6 +129,9 @@ def _pruned(
     """Writes the pruned model; gives the plan and the comparison as text."""
     new = apply(plan)
     new.save(folder / "pruned.keras")
+    # `se-keras predict` finds the names of the classes there.
+    names = images.class_names if _has_classes_of(model, images) else ()
+    write_json(folder / "report.json", {"class_names": names})
     before, after = (_answers(each, images) for each in (model, new))
     counts = [count(each, images.image_shape) for each in (model, new)]
     rows = [
@@ -151,10 +155,14 @@ def _accuracy_row(
     model: keras.Model, images: ImageData, before: np.ndarray, after: np.ndarray
 ) -> list[Any]:
     label = "accuracy, test images"
-    if model.output_shape[-1] != len(images.class_names):
+    if not _has_classes_of(model, images):
         return [label, "other classes", "other classes", None]
     shares = (np.mean(answers == images.test.labels) for answers in (before, after))
     return [label, *(f"{share:.2%}" for share in shares), None]
+
+
+def _has_classes_of(model: keras.Model, images: ImageData) -> bool:
+    return model.output_shape[-1] == len(images.class_names)
 
 
 def _time_row(model: keras.Model, new: keras.Model, images: ImageData) -> list[Any]:
