@@ -324,7 +324,10 @@ def stray(file):
 KERNEL = "conv2d_1/conv2d_1/kernel:0"
 GROUP = "conv2d_9/conv2d_9/kernel:0"
 DAMAGES = {
-    "a renamed variable": (rename_variable, r"where it has .*batch_normalization_2, "),
+    "a renamed variable": (
+        rename_variable,
+        r"a\.h5: it has layers of .*: where it has .*batch_normalization_2, ",
+    ),
     "a lost variable": (drop_variable, r"once: batch_normalization_2/.*/gamma:0"),
     "an unlisted variable": (forget_variable, r"once: batch_normalization_2/.*/gamma:0"),
     "a stray tensor": (stray, r"once: conv2d_1/ema/kernel:0"),

@@ -138,7 +138,7 @@ def plan_conversion(
         InputError: if anything does not fit; the message is a table of all that does not.
     """
     tensors = checkpoint.tensors
-    key_map = find_key_map(tensors)
+    key_map = _key_map(checkpoint)
     if key_map is None:
         raise InputError(
             f"{checkpoint.source}: its names are of no known scheme "
@@ -178,7 +178,7 @@ def apply(plan: ConversionPlan, model: keras.Model, checkpoint: Checkpoint) -> N
 
 def classes_of(checkpoint: Checkpoint) -> int | None:
     """Width of the file's classifier; `None` if it has none."""
-    return _classes(shapes_as_ours(checkpoint, find_key_map(checkpoint.tensors)))
+    return _classes(shapes_as_ours(checkpoint, _key_map(checkpoint)))
 
 
 def traits_of_model(model: keras.Model) -> Traits:
@@ -253,6 +253,13 @@ def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
 
 
 # --- parts of a plan -----------------------------------------------------------------------------
+
+
+def _key_map(checkpoint: Checkpoint) -> KeyMap | None:
+    try:
+        return find_key_map(checkpoint.tensors)
+    except InputError as error:
+        raise InputError(f"{checkpoint.source}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ class LayerOrder:
     def _complaint(self, rest: Sequence[str]) -> str:
         stem, unit, shortcut = map(", ".join, (self.stem, (*self.branch, *SE), self.shortcut))
         return (
-            f"the file has layers of {self.name}, and not only these: where it has "
+            f"it has layers of {self.name}, and not only these: where it has "
             f"{', '.join(rest[:4]) or 'nothing'}, there must be the beginning ({stem}), a unit "
             f"({unit}; {shortcut} in the first of a stage) or the end"
         )
