@@ -88,32 +88,47 @@ def _gate(graph: Graph, layer: SqueezeExcite, x: KerasTensor, name: str) -> Kera
         keepdims=last, data_format=layer.data_format, name=f"{name}_squeeze", **common
     )
     gate = graph.add(pool, x).output
+    if not last:  # TensorFlow has no channels_first convolution on a CPU
+        gate = _reshaped(graph, gate, (*[1] * rank, x.shape[1]), f"{name}_channels_last", common)
     for part, activation in (
         (layer.reduce, layer.activation),
         (layer.expand, layer.gate_activation),
     ):
-        options = {**common, "activation": activation, "use_bias": layer.use_bias}
-        made = _pointwise(rank if last else 0, part.units, name=f"{name}_{part.name}", **options)
-        weights = {"kernel": array(part.kernel)}
-        if layer.use_bias:
-            weights["bias"] = array(part.bias)
-        gate = add_with_weights(graph, made, gate, weights).output
+        options = {**common, "activation": activation, "name": f"{name}_{part.name}"}
+        gate = _add_pointwise(graph, part, gate, options)
     if layer.gate_scale != 1:
         scale = layers.Rescaling(layer.gate_scale, name=f"{name}_scale", **common)
         gate = graph.add(scale, gate).output
-    if not last:  # TensorFlow has no channels_first convolution on a CPU
-        shape = (x.shape[1], *[1] * rank)
-        gate = graph.add(layers.Reshape(shape, name=f"{name}_gate", **common), gate).output
+    if not last:
+        gate = _reshaped(graph, gate, (x.shape[1], *[1] * rank), f"{name}_channels_first", common)
     return gate
 
 
-def _pointwise(rank: int, units: int, **options: Any) -> keras.Layer:
-    # Engines compute 1x1 convolutions in the layout of the map; a dense layer costs transposes.
-    if rank == 0:
-        return layers.Dense(units, kernel_initializer="zeros", **options)
-    return POINTWISE[rank](
-        units, 1, kernel_initializer="zeros", data_format="channels_last", **options
+def _reshaped(
+    graph: Graph, x: KerasTensor, shape: tuple[int, ...], name: str, common: dict[str, Any]
+) -> KerasTensor:
+    return graph.add(layers.Reshape(shape, name=name, **common), x).output
+
+
+def _add_pointwise(
+    graph: Graph, dense: layers.Dense, x: KerasTensor, options: dict[str, Any]
+) -> KerasTensor:
+    """A dense layer as a 1x1 convolution.
+
+    Engines compute it in the layout of the map; a dense layer on (N, 1, 1, C) costs transposes.
+    """
+    convolution = POINTWISE[len(x.shape) - 2](
+        dense.units,
+        1,
+        use_bias=dense.use_bias,
+        kernel_initializer="zeros",
+        data_format="channels_last",
+        **options,
     )
+    weights = {"kernel": array(dense.kernel)}
+    if dense.use_bias:
+        weights["bias"] = array(dense.bias)
+    return add_with_weights(graph, convolution, x, weights).output
 
 
 def fold_gate_scale(graph: Graph, node: Node) -> str | None:
