@@ -44,7 +44,8 @@ class Served:
 
     def named(self, *inputs: Any) -> dict[str, Any]:
         """The outputs by name."""
-        return dict(zip(self.output_names, _flat(self.function(*inputs)), strict=True))
+        outputs = keras.tree.flatten(self.function(*inputs))
+        return dict(zip(self.output_names, outputs, strict=True))
 
 
 def serve(model: keras.Model) -> Served:
@@ -69,12 +70,16 @@ def serve(model: keras.Model) -> Served:
     return Served(
         function=tf.function(call, input_signature=specs, autograph=False),
         specs=specs,
-        output_names=_unique(model.output_names),
+        output_names=_output_names(model),
     )
 
 
-def _flat(outputs: Any) -> list:
-    return keras.tree.flatten(outputs)
+def _output_names(model: keras.Model) -> tuple[str, ...]:
+    """Names of the outputs, flat: the keys of a dict, or the layers that give them."""
+    output = model.output
+    if isinstance(output, dict) and len(output) == len(model.outputs):
+        return tuple(sorted(output))  # the order in which Keras flattens a dict
+    return _unique(model.output_names)
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:
