@@ -19,6 +19,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 from keras import layers
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -152,24 +153,27 @@ def table(rows: list[Row]) -> str:
 
 def draw(rows: list[Row], path: Path) -> None:
     """Means over the seeds, and the range from the best to the worst."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for network in (PLAIN, WARM, COLD):
-        curves = errors(rows, network)
-        epochs = range(curves.shape[1])
-        (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", label=network)
-        low, high = curves.min(axis=0), curves.max(axis=0)
-        axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15)
-    axes.set(xlabel="epoch of fine-tuning", ylabel="test error, %", title="Fashion-MNIST")
-    # Without a warm start the first point is far above all others.
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:.0f}")
-    axes.yaxis.set_minor_formatter("{x:.0f}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    # Without a warm start the errors are of another size: the others have a panel of their own.
+    for axes, networks in ((left, (PLAIN, WARM)), (right, (PLAIN, WARM, COLD))):
+        for network in networks:
+            _draw_curve(axes, network, errors(rows, network))
+        axes.set(xlabel="epoch of fine-tuning", ylabel="test error, %")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    seeds = len({row.seed for row in rows})
+    figure.suptitle(f"Fashion-MNIST, mean and range of {seeds} seeds")
     with written_beside(path) as partial:
         figure.savefig(partial, format="png", dpi=100)
+
+
+def _draw_curve(axes: Axes, network: str, curves: np.ndarray) -> None:
+    epochs = range(curves.shape[1])
+    (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", label=network)
+    low, high = curves.min(axis=0), curves.max(axis=0)
+    axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15)
 
 
 def main() -> None:
