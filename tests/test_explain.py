@@ -8,7 +8,7 @@ import tracemalloc
 import keras
 import numpy as np
 import pytest
-from checks import array, reference_gate, set_random_weights, uniform
+from checks import array, reference_gate, run_python, set_random_weights, uniform
 from keras import layers
 from PIL import Image
 
@@ -231,10 +231,11 @@ def test_a_progress_bar_counts_batches(capsys):
     assert "4/4" in capsys.readouterr().out
 
 
-def endless(x):
-    import tensorflow as tf
+class Endless(list):
+    """What tf.data says of a data set that repeats for ever."""
 
-    return tf.data.Dataset.from_tensors(x).repeat()
+    def cardinality(self):
+        return -1
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def endless(x):
         ([], "at least one batch"),
         (images(0), "at least one batch"),
         (3, "int"),
-        (endless(images(2)), "end"),
+        (Endless(), "end"),
         (images(2)[0], "(6, 5, 3)"),
         (images(2, (6, 6, 3)), "(None, 6, 5, 3)"),
         ([[images(2), images(2), images(2), images(2)]], "sample_weight"),
@@ -579,6 +580,33 @@ def test_statistics_of_another_model_are_refused(network):
     other = dataclasses.replace(stats, layers=(narrower, *stats.layers[1:]))
     with pytest.raises(ValueError, match="`stats`"):
         prune_se(model, other, keep=0.5)
+
+
+# --- other backends ------------------------------------------------------------------------------
+
+
+def explain_small(folder):
+    """In a fresh process: statistics of a model, and the outputs of it pruned to a half."""
+    model = keras.models.load_model(f"{folder}/model.keras")
+    x, labels = images(), LABELS
+    stats = record_excitations(model, [(x, labels)], verbose=False)
+    np.save(f"{folder}/std.npy", stats["se2"].std)
+    pruned = prune_se(model, stats, keep=["se2"])
+    np.save(f"{folder}/pruned.npy", pruned.predict_on_batch(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_give_the_same(backend, tmp_path):
+    pytest.importorskip(backend)
+    model, x = small_model(), images()
+    model.save(tmp_path / "model.keras")
+    code = "import sys, test_explain; test_explain.explain_small(sys.argv[1])"
+    run_python(code, tmp_path, backend=backend)
+    stats = record_excitations(model, (x, LABELS), verbose=False)
+    np.testing.assert_allclose(np.load(tmp_path / "std.npy"), stats["se2"].std, atol=1e-5)
+    expected = array(prune_se(model, stats, keep=["se2"])(x))
+    np.testing.assert_allclose(np.load(tmp_path / "pruned.npy"), expected, atol=1e-4)
 
 
 # --- the command ---------------------------------------------------------------------------------
