@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
@@ -112,8 +111,8 @@ def product_of_matrices() -> Network:
     256
     """
 
-    def build(size: int) -> Any:
-        layer = keras.layers.Dense(size, use_bias=False)
-        return keras.Sequential([keras.Input((size,)), layer])
+    def build(size: int) -> keras.Model:
+        rows = keras.Input((size,))
+        return keras.Model(rows, keras.layers.Dense(size, use_bias=False)(rows))
 
     return Network(name="product of matrices", sizes=(PRODUCT,), has_se=False, build=build)

@@ -7,10 +7,12 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from se_keras.errors import InputError
 from se_keras.files import written_beside
+
+Row = TypeVar("Row")
 
 AS_BUILT, OPTIMISED, PLAIN = "as built", "optimised", "plain twin"
 # Instructions that decide how fast small numbers are multiplied.
@@ -82,36 +84,36 @@ class Result(Run):
     limit_gflops: float
 
 
-RESULT_FIELDS = tuple(field.name for field in dataclasses.fields(Result))
-
-
 def identity(run: Run, engine: str, machine: str) -> tuple:
     """What a row is known by: another version of the engine, or another machine, is another row."""
     return (*run.values, engine, machine)
 
 
-def read_results(path: str | os.PathLike) -> list[Result]:
+def read_rows(kind: type[Row], path: str | os.PathLike) -> list[Row]:
     """The rows of a CSV file; none if there is no file.
+
+    Args:
+        kind: dataclass of a row, whose fields are strings, numbers, or numbers or `None`.
+        path: the file.
 
     Raises:
         InputError: if it is another table.
 
     Example:
 
-    >>> from se_keras.benchmark.results import read_results
-    >>> read_results("missing.csv")
+    >>> from se_keras.benchmark.results import Result, read_rows
+    >>> read_rows(Result, "missing.csv")
     []
     """
     if not Path(path).exists():
         return []
-    kinds = {field.name: field.type for field in dataclasses.fields(Result)}
+    kinds = {field.name: field.type for field in dataclasses.fields(kind)}
     try:
         with open(path, newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
-        rows = [{name: _parsed(kinds[name], text) for name, text in r.items()} for r in lines]
-        return [Result(**row) for row in rows]
+        return [kind(**{name: _parsed(kinds[name], line[name]) for name in line}) for line in lines]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a table of this benchmark: {error!r}") from error
+        raise InputError(f"{path} is not a table of {kind.__name__} rows: {error!r}") from error
 
 
 def _parsed(kind: Any, text: str) -> Any:
@@ -120,13 +122,14 @@ def _parsed(kind: Any, text: str) -> Any:
     return float(text) if text else None
 
 
-def write_results(path: str | os.PathLike, results: Sequence[Result]) -> None:
-    """Writes the rows of a CSV file, under a header."""
+def write_rows(kind: type[Row], path: str | os.PathLike, rows: Sequence[Row]) -> None:
+    """Writes rows as a CSV file, under a header; makes its folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [[getattr(result, name) for name in RESULT_FIELDS] for result in results]
+    names = [field.name for field in dataclasses.fields(kind)]
+    lines = [[getattr(row, name) for name in names] for row in rows]
     with written_beside(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([RESULT_FIELDS, *rows])
+        csv.writer(file, lineterminator="\n").writerows([names, *lines])
 
 
 def describe_machine() -> str:

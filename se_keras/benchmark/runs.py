@@ -25,8 +25,8 @@ from se_keras.benchmark.results import (
     Run,
     describe_machine,
     identity,
-    read_results,
-    write_results,
+    read_rows,
+    write_rows,
 )
 from se_keras.benchmark.timing import (
     Specification,
@@ -256,7 +256,7 @@ class _Benchmark:
     def __init__(self, out: Path, rounds: int, start: StartWorker):
         self.out, self.rounds, self.start = out, rounds, start
         self.machine = describe_machine()
-        self.results = {identity(r, r.engine, r.machine): r for r in read_results(out)}
+        self.results = {identity(r, r.engine, r.machine): r for r in read_rows(Result, out)}
         self._limits: dict[tuple, float] = {}
 
     def key(self, run: Run) -> tuple:
@@ -277,7 +277,7 @@ class _Benchmark:
 
     def _keep(self, result: Result) -> None:
         self.results[self.key(result)] = result
-        write_results(self.out, list(self.results.values()))
+        write_rows(Result, self.out, list(self.results.values()))
         figures = f"{result.ms:.2f} ms against {result.against_ms:.2f}: {result.ratio:.3f}"
         print(*result.values, figures, sep=", ", flush=True)
 

@@ -1,0 +1,371 @@
+"""SE-ResNet-50 and ResNet-50 through other libraries, and through this one.
+
+python benchmarks/peers.py --threads 1 --python timm=/venvs/timm/bin/python ...
+
+Each peer is made in the interpreter that `--python NAME=PATH` gives it, NAME being timm,
+classification_models or zeromodels (this one if it is not given); one that is missing is skipped
+and named. What is exported runs in the engines of this interpreter, so that peers differ in their
+files alone. All networks of one engine take turns, each in a process of its own. The rows of an
+engine are written when it is done; a stopped run goes on with the next one.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from se_keras.benchmark.results import describe_machine, read_rows, write_rows
+from se_keras.benchmark.timing import (
+    Specification,
+    Worker,
+    WorkerError,
+    alternate,
+    clock_of,
+    compare,
+)
+from se_keras.deploy.engines import find_engine
+from se_keras.tables import format_table
+
+SIDE = Path(__file__).with_name("peer_side.py")
+RESULTS = Path(__file__).with_name("results") / "peers.csv"
+NETWORKS = ("se", "plain")
+OURS = "se_keras"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """One row.
+
+    Attributes:
+        name: how it is made, in words.
+        python: whose interpreter makes it.
+        engine: format of the engine that runs it; PyTorch runs in the peer's interpreter.
+        maker: of `peer_side.py`.
+        precision: of the file.
+        channels_first: layout of its images.
+        packages: whose versions are noted.
+    """
+
+    name: str
+    python: str
+    engine: str
+    maker: str
+    precision: str = "float32"
+    channels_first: bool = False
+    packages: tuple[str, ...]
+
+
+def _ours(engine: str, *precisions: str) -> tuple[Peer, ...]:
+    return tuple(
+        Peer(
+            name=OURS,
+            python=OURS,
+            engine=engine,
+            maker=f"se_keras_{engine}_{precision}",
+            precision=precision,
+            packages=("se_keras", "keras", find_engine(engine).package),
+        )
+        for precision in precisions
+    )
+
+
+def _stock(engine: str, maker: str) -> Peer:
+    packages = ("keras", find_engine(engine).package)
+    name = "keras.applications, four stock layers"
+    return Peer(name=name, python=OURS, engine=engine, maker=maker, packages=packages)
+
+
+def _timm(name: str, engine: str, maker: str) -> Peer:
+    packages = ("timm", "torch")
+    return Peer(
+        name=f"timm, {name}",
+        python="timm",
+        engine=engine,
+        maker=maker,
+        channels_first=True,
+        packages=packages,
+    )
+
+
+PEERS = (
+    _timm("eager", "pytorch", "timm_eager"),
+    _timm("torch.compile", "pytorch", "timm_compiled"),
+    _timm("torch.compile, frozen", "pytorch", "timm_frozen"),
+    *_ours("tf_saved_model", "float32"),
+    Peer(
+        name="classification_models",
+        python="classification_models",
+        engine="tf_saved_model",
+        maker="classification_models_saved_model",
+        packages=("image-classifiers", "tf_keras"),
+    ),
+    Peer(
+        name="zeromodels",
+        python="zeromodels",
+        engine="tf_saved_model",
+        maker="zeromodels_saved_model",
+        packages=("zeromodels", "keras"),
+    ),
+    _stock("tf_saved_model", "stock_saved_model"),
+    *_ours("onnx", "float32", "int8"),
+    _timm("torch.onnx.export", "onnx", "timm_onnx"),
+    _stock("onnx", "stock_onnx"),
+    *_ours("openvino", "float32", "bfloat16", "int8"),
+    _timm("torch.onnx.export", "openvino", "timm_onnx"),
+    _stock("openvino", "stock_openvino"),
+    *_ours("litert", "float32", "int8"),
+    _stock("litert", "stock_litert"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of the CSV file.
+
+    Attributes:
+        peer, engine, precision: as of `Peer`.
+        batch, size, threads, clock, rounds: as of `se_keras.benchmark.results`.
+        ms, plain_ms: median milliseconds of a batch, of SE-ResNet-50 and of ResNet-50.
+        ratio, ratio_low, ratio_high: of both, median and quartiles of the ratios within a round.
+        to_ours: the SE network's time as a ratio of ours in float32 in this engine, paired too.
+        memory_mb: resident at most, in the process of the SE network.
+        versions, machine: of packages; processor.
+    """
+
+    peer: str
+    engine: str
+    precision: str
+    batch: int
+    size: int
+    threads: int
+    clock: str
+    rounds: int
+    ms: float
+    plain_ms: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    to_ours: float | None
+    memory_mb: float | None
+    versions: str
+    machine: str
+
+
+# --- interpreters --------------------------------------------------------------------------------
+
+VERSIONS = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+
+
+def versions(python: str, packages: Sequence[str]) -> str | None:
+    """Packages with their versions; `None` if one is missing."""
+    command = [python, "-c", VERSIONS, *packages]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return ", ".join(f"{p} {v}" for p, v in zip(packages, done.stdout.split(), strict=True))
+
+
+class Exports:
+    """Files of the peers, made once each."""
+
+    def __init__(self, folder: Path, size: int):
+        self.folder, self.size = folder, size
+        self._made: dict[tuple[str, str], Path] = {}
+
+    def path(self, peer: Peer, network: str, python: str) -> Path:
+        key = (peer.maker, network)
+        if key not in self._made:
+            suffix = ".onnx" if peer.maker.endswith("onnx") else find_engine(peer.engine).suffix
+            path = self.folder / f"{len(self._made)}{suffix}"
+            _call([python, "-P", SIDE, "export", peer.maker, network, self.size, path])
+            self._made[key] = path
+        path = self._made[key]
+        return _from_onnx(path) if (peer.engine, path.suffix) == ("openvino", ".onnx") else path
+
+
+def _call(command: Sequence[object]) -> None:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WorkerError((done.stderr.strip().splitlines() or ["it ended"])[-1])
+
+
+def _from_onnx(path: Path) -> Path:
+    import openvino
+
+    folder = path.with_suffix(".openvino")
+    openvino.save_model(openvino.convert_model(path), folder / "model.xml", compress_to_fp16=False)
+    return folder
+
+
+# --- the measurement -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all peers of one measurement have alike."""
+
+    engine: str
+    batch: int
+    size: int
+    threads: int
+    rounds: int
+
+    def fits(self, row: Row) -> bool:
+        ours = (self.engine, self.batch, self.size, self.threads, describe_machine())
+        return ours == (row.engine, row.batch, row.size, row.threads, row.machine)
+
+
+def start(peer: Peer, network: str, setting: Setting, exports: Exports, python: str) -> Worker:
+    if peer.engine == "pytorch":
+        given = {
+            "network": network,
+            "batch": setting.batch,
+            "size": setting.size,
+            "threads": setting.threads,
+            "clock": clock_of(setting.threads),
+        }
+        return Worker([python, "-P", str(SIDE), "run", peer.maker, json.dumps(given)])
+    image = (setting.size, setting.size, 3)
+    specification = Specification(
+        format=peer.engine,
+        precision=peer.precision,
+        path=str(exports.path(peer, network, python)),
+        threads=setting.threads,
+        shape=(setting.batch, *(image[::-1] if peer.channels_first else image)),
+        dtype="float32",
+        clock=clock_of(setting.threads),
+    )
+    return Worker(specification.command())
+
+
+def measure(
+    setting: Setting, peers: Sequence[tuple[Peer, str, str]], exports: Exports
+) -> list[Row]:
+    """All peers of one engine, in turn; each comes with its interpreter and its versions."""
+    with ExitStack() as stack:
+        measured, workers = [], []
+        for peer, python, text in peers:
+            try:
+                both = [start(peer, n, setting, exports, python) for n in NETWORKS]
+            except WorkerError as error:
+                print(f"skipped: {peer.name}, {peer.engine}, {peer.precision}: {error}", flush=True)
+                continue
+            workers += [stack.enter_context(worker) for worker in both]
+            measured.append((peer, text))
+        seconds = alternate(workers, setting.rounds)
+        peaks = [worker.peak_memory for worker in workers]
+    own = next((n for n, (p, _) in enumerate(measured) if _is_reference(p)), None)
+    return [
+        Row(
+            peer=peer.name,
+            engine=peer.engine,
+            precision=peer.precision,
+            batch=setting.batch,
+            size=setting.size,
+            threads=setting.threads,
+            clock=clock_of(setting.threads),
+            rounds=setting.rounds,
+            to_ours=None if own is None else _ratio(seconds, 2 * number, 2 * own),
+            memory_mb=peaks[2 * number] and round(peaks[2 * number] / 1e6, 1),
+            versions=text,
+            machine=describe_machine(),
+            **_figures(seconds, number),
+        )
+        for number, (peer, text) in enumerate(measured)
+    ]
+
+
+def _is_reference(peer: Peer) -> bool:
+    return (peer.name, peer.precision) == (OURS, "float32")
+
+
+def _ratio(seconds, column: int, other: int) -> float:
+    return round(compare(seconds[:, column], seconds[:, other]).ratio, 4)
+
+
+def _figures(seconds, number: int) -> dict[str, float]:
+    times = compare(seconds[:, 2 * number], seconds[:, 2 * number + 1])
+    return {
+        "ms": round(1e3 * times.seconds, 3),
+        "plain_ms": round(1e3 * times.against_seconds, 3),
+        "ratio": round(times.ratio, 4),
+        "ratio_low": round(times.ratio_low, 4),
+        "ratio_high": round(times.ratio_high, 4),
+    }
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[Row]) -> str:
+    header = ["peer", "engine", "precision", "batch", "ms", "plain ms", "ratio", "to ours"]
+    lines = [
+        [
+            *(row.peer, row.engine, row.precision, row.batch, f"{row.ms:.1f}"),
+            *(f"{row.plain_ms:.1f}", f"{row.ratio:.3f}"),
+            "" if row.to_ours is None else f"{row.to_ours:.3f}",
+        ]
+        for row in rows
+    ]
+    return format_table(header, lines)
+
+
+def _pythons(texts: Sequence[str]) -> dict[str, str]:
+    return dict(text.split("=", 1) for text in texts)
+
+
+def found_peers(pythons: dict[str, str]) -> dict[str, list[tuple[Peer, str, str]]]:
+    """By engine: the peers that are installed, with their interpreters and versions."""
+    found: dict[str, list[tuple[Peer, str, str]]] = {}
+    for peer in PEERS:
+        python = pythons.get(peer.python, sys.executable)
+        text = versions(python, peer.packages)
+        if text is None:
+            print(f"skipped: {peer.name}: {python} has not all of {', '.join(peer.packages)}")
+            continue
+        if peer.engine != "pytorch" and peer.python != OURS:
+            text += f", {find_engine(peer.engine).description}"
+        found.setdefault(peer.engine, []).append((peer, python, text))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--engines", nargs="+", help="default all", metavar="ENGINE")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    rows = read_rows(Row, options.out)
+    with tempfile.TemporaryDirectory() as folder:
+        exports = Exports(Path(folder), options.size)
+        found = found_peers(_pythons(options.python))
+        for engine, batch in product(options.engines or found, options.batches):
+            setting = Setting(
+                engine=engine,
+                batch=batch,
+                size=options.size,
+                threads=options.threads,
+                rounds=options.rounds,
+            )
+            there = {(row.peer, row.precision) for row in rows if setting.fits(row)}
+            if not {(peer.name, peer.precision) for peer, _, _ in found[engine]} <= there:
+                rows = [row for row in rows if not setting.fits(row)]
+                rows += measure(setting, found[engine], exports)
+                write_rows(Row, options.out, rows)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""README's tables of speed, made of the CSV files.
+
+python benchmarks/tables.py --check    exit code 1 if README has other tables
+python benchmarks/tables.py --write    puts them between their marks in README
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from peers import Row
+
+from se_keras.benchmark.results import AS_BUILT, OPTIMISED, PLAIN, Result, read_rows
+from se_keras.files import written_beside
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+ENGINES = {
+    "tf_saved_model": "TensorFlow",
+    "onnx": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "litert": "LiteRT",
+    "pytorch": "PyTorch",
+}
+MAIN = "seresnet50"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _results() -> list[Result]:
+    return read_rows(Result, RESULTS / "bench.csv")
+
+
+def ratios() -> str:
+    """The main network: a row an engine and precision, a column a form and batch."""
+    rows = [row for row in _results() if (row.model, row.against) == (MAIN, PLAIN)]
+    batches = sorted({row.batch for row in rows})
+    columns = [(form, batch) for form in (AS_BUILT, OPTIMISED) for batch in batches]
+    lines = []
+    for engine, precision in dict.fromkeys((row.format, row.precision) for row in rows):
+        own = [row for row in rows if (row.format, row.precision) == (engine, precision)]
+        cells = {(row.form, row.batch): _ratio(row) for row in own}
+        fastest = min((r for r in own if r.form == OPTIMISED), key=lambda r: r.ms / r.batch)
+        share = f"{fastest.gflops:.0f} of {fastest.limit_gflops:.0f}"
+        ratios = [cells.get(column, "") for column in columns]
+        lines.append([f"{ENGINES[engine]} {precision}", *ratios, share])
+    header = [f"{form}, {batch}" for form, batch in columns]
+    return markdown(["engine", *header, "GFLOP/s of a product's"], lines)
+
+
+def _ratio(row: Result) -> str:
+    return f"{row.ratio:.3f} ({row.ratio_low:.3f}-{row.ratio_high:.3f})"
+
+
+def families() -> str:
+    """The other networks, optimised: a row a network, a column an engine, precision and batch."""
+    rows = [row for row in _results() if row.model != MAIN and row.form == OPTIMISED]
+    columns = list(dict.fromkeys((row.format, row.precision, row.batch) for row in rows))
+    lines = []
+    for model, against in dict.fromkeys((row.model, row.against) for row in rows):
+        cells = {
+            (row.format, row.precision, row.batch): f"{row.ratio:.3f}"
+            for row in rows
+            if row.model == model
+        }
+        lines.append([f"`{model}`", against, *(cells.get(column, "") for column in columns)])
+    names = [f"{ENGINES[engine]} {precision}, {batch}" for engine, precision, batch in columns]
+    return markdown(["network", "against", *names], lines)
+
+
+def peers() -> str:
+    """A row a peer and engine, batches beside one another; an engine's rows by time."""
+    rows = read_rows(Row, RESULTS / "peers.csv")
+    batches = sorted({row.batch for row in rows})
+    names = dict.fromkeys((row.engine, row.peer, row.precision) for row in rows)
+    lines = []
+    for name in names:
+        own = {r.batch: r for r in rows if (r.engine, r.peer, r.precision) == name}
+        cells = [
+            cell
+            for batch in batches
+            for cell in (
+                (f"{own[batch].ms:.0f}", f"{own[batch].ratio:.3f}", _to_ours(own[batch]))
+                if batch in own
+                else ("", "", "")
+            )
+        ]
+        lines.append([ENGINES[name[0]], *name[1:], *cells])
+    heads = [f"{text}, {batch}" for batch in batches for text in ("ms", "SE / plain", "/ ours")]
+    return markdown(["engine", "made by", "precision", *heads], lines)
+
+
+def _to_ours(row: Row) -> str:
+    return "" if row.to_ours is None else f"{row.to_ours:.2f}"
+
+
+TABLES: dict[str, Callable[[], str]] = {"ratios": ratios, "families": families, "peers": peers}
+
+
+def with_tables(text: str) -> str:
+    """A text with each table between its marks.
+
+    Raises:
+        ValueError: if a table's marks are missing.
+    """
+    for name, make in TABLES.items():
+        start, end = f"<!-- speed: {name} -->\n", "<!-- end -->"
+        before, found, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise ValueError(f"README has no marks {start.strip()!r} and {end!r}")
+        text = "".join([before, start, make(), "\n", end, after])
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--check", action="store_true")
+    choice.add_argument("--write", action="store_true")
+    old = README.read_text("utf-8")
+    new = with_tables(old)
+    if parser.parse_args().write:
+        with written_beside(README) as partial:
+            partial.write_text(new, "utf-8")
+    elif old != new:
+        print("README's tables are stale: python benchmarks/tables.py --write", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,483 @@
+"""The benchmark: its plan, arithmetic with given clocks, resuming, and engines that break."""
+
+import csv
+import dataclasses
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import se_keras
+from se_keras.benchmark import runs
+from se_keras.benchmark.results import Result, describe_machine, read_rows, write_rows
+from se_keras.benchmark.runs import plan_benchmark, run_benchmark
+from se_keras.benchmark.timing import (
+    TURN_SECONDS,
+    Specification,
+    Worker,
+    WorkerError,
+    alternate,
+    compare,
+)
+from se_keras.cli import main
+from se_keras.deploy.engines import ENGINES, find_engine
+from se_keras.errors import InputError, MissingExtraError
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+# What the engines of `clocks` take for one image, in seconds; a product of matrices takes 0.5.
+SECONDS = {"se": 3.0, "plain": 2.0}
+
+
+class Clock:
+    """A worker whose times are given."""
+
+    peak_memory = 5_000_000
+
+    def __init__(self, *seconds):
+        self.seconds, self.turns, self.calls = list(seconds), 0, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def turn(self, calls):
+        self.calls.append(calls)
+        self.turns += 1
+        return calls * self.seconds[min(self.turns, len(self.seconds)) - 1]
+
+
+# --- arithmetic ----------------------------------------------------------------------------------
+
+
+def test_ratios_are_paired():
+    # A machine that gets slower from round to round: the quotient of the medians is not the ratio.
+    times = compare([2.2, 3.3, 5.5, 8.8, 11.0], [2.0, 3.0, 5.0, 10.0, 10.0])
+    assert times.seconds == 5.5
+    assert times.against_seconds == 5.0
+    assert times.ratio == pytest.approx(1.1)
+    assert (times.ratio_low, times.ratio_high) == pytest.approx((1.1, 1.1))
+    spread = compare([1.0, 2.0, 3.0, 4.0, 5.0], [1.0] * 5)
+    assert (spread.ratio_low, spread.ratio, spread.ratio_high) == (2.0, 3.0, 4.0)
+
+
+def test_contenders_take_turns_and_the_first_is_not_kept():
+    order = []
+
+    class Named(Clock):
+        def turn(self, calls):
+            order.append(self)
+            return super().turn(calls)
+
+    a, b = Named(100.0, 1.0, 2.0, 3.0), Named(100.0, 10.0, 20.0, 30.0)
+    seconds = alternate([a, b], rounds=3)
+    assert order == [a, b, a, b, b, a, a, b]
+    assert seconds.tolist() == [[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]
+
+
+def test_a_short_call_is_repeated_within_a_turn():
+    fast, slow = Clock(TURN_SECONDS / 8), Clock(TURN_SECONDS * 3)
+    seconds = alternate([fast, slow], rounds=2)
+    assert fast.calls == [1, 8, 8]
+    assert slow.calls == [1, 1, 1]
+    assert seconds[:, 0] == pytest.approx(TURN_SECONDS / 8)
+
+
+# --- workers -------------------------------------------------------------------------------------
+
+
+def tiny(path, **options):
+    """A network with SE of every kind of layer that matters, as a .keras file."""
+    x = image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = se_keras.se_block(x, ratio=2) if options.get("se", True) else x
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    keras.Model(image, keras.layers.Dense(4)(x)).save(path)
+    return str(path)
+
+
+def given(**options):
+    usual = {
+        "format": "onnx",
+        "precision": "float32",
+        "path": "missing.onnx",
+        "threads": 1,
+        "shape": (2, 8, 8, 3),
+        "dtype": "float32",
+        "clock": "cpu",
+    }
+    return Specification(**{**usual, **options})
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    model = keras.saving.load_model(tiny(folder / "tiny.keras"))
+    se_keras.export(model, folder / "tiny.onnx", "onnx")
+    return str(folder / "tiny.onnx")
+
+
+@pytest.mark.parametrize("clock", ["cpu", "wall"])
+def test_a_worker_runs_a_file(exported, clock):
+    with Worker(given(path=exported, clock=clock).command()) as worker:
+        once, often = worker.turn(1), worker.turn(300)
+        assert 0 < once < often
+        assert worker.peak_memory > 10e6
+
+
+def test_a_worker_brings_only_its_engine(exported):
+    # TensorFlow alone would be more than 200 MB.
+    code = (
+        "import json, runpy, sys; sys.argv = sys.argv[1:]; sys.stdin.close();"
+        "sys.stdin = open('/dev/null'); runpy.run_path(sys.argv[0], run_name='__main__');"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules), 'brought'; sys.exit('alone')"
+    )
+    _, _, worker, specification = given(path=exported).command()
+    command = [sys.executable, "-P", "-c", code, worker, specification]
+    with pytest.raises(WorkerError, match="alone"), Worker(command) as started:
+        started.turn(1)  # it has said that it is ready
+
+
+def test_a_worker_that_breaks_is_named_by_its_last_line(tmp_path):
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"no graph")
+    with pytest.raises(WorkerError, match=r"bad\.onnx"):
+        Worker(given(path=str(bad)).command())
+    with pytest.raises(WorkerError, match="code 7"):
+        Worker([sys.executable, "-c", "import os; os._exit(7)"])
+
+
+def test_what_a_library_prints_is_no_answer():
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import worker;"
+        "answers = worker.claim_output(); print('a banner');"
+        "worker.serve_turns(lambda arrays: print('chatter'), [], 'wall', answers)"
+    )
+    folder = str(Path(runs.__file__).parent)
+    with Worker([sys.executable, "-c", code, folder]) as worker:
+        assert worker.turn(3) > 0
+
+
+# --- the plan ------------------------------------------------------------------------------------
+
+
+def test_the_plan_has_a_row_for_each_form_engine_precision_batch_and_size():
+    plan = plan_benchmark(
+        ["seresnet20", "MobileNetV3Small"], batches=[1, 8], sizes=[32, 64], threads=1
+    )
+    targets = {(row.format, row.precision) for row in plan.runs}
+    assert targets == {
+        *(("tf_saved_model", p) for p in ("float32", "bfloat16")),
+        *(("onnx", p) for p in ("float32", "int8")),
+        *(("openvino", p) for p in ("float32", "bfloat16", "int8")),
+        *(("litert", p) for p in ("float32", "int8")),
+    }
+    # 9 targets, 2 batches, 2 sizes; as built and optimised, or only optimised against as built.
+    assert len(plan.runs) == len(set(plan.runs)) == 9 * 2 * 2 * (2 + 1)
+    forms = {(run.model, run.form, run.against) for run in plan.runs}
+    assert forms == {
+        ("seresnet20", "as built", "plain twin"),
+        ("seresnet20", "optimised", "plain twin"),
+        ("MobileNetV3Small", "optimised", "as built"),
+    }
+    assert len(str(plan).splitlines()) == 1 + len(plan.runs)
+
+
+def test_a_format_that_is_not_installed_is_left_out_unless_it_is_asked_for(monkeypatch):
+    broken = dataclasses.replace(find_engine("litert"), modules=("no_such_package",))
+    rows = tuple(broken if row.format == "litert" else row for row in ENGINES)
+    monkeypatch.setattr("se_keras.deploy.engines.ENGINES", rows)
+    monkeypatch.setattr(runs, "ENGINES", rows)
+    plan = plan_benchmark(["seresnet20"])
+    assert {run.format for run in plan.runs} == {"tf_saved_model", "onnx", "openvino"}
+    (sentence,) = plan.left_out
+    assert "se_keras[litert]" in sentence
+    assert sentence in str(plan)
+    with pytest.raises(MissingExtraError, match="no_such_package"):
+        plan_benchmark(["seresnet20"], formats=["litert"])
+
+
+def test_files_say_their_size(tmp_path):
+    path = tiny(tmp_path / "tiny.keras")
+    assert {run.size for run in plan_benchmark([path]).runs} == {8}
+    with pytest.raises(InputError, match="8 x 8"):
+        plan_benchmark([path], sizes=[16])
+    plain = plan_benchmark([tiny(tmp_path / "plain.keras", se=False)])
+    assert {run.against for run in plain.runs} == {"as built"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("seresnet51", "seresnet51"),
+        ("missing.keras", "missing.keras"),
+        ("seresnet20 --formats caffe", "caffe"),
+        ("seresnet20 --precisions float8", "float8"),
+        ("seresnet20 --formats onnx --precisions bfloat16", "bfloat16"),
+        ("seresnet20 --batches 0", "batches"),
+        ("seresnet20 --batches few", "few"),
+        ("seresnet20 --sizes -1,2", "sizes"),
+        ("seresnet20 --threads 0", "threads"),
+        ("seresnet20 --rounds 0", "rounds"),
+        ("seresnet20 --out other.csv", "other.csv"),
+        ("vector.keras", "vector.keras"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("other.csv").write_text("a,b\n1,2\n")
+    x = keras.Input((4,))
+    keras.Model(x, keras.layers.Dense(2)(x)).save("vector.keras")
+    before = sorted(tmp_path.rglob("*"))
+    try:
+        code = main(["bench", *arguments.split()])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("se-keras bench")
+    assert named in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# --- the pass ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clocks(monkeypatch):
+    """Exports nothing: a file's name says what it holds, and what was started is kept."""
+    started = []
+
+    def write(files, plain, form):
+        return Path(f"{'plain' if plain else 'se'}, {form}")
+
+    def start(specification):
+        started.append(specification)
+        if len(specification.shape) == 2:
+            return Clock(0.5)
+        network, _ = specification.path.split(", ")
+        return Clock(SECONDS[network] * specification.shape[0])
+
+    monkeypatch.setattr(runs._Files, "_write", write)
+    return start, started
+
+
+def tiny_plan(tmp_path, **options):
+    choice = {"formats": ["onnx", "openvino"], "precisions": ["float32"], "batches": [1, 4]}
+    return plan_benchmark([tiny(tmp_path / "tiny.keras")], threads=1, **(choice | options))
+
+
+def test_each_run_has_its_row_with_all_figures(tmp_path, clocks):
+    start, started = clocks
+    plan = tiny_plan(tmp_path)
+    report = run_benchmark(plan, tmp_path / "out" / "bench.csv", rounds=3, start=start)
+    assert report.failures == ()
+    assert [r.values for r in report.results] == [run.values for run in plan.runs]
+    row = report.results[2]
+    assert (row.form, row.batch, row.format) == ("as built", 4, "onnx")
+    assert (row.ms, row.against_ms) == (12000, 8000)
+    assert (row.ratio, row.ratio_low, row.ratio_high) == (1.5, 1.5, 1.5)
+    assert (row.clock, row.rounds, row.threads) == ("cpu", 3, 1)
+    assert (row.memory_mb, row.against_memory_mb) == (5.0, 5.0)
+    # 8*8 pixels, 3*3*3 inputs, 8 filters; SE 8 -> 4 -> 8; 8 -> 4 classes.
+    macs = 64 * 27 * 8 + 2 * 8 * 4 + 8 * 4
+    assert row.mega_macs == round(macs / 1e6, 3)
+    assert row.gflops == round(2 * macs * 4 / 12 / 1e9, 2)
+    assert row.limit_gflops == round(2 * 2048**3 / 0.5 / 1e9, 1)
+    assert row.engine == find_engine("onnx").description
+    assert row.machine == describe_machine()
+    # Both networks in the same form; the limit once an engine.
+    pairs = [s.path for s in started if len(s.shape) == 4]
+    assert pairs[:4] == ["se, as built", "plain, as built", "se, optimised", "plain, optimised"]
+    assert sum(len(s.shape) == 2 for s in started) == 2
+
+    with open(report.files[0], newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0]) == [field.name for field in dataclasses.fields(Result)]
+    assert all(value for line in lines for value in line.values())
+    assert read_rows(Result, report.files[0]) == list(report.results)
+    assert len(str(report).splitlines()) == 1 + len(plan.runs)
+    assert [path.name for path in report.files] == ["bench.csv", "bench.png", "bench-growth.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in report.files[1:])
+    assert sorted((tmp_path / "out").iterdir()) == sorted(report.files)
+
+
+def test_rows_that_are_there_are_not_run_again(tmp_path, clocks, capsys):
+    start, started = clocks
+    out = tmp_path / "bench.csv"
+    run_benchmark(tiny_plan(tmp_path, formats=["onnx"]), out, rounds=1, start=start)
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    done = read_rows(Result, out)
+    # One is of another version of the engine: it stays, and is no row of this plan.
+    write_rows(Result, out, [dataclasses.replace(done[0], engine="onnxruntime 0.1"), *done[1:]])
+    started.clear()
+    report = run_benchmark(tiny_plan(tmp_path), out, rounds=1, start=start)
+    assert len(report.results) == 8
+    assert [s.format for s in started if len(s.shape) == 4] == ["onnx"] * 2 + ["openvino"] * 8
+    assert len(read_rows(Result, out)) == 9
+    started.clear()
+    assert run_benchmark(tiny_plan(tmp_path), out, rounds=1, start=start).results == report.results
+    assert started == []
+
+
+def test_rows_are_written_one_by_one_and_a_broken_engine_is_named(tmp_path, clocks):
+    start, _ = clocks
+    out = tmp_path / "bench.csv"
+    seen = []
+
+    def breaks(specification):
+        seen.append(len(read_rows(Result, out)))
+        if specification.format == "onnx" and specification.path == "plain, optimised":
+            raise WorkerError("Illegal instruction")
+        return start(specification)
+
+    report = run_benchmark(tiny_plan(tmp_path), out, rounds=1, start=breaks)
+    (failure,) = report.failures
+    assert all(word in failure for word in ("onnx", "float32", "Illegal instruction", "tiny.keras"))
+    assert [r.format for r in report.results] == ["onnx"] + ["openvino"] * 4
+    assert max(seen) == 4
+    # A later run makes up for what is missing.
+    assert len(run_benchmark(tiny_plan(tmp_path), out, rounds=1, start=start).results) == 8
+
+
+def test_a_model_without_se_is_compared_with_itself_as_built(tmp_path, clocks):
+    start, started = clocks
+    plan = plan_benchmark(
+        [tiny(tmp_path / "plain.keras", se=False)],
+        formats=["litert"],
+        precisions=["int8"],
+        batches=[2],
+    )
+    (result,) = run_benchmark(plan, tmp_path / "bench.csv", rounds=1, start=start).results
+    assert [s.path for s in started if len(s.shape) == 4] == ["se, optimised", "se, as built"]
+    assert (result.ratio, result.against) == (1.0, "as built")
+
+
+def test_the_command_line_measures_in_processes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("se_keras.benchmark.networks.PRODUCT", 32)
+    tiny("tiny.keras")
+    command = "bench tiny.keras --formats onnx --precisions float32,int8 --batches 2 --rounds 2"
+    assert main([*command.split(), "--dry-run"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert not Path("runs").exists()
+    assert main([*command.split(), "--threads", "1"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [str(Path(line)) for line in out[-3:]] == [
+        "runs/bench.csv",
+        "runs/bench.png",
+        "runs/bench-growth.png",
+    ]
+    rows = read_rows(Result, "runs/bench.csv")
+    assert [(r.form, r.precision) for r in rows] == [
+        ("as built", "float32"),
+        ("optimised", "float32"),
+        ("as built", "int8"),
+        ("optimised", "int8"),
+    ]
+    for row in rows:
+        assert row.ms > 0
+        assert row.memory_mb > 10
+        assert f"{row.ratio:.3f}" in "\n".join(out)
+
+
+def test_the_command_line_names_what_broke(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("se_keras.benchmark.networks.PRODUCT", 32)
+    monkeypatch.setattr("se_keras.benchmark.runs.Worker", _broken_worker)
+    tiny("tiny.keras")
+    command = "bench tiny.keras --formats onnx --precisions float32 --batches 2"
+    assert main(command.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("se-keras bench: ")
+    assert "onnx in float32 broke: no such instruction" in line
+
+
+def _broken_worker(command):
+    assert json.loads(command[-1])["format"] == "onnx"
+    raise WorkerError("no such instruction")
+
+
+# --- the peers, and README -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def benchmarks():
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield {name: importlib.import_module(name) for name in ("peers", "peer_side", "tables")}
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def test_every_peer_has_its_maker(benchmarks):
+    side = benchmarks["peer_side"]
+    makers = {"pytorch": side.RUNS}
+    for peer in benchmarks["peers"].PEERS:
+        assert peer.maker in makers.get(peer.engine, side.EXPORTS)
+
+
+def test_the_stock_peer_computes_se(benchmarks):
+    network, plain = (benchmarks["peer_side"]._stock(name, 32) for name in ("se", "plain"))
+    counts = [se_keras.count(model) for model in (network, plain)]
+    # The paper's 2.5 million parameters more, in four stages of 3, 4, 6 and 3 units.
+    widths = 3 * [256] + 4 * [512] + 6 * [1024] + 3 * [2048]
+    more = sum(2 * w * (w // 16) + w // 16 + w for w in widths)
+    assert counts[0].trainable - counts[1].trainable == more
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert kinds.count("Multiply") == 16
+
+
+def test_peers_are_compared_with_ours_in_the_same_rounds(benchmarks, monkeypatch):
+    peers = benchmarks["peers"]
+    seconds = {("se_keras", "se"): 2.0, ("se_keras", "plain"): 1.0}
+
+    def start(peer, network, setting, exports, python):
+        if "stock" in peer.name and network == "plain":
+            raise WorkerError("no converter")
+        return Clock(seconds.get((peer.name, network), 3.0))
+
+    monkeypatch.setattr(peers, "start", start)
+    setting = peers.Setting(engine="onnx", batch=2, size=224, threads=1, rounds=3)
+    found = [(peer, "python", "1.0") for peer in peers.PEERS if peer.engine == "onnx"]
+    rows = peers.measure(setting, found, None)
+    assert [(row.peer, row.precision) for row in rows] == [
+        ("se_keras", "float32"),
+        ("se_keras", "int8"),
+        ("timm, torch.onnx.export", "float32"),
+    ]
+    assert [(row.ratio, row.to_ours) for row in rows] == [(2.0, 1.0), (2.0, 1.0), (1.0, 1.5)]
+    assert all(setting.fits(row) for row in rows)
+
+
+def test_a_missing_peer_is_named(benchmarks, capsys):
+    found = benchmarks["peers"].found_peers({"timm": "/no/such/python"})
+    assert "pytorch" not in found
+    assert "skipped: timm, eager: /no/such/python" in capsys.readouterr().out
+
+
+def test_readme_tables_are_those_of_the_csv_files(benchmarks):
+    tables = benchmarks["tables"]
+    text = tables.README.read_text("utf-8")
+    new = tables.with_tables(text)
+    assert text == new, "stale: python benchmarks/tables.py --write"
+    stale = new.replace("TensorFlow float32", "TensorFlow float16", 1)
+    assert stale != new == tables.with_tables(stale)
+    with pytest.raises(ValueError, match="marks"):
+        tables.with_tables("no marks")
+
+
+def test_noise_is_the_same_in_every_process():
+    worker = importlib.import_module("se_keras.benchmark.worker")
+    floats, integers = worker.noise((2, 3), "float32"), worker.noise((200,), "uint8")
+    assert floats.dtype == np.float32
+    assert (floats == worker.noise((2, 3), "float32")).all()
+    assert 0 <= floats.min() < floats.max() < 1
+    assert integers.dtype == np.uint8
+    assert integers.max() > 200
