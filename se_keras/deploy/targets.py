@@ -214,7 +214,8 @@ def _quantize_onnx(model: keras.Model, path: Path, calibration: Arrays) -> str:
         Reader(),
         quant_format=quantization.QuantFormat.QDQ,
         per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
+        # Unsigned ones saturate where a CPU has no VNNI: 49 % of digits right in place of 80 %.
+        activation_type=quantization.QuantType.QInt8,
         weight_type=quantization.QuantType.QInt8,
     )
     return f"static QDQ, weights per channel, {_count(calibration)}"
@@ -281,7 +282,18 @@ def _quantize_openvino(model: keras.Model, path: Path, calibration: Arrays) -> s
 
     nncf.set_log_level(logging.ERROR)
     batches = [list(batch) for batch in in_batches(calibration, model.inputs[0].shape[0] or 1)]
-    quantized = nncf.quantize(_to_openvino(model), nncf.Dataset(batches), subset_size=len(batches))
+    # Weights of 7 bits do not overflow where a CPU has no VNNI. The fast correction of biases
+    # rounds the mean of each input, once: on a network of 16 channels it took the digits that are
+    # right from 88 % to 62 %, on SE-ResNet-20 it brought nothing.
+    parameters = nncf.AdvancedQuantizationParameters(
+        overflow_fix=nncf.OverflowFix.ENABLE, disable_bias_correction=True
+    )
+    quantized = nncf.quantize(
+        _to_openvino(model),
+        nncf.Dataset(batches),
+        subset_size=len(batches),
+        advanced_parameters=parameters,
+    )
     _save_openvino(quantized, path)
     return f"weights and activations in int8 by NNCF, {_count(calibration)}; {REST}"
 

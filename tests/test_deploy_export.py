@@ -1,0 +1,570 @@
+"""Exports: every file is run by its engine alone, and gives what the Keras model gives."""
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from checks import run_python, serve_without_the_package
+from keras import layers
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_images
+
+import se_keras
+from se_keras.cli import main
+from se_keras.deploy import export as export_module
+from se_keras.deploy.engines import ENGINES, Engine, find_engine
+from se_keras.deploy.samples import open_samples
+from se_keras.deploy.targets import TARGETS
+from se_keras.errors import InputError, MissingExtraError
+from se_keras.files import read_json
+
+EXTRAS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert"}
+# (format, precision, whether there is a calibration set)
+CASES = [(row.format, row.precision, False) for row in TARGETS] + [
+    (row.format, row.precision, True) for row in TARGETS if row.precision == "int8"
+]
+# Largest difference of a probability. What bfloat16 and int8 cost in accuracy is tested too.
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.2}
+
+# How a user without this package runs the files: names and order are read off the files.
+RUN_ALONE = """
+import json, sys, warnings
+sys.modules["se_keras"] = sys.modules["keras"] = None
+import numpy as np
+
+def tf_saved_model(path):
+    import tensorflow as tf
+    loaded = tf.saved_model.load(path)
+    signature = loaded.signatures["serving_default"]
+    return lambda **arrays: {
+        name: tensor.numpy()
+        for name, tensor in signature(**{n: tf.constant(a) for n, a in arrays.items()}).items()
+    }
+
+def onnx(path):
+    import onnxruntime
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda **arrays: dict(zip(names, session.run(None, arrays)))
+
+def openvino(path):
+    import openvino
+    compiled = openvino.Core().compile_model(path + "/model.xml", "CPU")
+    return lambda **arrays: {
+        output.any_name: array for output, array in compiled(arrays).items()
+    }
+
+def litert(path):
+    from ai_edge_litert.interpreter import Interpreter
+    return Interpreter(path).get_signature_runner("serving_default")
+
+for name, path in json.loads(sys.argv[1]):
+    run = globals()[name](path)
+    arrays = dict(np.load(path + ".input.npz"))
+    for batch in (1, 5, None):
+        given = {key: array[:batch] for key, array in arrays.items()}
+        np.savez(f"{path}.{batch}.npz", **run(**given))
+"""
+
+
+def run_alone(cases, inputs):
+    """Runs files in a process without Keras, by 1, by 5, all: [{batch: {output: array}}]."""
+    cases = [(name, str(path)) for name, path in cases]
+    for _, path in cases:
+        np.savez(f"{path}.input.npz", **inputs)
+    run_python(RUN_ALONE, json.dumps(cases))
+    return [
+        {batch: dict(np.load(f"{path}.{batch}.npz")) for batch in (1, 5, None)} for _, path in cases
+    ]
+
+
+def se_network():
+    """A stem and two bottleneck units with SE and grouped convolutions, on raw pixels."""
+    x = image = keras.Input((32, 32, 1), name="pixels")
+    x = layers.Rescaling(1 / 127.5, -1)(x)
+    for filters in (8, 16):
+        x = activated(x, filters, 3, strides=2)
+        y = activated(x, filters // 2, 1)
+        y = activated(y, filters // 2, 3, groups=2)
+        y = normalised(layers.Conv2D(filters, 1, use_bias=False)(y))
+        x = layers.ReLU()(layers.Add()([x, se_keras.se_block(y, ratio=4)]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, layers.Dense(10, activation="softmax", name="digit")(x))
+
+
+def activated(x, filters, kernel, **options):
+    x = layers.Conv2D(filters, kernel, padding="same", use_bias=False, **options)(x)
+    return layers.ReLU()(normalised(x))
+
+
+def normalised(x):
+    return layers.BatchNormalization(momentum=0.8)(x)  # 180 steps, not a hundred thousand
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """(images, labels) to train and to test: 32 pixels, 0..255."""
+    data = load_digits()
+    images = np.kron(data.images * (255 / 16), np.ones((4, 4)))[..., np.newaxis].astype("float32")
+    return (images[:1440], data.target[:1440]), (images[1440:], data.target[1440:])
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    keras.utils.set_random_seed(0)
+    network = se_network()
+    network.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    network.optimizer.learning_rate = 0.01
+    network.fit(*digits[0], batch_size=32, epochs=8, verbose=0)
+    return network
+
+
+@pytest.fixture(scope="module")
+def expected(model, digits):
+    return model.predict(digits[1][0], verbose=0)
+
+
+@pytest.fixture(scope="module")
+def exports(model, digits, tmp_path_factory):
+    """Every row of the table, exported: {(format, precision, calibrated): report}."""
+    folder = tmp_path_factory.mktemp("exports")
+    reports = {}
+    for name, precision, calibrated in CASES:
+        path = folder / f"{precision}-{calibrated}{find_engine(name).suffix}"
+        calibration = digits[0][0][::6] if calibrated else None
+        reports[name, precision, calibrated] = se_keras.export(
+            model, path, name, precision, calibration
+        )
+    return reports
+
+
+@pytest.fixture(scope="module")
+def served(exports, digits):
+    """What a process without Keras gets from each file."""
+    keys = list(exports)
+    outputs = run_alone([(key[0], exports[key].path) for key in keys], {"pixels": digits[1][0]})
+    return dict(zip(keys, outputs, strict=True))
+
+
+# --- every row -----------------------------------------------------------------------------------
+
+
+def test_the_network_has_learnt_digits(expected, digits):
+    assert np.mean(expected.argmax(axis=1) == digits[1][1]) > 0.85
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_process_without_keras_gets_the_outputs_of_the_model(case, served, expected, digits):
+    precision = case[1]
+    for batch, outputs in served[case].items():
+        assert list(outputs) == ["digit"]
+        assert outputs["digit"].dtype == np.float32
+        assert np.abs(outputs["digit"] - expected[:batch]).max() < TOLERANCE[precision]
+    labels = digits[1][1]
+    accuracy, ours = (
+        np.mean(scores.argmax(axis=1) == labels)
+        for scores in (served[case][None]["digit"], expected)
+    )
+    # Three of 357 images.
+    assert accuracy > ours - 0.01
+    # It is not the float32 file under another name.
+    if precision != "float32":
+        assert not np.allclose(served[case][None]["digit"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_report_is_what_a_comparison_by_hand_gives(case, exports, model, digits):
+    report = exports[case]
+    name, precision, calibrated = case
+    if calibrated:
+        images = digits[0][0][::6][4::5]
+        assert "48 of the 240 samples of ndarray" in report.compared_on
+        assert "192 calibration samples" in report.method
+    else:
+        images = photos()
+        assert "20 pieces" in report.compared_on
+        assert "calibration" not in report.method
+    ours = model.predict(images, verbose=0)
+    (theirs,) = find_engine(name).load(report.path, precision)([images])
+    assert report.samples == len(images)
+    # LiteRT and ONNX Runtime quantise activations by the batch in some precisions.
+    assert report.max_difference == pytest.approx(np.abs(ours - theirs).max() / ours.max(), 0.5)
+    assert report.top1_agreement == np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1))
+    assert report.latency > 0
+    assert report.keras_latency > 0
+    assert read_json(Path(f"{report.path}.report.json")) == vars(report)
+    assert f"{report.latency_ratio:.2f} of Keras' predict" in str(report)
+
+
+def photos():
+    """The photos as the model takes them, by Pillow directly."""
+    pieces = []
+    for array in load_sample_images().images:
+        photo = Image.fromarray(array)
+        pieces.append(photo)
+        width, height = photo.size
+        for left in (0, width // 4, 2 * width // 4):
+            for top in (0, height // 4, 2 * height // 4):
+                box = (left, top, left + width // 2, top + height // 2)
+                pieces.append(photo.crop(box))
+    return np.stack([squared(piece, 32) for piece in pieces])[..., np.newaxis].astype("float32")
+
+
+def squared(image, size):
+    image = image.convert("L")
+    left, top = ((side - min(image.size)) / 2 for side in image.size)
+    box = (left, top, left + min(image.size), top + min(image.size))
+    return np.array(image.resize((size, size), Image.Resampling.BICUBIC, box))
+
+
+def test_the_sizes_of_the_files_follow_their_precision(model, tmp_path):
+    x = keras.Input((8, 8, 64))
+    wide = keras.Model(x, layers.Conv2D(128, 3)(layers.Conv2D(128, 3)(x)))
+    weights = sum(4 * int(np.prod(v.shape)) for v in wide.variables)
+    share = {"float32": 1, "bfloat16": 1 / 2, "int8": 1 / 4}
+    for row in TARGETS:
+        path = tmp_path / f"{row.precision}{find_engine(row.format).suffix}"
+        report = se_keras.export(wide, path, row.format, row.precision)
+        assert report.keras_size == weights
+        assert report.size / weights == pytest.approx(share[row.precision], rel=0.1)
+
+
+def test_a_saved_model_serves_the_structure_of_the_model(exports, digits, expected):
+    path = exports["tf_saved_model", "float32", False].path
+    (got,) = serve_without_the_package({path: digits[1][0][:5]})
+    np.testing.assert_allclose(got, expected[:5], atol=1e-5)
+
+
+def test_a_bfloat16_saved_model_convolves_in_bfloat16(exports):
+    loaded = tf.saved_model.load(exports["tf_saved_model", "bfloat16", False].path)
+    graph = loaded.serve.get_concrete_function(tf.TensorSpec((None, 32, 32, 1))).graph
+    kinds = {op.get_attr("T") for op in graph.get_operations() if op.type == "Conv2D"}
+    assert kinds == {tf.bfloat16}
+    softmax = [op for op in graph.get_operations() if op.type == "Softmax"]
+    assert [op.get_attr("T") for op in softmax] == [tf.float32]
+
+
+def test_the_onnx_graph_has_no_transposes_but_the_first(exports):
+    import onnx
+
+    for precision in ("float32", "int8"):
+        graph = onnx.load(exports["onnx", precision, False].path).graph
+        kinds = [node.op_type for node in graph.node]
+        assert kinds.count("Transpose") == 1
+        assert not {"Reshape", "BatchNormalization"} & set(kinds)
+        groups = [a.i for n in graph.node for a in n.attribute if a.name == "group"]
+        assert groups.count(2) == 2
+        for value in (*graph.input, *graph.output):
+            assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+# --- inputs and outputs --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def forked():
+    """Two inputs and eleven outputs, named so that sorting brings them into another order."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((8, 8, 3), name="z-image")
+    vector = keras.Input((4,), name="a")
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, activation="relu")(image))
+    x = layers.Concatenate()([x, vector])
+    return keras.Model([image, vector], [layers.Dense(n + 1, name=f"o{n}")(x) for n in range(11)])
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.format)
+def test_several_inputs_and_outputs_keep_names_and_order(engine, forked, tmp_path):
+    rng = np.random.default_rng(0)
+    x = [rng.random((5, 8, 8, 3), "float32"), rng.random((5, 4), "float32")]
+    path = tmp_path / f"forked{engine.suffix}"
+    report = se_keras.export(forked, path, engine.format)
+    assert "noise" in report.compared_on
+    ours = forked.predict(x, verbose=0)
+    theirs = engine.load(path, "float32", threads=1 if engine.extra else None)(x)
+    assert [output.shape for output in theirs] == [(5, n + 1) for n in range(11)]
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    # TensorFlow makes Python names of the inputs' names.
+    names = ("z_image", "a") if engine.format == "tf_saved_model" else ("z-image", "a")
+    (alone,) = run_alone([(engine.format, path)], dict(zip(names, x, strict=True)))
+    for n in range(11):
+        np.testing.assert_allclose(alone[None][f"o{n}"], ours[n], atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.format)
+def test_integers_and_a_fixed_batch_are_kept(engine, tmp_path):
+    image = keras.Input((8, 8, 3), batch_size=4, dtype="uint8", name="image")
+    x = layers.Rescaling(1 / 255)(image)
+    network = keras.Model(image, layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(x)))
+    path = tmp_path / f"fixed{engine.suffix}"
+    se_keras.export(network, path, engine.format)
+    x = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), "uint8")
+    (got,) = engine.load(path, "float32")([x])
+    np.testing.assert_allclose(got, network(x), atol=1e-5)
+
+
+def test_outputs_in_a_dict_and_a_mixed_policy(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3)(image)
+    network = keras.Model(image, {"b": layers.Flatten()(x), "a": layers.ReLU()(x)})
+    se_keras.export(network, tmp_path / "served")
+    x = np.random.default_rng(0).random((2, 8, 8, 3), "float32")
+    outputs = tf.saved_model.load(tmp_path / "served").signatures["serving_default"](tf.constant(x))
+    kernel, bias = (weight.numpy() for weight in network.layers[1].weights)
+    exact = tf.nn.conv2d(x, kernel, 1, "VALID").numpy() + bias
+    np.testing.assert_allclose(outputs["b"], exact.reshape(2, -1), atol=1e-5)
+    np.testing.assert_allclose(outputs["a"], np.maximum(exact, 0), atol=1e-5)
+
+
+# --- what is refused, and what is left then ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("tf_saved_model", "int8"), ("onnx", "bfloat16"), ("litert", "bfloat16"), ("tflite", "int8")],
+)
+def test_what_a_format_lacks_is_refused_with_all_that_there_is(name, precision, model, tmp_path):
+    with pytest.raises(InputError, match=f"no export to {name} in {precision}; there are") as error:
+        se_keras.export(model, tmp_path / "out", name, precision)
+    for row in TARGETS:
+        assert row.format in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "module"), EXTRAS.items())
+def test_a_missing_package_is_named_with_its_extra(name, module, model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    path = tmp_path / f"out{find_engine(name).suffix}"
+    with pytest.raises(MissingExtraError, match=rf"'{module}' is missing.*se_keras\[{name}\]"):
+        se_keras.export(model, path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_can_not_be_exported_is_refused(model, tmp_path, monkeypatch):
+    class Subclassed(keras.Model):
+        def call(self, x):
+            return x
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("words")
+    (tmp_path / "mine.onnx").mkdir()
+    for network, path, name, message in (
+        (Subclassed(), "out", "tf_saved_model", "functional"),
+        (model, "out", "onnx", ".onnx file"),
+        (model, "mine.onnx", "onnx", "folder"),
+        (model, "mine", "openvino", "is no export"),
+        (model, "mine/thesis.txt", "tf_saved_model", "is no export"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            se_keras.export(network, tmp_path / path, name)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(InputError, match="TensorFlow backend"):
+        se_keras.export(model, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.onnx"]
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "words"
+
+
+@pytest.mark.parametrize("name", ["tf_saved_model", "onnx"])
+@pytest.mark.parametrize("wrong", [np.nan, 0.002])
+def test_a_file_that_computes_something_else_is_not_left(name, wrong, model, tmp_path, monkeypatch):
+    path = tmp_path / f"out{find_engine(name).suffix}"
+    se_keras.export(model, path, name)
+    before = contents(tmp_path)
+    load = Engine.load
+
+    def spoiled(self, *arguments):
+        run = load(self, *arguments)
+        return lambda arrays: [output + wrong for output in run(arrays)]
+
+    monkeypatch.setattr(Engine, "load", spoiled)
+    with pytest.raises(RuntimeError, match=f"{name} file in float32 does not compute"):
+        se_keras.export(model, path, name)
+    assert contents(tmp_path) == before
+
+
+def test_a_broken_off_export_leaves_what_was_there(model, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export_module, "_compare", stopped)
+    for name in ("tf_saved_model", "litert"):
+        with pytest.raises(KeyboardInterrupt):
+            se_keras.export(model, tmp_path / f"out{find_engine(name).suffix}", name)
+    assert contents(tmp_path) == {}
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- samples -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def raw():
+    image = keras.Input((16, 12, 3), name="image")
+    return keras.Model(image, layers.Flatten()(layers.Rescaling(1 / 255)(image)))
+
+
+def batches_of(images):
+    class Batches(keras.utils.PyDataset):
+        num_batches = len(images) // 8
+
+        def __getitem__(self, index):
+            return images[8 * index : 8 * index + 8], np.zeros(8)
+
+    return Batches()
+
+
+def test_all_kinds_of_calibration_sets_give_the_same_samples(raw):
+    images = np.random.default_rng(0).integers(0, 256, (96, 16, 12, 3)).astype("uint8")
+    labels = np.zeros(len(images))
+    pairs = tf.data.Dataset.from_tensor_slices((images, labels))
+    for calibration in (
+        images,
+        {"image": images},
+        pairs.batch(8),
+        pairs.repeat().batch(32).take(3),
+        batches_of(images),
+        (images[start : start + 32] for start in (0, 32, 64)),
+        [{"image": images[:50]}, {"image": images[50:]}],
+    ):
+        samples = open_samples(raw, calibration)
+        (kept,), (held_out,) = samples.calibration, samples.comparison
+        assert kept.dtype == held_out.dtype == np.float32
+        np.testing.assert_array_equal(held_out, images[4::5])
+        np.testing.assert_array_equal(kept, np.delete(images, np.s_[4::5], axis=0))
+
+
+def test_at_most_300_samples_are_taken_from_all_over(raw):
+    images = np.broadcast_to(np.arange(900.0)[:, None, None, None], (900, 16, 12, 3))
+    samples = open_samples(raw, images)
+    taken = np.concatenate([samples.calibration[0], samples.comparison[0]])[:, 0, 0, 0]
+    assert sorted(taken) == [3.0 * n for n in range(300)]
+    endless = tf.data.Dataset.from_tensors(images[0]).repeat().batch(7)
+    assert len(open_samples(raw, endless).calibration[0]) == 240
+    few = open_samples(raw, images[:49])
+    assert few.calibration[0] is few.comparison[0]
+
+
+def test_a_folder_of_images_is_cropped_and_resized(raw, tmp_path):
+    photo = Image.fromarray(load_sample_images().images[1])
+    (tmp_path / "a").mkdir()
+    photo.save(tmp_path / "a" / "wide.png")
+    photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "tall.png")
+    (samples,) = open_samples(raw, tmp_path).calibration
+    # 12 to 16 pixels, so of 640 x 427 the middle 320 columns.
+    assert samples.shape == (2, 16, 12, 3)
+    box = ((640 - 427 * 12 / 16) / 2, 0, (640 + 427 * 12 / 16) / 2, 427)
+    expected = photo.resize((12, 16), Image.Resampling.BICUBIC, box)
+    np.testing.assert_array_equal(samples[0], np.array(expected))
+
+
+def test_the_folder_has_the_pixels_that_the_model_takes(tmp_path):
+    Image.new("RGB", (40, 40), (255, 0, 0)).save(tmp_path / "red.png")
+    shape = (32, 32, 3)
+    named = se_keras.create("seresnet20", input_shape=shape)
+    inside = se_keras.create("seresnet20", include_preprocessing=True, input_shape=shape)
+    image = keras.Input(shape)
+    grey = keras.Input((None, None, 1))
+    nested = keras.Model(image, inside(keras.ops.cast(image, "uint8")))
+    open_size = keras.Model(grey, layers.Conv2D(1, 1)(layers.Rescaling(1 / 255)(grey)))
+    normalised = se_keras.preprocess_input(np.array([[[255, 0, 0]]], "uint8"), "seresnet20")
+    # 76: red's part of a grey value (ITU-R 601-2), as Pillow has it.
+    for network, pixel in (
+        (named, normalised[0, 0]),
+        (inside, [255, 0, 0]),
+        (nested, [255, 0, 0]),
+        (open_size, [76]),
+    ):
+        ((sample,),) = open_samples(network, tmp_path).calibration
+        np.testing.assert_allclose(sample, np.broadcast_to(pixel, sample.shape), atol=1e-6)
+    assert sample.shape == (224, 224, 1)
+
+
+def test_bad_calibration_sets_are_refused(raw, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "torn.png").write_bytes(b"not an image")
+    (tmp_path / "good").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "good" / "a.png")
+    image = keras.Input((8, 8, 3))
+    unknown = keras.Model(image, layers.Conv2D(2, 3)(image))
+    vector = keras.Input((8,))
+    for network, calibration, message in (
+        (raw, tmp_path / "missing", "must be a folder"),
+        (raw, tmp_path / "empty", "has no images"),
+        (raw, tmp_path / "bad", r"torn\.png"),
+        (unknown, tmp_path / "good", "can't tell what pixels"),
+        (keras.Model(vector, layers.Dense(2)(vector)), tmp_path / "good", "give arrays"),
+        (raw, np.zeros((4, 16, 16, 3)), r"samples of \[\(None, 16, 12, 3\)\]"),
+        (raw, np.zeros((0, 16, 12, 3)), "samples of"),
+        (raw, [], "no samples"),
+        (raw, {"pixels": np.zeros((4, 16, 12, 3))}, "inputs"),
+        (raw, 7, "got int"),
+    ):
+        with pytest.raises(InputError, match=message):
+            open_samples(network, calibration)
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_folder(model, digits, tmp_path):
+    """A run's folder, and some of its images."""
+    (tmp_path / "run").mkdir()
+    model.save(tmp_path / "run" / "model.keras")
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(digits[1][0][:60]):
+        Image.fromarray(image[..., 0].astype("uint8")).save(tmp_path / "images" / f"{number}.png")
+    return tmp_path
+
+
+def test_the_command_prints_the_report_and_says_where(run_folder, expected, digits, capsys):
+    command = ["export", str(run_folder / "run")]
+    calibrated = ["-p", "int8", "--calibration", str(run_folder / "images")]
+    assert main([*command, "-f", "onnx", *calibrated]) == 0
+    printed = capsys.readouterr().out
+    path = run_folder / "run" / "model-int8.onnx"
+    assert f"12 of the 60 samples of {run_folder / 'images'}" in printed
+    assert str(path) in printed
+    (got,) = find_engine("onnx").load(path, "int8")([digits[1][0]])
+    assert np.mean(got.argmax(axis=1) == expected.argmax(axis=1)) > 0.98
+    assert main([f"{command[0]}", f"{command[1]}/model.keras", "-o", str(run_folder / "out")]) == 0
+    assert (run_folder / "out" / "saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("run -f tflite", "litert in float32, int8"),
+        ("run -p int8", "no export to tf_saved_model in int8"),
+        ("run -f onnx -o images", ".onnx"),
+        ("run -o images", "images is there"),
+        ("run -f litert -p int8 --calibration run", "run has no images"),
+        ("nowhere -f onnx", "nowhere"),
+        ("images", "images"),
+        ("subclassed.keras", "functional"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, named, run_folder, capsys, monkeypatch):
+    monkeypatch.chdir(run_folder)
+    network = Squared()
+    network(np.zeros((1, 2)))
+    network.save("subclassed.keras")
+    before = contents(run_folder)
+    assert main(["export", *arguments.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert named in line
+    assert contents(run_folder) == before
+
+
+@keras.saving.register_keras_serializable("test_deploy_export")
+class Squared(keras.Model):
+    def call(self, x):
+        return x * x
