@@ -11,7 +11,6 @@ of the differences to the plain network of the same seed; draws the curves besid
 """
 
 import argparse
-import csv
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +18,10 @@ from typing import NamedTuple
 import keras
 import numpy as np
 from keras import layers
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
+from seeds import draw_curve, read, save, with_interval, write
 
 import se_keras
-from se_keras.files import written_beside
 from se_keras.tables import format_table
 
 WIDTHS = (16, 32, 64)
@@ -108,34 +105,12 @@ class Study:
 # --- results -------------------------------------------------------------------------------------
 
 
-def read(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        lines = list(csv.DictReader(file))
-    return [Row(**{k: kind(line[k]) for k, kind in Row.__annotations__.items()}) for line in lines]
-
-
-def write(path: Path, rows: list[Row]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path) as partial, open(partial, "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([Row._fields, *rows])
-
-
 def errors(rows: list[Row], network: str) -> np.ndarray:
     """Test errors, (seeds, epochs)."""
     seeds = sorted({row.seed for row in rows})
     return np.array(
         [[r.error for r in rows if (r.seed, r.network) == (seed, network)] for seed in seeds]
     )
-
-
-def with_interval(values: np.ndarray) -> str:
-    """Mean and half of its 95 % interval."""
-    half = "?"
-    if len(values) > 1:
-        half = f"{stats.t.ppf(0.975, len(values) - 1) * stats.sem(values):.2f}"
-    return f"{values.mean():.2f} ± {half}"
 
 
 def table(rows: list[Row]) -> str:
@@ -158,22 +133,15 @@ def draw(rows: list[Row], path: Path) -> None:
     # Without a warm start the errors are of another size: the others have a panel of their own.
     for axes, networks in ((left, (PLAIN, WARM)), (right, (PLAIN, WARM, COLD))):
         for network in networks:
-            _draw_curve(axes, network, errors(rows, network))
+            curves = errors(rows, network)
+            draw_curve(axes, network, range(curves.shape[1]), curves)
         axes.set(xlabel="epoch of fine-tuning", ylabel="test error, %")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
     seeds = len({row.seed for row in rows})
     figure.suptitle(f"Fashion-MNIST, mean and range of {seeds} seeds")
-    with written_beside(path) as partial:
-        figure.savefig(partial, format="png", dpi=100)
-
-
-def _draw_curve(axes: Axes, network: str, curves: np.ndarray) -> None:
-    epochs = range(curves.shape[1])
-    (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", label=network)
-    low, high = curves.min(axis=0), curves.max(axis=0)
-    axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15)
+    save(figure, path)
 
 
 def main() -> None:
@@ -185,7 +153,7 @@ def main() -> None:
     (images, labels), (test_images, test_labels) = keras.datasets.fashion_mnist.load_data()
     training = images[:IMAGES, ..., None], labels[:IMAGES]
     test = test_images[..., None], test_labels
-    rows = read(options.out)
+    rows = read(options.out, Row)
     for seed in options.seeds:
         if seed not in {row.seed for row in rows}:
             rows = sorted([*rows, *Study(seed, training, test).run()], key=lambda row: row.seed)

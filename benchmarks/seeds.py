@@ -1,0 +1,50 @@
+"""What studies over several seeds share: rows of a CSV file, 95 % intervals, curves."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from se_keras.files import written_beside
+
+Row = TypeVar("Row", bound=NamedTuple)
+
+
+def read(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a file; none if there is no file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        lines = list(csv.DictReader(file))
+    return [kind(**{k: of(line[k]) for k, of in kind.__annotations__.items()}) for line in lines]
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_beside(path) as partial, open(partial, "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([rows[0]._fields, *rows])
+
+
+def with_interval(values: np.ndarray) -> str:
+    """Mean and half of its 95 % interval (Student's t); of one value there is none."""
+    half = "?"
+    if len(values) > 1:
+        half = f"{stats.t.ppf(0.975, len(values) - 1) * stats.sem(values):.2f}"
+    return f"{values.mean():.2f} ± {half}"
+
+
+def draw_curve(axes: Axes, label: str, epochs: Iterable[int], curves: np.ndarray) -> None:
+    """The mean of curves (seeds, epochs), and the range from the least to the greatest."""
+    (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", label=label)
+    low, high = curves.min(axis=0), curves.max(axis=0)
+    axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15)
+
+
+def save(figure: Figure, path: Path) -> None:
+    with written_beside(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)

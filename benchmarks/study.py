@@ -1,0 +1,368 @@
+"""Plain networks against SE networks on the same budget, over several seeds.
+
+python benchmarks/study.py digits | fashion_mnist [--seeds 0 1 2]
+
+A run is one variant with one seed, and one row of `benchmarks/results/study_NAME.csv`, written
+when it is done: a stopped study goes on with the next run. A seed decides which images are trained
+on, the fresh weights and the order of the batches; the variants of one seed see the same batches.
+Prints the test errors over the seeds with their 95 % intervals (Student's t) and those of the
+differences within a seed, and draws the training losses beside the CSV file.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+from seeds import draw_curve, read, save, with_interval, write
+from sklearn.datasets import load_digits
+
+import se_keras
+from se_keras.errors import InputError
+from se_keras.models.recipes import Recipe, find_recipe
+from se_keras.tables import format_table
+
+RESULTS = Path(__file__).with_name("results")
+# He et al. 2015, sec. 4.2, which the SENet paper follows on small images.
+MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
+TEST_BATCH = 500
+
+
+class Images(NamedTuple):
+    """Pixels (N, H, W, 1) in 0..1, and numbers of classes (N,)."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Images":
+        return Images(self.pixels[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network of the study.
+
+    Attributes:
+        name: as the CSV file and the table have it.
+        options: of `se_keras.create`.
+        source: the paper's table that has its like; empty if none does.
+        paper: top-1 error there, of a ResNet-50 on ImageNet, %.
+    """
+
+    name: str
+    options: dict[str, Any]
+    source: str = ""
+    paper: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is trained, on what, for how long.
+
+    Attributes:
+        name: of its files.
+        network: all variants are variants of it.
+        load: a seed and the number of training images to these and the test images.
+        images: number of training images.
+        epochs, batch: budget of every run.
+        rate: peak of the learning rate, which falls to zero as a cosine.
+        variants: rows of the table; the others are compared with those of `references`.
+        references: names of variants.
+        seeds: those that are run unless others are asked for.
+    """
+
+    name: str
+    network: Recipe
+    load: Callable[[int, int], tuple[Images, Images]]
+    images: int
+    epochs: int
+    batch: int
+    rate: float
+    variants: tuple[Variant, ...]
+    references: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def path(self) -> Path:
+        return RESULTS / f"study_{self.name}.csv"
+
+
+class Run(NamedTuple):
+    """One row of the CSV file.
+
+    Attributes:
+        variant, seed: what it was.
+        images, epochs: its budget.
+        parameters: trainable ones.
+        error: of the test images after the last epoch, %.
+        cpu_seconds: of the whole run.
+        losses: mean training loss of each epoch, with spaces between them.
+    """
+
+    variant: str
+    seed: int
+    images: int
+    epochs: int
+    parameters: int
+    error: float
+    cpu_seconds: float
+    losses: str
+
+
+# --- the studies ---------------------------------------------------------------------------------
+
+
+def digits(seed: int, images: int) -> tuple[Images, Images]:
+    """A random part of scikit-learn's digits to train on; all others are the test."""
+    pixels, labels = load_digits(return_X_y=True)
+    every = Images(pixels.reshape(-1, 8, 8, 1).astype("float32") / 16, labels)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return every.take(order[:images]), every.take(order[images:])
+
+
+def fashion_mnist(seed: int, images: int) -> tuple[Images, Images]:
+    """A random part of the training images; the test is whole."""
+    train, test = (
+        Images(pixels[..., None].astype("float32") / 255, labels)
+        for pixels, labels in keras.datasets.fashion_mnist.load_data()
+    )
+    return train.take(np.random.default_rng(seed).permutation(60_000)[:images]), test
+
+
+PLAIN, SE = "plain", "SE"
+
+
+def _ablation(
+    name: str, source: str, paper: str, gate: dict[str, Any] | None = None, **options: Any
+) -> Variant:
+    # Paper, sec. 6: the ablations are without biases.
+    return Variant(
+        name, {**options, "se_options": {"use_bias": False, **(gate or {})}}, source, paper
+    )
+
+
+RATIO, POOL, GATE = "Table 10, ratio", "Table 11, squeeze", "Table 12, excitation"
+STAGE, PLACE, CONV = "Table 13, stages", "Table 14, placement", "Table 15, on the 3x3"
+ABLATIONS = (
+    Variant(PLAIN, {"se": False}, RATIO, "23.30"),
+    _ablation(SE, RATIO, "22.28"),
+    _ablation("ratio 2", RATIO, "22.29", ratio=2),
+    _ablation("ratio 4", RATIO, "22.25", ratio=4),
+    _ablation("ratio 8", RATIO, "22.26", ratio=8),
+    _ablation("ratio 32", RATIO, "22.72", ratio=32),
+    _ablation("max pool", POOL, "22.57", {"pool": "max"}),
+    _ablation("gate relu", GATE, "23.47", {"gate_activation": "relu"}),
+    _ablation("gate tanh", GATE, "23.00", {"gate_activation": "tanh"}),
+    _ablation("stage 2 only", STAGE, "23.03", se_stages=[2]),
+    _ablation("stage 3 only", STAGE, "23.04", se_stages=[3]),
+    _ablation("stage 4 only", STAGE, "22.68", se_stages=[4]),
+    _ablation("placement pre", PLACE, "22.23", placement="pre"),
+    _ablation("placement post", PLACE, "22.78", placement="post"),
+    _ablation("placement identity", PLACE, "22.20", placement="identity"),
+    _ablation("placement conv3x3", CONV, "22.48", placement="conv3x3"),
+)
+STUDIES = {
+    study.name: study
+    for study in (
+        Study(
+            name="digits",
+            # One bottleneck a stage: Fig. 5 and the 3x3 of Table 15 are about bottlenecks.
+            network=replace(
+                find_recipe("seresnet20"),
+                name="bottlenecks",
+                block="bottleneck",
+                depths=(1, 1, 1),
+                shortcut="projection",
+            ),
+            load=digits,
+            images=500,
+            epochs=12,
+            batch=50,
+            rate=0.1,
+            variants=ABLATIONS,
+            references=(PLAIN, SE),
+            seeds=(0, 1, 2, 3, 4),
+        ),
+        Study(
+            name="fashion_mnist",
+            network=find_recipe("seresnet20"),
+            load=fashion_mnist,
+            images=4000,
+            epochs=5,
+            batch=50,
+            rate=0.1,
+            variants=(Variant(PLAIN, {"se": False}), Variant(SE, {})),
+            references=(PLAIN,),
+            seeds=(0, 1, 2),
+        ),
+    )
+}
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def go_on(study: Study, seeds: Sequence[int], path: Path) -> list[Run]:
+    """Runs what is not in the file yet.
+
+    Raises:
+        InputError: if the runs in the file had another budget.
+    """
+    runs = read(path, Run)
+    for run in runs:
+        if (run.images, run.epochs) != (study.images, study.epochs):
+            raise InputError(
+                f"{path} has runs of {run.images} images and {run.epochs} epochs, the study has "
+                f"{study.images} and {study.epochs}: remove the file to begin anew"
+            )
+    done = {(run.variant, run.seed) for run in runs}
+    for seed in seeds:
+        for variant in study.variants:
+            if (variant.name, seed) not in done:
+                runs.append(run_one(study, variant, seed))
+                write(path, runs)
+                print(*runs[-1], sep=", ", flush=True)
+    return runs
+
+
+def run_one(study: Study, variant: Variant, seed: int) -> Run:
+    start = time.process_time()
+    train, test = study.load(seed, study.images)
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = se_keras.create(
+        study.network,
+        input_shape=train.pixels.shape[1:],
+        classifier_activation=None,
+        **variant.options,
+    )
+    model.compile(
+        _optimizer(study, model),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,  # compiling takes longer than these runs
+    )
+    losses = [_epoch(model, train, study.batch, (seed, epoch)) for epoch in range(study.epochs)]
+    return Run(
+        variant=variant.name,
+        seed=seed,
+        images=study.images,
+        epochs=study.epochs,
+        parameters=se_keras.count(model).trainable,
+        error=round(_error(model, test), 2),
+        cpu_seconds=round(time.process_time() - start, 1),
+        losses=" ".join(f"{loss:.4f}" for loss in losses),
+    )
+
+
+def _optimizer(study: Study, model: keras.Model) -> keras.Optimizer:
+    steps = study.epochs * (study.images // study.batch)
+    schedule = keras.optimizers.schedules.CosineDecay(study.rate, steps)
+    optimizer = keras.optimizers.SGD(
+        schedule, momentum=MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY
+    )
+    optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.ndim < 2])
+    return optimizer
+
+
+def _epoch(model: keras.Model, train: Images, batch: int, seed: tuple[int, int]) -> float:
+    """Its mean loss. The order hangs on nothing but the seed: each variant sees the same."""
+    model.reset_metrics()
+    order = np.random.default_rng(seed).permutation(len(train.labels))
+    for rows in np.split(order, len(order) // batch):
+        loss = model.train_on_batch(*train.take(rows))  # the mean since the reset
+    return float(loss)
+
+
+def _error(model: keras.Model, test: Images) -> float:
+    """Percent of the test images."""
+    parts = np.array_split(test.pixels, -(-len(test.pixels) // TEST_BATCH))
+    answers = np.concatenate([model.predict_on_batch(part) for part in parts]).argmax(axis=-1)
+    return 100 * float(np.mean(answers != test.labels))
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def complete_seeds(study: Study, runs: list[Run]) -> list[int]:
+    """Those that every variant was run with."""
+    each = [{run.seed for run in runs if run.variant == v.name} for v in study.variants]
+    return sorted(set.intersection(*each))
+
+
+def table(study: Study, runs: list[Run]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: each variant's error, and its differences to the references."""
+    seeds = complete_seeds(study, runs)
+    found = {(run.variant, run.seed): run for run in runs}
+    errors = {
+        variant.name: np.array([found[variant.name, seed].error for seed in seeds])
+        for variant in study.variants
+    }
+    rows = []
+    for name, own in errors.items():
+        against = ["" if name == r else with_interval(own - errors[r]) for r in study.references]
+        parameters = found[name, seeds[0]].parameters
+        rows.append([name, f"{parameters:,}", with_interval(own), *against])
+    header = ["network", "parameters", "test error, %", *(f"minus {r}" for r in study.references)]
+    if not any(variant.source for variant in study.variants):
+        return header, rows
+    papers = [[variant.source, variant.paper] for variant in study.variants]
+    return [*header, "paper", "its error, %"], [a + b for a, b in zip(rows, papers, strict=True)]
+
+
+def draw(study: Study, runs: list[Run]) -> Figure:
+    """Training losses: a panel for each table of the paper, the references in all."""
+    panels: dict[str, list[str]] = {}
+    for variant in study.variants:
+        names = panels.setdefault(variant.source, list(study.references))
+        if variant.name not in names:
+            names.append(variant.name)
+    columns = min(len(panels), 3)
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(4 + 2.5 * columns, 1 + 3 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    seeds = complete_seeds(study, runs)
+    epochs = range(1, study.epochs + 1)
+    for axes, (source, names) in zip(grid.flat, panels.items(), strict=True):
+        for name in names:
+            draw_curve(axes, name, epochs, losses(runs, name, seeds))
+        axes.set(xlabel="epoch", ylabel="training loss", yscale="log", title=source)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+        axes.label_outer()
+    figure.suptitle(f"{study.name}, mean and range of {len(seeds)} seeds")
+    return figure
+
+
+def losses(runs: list[Run], variant: str, seeds: Sequence[int]) -> np.ndarray:
+    """Of each epoch, (seeds, epochs)."""
+    return np.array(
+        [
+            [float(loss) for loss in run.losses.split()]
+            for run in runs
+            if run.variant == variant and run.seed in seeds
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the results")
+    options = parser.parse_args()
+    study = STUDIES[options.study]
+    try:
+        runs = go_on(study, options.seeds or study.seeds, study.path)
+    except InputError as error:
+        parser.error(str(error))
+    print(format_table(*table(study, runs)))
+    save(draw(study, runs), study.path.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
