@@ -101,7 +101,11 @@ def plan_benchmark(
     [('as built', 'float32', 32), ('optimised', 'float32', 32), \
 ('as built', 'bfloat16', 32), ('optimised', 'bfloat16', 32)]
     """
-    numbers = {"batches": batches, "sizes": sizes or (), "threads": [threads or 1]}
+    numbers = {
+        "batches": batches,
+        "sizes": sizes or (),
+        "threads": () if threads is None else (threads,),
+    }
     for argument, given in numbers.items():
         for number in given:
             _checked(positive_integer, argument, number)
