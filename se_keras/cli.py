@@ -36,13 +36,19 @@ SETTINGS = (
         "N",
         "passes over the training images (default: digits 20, cifar 100, others 30)",
     ),
-    ("--batch-size", int, "N", "images a step (default: digits 64, folder 32, others 128)"),
+    (
+        "--batch-size",
+        int,
+        "N",
+        "images for one update, over all devices (default: digits 64, folder 32, others 128)",
+    ),
     (
         "--lr",
         float,
         "RATE",
         "peak of the learning rate, which rises linearly over the first steps "
-        "and falls as a cosine (default: folder 0.05, others 0.1)",
+        "and falls as a cosine (default: folder 0.05, others 0.1, for the default batch size, and "
+        "in proportion to it)",
     ),
     ("--weight-decay", float, "RATE", "decoupled, for kernels only (default 1e-4)"),
     (
@@ -53,6 +59,36 @@ SETTINGS = (
     ),
     ("--seed", int, "N", "of split, initial weights, shuffles, augmentation (default 0)"),
     ("--precision", str, "P", "float32 (default), mixed_bfloat16 or mixed_float16"),
+    (
+        "--accumulate",
+        int,
+        "N",
+        "parts that each batch is computed in, one after the other, for less memory (default 1)",
+    ),
+    ("--clip-norm", float, "NORM", "largest norm of an update's gradient (default: no limit)"),
+    (
+        "--ema",
+        float,
+        "MOMENTUM",
+        "test and save the moving average of the weights, such as 0.999 (default: the last ones)",
+    ),
+)
+# Those of `Cluster`.
+MACHINES = (
+    (
+        "--devices",
+        int,
+        "N",
+        "devices that this process uses (default 1; with --coordinator all it has)",
+    ),
+    (
+        "--coordinator",
+        str,
+        "HOST:PORT",
+        "of process 0, where all processes of a run meet; needs KERAS_BACKEND=jax",
+    ),
+    ("--process", int, "I", "number of this process, from 0"),
+    ("--processes", int, "N", "how many processes there are"),
 )
 
 
@@ -117,6 +153,16 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     for name, kind, metavar, text in SETTINGS:
         # What is not given is not set: `TrainConfig` has the defaults.
         parser.add_argument(name, type=kind, metavar=metavar, help=text, default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--sync-batch-norm",
+        action="store_true",
+        help="normalise with the statistics of all devices, as JAX always does",
+    )
+    for name, kind, metavar, text in MACHINES:
+        parser.add_argument(name, type=kind, metavar=metavar, help=text)
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="write what TensorBoard shows to OUT/tensorboard"
+    )
     parser.add_argument("--out", type=Path, help="folder of the run (default runs/DATA-MODEL)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
@@ -393,11 +439,14 @@ def _keras_file(text: str) -> Path:
 
 
 def _train(parsed: argparse.Namespace) -> None:
-    from se_keras.train import TrainConfig, train
+    from se_keras.train import Cluster, TrainConfig, train
 
-    ours = ("command", "run", "out", "resume", "overwrite")
-    settings = {name: value for name, value in vars(parsed).items() if name not in ours}
-    train(TrainConfig(**settings), parsed.out, resume=parsed.resume, overwrite=parsed.overwrite)
+    given = dict(vars(parsed))
+    del given["command"], given["run"]
+    options = {name: given.pop(name) for name in ("out", "resume", "overwrite", "tensorboard")}
+    places = ("devices", "coordinator", "process", "processes")
+    cluster = Cluster(**{name: given.pop(name) for name in places})
+    train(TrainConfig(**given), cluster=cluster, **options)
 
 
 def _predict(parsed: argparse.Namespace) -> None:

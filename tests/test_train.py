@@ -70,8 +70,11 @@ def rows(folder):
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
+TIMES = {"seconds", "images_per_second", "waiting_for_input"}
+
+
 def without_time(history):
-    return [{name: row[name] for name in row if name != "seconds"} for row in history]
+    return [{name: row[name] for name in row if name not in TIMES} for row in history]
 
 
 # --- settings ------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from se_keras.errors import InputError
 from se_keras.train.classify import predict
+from se_keras.train.cluster import Cluster
 from se_keras.train.config import TrainConfig
 from se_keras.train.run import train
 
-__all__ = ["InputError", "TrainConfig", "predict", "train"]
+__all__ = ["Cluster", "InputError", "TrainConfig", "predict", "train"]

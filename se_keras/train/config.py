@@ -15,7 +15,7 @@ class Defaults:
     """What fits a data set where the user says nothing.
 
     Attributes:
-        epochs, batch_size, lr: of the run; `lr` is the peak of the schedule.
+        epochs, batch_size, lr: of the run; `lr` is the peak of the schedule, for `batch_size`.
         image_size: height and width of the images, pixels; `None` for a folder, where the model
             decides.
         shift: augmentation by random shifts of up to so many pixels.
@@ -56,13 +56,22 @@ class TrainConfig:
         image_size: height and width that images are brought to, pixels. `None`: as the data set
             has them; for a folder what the model was made for, at least 64.
         epochs: passes over the training images.
-        batch_size: images a step.
+        batch_size: images that decide one update of the weights, over all devices.
         lr: peak of the learning rate, which rises linearly over the first steps and falls as a
-            cosine.
+            cosine. `None`: that of `DEFAULTS`, in proportion to `batch_size` (the linear scaling
+            rule of Goyal et al. 2017, arXiv 1706.02677, sec. 2.1).
         weight_decay: decoupled, for all kernels; not for biases and normalisations.
         label_smoothing: share of each target that goes to all classes alike, in [0, 1).
         seed: of the split, the initial weights, the shuffles and the augmentation.
         precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+        accumulate: parts that a batch is computed in, one after the other, for less memory; their
+            mean gradient makes the update. Batch normalisation sees one part at a time.
+        clip_norm: largest norm of an update's gradient, all variables together; `None` for no
+            limit.
+        ema: momentum, in [0, 1), of the moving average of the weights over the updates, which is
+            tested and saved in their place; `None` for the last weights.
+        sync_batch_norm: normalise with the statistics of all devices. Without it TensorFlow uses
+            those of each device; JAX has those of the whole batch either way.
 
     Raises:
         InputError: if a setting is out of its range.
@@ -88,6 +97,10 @@ class TrainConfig:
     label_smoothing: float = 0.1
     seed: int = 0
     precision: str = "float32"
+    accumulate: int = 1
+    clip_norm: float | None = None
+    ema: float | None = None
+    sync_batch_norm: bool = False
 
     def __post_init__(self):
         try:
@@ -96,14 +109,18 @@ class TrainConfig:
             raise InputError(str(error)) from error
 
     def _check(self) -> None:
-        for name in ("image_size", "epochs", "batch_size"):
+        for name in ("image_size", "epochs", "batch_size", "accumulate"):
             if getattr(self, name) is not None:
                 positive_integer(name, getattr(self, name))
-        if self.lr is not None and finite_number("lr", self.lr) <= 0:
-            raise ValueError(f"`lr` must be a positive number, got {self.lr!r}.")
+        for name in ("lr", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and finite_number(name, value) <= 0:
+                raise ValueError(f"`{name}` must be a positive number, got {value!r}.")
         if finite_number("weight_decay", self.weight_decay) < 0:
             raise ValueError(f"`weight_decay` must not be negative, got {self.weight_decay!r}.")
         rate("label_smoothing", self.label_smoothing)
+        if self.ema is not None:
+            rate("ema", self.ema)
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
             raise ValueError(f"`seed` must be an integer in [0, 2^31), got {self.seed!r}.")
         one_of("precision", self.precision, PRECISIONS)
@@ -121,11 +138,14 @@ class TrainConfig:
 
         >>> TrainConfig(data="cifar10", epochs=3).completed().lr
         0.1
+        >>> TrainConfig(data="cifar10", batch_size=256).completed().lr
+        0.2
         """
+        batches = (self.batch_size or self.defaults.batch_size) / self.defaults.batch_size
         fallback = {
             "image_size": self.defaults.image_size or max(64, find_recipe(self.model).input_size),
             "epochs": self.defaults.epochs,
-            "lr": self.defaults.lr,
+            "lr": self.defaults.lr * batches,
         }
         missing = {name: value for name, value in fallback.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)

@@ -44,6 +44,35 @@ CLASS_NAMES = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """The part of each batch that one of several processes reads.
+
+    Attributes:
+        process: its number, from 0.
+        processes: how many there are.
+
+    Example:
+
+    >>> first, second = (Share(process=number, processes=2) for number in range(2))
+    >>> first.of(tf.range(8), batch_size=4).numpy().tolist()
+    [0, 1, 4, 5]
+    >>> second.of(tf.range(8), batch_size=4).numpy().tolist()
+    [2, 3, 6, 7]
+    """
+
+    process: int = 0
+    processes: int = 1
+
+    def of(self, indices: tf.Tensor, batch_size: int) -> tf.Tensor:
+        """Its indices of whole batches; `batch_size` is a multiple of `processes`."""
+        batches = tf.reshape(indices, (-1, self.processes, batch_size // self.processes))
+        return tf.reshape(batches[:, self.process], (-1,))
+
+
+ALL = Share()
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
     """One part of a data set.
@@ -294,18 +323,33 @@ def read_image(path: Any, size: int | None, channels: int) -> tf.Tensor:
 
 
 def training_batches(
-    data: ImageData, batch_size: int, seed: int, epochs: range
+    data: ImageData,
+    batch_size: int,
+    seed: int,
+    epochs: range,
+    *,
+    parts: int = 1,
+    share: Share = ALL,
 ) -> tuple[tf.data.Dataset, int]:
     """The training images of all these epochs, one after the other, shuffled and augmented.
 
     An epoch is drawn from the seed and its own number: a run that goes on in the middle sees what
-    an unbroken one sees. The last images of an epoch that do not fill a batch are left out; each
-    epoch leaves out others.
+    an unbroken one sees, and processes that share its batches see together what one alone sees.
+    The last images of an epoch that do not fill a batch are left out; each epoch leaves out others.
+
+    Args:
+        data: prepared (see `prepare`).
+        batch_size: images in a batch, over all processes.
+        seed: of shuffles and augmentation.
+        epochs: their numbers.
+        parts: equal parts that each batch comes in, one after the other.
+        share: what this process reads of each part.
 
     Returns:
-        Batches of images (N, H, W, C) and one-hot labels (N, classes); and how many make an epoch.
+        Batches, or parts of them, of images (N, H, W, C) and one-hot labels (N, classes); and how
+        many make an epoch.
     """
-    steps = len(data.train) // batch_size
+    batches, part_size = len(data.train) // batch_size, batch_size // parts
     read = _reader(data, data.train)
     augment = augmentation(data.defaults)
 
@@ -313,23 +357,22 @@ def training_batches(
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(data.train), dtype=tf.int64), [tf.constant(seed, tf.int64), epoch]
         )
-        return tf.data.Dataset.from_tensor_slices(order[: steps * batch_size]).map(
-            lambda index: (index, epoch)
-        )
+        ours = share.of(order[: batches * batch_size], part_size)
+        return tf.data.Dataset.from_tensor_slices(ours).map(lambda index: (index, epoch))
 
     def example(index: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = read(index)
         number = epoch * len(data.train) + index
         return augment(image, tf.stack([tf.constant(seed, tf.int64), number])), label
 
-    batches = (
+    examples = (
         tf.data.Dataset.range(epochs.start, epochs.stop)
         .flat_map(one_epoch)
         .map(example, tf.data.AUTOTUNE)
-        .batch(batch_size, drop_remainder=True)
+        .batch(part_size // share.processes, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
-    return batches, steps
+    return examples, batches * parts
 
 
 def test_batches(data: ImageData, batch_size: int) -> tf.data.Dataset:
@@ -340,6 +383,32 @@ def test_batches(data: ImageData, batch_size: int) -> tf.data.Dataset:
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def full_test_batches(
+    data: ImageData, batch_size: int, share: Share = ALL
+) -> tuple[tf.data.Dataset, int]:
+    """The test images in batches that are all full, since several devices must get equal parts.
+
+    Returns:
+        Batches of images (N, H, W, C), one-hot labels (N, classes) and weights (N,), which are 0
+        for the images that fill up the last batch; and the number of images with those.
+    """
+    count = len(data.test)
+    filled = -(-count // batch_size) * batch_size
+    read = _reader(data, data.test)
+
+    def example(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        image, label = read(index % count)
+        return image, label, tf.cast(index < count, tf.float32)
+
+    batches = (
+        tf.data.Dataset.from_tensor_slices(share.of(tf.range(filled), batch_size))
+        .map(example, tf.data.AUTOTUNE)
+        .batch(batch_size // share.processes, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    return batches, filled
 
 
 def _reader(data: ImageData, split: Split) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from se_keras.extras import extra
 from se_keras.files import written_beside
+from se_keras.train.cluster import Team
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData
 
@@ -80,6 +81,7 @@ def summary(
     history: Sequence[dict[str, float]],
     predicted: np.ndarray,
     difference: float,
+    team: Team,
 ) -> dict[str, Any]:
     """The content of `report.json`."""
     from se_keras import __version__
@@ -107,16 +109,25 @@ def summary(
                 zip(data.class_names, recalls.round(4).tolist(), strict=True)
             ),
         },
+        "devices": team.replicas,
+        "processes": team.share.processes,
         "saved_model": {"largest_difference": difference},
         "training_seconds": round(sum(row["seconds"] for row in history), 1),
+        "images_per_second": round(float(np.median(_column(history, "images_per_second"))), 1),
+        "waiting_for_input": round(float(np.mean(_column(history, "waiting_for_input"))), 4),
         "versions": {
             "se_keras": __version__,
             "keras": keras.__version__,
+            "backend": keras.backend.backend(),
             "tensorflow": tf.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
     }
+
+
+def _column(history: Sequence[dict[str, float]], name: str) -> list[float]:
+    return [row[name] for row in history]
 
 
 def _figure(width: float, height: float) -> Any:

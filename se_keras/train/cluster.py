@@ -1,0 +1,266 @@
+"""Where a run computes: on one device, on several of this machine, or on several machines.
+
+Every device has all weights and an equal part of each batch. With the TensorFlow backend this is
+`tf.distribute.MirroredStrategy`, with JAX `keras.distribution.DataParallel`, which also goes over
+several processes. (Keras 3 has no `MultiWorkerMirroredStrategy`.)
+"""
+
+import contextlib
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from se_keras.arguments import positive_integer
+from se_keras.errors import InputError
+from se_keras.train.data import ALL, Share
+
+# Seconds that a process waits for the others at the start.
+PATIENCE = 300
+# Seconds without a sign of life after which a process is taken for dead. One that is killed is
+# noticed at once, since its connections close; this is for a machine that went off.
+HEARTBEAT = 30
+# How the errors read that jaxlib raises, as a bare `ValueError`, where another process is gone.
+LOST = ("gloo", "nccl", "coordination", "heartbeat", "peer", "socket closed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """The devices and processes of a run; they do not change what it computes.
+
+    Attributes:
+        devices: how many devices each process uses. `None`: one, or with a `coordinator` all that
+            the process has. A machine without a GPU parts its CPU into so many.
+        coordinator: `"HOST:PORT"` of the first process, where all of them meet.
+        process: number of this process, from 0.
+        processes: how many there are.
+
+    Raises:
+        InputError: if they are out of range, or some of the last three are missing.
+
+    Example:
+
+    >>> Cluster(coordinator="10.0.0.1:4321", process=4, processes=4)
+    Traceback (most recent call last):
+    ...
+    se_keras.errors.InputError: `process` must be a number from 0 to 3, got 4.
+    """
+
+    devices: int | None = None
+    coordinator: str | None = None
+    process: int | None = None
+    processes: int | None = None
+
+    def __post_init__(self):
+        try:
+            self._check()
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    def _check(self) -> None:
+        for name in ("devices", "processes"):
+            if getattr(self, name) is not None:
+                positive_integer(name, getattr(self, name))
+        together = (self.coordinator, self.process, self.processes)
+        if together == (None, None, None):
+            return
+        if None in together:
+            raise ValueError("`coordinator`, `process` and `processes` go together.")
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"`coordinator` must be HOST:PORT, got {self.coordinator!r}.")
+        if self.process not in range(self.processes):
+            raise ValueError(
+                f"`process` must be a number from 0 to {self.processes - 1}, got {self.process!r}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Team:
+    """A cluster at work, seen from one of its processes.
+
+    Attributes:
+        devices: names of all devices, of all processes.
+        share: which process this is, and what it reads of each batch.
+        scope: what the model is made and trained within.
+    """
+
+    devices: tuple[str, ...]
+    share: Share = ALL
+    scope: Callable[[], AbstractContextManager] = nullcontext
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the first process, which alone writes files."""
+        return self.share.process == 0
+
+    @property
+    def replicas(self) -> int:
+        """How many devices there are."""
+        return len(self.devices)
+
+    def from_first(self, content: bytes) -> bytes:
+        """What the first process gives; all must call it."""
+        if self.share.processes == 1:
+            return content
+        length = len(content).to_bytes(8, "little")
+        length = int.from_bytes(_broadcast(np.frombuffer(length, "uint8")), "little")
+        ours = np.frombuffer(content, "uint8") if self.leads else np.zeros(length, "uint8")
+        return _broadcast(ours).tobytes()
+
+
+def _broadcast(array: np.ndarray) -> np.ndarray:
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.broadcast_one_to_all(array))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, Keras makes what it makes on this process' own device, without the others."""
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
+
+
+@contextmanager
+def joined(cluster: Cluster) -> Iterator[Team]:
+    """Brings the devices together, and at the end waits for all processes.
+
+    An error inside ends a process of several at once, with one line: what is left undone would
+    keep the others waiting.
+
+    Raises:
+        InputError: if the backend can't do it, or there are too few devices.
+    """
+    if keras.backend.backend() not in ("tensorflow", "jax"):
+        raise InputError("training needs the TensorFlow or the JAX backend: set KERAS_BACKEND")
+    if cluster.coordinator is not None and keras.backend.backend() != "jax":
+        raise InputError("several processes need the JAX backend: set KERAS_BACKEND=jax")
+    if cluster.coordinator is None:
+        on_jax = keras.backend.backend() == "jax"
+        yield _jax_team(cluster) if on_jax else _tensorflow_team(cluster)
+        return
+    import jax
+
+    try:
+        yield _jax_team(cluster)
+        jax.distributed.shutdown()
+    except BaseException as error:
+        _end_process(error, cluster)
+
+
+def _tensorflow_team(cluster: Cluster) -> Team:
+    count, kind = cluster.devices or 1, "CPU"
+    if tf.config.list_physical_devices("GPU"):
+        kind = "GPU"
+    elif count > 1:
+        (cpu, *_) = tf.config.list_physical_devices("CPU")
+        parts = [tf.config.LogicalDeviceConfiguration()] * count
+        with contextlib.suppress(RuntimeError):  # TensorFlow is at work already
+            tf.config.set_logical_device_configuration(cpu, parts)
+    names = tuple(device.name for device in tf.config.list_logical_devices(kind))
+    _check_enough(count, names)
+    if count == 1:
+        return Team(devices=names[:1])
+    strategy = tf.distribute.MirroredStrategy(names[:count])
+    return Team(devices=names[:count], scope=strategy.scope)
+
+
+def _jax_team(cluster: Cluster) -> Team:
+    import jax
+
+    with contextlib.suppress(RuntimeError):  # TensorFlow, which reads the images, is at work
+        tf.config.set_visible_devices([], "GPU")
+    with contextlib.suppress(RuntimeError):  # JAX is at work already
+        jax.config.update("jax_num_cpu_devices", cluster.devices or 1)
+    if cluster.coordinator is not None:
+        _meet(cluster)
+    count = cluster.devices or (jax.local_device_count() if cluster.coordinator else 1)
+    _check_enough(count, jax.local_devices())
+    devices = [
+        f"{device.platform}:{device.id}"
+        for process in range(jax.process_count())
+        for device in [d for d in jax.devices() if d.process_index == process][:count]
+    ]
+    if len(devices) == 1:
+        return Team(devices=tuple(devices))
+    # `training_batches` gives each process its own images: Keras need not part them again.
+    parallel = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+    share = Share(process=jax.process_index(), processes=jax.process_count())
+    return Team(devices=tuple(devices), share=share, scope=parallel.scope)
+
+
+def _check_enough(count: int, there: Any) -> None:
+    if count > len(there):
+        raise InputError(
+            f"`devices` must be at most {len(there)}, those of this process; got {count}."
+        )
+
+
+def _meet(cluster: Cluster) -> None:
+    """Waits until all processes are there."""
+    import jax
+
+    number, count = cluster.process, cluster.processes
+    print(
+        f"Process {number} of {count}: waiting up to {PATIENCE} s for the others at "
+        f"{cluster.coordinator}",
+        flush=True,
+    )
+    if number > 0:
+        _await_coordinator(cluster.coordinator)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        cluster.coordinator,
+        num_processes=count,
+        process_id=number,
+        initialization_timeout=PATIENCE,
+        heartbeat_timeout_seconds=HEARTBEAT,
+        shutdown_timeout_seconds=PATIENCE,
+    )
+
+
+def _await_coordinator(address: str) -> None:
+    # JAX itself would end the process without a word that a user could use.
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
+                return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise InputError(
+                    f"no process 0 was found at {address} within {PATIENCE} s ({error})"
+                ) from error
+            time.sleep(0.2)
+
+
+def _end_process(error: BaseException, cluster: Cluster) -> None:
+    """Says why, and ends the process without the farewell that JAX waits for."""
+    number, count = cluster.process, cluster.processes
+    code, text = 2, " ".join(str(error).split())
+    if isinstance(error, KeyboardInterrupt):
+        code, text = 130, "stopped"
+    elif not isinstance(error, InputError | OSError) and any(w in text.lower() for w in LOST):
+        text = f"lost another process, start all of them again with --resume ({text[:200]})"
+    elif not isinstance(error, InputError | OSError):
+        traceback.print_exc()
+        code = 1
+    print(f"se-keras train: process {number} of {count}: {text}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,97 @@
+"""The optimizer of a run: schedule, decay, clipping, accumulation, moving average, loss scale."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from se_keras.train.config import TrainConfig
+
+# Share of the steps in which the learning rate rises (Goyal et al. 2017, arXiv 1706.02677,
+# sec. 2.2: 5 epochs of 90).
+WARM_UP = 0.05
+MOMENTUM = 0.9
+
+
+def build_optimizer(
+    config: TrainConfig, model: keras.Model, updates: int, *, mirrored: bool = False
+) -> keras.Optimizer:
+    """SGD with Nesterov's momentum, as the settings say, built for a model.
+
+    Args:
+        config: completed settings.
+        model: its trainable variables are what the optimizer updates.
+        updates: of the weights, in the whole run.
+        mirrored: whether it is made for a `tf.distribute.MirroredStrategy`.
+    """
+    options = {
+        "learning_rate": _schedule(config, updates),
+        "momentum": MOMENTUM,
+        "nesterov": True,
+        "weight_decay": config.weight_decay or None,
+    }
+    if config.accumulate > 1:
+        options["gradient_accumulation_steps"] = config.accumulate
+    if config.ema is not None:
+        # Keras averages at each part of a batch, not at each update.
+        options |= {"use_ema": True, "ema_momentum": config.ema ** (1 / config.accumulate)}
+    if mirrored and config.clip_norm:
+        optimizer = _MirroredSGD(largest_norm=config.clip_norm, **options)
+    else:
+        optimizer = keras.optimizers.SGD(global_clipnorm=config.clip_norm, **options)
+    optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.ndim < 2])
+    # Keras does this by itself only where the global policy is float16.
+    if config.precision == "mixed_float16":
+        scaled = _MirroredLossScale if mirrored else keras.optimizers.LossScaleOptimizer
+        optimizer = scaled(optimizer)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def _schedule(config: TrainConfig, updates: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    warm_up = max(1, round(WARM_UP * updates))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, updates - warm_up), warmup_target=config.lr, warmup_steps=warm_up
+    )
+    return schedule if config.accumulate == 1 else _EveryNth(schedule, config.accumulate)
+
+
+class _EveryNth(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule over updates, where Keras counts the parts of batches."""
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, parts: int):
+        self.schedule, self.parts = schedule, parts
+
+    def __call__(self, step: Any) -> Any:
+        return self.schedule(step // self.parts)
+
+
+class _MirroredSGD(keras.optimizers.SGD):
+    """SGD that limits the gradient of the whole batch.
+
+    Under `tf.distribute` Keras limits the gradient of each replica, before it adds them up.
+    """
+
+    def __init__(self, *, largest_norm: float, **options: Any):
+        super().__init__(**options)
+        self.largest_norm = largest_norm
+
+    def apply(
+        self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[Any] | None = None
+    ) -> None:
+        replica = tf.distribute.get_replica_context()
+        whole = replica.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))
+        limited, _ = tf.clip_by_global_norm(whole, self.largest_norm)
+        # Keras adds up once more.
+        super().apply([g / replica.num_replicas_in_sync for g in limited], trainable_variables)
+
+
+class _MirroredLossScale(keras.optimizers.LossScaleOptimizer):
+    """Leaves out an update that is not finite on any replica; Keras asks the first one only."""
+
+    def check_finite(self, grads: Sequence[tf.Tensor]) -> tf.Tensor:
+        replica = tf.distribute.get_replica_context()
+        finite = tf.cast(super().check_finite(grads), tf.float32)
+        total = replica.all_reduce(tf.distribute.ReduceOp.SUM, finite)
+        return total >= replica.num_replicas_in_sync

@@ -1,0 +1,59 @@
+"""How fast a run goes, and how long it waits for its images."""
+
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class InputClock(keras.callbacks.Callback):
+    """Measures each epoch: images a second, and the share of the time spent waiting for input.
+
+    A step waits from its begin until its batch has arrived, if it had not before. Where the device
+    still computes an earlier step meanwhile, as a GPU does, that counts too: the share is an upper
+    bound. The first step of an epoch is left out, since the first of all compiles the model.
+    """
+
+    def __init__(self, images_a_step: int):
+        super().__init__()
+        self.images_a_step = images_a_step
+        self.steps = 0
+        self.arrived: dict[int, float] = {}
+
+    def watch(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """The same batches; when each leaves for the model is noted."""
+
+        def note(number: np.ndarray) -> np.ndarray:
+            self.arrived[int(number)] = time.perf_counter()
+            return number
+
+        def pass_on(number: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+            with tf.control_dependencies([tf.numpy_function(note, [number], tf.int64)]):
+                return tf.nest.map_structure(tf.identity, batch)
+
+        return batches.enumerate().map(pass_on)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.waited, self.counted, self.first_ended = 0.0, 0, None
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.begun = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.ended = time.perf_counter()
+        arrived = self.arrived.pop(self.steps, self.begun)
+        self.steps += 1
+        if self.first_ended is None:
+            self.first_begun, self.first_ended = self.begun, self.ended
+            return
+        self.waited += max(0.0, min(arrived, self.ended) - self.begun)
+        self.counted += 1
+
+    def figures(self) -> dict[str, float]:
+        """Those of the epoch that ends; of its only step, if it has no other."""
+        seconds = self.ended - (self.first_ended if self.counted else self.first_begun)
+        return {
+            "images_per_second": round(max(1, self.counted) * self.images_a_step / seconds, 1),
+            "waiting_for_input": round(self.waited / seconds, 4),
+        }
