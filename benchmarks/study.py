@@ -6,7 +6,7 @@ A run is one variant with one seed, and one row of `benchmarks/results/study_NAM
 when it is done: a stopped study goes on with the next run. A seed decides which images are trained
 on, the fresh weights and the order of the batches; the variants of one seed see the same batches.
 Prints the test errors over the seeds with their 95 % intervals (Student's t) and those of the
-differences within a seed, and draws the training losses beside the CSV file.
+differences within a seed, and draws the losses of each epoch's last batch beside the CSV file.
 """
 
 import argparse
@@ -101,7 +101,7 @@ class Run(NamedTuple):
         parameters: trainable ones.
         error: of the test images after the last epoch, %.
         cpu_seconds: of the whole run.
-        losses: mean training loss of each epoch, with spaces between them.
+        last_losses: training loss of each epoch's last batch, with spaces between them.
     """
 
     variant: str
@@ -111,7 +111,7 @@ class Run(NamedTuple):
     parameters: int
     error: float
     cpu_seconds: float
-    losses: str
+    last_losses: str
 
 
 # --- the studies ---------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def run_one(study: Study, variant: Variant, seed: int) -> Run:
         parameters=se_keras.count(model).trainable,
         error=round(_error(model, test), 2),
         cpu_seconds=round(time.process_time() - start, 1),
-        losses=" ".join(f"{loss:.4f}" for loss in losses),
+        last_losses=" ".join(f"{loss:.4f}" for loss in losses),
     )
 
 
@@ -270,11 +270,10 @@ def _optimizer(study: Study, model: keras.Model) -> keras.Optimizer:
 
 
 def _epoch(model: keras.Model, train: Images, batch: int, seed: tuple[int, int]) -> float:
-    """Its mean loss. The order hangs on nothing but the seed: each variant sees the same."""
-    model.reset_metrics()
+    """Loss of the last batch. The order hangs on the seed alone: each variant sees the same."""
     order = np.random.default_rng(seed).permutation(len(train.labels))
     for rows in np.split(order, len(order) // batch):
-        loss = model.train_on_batch(*train.take(rows))  # the mean since the reset
+        loss = model.train_on_batch(*train.take(rows))
     return float(loss)
 
 
@@ -315,7 +314,7 @@ def table(study: Study, runs: list[Run]) -> tuple[list[str], list[list[str]]]:
 
 
 def draw(study: Study, runs: list[Run]) -> Figure:
-    """Training losses: a panel for each table of the paper, the references in all."""
+    """Losses of the last batches: a panel for each table of the paper, the references in all."""
     panels: dict[str, list[str]] = {}
     for variant in study.variants:
         names = panels.setdefault(variant.source, list(study.references))
@@ -330,7 +329,7 @@ def draw(study: Study, runs: list[Run]) -> Figure:
     for axes, (source, names) in zip(grid.flat, panels.items(), strict=True):
         for name in names:
             draw_curve(axes, name, epochs, losses(runs, name, seeds))
-        axes.set(xlabel="epoch", ylabel="training loss", yscale="log", title=source)
+        axes.set(xlabel="epoch", ylabel="loss, last batch", yscale="log", title=source)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
@@ -340,10 +339,10 @@ def draw(study: Study, runs: list[Run]) -> Figure:
 
 
 def losses(runs: list[Run], variant: str, seeds: Sequence[int]) -> np.ndarray:
-    """Of each epoch, (seeds, epochs)."""
+    """Of the last batches, (seeds, epochs)."""
     return np.array(
         [
-            [float(loss) for loss in run.losses.split()]
+            [float(loss) for loss in run.last_losses.split()]
             for run in runs
             if run.variant == variant and run.seed in seeds
         ]

@@ -1,15 +1,19 @@
-"""README's tables of speed, made of the CSV files.
+"""README's tables of speed and of the studies, made of the CSV files.
 
 python benchmarks/tables.py --check    exit code 1 if README has other tables
 python benchmarks/tables.py --write    puts them between their marks in README
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from peers import Row
+from seeds import read
+from study import STUDIES, Run
+from study import table as study_table
 
 from se_keras.benchmark.results import AS_BUILT, OPTIMISED, PLAIN, Result, read_rows
 from se_keras.files import written_beside
@@ -99,7 +103,18 @@ def _to_ours(row: Row) -> str:
     return "" if row.to_ours is None else f"{row.to_ours:.2f}"
 
 
-TABLES: dict[str, Callable[[], str]] = {"ratios": ratios, "families": families, "peers": peers}
+def study(name: str) -> str:
+    """The variants of a study, a row each."""
+    one = STUDIES[name]
+    return markdown(*study_table(one, read(one.path, Run)))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "speed: ratios": ratios,
+    "speed: families": families,
+    "speed: peers": peers,
+    **{f"study: {name}": functools.partial(study, name) for name in STUDIES},
+}
 
 
 def with_tables(text: str) -> str:
@@ -109,7 +124,7 @@ def with_tables(text: str) -> str:
         ValueError: if a table's marks are missing.
     """
     for name, make in TABLES.items():
-        start, end = f"<!-- speed: {name} -->\n", "<!-- end -->"
+        start, end = f"<!-- {name} -->\n", "<!-- end -->"
         before, found, rest = text.partition(start)
         _, closed, after = rest.partition(end)
         if not found or not closed:

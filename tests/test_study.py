@@ -1,0 +1,172 @@
+"""`benchmarks/study.py`: its runs, their resuming after a kill, its tables, and README's copy."""
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checks import TESTS
+
+BENCHMARKS = TESTS.parent / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+import seeds  # noqa: E402
+import study  # noqa: E402
+
+from se_keras.errors import InputError  # noqa: E402
+
+DIGITS = study.STUDIES["digits"]
+TINY = replace(
+    DIGITS,
+    network=replace(DIGITS.network, depths=(1,), widths=(8,), stem_widths=(8,)),
+    images=100,
+    epochs=2,
+    variants=DIGITS.variants[:2],
+)
+TINY_RUNS = [(name, seed) for seed in (0, 1) for name in ("plain", "SE")]
+
+
+def go_on_with_the_tiny_study(path):
+    return study.go_on(TINY, [0, 1], Path(path))
+
+
+def run_of(variant, seed, error):
+    return study.Run(variant, seed, TINY.images, TINY.epochs, 1000, error, 1.0, "1.0 0.5")
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def test_a_killed_study_goes_on_with_the_next_run(tmp_path, capsys):
+    path = tmp_path / "study.csv"
+    code = "import sys, test_study; test_study.go_on_with_the_tiny_study(sys.argv[1])"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, path],
+        cwd=TESTS,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while child.poll() is None and not path.exists():
+        pass
+    child.send_signal(signal.SIGKILL)
+    message = child.communicate()[1]
+    assert child.returncode == -signal.SIGKILL, message
+    before = path.read_text()
+    done = [(run.variant, run.seed) for run in seeds.read(path, study.Run)]
+    assert 0 < len(done) < len(TINY_RUNS)
+    assert done == TINY_RUNS[: len(done)]
+
+    runs = go_on_with_the_tiny_study(path)
+    assert path.read_text().startswith(before)
+    assert seeds.read(path, study.Run) == runs
+    assert [(run.variant, run.seed) for run in runs] == TINY_RUNS
+    assert len(capsys.readouterr().out.splitlines()) == len(TINY_RUNS) - len(done)
+    # What a run gives does not hang on what ran before it in the process.
+    again = study.run_one(TINY, TINY.variants[0], 0)
+    np.testing.assert_allclose(*(study.losses([r], "plain", [0]) for r in (runs[0], again)), 1e-3)
+    assert again.error == pytest.approx(runs[0].error, abs=0.5)
+
+
+def test_runs_of_another_budget_are_refused(tmp_path):
+    path = tmp_path / "study.csv"
+    seeds.write(path, [run_of("plain", 0, 1.0)])
+    with pytest.raises(InputError, match="100 images and 2 epochs, the study has 100 and 3"):
+        study.go_on(replace(TINY, epochs=3), [0], path)
+
+
+def test_digits_are_split_by_the_seed():
+    train, test = study.digits(3, 500)
+    assert (len(train.labels), len(test.labels)) == (500, 1297)
+    whole = study.load_digits()
+    pixels, labels = (np.concatenate(parts) for parts in zip(train, test, strict=True))
+    rows = np.column_stack([pixels.reshape(1797, 64) * 16, labels])
+    expected = np.column_stack([whole.data, whole.target])
+    assert Counter(map(tuple, rows)) == Counter(map(tuple, expected))
+    assert not np.array_equal(train.labels, study.digits(4, 500)[0].labels)
+
+
+def test_the_variants_of_a_seed_see_the_same_batches():
+    """Each image once an epoch, in another order each epoch."""
+
+    class Recorder:
+        def __init__(self):
+            self.seen = []
+
+        def train_on_batch(self, pixels, labels):
+            self.seen.append(labels)
+            return float(labels[-1])
+
+    train = study.Images(np.zeros((6, 1, 1, 1)), np.arange(6))
+    first, second = Recorder(), Recorder()
+    for model in (first, second):
+        for epoch in (0, 1):
+            assert study._epoch(model, train, 3, (0, epoch)) == model.seen[-1][-1]
+    np.testing.assert_array_equal(first.seen, second.seen)
+    epochs = np.reshape(first.seen, (2, 6))
+    np.testing.assert_array_equal(np.sort(epochs), [np.arange(6)] * 2)
+    assert not np.array_equal(*epochs)
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def test_the_interval_is_students():
+    """t(0.975, 4 degrees of freedom) = 2.776 from the printed tables; s / sqrt(5) = 70.71."""
+    assert seeds.with_interval(np.array([100, 200, 300, 400, 500])) == "300.00 ± 196.32"
+    assert seeds.with_interval(np.array([2.0])) == "2.00 ± ?"
+
+
+def test_differences_are_those_within_a_seed():
+    """A seed that is hard for both does not widen them; an incomplete seed is left out."""
+    runs = [run_of("plain", 1, 8.0), run_of("SE", 0, 1.0), run_of("plain", 0, 2.0)]
+    runs += [run_of("SE", 1, 7.0), run_of("plain", 2, 50.0)]
+    header, (plain, se) = study.table(TINY, runs)
+    assert header[2:5] == ["test error, %", "minus plain", "minus SE"]
+    # t(0.975, 1) = 12.706, s / sqrt(2) = 3
+    assert plain[2:5] == ["5.00 ± 38.12", "", "1.00 ± 0.00"]
+    assert se[2:5] == ["4.00 ± 38.12", "-1.00 ± 0.00", ""]
+
+
+def test_curves_are_drawn_beside_the_results(tmp_path):
+    runs = [run_of(variant, seed, 1.0) for variant, seed in TINY_RUNS]
+    seeds.save(study.draw(TINY, runs), tmp_path / "study.png")
+    assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
+    (axes,) = study.draw(TINY, runs).axes
+    assert [line.get_label() for line in axes.lines] == ["plain", "SE"]
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1, 1.0], [2, 0.5]])
+
+
+# --- the results in the repository ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", study.STUDIES)
+def test_the_results_are_those_of_the_study(name):
+    one = study.STUDIES[name]
+    runs = seeds.read(one.path, study.Run)
+    expected = [(variant.name, seed) for seed in one.seeds for variant in one.variants]
+    assert sorted((run.variant, run.seed) for run in runs) == sorted(expected)
+    assert {(run.images, run.epochs) for run in runs} == {(one.images, one.epochs)}
+
+
+def test_the_parameters_of_the_ratios_are_the_papers():
+    """Paper, eq. 5: 2 / r * sum of C^2, here over one unit of 64, 128 and 256 channels."""
+    parameters = {run.variant: run.parameters for run in seeds.read(DIGITS.path, study.Run)}
+    squares = 64**2 + 128**2 + 256**2
+    for variant, ratio in (("SE", 16), *((f"ratio {r}", r) for r in (2, 4, 8, 32))):
+        assert parameters[variant] - parameters["plain"] == 2 * squares // ratio
+
+
+@pytest.mark.parametrize("name", study.STUDIES)
+def test_readme_has_the_table_of_the_results(name):
+    text = (TESTS.parent / "README.md").read_text("utf-8")
+    block = text.partition(f"<!-- study: {name} -->\n")[2].partition("<!-- end -->")[0]
+    one = study.STUDIES[name]
+    header, rows = study.table(one, seeds.read(one.path, study.Run))
+    lines = [header, ["---"] * len(header), *rows]
+    expected = [f"| {' | '.join(line)} |" for line in lines]
+    assert block.splitlines() == expected, "stale: python benchmarks/tables.py --write"
