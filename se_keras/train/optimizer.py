@@ -34,16 +34,17 @@ def build_optimizer(
     if config.accumulate > 1:
         options["gradient_accumulation_steps"] = config.accumulate
     if config.ema is not None:
-        # Keras averages at each part of a batch, not at each update.
+        # Keras averages at each part of a batch, not at each update. This momentum comes to the
+        # same, but for the last update, which is added once only.
         options |= {"use_ema": True, "ema_momentum": config.ema ** (1 / config.accumulate)}
     if mirrored and config.clip_norm:
-        optimizer = _MirroredSGD(largest_norm=config.clip_norm, **options)
+        optimizer = MirroredSGD(largest_norm=config.clip_norm, **options)
     else:
         optimizer = keras.optimizers.SGD(global_clipnorm=config.clip_norm, **options)
     optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.ndim < 2])
     # Keras does this by itself only where the global policy is float16.
     if config.precision == "mixed_float16":
-        scaled = _MirroredLossScale if mirrored else keras.optimizers.LossScaleOptimizer
+        scaled = MirroredLossScale if mirrored else keras.optimizers.LossScaleOptimizer
         optimizer = scaled(optimizer)
     optimizer.build(model.trainable_variables)
     return optimizer
@@ -54,10 +55,10 @@ def _schedule(config: TrainConfig, updates: int) -> keras.optimizers.schedules.L
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, max(1, updates - warm_up), warmup_target=config.lr, warmup_steps=warm_up
     )
-    return schedule if config.accumulate == 1 else _EveryNth(schedule, config.accumulate)
+    return schedule if config.accumulate == 1 else EveryNth(schedule, config.accumulate)
 
 
-class _EveryNth(keras.optimizers.schedules.LearningRateSchedule):
+class EveryNth(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule over updates, where Keras counts the parts of batches."""
 
     def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, parts: int):
@@ -66,8 +67,12 @@ class _EveryNth(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         return self.schedule(step // self.parts)
 
+    def get_config(self) -> dict[str, Any]:
+        schedule = keras.optimizers.schedules.serialize(self.schedule)
+        return {"schedule": schedule, "parts": self.parts}
 
-class _MirroredSGD(keras.optimizers.SGD):
+
+class MirroredSGD(keras.optimizers.SGD):
     """SGD that limits the gradient of the whole batch.
 
     Under `tf.distribute` Keras limits the gradient of each replica, before it adds them up.
@@ -87,7 +92,7 @@ class _MirroredSGD(keras.optimizers.SGD):
         super().apply([g / replica.num_replicas_in_sync for g in limited], trainable_variables)
 
 
-class _MirroredLossScale(keras.optimizers.LossScaleOptimizer):
+class MirroredLossScale(keras.optimizers.LossScaleOptimizer):
     """Leaves out an update that is not finite on any replica; Keras asks the first one only."""
 
     def check_finite(self, grads: Sequence[tf.Tensor]) -> tf.Tensor:

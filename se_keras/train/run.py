@@ -388,8 +388,8 @@ def _check_batch(config: TrainConfig, team: Team) -> None:
     parts = team.replicas * config.accumulate
     if config.batch_size % parts:
         raise InputError(
-            f"`batch_size` must be a multiple of {parts}, {team.replicas} devices by "
-            f"{config.accumulate} parts; got {config.batch_size}."
+            f"`batch_size` must be a multiple of {parts} (devices: {team.replicas}, parts: "
+            f"{config.accumulate}), got {config.batch_size}."
         )
     if config.accumulate > 1 and team.replicas > 1 and keras.backend.backend() == "tensorflow":
         raise InputError(

@@ -1,0 +1,508 @@
+"""Training in parts and on several devices and processes: it computes what one device computes."""
+
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from checks import TESTS
+from PIL import Image
+from test_train import (
+    assert_same_run,
+    config,
+    plain,
+    rows,
+    small_classifier,
+    stop_once,
+)
+
+import se_keras
+from se_keras.errors import MissingExtraError
+from se_keras.train import Cluster, InputError, TrainConfig, cluster, data, run, train
+from se_keras.train.speed import InputClock
+
+DEADLINE = 600  # seconds, for a machine with much else to do
+
+
+def no_chance(model, *, input_tensor, classes, dtype, norm=False):
+    """In place of a network of the catalogue: SE without dropout, with or without normalisation."""
+    x = keras.layers.Conv2D(8, 3, padding="same", dtype=dtype)(input_tensor)
+    if norm:
+        x = keras.layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
+    x = se_keras.se_block(keras.layers.ReLU(dtype=dtype)(x), 2, dtype=dtype)
+    x = keras.layers.GlobalAveragePooling2D(dtype=dtype)(x)
+    x = keras.layers.Dense(classes, activation="softmax", dtype="float32")(x)
+    return keras.Model(keras.utils.get_source_inputs(x)[0], x)
+
+
+def with_norm(model, **options):
+    return no_chance(model, norm=True, **options)
+
+
+NETWORKS = {"dropout": small_classifier, "no_chance": no_chance, "with_norm": with_norm}
+
+
+@pytest.fixture
+def network(monkeypatch):
+    monkeypatch.setattr(run.zoo, "create", no_chance)
+
+
+def digits(**settings):
+    """Complete settings and a few images of digits, as they are."""
+    settings = config(**{"batch_size": 16, "weight_decay": 0.0, **settings}).completed()
+    found = plain(data.open_data(settings))
+    few = {"train": found.train.part(np.arange(64)), "test": found.test.part(np.arange(20))}
+    return settings, dataclasses.replace(found, **few)
+
+
+def trained(tmp_path, **settings):
+    """Weights after a short training."""
+    settings, found = digits(**settings)
+    keras.utils.set_random_seed(0)
+    model = run.build_model(settings, found)
+    tmp_path.mkdir(exist_ok=True)
+    history = run.fit(model, settings, found, tmp_path)
+    return model.get_weights(), history
+
+
+def assert_near(some, others, atol):
+    for a, b in zip(some, others, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"devices": 0}, "`devices` must be a positive integer, got 0"),
+        ({"coordinator": "host:1"}, "`coordinator`, `process` and `processes` go together"),
+        ({"process": 0, "processes": 2}, "go together"),
+        ({"coordinator": "host", "process": 0, "processes": 2}, "HOST:PORT, got 'host'"),
+        ({"coordinator": "host:x", "process": 0, "processes": 2}, "HOST:PORT, got 'host:x'"),
+        ({"coordinator": "host:1", "process": 2, "processes": 2}, "from 0 to 1, got 2"),
+        ({"coordinator": "host:1", "process": -1, "processes": 2}, "from 0 to 1, got -1"),
+    ],
+)
+def test_a_cluster_out_of_range_is_named(settings, message):
+    with pytest.raises(InputError, match=message):
+        Cluster(**settings)
+
+
+def test_what_the_devices_cannot_have_is_refused(tmp_path):
+    # TensorFlow at work can't part its CPU any more.
+    assert tf.config.list_logical_devices("CPU")
+    for wanted, settings, message in (
+        (Cluster(coordinator="localhost:1", process=0, processes=2), {}, "set KERAS_BACKEND=jax"),
+        (Cluster(devices=100), {}, "`devices` must be at most .* got 100"),
+        (Cluster(), {"accumulate": 3}, r"multiple of 3 \(devices: 1, parts: 3\), got 64"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(config(**settings), tmp_path / "run", cluster=wanted)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_learning_rate_is_in_proportion_to_the_batch():
+    assert TrainConfig(data="cifar10", batch_size=1024).completed().lr == pytest.approx(0.8)
+    assert TrainConfig(data="photos", batch_size=256).completed().lr == pytest.approx(0.4)
+    assert TrainConfig(data="photos", batch_size=256, lr=0.1).completed().lr == 0.1
+
+
+# --- what each process reads ---------------------------------------------------------------------
+
+
+def test_processes_read_together_what_one_reads():
+    _, found = digits()
+    whole, _ = data.training_batches(found, 16, 0, range(2))
+    shares = [
+        data.training_batches(
+            found, 16, 0, range(2), parts=2, share=data.Share(process=n, processes=4)
+        )
+        for n in range(4)
+    ]
+    assert [steps for _, steps in shares] == [8] * 4
+    expected = np.concatenate([images for images, _ in whole])
+    parts = zip(*(batches for batches, _ in shares), strict=True)
+    seen = np.concatenate([images for part in parts for images, _ in part])
+    np.testing.assert_array_equal(seen, expected)
+
+
+def test_full_test_batches_have_each_image_once():
+    _, found = digits()
+    batches, count = data.full_test_batches(found, 8)
+    assert count == 24
+    images, labels, weights = (np.concatenate(part) for part in zip(*batches, strict=True))
+    np.testing.assert_array_equal(weights, [1] * 20 + [0] * 4)
+    np.testing.assert_array_equal(images[:20], found.test.items)
+    np.testing.assert_array_equal(labels[:20].argmax(1), found.test.labels)
+    of_second, _ = data.full_test_batches(found, 8, data.Share(process=1, processes=2))
+    np.testing.assert_array_equal(next(iter(of_second))[0], images[4:8])
+
+
+def resident():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def linked_images(root, count, side):
+    """So many images in two classes: few files, under many names."""
+    for name, colour in (("a", (200, 40, 40)), ("b", (40, 40, 200))):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (side, side), colour).save(root / name / "0.png")
+        for number in range(1, count // 2):
+            os.link(root / name / "0.png", root / name / f"{number}.png")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux' memory figures")
+@pytest.mark.parametrize(
+    ("count", "side"),
+    [(1000, 192), pytest.param(100_000, 64, marks=pytest.mark.slow)],
+    ids=["1,000 images", "100,000 images"],
+)
+def test_a_folder_is_read_as_it_is_needed(count, side, tmp_path, monkeypatch):
+    """Decoded, the images would be 110 MB, and 1200 MB for the many."""
+    monkeypatch.setattr(data, "CACHE_BYTES", 2**20)
+    linked_images(tmp_path / "images", count, side)
+    settings = config(data=str(tmp_path / "images"), image_size=side).completed()
+    found = data.open_data(settings)
+    batches, steps = data.training_batches(found, 8, 0, range(1))
+    steps_seen, before, most = 0, None, 0.0
+    data.prepare(found)
+    for _ in batches:
+        steps_seen += 1
+        # The first ones fill the buffers.
+        before = resident() if steps_seen == 20 else before
+        if steps_seen > 20 and steps_seen % 20 == 0:
+            most = max(most, resident() - before)
+    assert steps_seen == steps == int(0.8 * count) // 8
+    assert most < 50
+
+
+@pytest.mark.parametrize(
+    ("reading", "working", "low", "high"), [(0.04, 0.0, 0.3, 1.0), (0.0, 0.02, 0.0, 0.3)]
+)
+def test_the_clock_tells_waiting_from_working(reading, working, low, high):
+    def read(number):
+        time.sleep(reading)
+        return np.ones((4, 8), "float32")
+
+    def example(number):
+        image = tf.numpy_function(read, [number], tf.float32)
+        return tf.ensure_shape(image, (4, 8)), tf.zeros((4, 1))
+
+    class Work(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            time.sleep(working)
+
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse", jit_compile=False)
+    clock = InputClock(images_a_step=4)
+    batches = tf.data.Dataset.range(1000).map(example)
+    for epoch in range(2):
+        model.fit(
+            clock.watch(batches),
+            steps_per_epoch=8,
+            shuffle=False,
+            verbose=0,
+            callbacks=[clock, Work()],
+        )
+        clock.steps = 0
+        figures = clock.figures()
+        assert low <= figures["waiting_for_input"] <= high, epoch
+        # No step is shorter than its sleep.
+        assert figures["images_per_second"] <= 4 / max(reading, working) * 1.3
+
+
+# --- one update ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [{}, {"clip_norm": 0.1}], ids=["plain", "clipped"])
+def test_parts_add_up_to_the_batch(more, network, tmp_path):
+    whole, one = trained(tmp_path / "one", batch_size=16, **more)
+    parts, two = trained(tmp_path / "two", batch_size=16, accumulate=2, **more)
+    assert_near(parts, whole, 1e-6)
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], abs=1e-5)
+    other, _ = trained(tmp_path / "three", batch_size=8, lr=0.025, **more)
+    assert max(np.abs(a - b).max() for a, b in zip(other, whole, strict=True)) > 1e-4
+
+
+def gradient(model, images, labels):
+    with tf.GradientTape() as tape:
+        loss = model.loss(labels, model(images, training=True))
+    return [g.numpy().astype("float64") for g in tape.gradient(loss, model.trainable_variables)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_clipping_is_by_the_norm_of_all_variables(precision, network):
+    settings, found = digits(clip_norm=0.05, lr=0.5, epochs=1, precision=precision)
+    model = run.build_model(settings, found)
+    images, labels = next(iter(data.test_batches(found, 20)))
+    expected = gradient(model, images, labels)
+    norm = np.sqrt(sum((g**2).sum() for g in expected))
+    assert norm > 0.1
+    before = model.get_weights()
+    # At step 1 the warm-up of one step is over.
+    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    inner.iterations.assign(1)
+    rate = float(model.optimizer.learning_rate)
+    model.train_on_batch(images, labels)
+    # Sutskever et al. 2013: Nesterov's first step is (1 + momentum) gradients long.
+    for old, new, g in zip(before, model.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(
+            new,
+            old - rate * 1.9 * g * (0.05 / norm),
+            rtol=0,
+            atol=1e-6 if precision == "float32" else 2e-3,
+        )
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_average_of_the_weights_takes_their_place(parts, network):
+    """Over all parts of batches; those before the second update are its start."""
+    settings, found = digits(ema=0.7, epochs=2, accumulate=parts)
+    model = run.build_model(settings, found)
+    seen = []
+
+    class Record(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(self.model.get_weights())
+
+    model.fit(*gathered(found), batch_size=16, epochs=2, verbose=0, callbacks=[Record()])
+    old = 0.7 ** (1 / parts)
+    expected = seen[parts - 1]
+    for weights in seen[parts:]:
+        expected = [old * a + (1 - old) * w for a, w in zip(expected, weights, strict=True)]
+    assert_near(model.get_weights(), expected, 1e-6)
+
+
+def test_the_average_of_the_weights_is_tested(network, tmp_path):
+    settings, found = digits(ema=0.7, epochs=2)
+    model = run.build_model(settings, found)
+    history = run.fit(model, settings, found, tmp_path)
+    images, labels = next(iter(data.test_batches(found, 20)))
+    assert float(model.loss(labels, model(images))) == pytest.approx(history[-1]["val_loss"], 1e-5)
+
+
+def gathered(found):
+    images = found.train.items.astype("float32")
+    return images, np.eye(10, dtype="float32")[found.train.labels]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [(run._Epochs, "on_epoch_begin", 1), (keras.Model, "export", 0)],
+    ids=["in the second epoch", "in the export"],
+)
+def test_averages_and_parts_survive_a_stop(where, network, tmp_path, monkeypatch):
+    settings = config(batch_size=96, accumulate=4, ema=0.9, clip_norm=0.5, epochs=2)
+    train(settings, tmp_path / "unbroken")
+    stop_once(monkeypatch, *where)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "run")
+    train(settings, tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "run")
+
+
+# --- TensorBoard ---------------------------------------------------------------------------------
+
+
+def test_tensorboard_shows_the_history(network, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(config(batch_size=200), tmp_path / "run", tensorboard=True)
+    for part, name in (("train", "loss"), ("validation", "val_loss")):
+        events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard" / part)).Reload()
+        shown = [float(tf.make_ndarray(e.tensor_proto)) for e in events.Tensors("epoch_loss")]
+        assert shown == pytest.approx([row[name] for row in rows(tmp_path / "run")], rel=1e-5)
+
+
+def test_a_missing_tensorboard_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'se_keras\[tensorboard\]'"):
+        train(config(), tmp_path / "run", tensorboard=True)
+
+
+# --- several devices and processes, in processes of their own ------------------------------------
+
+WORKER = "import sys, test_train_scale; test_train_scale.work(*sys.argv[1:])"
+
+
+def work(network, *arguments):
+    """In a fresh process: the command line, with a small network."""
+    from se_keras.cli import main
+
+    run.zoo.create = NETWORKS[network]
+    sys.exit(main(["train", "--seed", "3", *arguments]))
+
+
+def started(*arguments, backend, code=WORKER):
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(TESTS)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process):
+    out, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, err[-3000:]
+    return out
+
+
+def weights(folder):
+    return keras.models.load_model(folder / "model.keras").get_weights()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def pair(out, *arguments, other=()):
+    """Two processes that meet on this machine; only the first one writes."""
+    together = ("--coordinator", f"localhost:{free_port()}", "--processes", 2)
+    return [
+        started(
+            *("dropout", "--out", out.with_name(f"{out.name}-{number}") if number else out),
+            *(*arguments, *together, "--process", number, *(other if number else ())),
+            backend="jax",
+        )
+        for number in range(2)
+    ]
+
+
+def test_two_devices_train_as_one(tmp_path):
+    """Within rounding: the sums over a batch are made in another order."""
+    arguments = ("--epochs", 2, "--batch-size", 100, "--sync-batch-norm")
+    limits = ("--ema", 0.9, "--clip-norm", 0.2)
+    runs = [
+        started(
+            *("with_norm", "--out", tmp_path / str(devices), *arguments, *limits),
+            *("--devices", devices),
+            backend="tensorflow",
+        )
+        for devices in (1, 2)
+    ]
+    _, out = (ended(process) for process in runs)
+    assert "batches of 100 (2 devices x 50 images)" in out
+    assert "learning rate up to 0.15625 (0.1 for 64 images, in proportion)" in out
+    assert_near(weights(tmp_path / "2"), weights(tmp_path / "1"), 2e-5)
+    for one, two in zip(rows(tmp_path / "1"), rows(tmp_path / "2"), strict=True):
+        assert two["val_loss"] == pytest.approx(one["val_loss"], abs=1e-5)
+        assert two["val_accuracy"] == pytest.approx(one["val_accuracy"], abs=1e-6)
+
+
+OVERFLOW = """
+import numpy as np, keras, tensorflow as tf
+from se_keras.train import Cluster
+from se_keras.train.cluster import joined
+from se_keras.train.optimizer import MirroredLossScale
+with joined(Cluster(devices=2)) as team, team.scope():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    optimizer = MirroredLossScale(keras.optimizers.SGD(0.1), initial_scale=8.0)
+    model.compile(optimizer, "mse", jit_compile=False)
+    before = model.get_weights()
+    x = np.ones((4, 4), "float32")
+    x[3] = np.inf
+    def step(x):
+        model.fit(tf.data.Dataset.from_tensors((x, np.zeros((4, 1), "float32"))), verbose=0)
+    step(x)
+    same = all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
+    print(same, float(optimizer.dynamic_scale))
+    x[3] = 1.0
+    step(x)
+    kernel = model.get_weights()[0]
+    print(np.isfinite(kernel).all(), np.array_equal(before[0], kernel))
+"""
+
+
+@pytest.mark.slow
+def test_a_loss_that_overflows_on_the_second_device_is_no_update():
+    out = ended(started(backend="tensorflow", code=OVERFLOW)).split()
+    assert out == ["True", "4.0", "True", "False"]
+
+
+def test_two_processes_train_as_one(tmp_path):
+    arguments = ("--epochs", 2, "--batch-size", 200)
+    one = started("dropout", "--out", tmp_path / "1", *arguments, backend="jax")
+    first, second = pair(tmp_path / "2", *arguments)
+    for process in (one, second):
+        ended(process)
+    assert "200 (2 devices x 100 images)" in ended(first)
+    assert not (tmp_path / "2-1").exists()
+    assert_near(weights(tmp_path / "2"), weights(tmp_path / "1"), 1e-5)
+    for a, b in zip(rows(tmp_path / "1"), rows(tmp_path / "2"), strict=True):
+        assert b["val_loss"] == pytest.approx(a["val_loss"], abs=1e-5)
+
+
+def wait_for_epoch(process, folder):
+    until = time.monotonic() + DEADLINE
+    while not (folder / "history.csv").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until, "no epoch was finished"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1], ids=["the first", "the second"])
+def test_a_killed_process_ends_the_other_and_nothing_is_lost(victim, tmp_path):
+    arguments = ("--epochs", 12, "--batch-size", 200, "--ema", 0.9, "--accumulate", 2)
+    for process in pair(tmp_path / "unbroken", *arguments):
+        ended(process)
+    processes = pair(tmp_path / "run", *arguments)
+    wait_for_epoch(processes[0], tmp_path / "run")
+    processes[victim].send_signal(signal.SIGKILL)
+    processes[victim].communicate()
+    _, err = processes[1 - victim].communicate(timeout=DEADLINE)
+    # Where the first process is gone, JAX itself may be the first to notice: it aborts.
+    assert processes[1 - victim].returncode in (2, -signal.SIGABRT)
+    assert "lost another process" in err or "another task died" in err
+    assert not (tmp_path / "run" / "report.json").exists()
+
+    out = [ended(process) for process in pair(tmp_path / "run", *arguments, "--resume")]
+    assert "Going on after epoch" in out[0]
+    assert_same_run(tmp_path / "unbroken", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_process_with_other_settings_is_refused(tmp_path):
+    first, second = pair(tmp_path / "run", "--epochs", 2, other=("--lr", 0.3))
+    _, err = second.communicate(timeout=DEADLINE)
+    assert second.returncode == 2
+    line = err.splitlines()[-1]
+    assert line == (
+        "se-keras train: process 1 of 2: it has other settings or other images than process 0"
+    )
+    first.communicate(timeout=DEADLINE)
+    assert first.returncode != 0
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+@pytest.mark.slow
+def test_parts_add_up_on_jax_too(tmp_path):
+    arguments = ("--epochs", 2, "--batch-size", 96, "--clip-norm", 0.1)
+    whole = started("no_chance", "--out", tmp_path / "1", *arguments, backend="jax")
+    parts = ("--accumulate", 3, "--devices", 2)
+    two = started("no_chance", "--out", tmp_path / "2", *arguments, *parts, backend="jax")
+    ended(whole), ended(two)
+    assert_near(weights(tmp_path / "2"), weights(tmp_path / "1"), 1e-5)
+
+
+def test_no_coordinator_is_one_line(monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE", 0.1)
+    with pytest.raises(InputError, match=r"no process 0 was found at localhost:1 within 0\.1 s"):
+        cluster._await_coordinator("localhost:1")
