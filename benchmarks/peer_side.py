@@ -112,6 +112,9 @@ def stock_litert(network: str, size: int, path: Path) -> None:
 
 
 def _export(model, format: str, path: Path) -> None:
+    import numpy as np
+
+    model(np.zeros((1, *model.input_shape[1:]), "float32"))  # Keras' ONNX export asks for a call
     model.export(str(path), format=format, verbose=False)
 
 
