@@ -15,6 +15,7 @@ from se_keras.models.recipes import RECIPES, find_recipe
 DEFAULT_SIZE = 224
 # A product of this size takes a quarter of a second on one core, and no cache holds its operands.
 PRODUCT = 2048
+PRODUCT_WIDTH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,18 +102,27 @@ def _has_se(name: str, model: keras.Model) -> bool:
     )
 
 
-def product_of_matrices() -> Network:
-    """A square product of matrices as a network of one `Dense` layer; its size is the batch too.
+def products_of_matrices() -> tuple[tuple[Network, int], ...]:
+    """One product of two square matrices as networks, each with its batch.
+
+    As a dense layer, and as a 1x1 convolution: which of them an engine computes faster differs.
 
     Example:
 
-    >>> from se_keras.benchmark.networks import product_of_matrices
-    >>> product_of_matrices().build(16).count_params()
-    256
+    >>> from se_keras.benchmark.networks import products_of_matrices
+    >>> [(network.build(64).count_params(), batch) for network, batch in products_of_matrices()]
+    [(4096, 2048), (4096, 1)]
     """
 
-    def build(size: int) -> keras.Model:
+    def dense(size: int) -> keras.Model:
         rows = keras.Input((size,))
         return keras.Model(rows, keras.layers.Dense(size, use_bias=False)(rows))
 
-    return Network(name="product of matrices", sizes=(PRODUCT,), has_se=False, build=build)
+    def convolution(size: int) -> keras.Model:
+        rows = keras.Input((size // PRODUCT_WIDTH, PRODUCT_WIDTH, size))
+        return keras.Model(rows, keras.layers.Conv2D(size, 1, use_bias=False)(rows))
+
+    return tuple(
+        (Network(name=build.__name__, sizes=(PRODUCT,), has_se=False, build=build), batch)
+        for build, batch in ((dense, PRODUCT), (convolution, 1))
+    )
