@@ -29,6 +29,7 @@ ENGINES = {
     "pytorch": "PyTorch",
 }
 MAIN = "seresnet50"
+BATCHES = (1, 8)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -42,23 +43,29 @@ def _results() -> list[Result]:
 
 def ratios() -> str:
     """The main network: a row an engine and precision, a column a form and batch."""
-    rows = [row for row in _results() if (row.model, row.against) == (MAIN, PLAIN)]
-    batches = sorted({row.batch for row in rows})
-    columns = [(form, batch) for form in (AS_BUILT, OPTIMISED) for batch in batches]
+    rows = [r for r in _results() if (r.model, r.against) == (MAIN, PLAIN) and r.batch in BATCHES]
+    columns = [(form, batch) for form in (AS_BUILT, OPTIMISED) for batch in BATCHES]
     lines = []
     for engine, precision in dict.fromkeys((row.format, row.precision) for row in rows):
-        own = [row for row in rows if (row.format, row.precision) == (engine, precision)]
-        cells = {(row.form, row.batch): _ratio(row) for row in own}
-        fastest = min((r for r in own if r.form == OPTIMISED), key=lambda r: r.ms / r.batch)
-        share = f"{fastest.gflops:.0f} of {fastest.limit_gflops:.0f}"
-        ratios = [cells.get(column, "") for column in columns]
-        lines.append([f"{ENGINES[engine]} {precision}", *ratios, share])
-    header = [f"{form}, {batch}" for form, batch in columns]
-    return markdown(["engine", *header, "GFLOP/s of a product's"], lines)
+        own = {(r.form, r.batch): r for r in rows if (r.format, r.precision) == (engine, precision)}
+        cells = [_ratio(own[column]) if column in own else "" for column in columns]
+        lines.append([f"{ENGINES[engine]} {precision}", *cells, *_figures(own)])
+    header = [f"{form}, batch {batch}" for form, batch in columns]
+    rest = [f"ms of batch {BATCHES[-1]}", "peak MB, SE / plain", "GFLOP/s / of a product"]
+    return markdown(["engine", *header, *rest], lines)
 
 
 def _ratio(row: Result) -> str:
-    return f"{row.ratio:.3f} ({row.ratio_low:.3f}-{row.ratio_high:.3f})"
+    return f"{row.ratio:.3f} ({row.ratio_low:.3f} to {row.ratio_high:.3f})"
+
+
+def _figures(own: dict[tuple[str, int], Result]) -> tuple[str, ...]:
+    """Of the optimised network at the largest batch."""
+    row = own.get((OPTIMISED, BATCHES[-1]))
+    if row is None:
+        return ("", "", "")
+    memory = f"{row.memory_mb:.0f} / {row.against_memory_mb:.0f}"
+    return (f"{row.ms:.0f}", memory, f"{row.gflops:.0f} / {row.limit_gflops:.0f}")
 
 
 def families() -> str:
