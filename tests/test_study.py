@@ -41,6 +41,7 @@ def run_of(variant, seed, error):
 # --- runs ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_with_the_next_run(tmp_path, capsys):
     path = tmp_path / "study.csv"
     code = "import sys, test_study; test_study.go_on_with_the_tiny_study(sys.argv[1])"

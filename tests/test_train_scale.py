@@ -422,7 +422,7 @@ with joined(Cluster(devices=2)) as team, team.scope():
         model.fit(tf.data.Dataset.from_tensors((x, np.zeros((4, 1), "float32"))), verbose=0)
     step(x)
     same = all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
-    print(same, float(optimizer.dynamic_scale))
+    print(same, float(keras.ops.convert_to_numpy(optimizer.dynamic_scale)))
     x[3] = 1.0
     step(x)
     kernel = model.get_weights()[0]
@@ -436,6 +436,7 @@ def test_a_loss_that_overflows_on_the_second_device_is_no_update():
     assert out == ["True", "4.0", "True", "False"]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     arguments = ("--epochs", 2, "--batch-size", 200)
     one = started("dropout", "--out", tmp_path / "1", *arguments, backend="jax")
@@ -449,9 +450,9 @@ def test_two_processes_train_as_one(tmp_path):
         assert b["val_loss"] == pytest.approx(a["val_loss"], abs=1e-5)
 
 
-def wait_for_epoch(process, folder):
+def wait_for_checkpoint(process, folder):
     until = time.monotonic() + DEADLINE
-    while not (folder / "history.csv").exists():
+    while not list(folder.glob("checkpoint-*")):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < until, "no epoch was finished"
         time.sleep(0.02)
@@ -464,7 +465,7 @@ def test_a_killed_process_ends_the_other_and_nothing_is_lost(victim, tmp_path):
     for process in pair(tmp_path / "unbroken", *arguments):
         ended(process)
     processes = pair(tmp_path / "run", *arguments)
-    wait_for_epoch(processes[0], tmp_path / "run")
+    wait_for_checkpoint(processes[0], tmp_path / "run")
     processes[victim].send_signal(signal.SIGKILL)
     processes[victim].communicate()
     _, err = processes[1 - victim].communicate(timeout=DEADLINE)
@@ -473,9 +474,14 @@ def test_a_killed_process_ends_the_other_and_nothing_is_lost(victim, tmp_path):
     assert "lost another process" in err or "another task died" in err
     assert not (tmp_path / "run" / "report.json").exists()
 
-    out = [ended(process) for process in pair(tmp_path / "run", *arguments, "--resume")]
+    again = (*arguments, "--resume")
+    if victim == 0:
+        out = [ended(process) for process in pair(tmp_path / "run", *again)]
+        assert_same_run(tmp_path / "unbroken", tmp_path / "run")
+    else:  # with the one that is left
+        out = [ended(started("dropout", "--out", tmp_path / "run", *again, backend="jax"))]
+        assert_near(weights(tmp_path / "run"), weights(tmp_path / "unbroken"), 1e-5)
     assert "Going on after epoch" in out[0]
-    assert_same_run(tmp_path / "unbroken", tmp_path / "run")
 
 
 @pytest.mark.slow
