@@ -29,6 +29,7 @@ ORDER = (
     "preprocessing",
     "zoo",
     "graph",
+    "linear",
     "counting",
     "surgery",
     "deploy",

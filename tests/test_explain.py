@@ -372,10 +372,9 @@ BEFORE_SE = {
     "bounded": (lambda x: layers.ReLU(6.0, name="relu6")(conv(x, "conv")), "relu6 can't take it"),
     "curved": (lambda x: conv(x, "conv", activation="gelu"), "conv can't take it"),
     "swish": (lambda x: layers.Activation("silu", name="silu")(conv(x, "c")), "silu can't take"),
-    "depthwise": (
-        lambda x: layers.DepthwiseConv2D(3, name="dw")(conv(x, "conv")),
-        "dw can't take it",
-    ),
+    "depthwise": (lambda x: layers.DepthwiseConv2D(3, name="dw", depth_multiplier=2)(x), "dw"),
+    "separable": (lambda x: layers.SeparableConv2D(8, 3, name="sep")(x), "sep"),
+    "transposed": (lambda x: layers.Conv2DTranspose(8, 3, 2, name="up")(x), "up"),
     "rows joined": (
         lambda x: layers.Concatenate(axis=1, name="rows")([conv(x, "a"), conv(x, "b")]),
         "rows can't take it",

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from se_keras.deploy.linear import (
+from se_keras.graph import Graph, Node
+from se_keras.linear import (
     Array,
     LeftAlone,
     array,
@@ -16,7 +17,6 @@ from se_keras.deploy.linear import (
     linear_before,
     scale_outputs,
 )
-from se_keras.graph import Graph, Node
 
 # What training adds and inference passes through.
 INERT = (
@@ -54,8 +54,7 @@ def fold_normalisation(graph: Graph, node: Node) -> str | None:
         raise LeftAlone("it is called with training=True")
     before = linear_before(graph, node)
     rank = len(node.output.shape)
-    axis = node.op.axis if isinstance(node.op.axis, int) else node.op.axis[0]
-    if axis % rank != channel_axis(before.op, rank):
+    if channel_axis(node.op, rank) != channel_axis(before.op, rank):
         raise LeftAlone("it normalises another axis than the channels")
     graph.redirect(node.output, scale_outputs(graph, before, *_affine(node.op)).output)
     return "folded into the layer before it"

@@ -14,7 +14,9 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers
 
-from se_keras.deploy.linear import (
+from se_keras.graph import Graph, Node
+from se_keras.layers import SqueezeExcite
+from se_keras.linear import (
     CONVOLUTIONS,
     LeftAlone,
     add_with_weights,
@@ -27,8 +29,6 @@ from se_keras.deploy.linear import (
     scale_outputs,
     with_weights,
 )
-from se_keras.graph import Graph, Node
-from se_keras.layers import SqueezeExcite
 
 POINTWISE = {rank: layer for layer, rank in CONVOLUTIONS.items()}
 POOLS = {

@@ -14,8 +14,8 @@ from se_keras.deploy.gates import (
     lower_squeeze_excite,
     squeeze_before_pointwise,
 )
-from se_keras.deploy.linear import LeftAlone
 from se_keras.graph import Graph, Node, trace
+from se_keras.linear import LeftAlone
 from se_keras.tables import format_table
 
 

@@ -13,6 +13,7 @@ from se_keras.arguments import finite_number
 from se_keras.explain.record import squeeze_excite_nodes
 from se_keras.explain.statistics import ExcitationStats
 from se_keras.graph import Graph, Node, trace
+from se_keras.linear import LINEAR, array, channel_axis, has_plain_weights, scaled_weights
 from se_keras.tables import format_table
 
 Keep = float | Collection[str]
@@ -22,13 +23,12 @@ def _of_all_ranks(pattern: str) -> tuple[type[keras.Layer], ...]:
     return tuple(getattr(layers, pattern.format(rank)) for rank in (1, 2, 3))
 
 
-# What the channels of a layer's output can be multiplied in: the last axis of these weights.
-SCALED = {
-    layers.BatchNormalization: ("gamma", "beta"),
-    **dict.fromkeys((layers.Dense, *_of_all_ranks("Conv{}D")), ("kernel", "bias")),
-}
 # f(c x) = c f(x) for any number c a channel, and for c >= 0 only.
-LINEAR = (layers.Dropout, *_of_all_ranks("SpatialDropout{}D"), *_of_all_ranks("AveragePooling{}D"))
+SCALE_PASSES = (
+    layers.Dropout,
+    *_of_all_ranks("SpatialDropout{}D"),
+    *_of_all_ranks("AveragePooling{}D"),
+)
 HOMOGENEOUS = (layers.LeakyReLU, *_of_all_ranks("MaxPooling{}D"))
 
 
@@ -246,7 +246,7 @@ class _Folding:
 
     def targets(self, node: Node, gate: np.ndarray) -> tuple[dict[str, np.ndarray], str]:
         """The factors of the layers by name with path, and what happens, in words."""
-        axis = _channel_axis(node.op, len(node.output.shape))
+        axis = channel_axis(node.op, len(node.output.shape))
         try:
             targets = dict(self._before(node, node.inputs[0], gate, axis))
         except _NotFoldable as reason:
@@ -276,17 +276,11 @@ class _Folding:
             yield name, factor
 
 
-def _channel_axis(layer: keras.Layer, rank: int) -> int:
-    if isinstance(layer, layers.BatchNormalization):
-        return layer.axis % rank
-    return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
-
-
 def _passes(node: Node, factor: np.ndarray) -> bool:
     """Whether a factor of the channels before a node is the same as one behind it."""
     op = node.op
     activation = op.activation if type(op) is layers.Activation else None
-    if type(op) in LINEAR or activation is keras.activations.linear:
+    if type(op) in SCALE_PASSES or activation is keras.activations.linear:
         return True
     plain_relu = type(op) is layers.ReLU and op.max_value is None and not op.threshold
     homogeneous = type(op) in HOMOGENEOUS or activation is keras.activations.relu or plain_relu
@@ -303,9 +297,9 @@ def _joins_channels(node: Node, axis: int) -> bool:
 def _takes(node: Node, factor: np.ndarray, axis: int) -> bool:
     """Whether the channels of a layer's output can be multiplied in its weights."""
     op = node.op
-    if type(op) not in SCALED or _channel_axis(op, len(node.output.shape)) != axis:
+    if type(op) not in (layers.BatchNormalization, *LINEAR) or not has_plain_weights(op):
         return False
-    if getattr(op, "quantization_mode", None) or getattr(op, "lora_enabled", False):
+    if channel_axis(op, len(node.output.shape)) != axis:
         return False
     activation = getattr(op, "activation", None)
     if activation is keras.activations.relu:
@@ -318,7 +312,7 @@ def _takes(node: Node, factor: np.ndarray, axis: int) -> bool:
 
 def _leave_constant(graph: Graph, node: Node, gate: np.ndarray) -> None:
     shape = [1] * len(node.output.shape)
-    shape[_channel_axis(node.op, len(shape))] = len(gate)
+    shape[channel_axis(node.op, len(shape))] = len(gate)
     # With all axes: Keras would shape a vector by the global data format.
     constant = layers.Rescaling(
         gate.reshape(shape).tolist(),
@@ -340,8 +334,11 @@ def _give_gamma(graph: Graph, node: Node) -> None:
 
 
 def _scale(layer: keras.Layer, factor: np.ndarray) -> None:
-    for name in SCALED[type(layer)]:
-        weight = getattr(layer, name, None)
-        if weight is not None:
-            values = keras.ops.convert_to_numpy(weight).astype("float64")
-            weight.assign(values * factor)
+    if type(layer) is layers.BatchNormalization:
+        weights = {"gamma": array(layer.gamma) * factor}
+        if layer.center:
+            weights["beta"] = array(layer.beta) * factor
+    else:
+        weights = scaled_weights(layer, factor)
+    for name, values in weights.items():
+        getattr(layer, name).assign(values)

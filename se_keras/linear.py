@@ -36,14 +36,19 @@ def array(variable: Any) -> Array:
     return keras.ops.convert_to_numpy(getattr(variable, "value", variable)).astype("float64")
 
 
+def has_plain_weights(layer: keras.Layer) -> bool:
+    """Whether what a layer computes with are the numbers in its weights."""
+    quantized = getattr(layer, "quantization_mode", None) is not None
+    return not quantized and not getattr(layer, "lora_enabled", False)
+
+
 def is_linear(node: Node) -> bool:
     """A convolution or dense layer without an activation, whose weights are plain numbers."""
     op = node.op
     return (
         type(op) in LINEAR
         and op.activation in (None, keras.activations.linear)
-        and getattr(op, "quantization_mode", None) is None
-        and not getattr(op, "lora_enabled", False)
+        and has_plain_weights(op)
     )
 
 
@@ -51,7 +56,7 @@ def is_pointwise(node: Node) -> bool:
     """A dense layer, or a convolution over single positions, of stride 1."""
     op = node.op
     if type(op) is layers.Dense:
-        return getattr(op, "quantization_mode", None) is None and not op.lora_enabled
+        return has_plain_weights(op)
     return type(op) in CONVOLUTIONS and {*op.kernel_size, *op.strides} == {1}
 
 
@@ -78,12 +83,14 @@ def linear_before(graph: Graph, node: Node) -> Node:
 
 def channel_axis(layer: keras.Layer, rank: int) -> int:
     """Which axis of its output, of so many axes, has the channels."""
+    if isinstance(layer, layers.BatchNormalization):
+        axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+        return axis % rank
     return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
-def scale_outputs(graph: Graph, node: Node, scale: Array, shift: Array | float = 0.0) -> Node:
-    """A linear layer that gives `scale * layer(x) + shift`, per channel, in place of a layer."""
-    layer = node.op
+def scaled_weights(layer: keras.Layer, scale: Array) -> dict[str, Array]:
+    """Weights with which a linear layer gives `scale * layer(x)`, per channel, by their names."""
     if type(layer) in SEPARABLE:
         weights = {
             "depthwise_kernel": array(layer.depthwise_kernel),
@@ -92,8 +99,14 @@ def scale_outputs(graph: Graph, node: Node, scale: Array, shift: Array | float =
     else:
         kernel = array(layer.kernel)
         weights = {"kernel": kernel * scale.reshape(_scale_shape(layer, kernel))}
-    bias = scale * (array(layer.bias) if layer.use_bias else 0.0) + shift
-    return with_weights(graph, node, {**weights, "bias": bias}, use_bias=True)
+    return {**weights, "bias": array(layer.bias) * scale} if layer.use_bias else weights
+
+
+def scale_outputs(graph: Graph, node: Node, scale: Array, shift: Array | float = 0.0) -> Node:
+    """A linear layer that gives `scale * layer(x) + shift`, per channel, in place of a layer."""
+    weights = {"bias": 0.0 * scale, **scaled_weights(node.op, scale)}
+    weights["bias"] = weights["bias"] + shift
+    return with_weights(graph, node, weights, use_bias=True)
 
 
 def _scale_shape(layer: keras.Layer, kernel: Array) -> tuple[int, ...]:
