@@ -60,20 +60,26 @@ def draw_growth(results: Sequence[Result]) -> "Figure":
     figure = _figure(4.2 * columns, 3.2 * lines)
     grid: Any = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, kind in zip(grid, kinds, strict=False):
-        for size, group in groupby(kind, key=lambda row: row.size):
-            points = sorted((row.batch, row.gflops) for row in group)
-            axes.plot(*zip(*points, strict=True), marker="o", label=f"{size} px")
-        axes.axhline(
-            kind[0].limit_gflops, color="grey", linestyle="--", label="product of matrices"
-        )
-        axes.set_title("\n".join(_title(kind[0])), fontsize=8)
-        axes.set_xscale("log", base=2)
-        axes.set(xlabel="batch", ylabel="GFLOP/s", ylim=(0, None))
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        _draw_sizes(axes, kind)
     for axes in grid[len(kinds) :]:
         axes.set_axis_off()
     return figure
+
+
+def _draw_sizes(axes: "Axes", results: Sequence[Result]) -> None:
+    for size, group in groupby(results, key=lambda row: row.size):
+        points = sorted((row.batch, row.gflops) for row in group)
+        axes.plot(*zip(*points, strict=True), marker="o", label=f"{size} px")
+    limit = results[0].limit_gflops
+    axes.axhline(limit, color="grey", linestyle="--", label="product of matrices")
+    axes.set_title("\n".join(_title(results[0])), fontsize=8)
+    axes.set_xscale("log", base=2)
+    batches = sorted({row.batch for row in results})
+    axes.set_xticks(batches, map(str, batches))
+    top = 1.1 * max(limit, *(row.gflops for row in results))
+    axes.set(xlabel="batch", ylabel="GFLOP/s", ylim=(0, top))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, loc="lower right")
 
 
 def _kind(result: Result) -> tuple:
