@@ -135,6 +135,19 @@ def test_where_the_algebra_or_the_cost_forbids_it(made, reason):
     assert any(text.startswith(reason) for text in texts(model, done=False))
 
 
+@pytest.mark.parametrize("channels", [4, 9])
+def test_a_mean_over_the_channels_is_no_squeeze(channels):
+    model = network(
+        (9, 3),
+        layers.Conv1D(channels, 1),
+        layers.GlobalAveragePooling1D(data_format="channels_first"),
+        layers.Dense(2),
+    )
+    set_random_weights(model)
+    optimized(model, uniform((2, 9, 3)))
+    assert texts(model, done=False) == {"it averages over the channels"}
+
+
 def test_other_squeezes_ranks_and_formats():
     for layer, shape in [
         (se_keras.SqueezeExcite(ratio=2, pool="max"), (6, 6, 8)),

@@ -178,6 +178,9 @@ def squeeze_before_pointwise(graph: Graph, node: Node) -> str | None:
     if reduce is None or not is_pointwise(reduce) or getattr(reduce.op, "groups", 1) != 1:
         return None
     wide = graph.producer(node.inputs[0])
+    rank = len(wide.output.shape)
+    if channel_axis(node.op, rank) != channel_axis(wide.op, rank):
+        raise LeftAlone("it averages over the channels")
     if not is_linear(wide):
         raise LeftAlone("it reads what an activation or another layer gives")
     if not is_pointwise(wide) or type(wide.op) is layers.Dense:
