@@ -328,6 +328,25 @@ def test_outputs_in_a_dict_and_a_mixed_policy(tmp_path):
     np.testing.assert_allclose(outputs["a"], np.maximum(exact, 0), atol=1e-5)
 
 
+def test_an_output_that_onnx_reshapes_to_its_own_shape_keeps_its_name(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3)(image)
+    network = keras.Model(image, layers.Reshape((6, 6, 4), name="same")(x))
+    report = se_keras.export(network, tmp_path / "out.onnx", "onnx")
+    assert report.max_difference < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method")
+def test_a_quantized_layer_stays_so_in_bfloat16(tmp_path):
+    vector = keras.Input((8,))
+    network = keras.Model(vector, layers.Dense(4)(layers.Dense(8)(vector)))
+    network.quantize("int8")
+    x = np.random.default_rng(0).random((5, 8), "float32")
+    se_keras.export(network, tmp_path / "served", precision="bfloat16")
+    (got,) = find_engine("tf_saved_model").load(tmp_path / "served", "bfloat16")([x])
+    np.testing.assert_allclose(got, network(x), atol=1e-5)
+
+
 # --- what is refused, and what is left then ------------------------------------------------------
 
 
@@ -434,6 +453,7 @@ def test_all_kinds_of_calibration_sets_give_the_same_samples(raw):
     for calibration in (
         images,
         {"image": images},
+        {"image": images.tolist()},
         pairs.batch(8),
         pairs.repeat().batch(32).take(3),
         batches_of(images),

@@ -21,12 +21,14 @@ Shape = tuple[int | str, ...]
 def remove_reshapes(model: ModelProto) -> None:
     """Takes out what reshapes a tensor to its own shape; the conversion puts it around gates."""
     shapes = _shapes(model)
+    given_out = {value.name for value in model.graph.output}
     renamed: dict[str, str] = {}
     kept = []
     for node in model.graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = renamed.get(name, name)
-        if node.op_type == "Reshape" and _same_shape(shapes, node):
+        needed = node.op_type != "Reshape" or node.output[0] in given_out
+        if not needed and _same_shape(shapes, node):
             renamed[node.output[0]] = node.input[0]
         else:
             kept.append(node)

@@ -87,7 +87,7 @@ def _collect(model: keras.Model, calibration: Any) -> Arrays:
     if isinstance(calibration, np.ndarray):
         return (calibration,)
     if _are_inputs(calibration, len(model.inputs)):
-        return tuple(_in_order(model, calibration))
+        return tuple(map(keras.ops.convert_to_numpy, _in_order(model, calibration)))
     parts, count = [], 0
     for batch in _batches(calibration):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)

@@ -94,15 +94,17 @@ def with_policy(model: keras.Model, policy: str) -> keras.Model:
     """A copy that computes in another precision, but for the layers at its two ends.
 
     Normalising pixels stays in float32, and so do the layers that give the outputs: bfloat16 has
-    two or three digits, which a softmax over 1000 classes needs all.
+    two or three digits, which a softmax over 1000 classes needs all. The policy of a quantized
+    layer says how its weights are stored, and stays too.
     """
-    ends = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
+    first = (keras.layers.Rescaling, keras.layers.Normalization)
 
     def copy(layer: keras.Layer) -> keras.Layer:
-        own = isinstance(layer, ends) or layer.name in model.output_names
         config = layer.get_config()
-        if not isinstance(layer, keras.layers.InputLayer):
-            config["dtype"] = "float32" if own else policy
+        quantized = getattr(layer, "quantization_mode", None) is not None
+        if not (quantized or isinstance(layer, keras.layers.InputLayer)):
+            is_end = isinstance(layer, first) or layer.name in model.output_names
+            config["dtype"] = "float32" if is_end else policy
         return type(layer).from_config(config)
 
     clone = keras.models.clone_model(model, clone_function=copy, recursive=True)
