@@ -2,6 +2,11 @@
 
 from collections.abc import Callable
 
+from se_keras.startup import quiet_command
+
+with quiet_command():
+    import keras  # noqa: F401  (first, for its TensorFlow)
+
 from se_keras import ops
 from se_keras.blocks import se_block
 from se_keras.counting import count

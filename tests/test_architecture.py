@@ -14,6 +14,7 @@ PACKAGE = Path(se_keras.__file__).parent
 
 # A module imports only from lines above its own, and from its own line.
 ORDER = (
+    "startup",
     "errors",
     "extras",
     "files",
@@ -44,6 +45,7 @@ ORDER = (
 SIDE_BY_SIDE = {"weights", "surgery", "deploy", "counting", "explain"}
 USES_TENSORFLOW = ("deploy", "train", "benchmark")
 WITHOUT_KERAS = (
+    "startup",
     "errors",
     "extras",
     "files",

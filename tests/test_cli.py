@@ -239,3 +239,30 @@ def test_nothing_of_the_extra_is_imported_with_the_package():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     ).stdout
     assert not {"matplotlib", "sklearn", "PIL"} & eval(out)
+
+
+def test_what_loading_says_is_held_back_from_the_command_alone():
+    code = """
+import os, sys
+
+sys.argv = ["se-keras"]
+from se_keras.startup import quiet_command
+
+with quiet_command():
+    os.write(2, b"held back")
+os.write(2, b"shown, ")
+try:
+    with quiet_command():
+        os.write(2, b"shown where it fails, ")
+        raise OSError
+except OSError:
+    pass
+sys.argv = ["script.py"]
+with quiet_command():
+    os.write(2, b"a script's")
+"""
+    environment = {name: v for name, v in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "shown, shown where it fails, a script's"

@@ -1,0 +1,66 @@
+"""The SavedModel that a run leaves: written, loaded back and compared."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from se_keras.train.classify import load_classifier
+from se_keras.train.config import TrainConfig
+from se_keras.train.data import ImageData, test_batches
+
+EXPORT = (
+    "import sys, keras, se_keras; "
+    "keras.models.load_model(sys.argv[1], compile=False).export(sys.argv[2], verbose=False)"
+)
+# Largest difference of a probability between the model and its SavedModel. Both compute the same,
+# in another order; in 16 bits that shows in the third digit.
+TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
+
+
+def export_saved_model(model: keras.Model, file: Path, path: Path) -> None:
+    """Writes the SavedModel of a model, which is in a `.keras` file too."""
+    if keras.backend.backend() == "tensorflow":
+        model.export(path, verbose=False)
+        return
+    # What JAX itself exports runs only on the kind of device that it was exported on.
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", EXPORT, file, path]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the SavedModel can't be made:\n{done.stderr}")
+
+
+def compare_saved_model(
+    model: keras.Model, config: TrainConfig, data: ImageData, saved: Path
+) -> tuple[np.ndarray, float]:
+    """Predicts the test images with a model and with its SavedModel, loaded back.
+
+    Returns:
+        The model's probabilities, (N, classes), and their largest difference to the SavedModel's.
+
+    Raises:
+        RuntimeError: if the SavedModel does not give what the model gives.
+    """
+    serve = load_classifier(saved).probabilities
+    pairs = [
+        (model.predict_on_batch(images.numpy()), serve(images.numpy()))
+        for images, _ in test_batches(data, config.batch_size)
+    ]
+    ours, served = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    difference = float(np.abs(ours - served).max())
+    # Written so that NaN fails.
+    if not difference <= TOLERANCE[config.precision]:
+        raise RuntimeError(
+            f"{saved} does not give what the model gives: probabilities of the test images differ "
+            f"by up to {difference:.1e}, more than {TOLERANCE[config.precision]:.0e}"
+        )
+    same = int((ours.argmax(axis=1) == served.argmax(axis=1)).sum())
+    print(
+        f"SavedModel loaded back: it agrees with the model on {same:,} of {len(ours):,} test images"
+        f", probabilities within {difference:.1e}"
+    )
+    return ours, difference
