@@ -126,6 +126,15 @@ def test_statistics_are_those_of_all_gates_at_once(form):
     check_layer(stats["se2"], reference_gates(model, "se2", x, **SE2), LABELS, scale=1.5)
 
 
+def test_batches_without_an_image_count_for_nothing():
+    model, x, labels = small_model(), images(), LABELS
+    empty = (x[:0], labels[:0])
+    got = record_excitations(model, [empty, (x, labels), empty], verbose=False)
+    expected = record_excitations(model, [(x, labels)], verbose=False)
+    assert str(got) == str(expected)
+    assert got.layers[0].count.sum() == len(x)
+
+
 def test_without_labels_there_is_one_class():
     model, x = small_model(), images()
     stats = record_excitations(model, x, verbose=False)
@@ -241,8 +250,9 @@ class Endless(list):
 @pytest.mark.parametrize(
     ("data", "named"),
     [
-        ([], "at least one batch"),
-        (images(0), "at least one batch"),
+        ([], "at least one image"),
+        (images(0), "at least one image"),
+        ([(images(0), np.zeros(0, int))], "at least one image"),
         (3, "int"),
         (Endless(), "end"),
         (images(2)[0], "(6, 5, 3)"),
@@ -754,6 +764,9 @@ def workplace(tmp_path_factory):
     (folder / "taken" / "thesis.txt").write_text("words")
     (folder / "unfinished").mkdir()
     (folder / "unfinished" / "settings.json").write_text('{"data": "digits"}')
+    (folder / "moved").mkdir()
+    (folder / "moved" / "settings.json").write_text('{"data": "photos", "image_size": 8}')
+    digits_model().save(folder / "moved" / "model.keras")
     x = keras.Input((8, 8, 1))
     keras.Model(x, layers.Flatten()(x)).save(folder / "plain.keras")
     se_keras.create("seresnet20", input_shape=(8, 8, 3)).save(folder / "colour.keras")
@@ -771,6 +784,7 @@ def workplace(tmp_path_factory):
         ("unfinished --out new", "model.keras"),
         ("bad.keras --data digits --out new", "bad.keras"),
         ("good.keras --out new", "--data"),
+        ("moved --out new", "in photos are not here: name them with --data"),
         ("good.keras --data digits", "--out"),
         ("good.keras --data digits --out taken", "taken"),
         ("good.keras --data digits --out bad.keras", "bad.keras"),

@@ -65,6 +65,8 @@ def record_excitations(
     labelled = set()
     for images, labels in _with_progress(data, verbose):
         _check_images(images, gates.graph)
+        if not len(tree.flatten(images)[0]):
+            continue
         numbers = _class_numbers(images, labels, class_names)
         labelled.add(labels is not None)
         if len(labelled) == 2:
@@ -72,7 +74,7 @@ def record_excitations(
         for total, values in zip(totals, gates.predict_on_batch(images), strict=True):
             total.add(values.astype("float64"), numbers)
     if not labelled:
-        raise ValueError("`data` must have at least one batch of images, got none.")
+        raise ValueError("`data` must have at least one image, got none.")
     present = sorted(totals[0].by_class)
     named = class_names or range(present[-1] + 1)
     classes = tuple(str(named[number]) for number in present) if True in labelled else (UNLABELLED,)

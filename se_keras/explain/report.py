@@ -17,7 +17,7 @@ from se_keras.explain.record import record_excitations
 from se_keras.explain.statistics import ExcitationStats
 from se_keras.files import read_json, write_json, written_beside
 from se_keras.tables import format_table
-from se_keras.train.config import TrainConfig
+from se_keras.train.config import DEFAULTS, TrainConfig
 from se_keras.train.data import ImageData, open_data, prepare, test_batches
 from se_keras.zoo import load_keras_model
 
@@ -67,6 +67,8 @@ def _images(model: keras.Model, file: Path, data: str | None) -> ImageData:
     run = read_json(settings) if settings.is_file() else {}
     if data is None and "data" not in run:
         raise InputError(f"{file} is not of a run of `se-keras train`: name its images with --data")
+    if data is None and run["data"] not in DEFAULTS and not Path(run["data"]).is_dir():
+        raise InputError(f"the run's images in {run['data']} are not here: name them with --data")
     if not isinstance(model.input_shape, tuple) or len(model.input_shape) != 4:
         raise InputError(f"{file} must take images, it takes {model.input_shape}")
     _, height, width, channels = model.input_shape
