@@ -1,6 +1,7 @@
 """The command line: arguments in, calls out."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ SETTINGS = (
         "--epochs",
         int,
         "N",
-        "passes over the training images (default: digits 20, cifar 100, others 30)",
+        "passes over the training images (default: digits 20, cifar10 and cifar100 100, others 30)",
     ),
     (
         "--batch-size",
@@ -50,15 +51,20 @@ SETTINGS = (
         "and falls as a cosine (default: folder 0.05, others 0.1, for the default batch size, and "
         "in proportion to it)",
     ),
-    ("--weight-decay", float, "RATE", "decoupled, for kernels only (default 1e-4)"),
+    ("--weight-decay", float, "RATE", "decoupled weight decay, of kernels only (default 1e-4)"),
     (
         "--label-smoothing",
         float,
         "SHARE",
-        "share of each target that goes to all classes alike (default 0.1)",
+        "share of each target, 0 to below 1, that goes to all classes alike (default 0.1)",
     ),
-    ("--seed", int, "N", "of split, initial weights, shuffles, augmentation (default 0)"),
-    ("--precision", str, "P", "float32 (default), mixed_bfloat16 or mixed_float16"),
+    ("--seed", int, "N", "seed of split, initial weights, shuffles, augmentation (default 0)"),
+    (
+        "--precision",
+        str,
+        "P",
+        "float32 (default), mixed_bfloat16 or mixed_float16",
+    ),
     (
         "--accumulate",
         int,
@@ -85,10 +91,10 @@ MACHINES = (
         "--coordinator",
         str,
         "HOST:PORT",
-        "of process 0, where all processes of a run meet; needs KERAS_BACKEND=jax",
+        "address of process 0, where all processes of a run meet; needs KERAS_BACKEND=jax",
     ),
-    ("--process", int, "I", "number of this process, from 0"),
-    ("--processes", int, "N", "how many processes there are"),
+    ("--process", int, "I", "with --coordinator: number of this process, from 0"),
+    ("--processes", int, "N", "with --coordinator: how many processes there are"),
 )
 
 
@@ -109,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # A name that the terminal can't show is no reason to stop.
     sys.stdout.reconfigure(errors="replace")
+    # Its warnings are about the calls of this package, which a user can't change.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
@@ -124,8 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="se-keras",
-        description="Squeeze-and-excitation networks: train, predict, list, count, convert; and "
-        "SE inserted into other networks.",
+        description="Squeeze-and-excitation (SE) networks for Keras: from a folder of images to a "
+        "trained, explained, pruned and exported model.",
+        epilog="`se-keras COMMAND --help` has the options of a command. A usual order: train, "
+        "predict, explain, export.",
     )
     parser.add_argument("--version", action="version", version=f"se-keras {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -147,8 +157,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         help="train a model on images and save it",
         description="Trains a model on images. Without options: SE-ResNet-20 on scikit-learn's "
         "handwritten digits, in about a minute, without a network.",
-        epilog="OUT gets model.keras and saved_model/ (both take raw pixels 0..255), history.csv, "
-        "curves.png, confusion.png and report.json.",
+        epilog="A fifth of each class of a folder is held out as test images. OUT gets "
+        "model.keras and saved_model/ (both take raw pixels 0..255), history.csv, curves.png, "
+        "confusion.png and report.json.",
     )
     for name, kind, metavar, text in SETTINGS:
         # What is not given is not set: `TrainConfig` has the defaults.
@@ -156,14 +167,16 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--sync-batch-norm",
         action="store_true",
-        help="normalise with the statistics of all devices, as JAX always does",
+        help="batch normalisation with the statistics of all devices, as JAX always does",
     )
     for name, kind, metavar, text in MACHINES:
         parser.add_argument(name, type=kind, metavar=metavar, help=text)
     parser.add_argument(
         "--tensorboard", action="store_true", help="write what TensorBoard shows to OUT/tensorboard"
     )
-    parser.add_argument("--out", type=Path, help="folder of the run (default runs/DATA-MODEL)")
+    parser.add_argument(
+        "--out", type=Path, metavar="OUT", help="folder of the run (default runs/DATA-MODEL)"
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
         "--resume",
@@ -184,7 +197,8 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         "path",
         metavar="PATH",
         nargs="?",
-        help="folder of a run, .keras file, or SavedModel folder; not with --weights",
+        help="folder of a run of `se-keras train`, .keras file, or SavedModel folder; left out "
+        "with --weights",
     )
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP or GIF file")
     parser.add_argument(
@@ -210,7 +224,8 @@ def _add_list(commands: argparse._SubParsersAction) -> None:
         "list",
         help="list the models",
         description="Prints the models with their trainable parameters and the multiply-adds of "
-        "one image, both with SE, for the input size and the classes a model was made for.",
+        "one image, both with SE, for the input size (pixels) and the number of classes that a "
+        "model was made for. The builder is its function in Python.",
     )
     parser.add_argument(
         "pattern",
@@ -279,8 +294,8 @@ def _add_insert(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "insert",
         help="put squeeze-and-excitation into a model",
-        description="Puts SE into the model of a .keras file. The new model computes what the old "
-        "one does, until it is trained.",
+        description="Puts SE into the model of a .keras file. Without --no-warm-start the new "
+        "model computes what the old one does, until it is trained.",
     )
     parser.add_argument("path", metavar="FILE", help=".keras file of a functional model")
     parser.add_argument("-o", "--out", type=_keras_file, metavar="OUT", help=".keras file to write")
@@ -288,29 +303,39 @@ def _add_insert(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--where",
         default="auto",
-        help="auto (default), residual, concat, conv, pointwise, or a regular expression of layer "
-        "names",
+        metavar="WHERE",
+        help="behind what: auto (default), residual, concat, conv, pointwise, or a regular "
+        "expression of layer names",
     )
     parser.add_argument(
         "--placement",
         choices=["standard", "pre", "post", "identity"],
         default="standard",
-        help="in residual units (default standard)",
+        help="where SE stands in a residual unit, as in the paper's Fig. 5 (default standard)",
     )
     parser.add_argument(
-        "--ratio", type=int, default=16, metavar="R", help="reduction ratio (default 16)"
+        "--ratio",
+        type=int,
+        default=16,
+        metavar="R",
+        help="reduction ratio: C channels are squeezed to C/R units (default 16)",
     )
     parser.add_argument(
-        "--stages", type=_numbers, metavar="S,S", help="only these stages, as the plan numbers them"
+        "--stages",
+        type=_numbers,
+        metavar="S,S",
+        help="only these stages, as the plan (--dry-run) numbers them",
     )
     parser.add_argument(
-        "--skip-last-stage", action="store_true", help="leave out the lowest resolution"
+        "--skip-last-stage",
+        action="store_true",
+        help="no SE in the last stage, that of the lowest resolution",
     )
     parser.add_argument(
         "--no-warm-start",
         dest="warm_start",
         action="store_false",
-        help="start at the paper's initialisation",
+        help="begin with the paper's initialisation: gates near 0.5, not of exactly 1",
     )
     parser.add_argument(
         "--force", action="store_true", help="insert also where the model has SE already"
@@ -322,10 +347,12 @@ def _add_explain(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "explain",
         help="show what the SE layers of a model do, and take out those that hardly vary",
-        description="Runs a trained model over its training images and keeps statistics of all "
-        "gates: by layer, class and channel.",
-        epilog="OUT gets layers.csv, channels.csv, classes.png, spread.png, layers.png and "
-        "report.txt; with --prune also pruned.keras, and report.json with its classes' names.",
+        description="Runs a trained model over its training images and writes statistics of all "
+        "gates (the numbers that the SE layers multiply channels by): by layer, class and channel.",
+        epilog="OUT gets report.txt, which is printed too, layers.csv, channels.csv, classes.png, "
+        "spread.png and layers.png; with --prune also pruned.keras, and report.json with the names "
+        "of its classes. variability: standard deviation of a gate over the images, relative to "
+        "the gates' size; specificity: share of the variance that lies between the classes.",
     )
     parser.add_argument(
         "path",
@@ -333,16 +360,20 @@ def _add_explain(commands: argparse._SubParsersAction) -> None:
         help="folder of a run, or .keras file of a model that takes raw pixels 0..255",
     )
     parser.add_argument(
-        "--data", metavar="DATA", help="as of `se-keras train` (default: that of the run)"
+        "--data",
+        metavar="DATA",
+        help="a folder of images or a name, as of `se-keras train` (default: that of the run)",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="OUT", help="folder to make for the results"
+        "--out", type=Path, required=True, metavar="OUT", help="new folder for the results"
     )
     parser.add_argument(
         "--prune",
         type=float,
         metavar="KEEP",
-        help="share of the SE layers that stay, 0 to 1; the others become constants",
+        help="share of the SE layers that stay, 0 to 1: those whose gates vary most. The others "
+        "become constants in the layers before them, and what that costs is measured on the test "
+        "images",
     )
     parser.set_defaults(run=_explain)
 
@@ -353,20 +384,24 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         help="write a model for another engine, optimised",
         description="Writes a model, optimised, as a SavedModel or for ONNX Runtime, OpenVINO or "
         "LiteRT; loads it back and compares it with the Keras model.",
-        epilog="OUT.report.json gets what is printed. Without --calibration int8 means int8 "
-        "weights only.",
+        epilog="OUT.report.json gets what is printed. Without --calibration int8 is for weights "
+        "alone.",
     )
-    parser.add_argument("path", metavar="MODEL", help="folder of a run, or .keras file")
+    parser.add_argument(
+        "path", metavar="MODEL", help="folder of a run of `se-keras train`, or .keras file"
+    )
     parser.add_argument(
         "-f",
         "--format",
         default="tf_saved_model",
+        metavar="FORMAT",
         help="tf_saved_model (default), onnx, openvino or litert",
     )
     parser.add_argument(
         "-p",
         "--precision",
         default="float32",
+        metavar="PRECISION",
         help="float32 (default), bfloat16 (tf_saved_model, openvino) or int8 (all but "
         "tf_saved_model)",
     )
@@ -377,7 +412,11 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         "and to compare with",
     )
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="OUT", help="file or folder to write (default: by MODEL)"
+        "-o",
+        "--out",
+        type=Path,
+        metavar="OUT",
+        help="file or folder to write (default: beside MODEL, such as model-int8.onnx)",
     )
     parser.set_defaults(run=_export)
 
@@ -386,8 +425,9 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure what SE costs, engine by engine",
-        description="Times models against their plain twins, as built and optimised, in each "
-        "engine and precision; models without SE layers of this package against themselves.",
+        description="Times models against their plain twins (the same networks without SE), as "
+        "built and optimised, in each engine and precision; models without SE layers of this "
+        "package against themselves.",
         epilog="OUT gets a row as soon as it is measured; rows that it has are not measured again. "
         "Pictures go beside it.",
     )
@@ -400,10 +440,10 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
         "(default seresnet50)",
     )
     for name, kind, text in (
-        ("--formats", _words, "of `se-keras export` (default: all that are installed)"),
-        ("--precisions", _words, "of `se-keras export` (default: all)"),
-        ("--batches", _numbers, "images at once (default 1,8,32)"),
-        ("--sizes", _numbers, "pixels (default: what a model was made for)"),
+        ("--formats", _words, "formats of `se-keras export` (default: all that are installed)"),
+        ("--precisions", _words, "precisions of `se-keras export` (default: all)"),
+        ("--batches", _numbers, "numbers of images at once (default 1,8,32)"),
+        ("--sizes", _numbers, "image sizes in pixels (default: what a model was made for)"),
     ):
         # What is not given is not set: `plan_benchmark` has the defaults.
         parser.add_argument(name, type=kind, metavar="A,B", help=text, default=argparse.SUPPRESS)
@@ -411,8 +451,8 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="how many compute (default: all cores); with 1 processor time is measured, which does "
-        "not depend on what else the machine does",
+        help="threads that compute (default: one a core); with 1 processor time is measured, which "
+        "depends less on what else the machine does",
     )
     parser.add_argument(
         "--rounds", type=int, default=15, metavar="N", help="turns of each network (default 15)"
@@ -446,7 +486,8 @@ def _train(parsed: argparse.Namespace) -> None:
     options = {name: given.pop(name) for name in ("out", "resume", "overwrite", "tensorboard")}
     places = ("devices", "coordinator", "process", "processes")
     cluster = Cluster(**{name: given.pop(name) for name in places})
-    train(TrainConfig(**given), cluster=cluster, **options)
+    if train(TrainConfig(**given), cluster=cluster, **options):  # the first process
+        print("Next: `se-keras predict`, `explain` and `export` take this folder.")
 
 
 def _predict(parsed: argparse.Namespace) -> None:
@@ -526,6 +567,9 @@ def _explain(parsed: argparse.Namespace) -> None:
 
     print(explain(parsed.path, parsed.out, data=parsed.data, keep=parsed.prune))
     print(f"\nAll of it is in {parsed.out}")
+    if parsed.prune is not None:
+        pruned = parsed.out / "pruned.keras"
+        print(f"Next: se-keras predict {pruned} IMAGE, or se-keras export {pruned}")
 
 
 def _export(parsed: argparse.Namespace) -> None:
