@@ -1,13 +1,19 @@
 """The examples in docstrings and in the README run, and give what they say."""
 
 import ast
+import configparser
 import doctest
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
 from test_architecture import MODULES
+
+from se_keras.cli import main
 
 README = Path(__file__).parent.parent / "README.md"
 FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -41,3 +47,42 @@ def test_the_readme_examples_run(tmp_path, monkeypatch):
     names = {"__name__": "readme"}
     for number, source in enumerate(sources, start=1):
         exec(compile(source, f"README.md, example {number}", "exec"), names)
+
+
+def commands_of(section):
+    """The first block of commands in a section of the README, split as a shell does."""
+    text = README.read_text().split(f"\n## {section}\n")[1]
+    block = re.search(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1]
+    return [shlex.split(line) for line in block.splitlines()]
+
+
+def crops_of_photos(folder):
+    """Ten crops of each of scikit-learn's two photos, a folder each."""
+    for name, pixels in zip(("temple", "flower"), load_sample_images().images, strict=True):
+        (folder / name).mkdir(parents=True)
+        for number in range(10):
+            left, top = 50 * number, 30 * number
+            crop = Image.fromarray(pixels).crop((left, top, left + 120, top + 120))
+            crop.resize((40, 40)).save(folder / name / f"{number}.jpg")
+
+
+def test_the_five_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
+    """As they stand, but for a size and a number of epochs that fit a test."""
+    monkeypatch.chdir(tmp_path)
+    crops_of_photos(tmp_path / "photos")
+    install, *commands = commands_of("From a folder of images to an int8 export")
+    (wanted,) = re.findall(r"^\.\[(.*)\]$", install[-1])
+    setup = configparser.ConfigParser()
+    setup.read(README.with_name("setup.cfg"))
+    assert install[:2] == ["pip", "install"]
+    assert set(wanted.split(",")) <= set(setup["options.extras_require"])
+    assert [words[:2] for words in commands] == [
+        ["se-keras", name] for name in ("train", "explain", "export", "predict")
+    ]
+    for _, name, *options in commands:
+        smaller = ["--epochs", "1", "--image-size", "32"] if name == "train" else []
+        assert main([name, *options, *smaller]) == 0, capsys.readouterr().err
+    printed = capsys.readouterr().out
+    for expected in ("4 of 9 go", "onnx, int8", "same top-1 class", "flower"):
+        assert expected in printed
+    assert (tmp_path / "runs" / "explained" / "pruned-int8.onnx").is_file()
