@@ -12,16 +12,17 @@ of the differences to the plain network of the same seed; draws the curves besid
 
 import argparse
 import time
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import layers
 from matplotlib.figure import Figure
-from seeds import draw_curve, read, save, with_interval, write
+from seeds import draw_curve, save, with_interval
 
 import se_keras
+from se_keras.benchmark.results import read_rows, write_rows
 from se_keras.tables import format_table
 
 WIDTHS = (16, 32, 64)
@@ -32,7 +33,8 @@ TRAINED, PLAIN, WARM, COLD = "trained", "plain", "SE, warm start", "SE, paper's 
 Images = tuple[np.ndarray, np.ndarray]
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """One epoch; epoch 0 is before the first step."""
 
     seed: int
@@ -99,7 +101,7 @@ class Study:
         answers = model.predict(images, batch_size=500, verbose=0).argmax(axis=-1)
         error = 100 * float(np.mean(answers != labels))
         self.rows.append(Row(self.seed, name, epoch, round(error, 2), round(seconds, 1)))
-        print(*self.rows[-1], sep=", ", flush=True)
+        print(*astuple(self.rows[-1]), sep=", ", flush=True)
 
 
 # --- results -------------------------------------------------------------------------------------
@@ -153,11 +155,11 @@ def main() -> None:
     (images, labels), (test_images, test_labels) = keras.datasets.fashion_mnist.load_data()
     training = images[:IMAGES, ..., None], labels[:IMAGES]
     test = test_images[..., None], test_labels
-    rows = read(options.out, Row)
+    rows = read_rows(Row, options.out)
     for seed in options.seeds:
         if seed not in {row.seed for row in rows}:
             rows = sorted([*rows, *Study(seed, training, test).run()], key=lambda row: row.seed)
-            write(options.out, rows)
+            write_rows(Row, options.out, rows)
     print(f"Fashion-MNIST, {len(errors(rows, PLAIN))} seeds, {TUNE_EPOCHS} epochs")
     print(table(rows))
     draw(rows, options.out.with_suffix(".png"))

@@ -253,13 +253,9 @@ def measure(
     with ExitStack() as stack:
         measured, workers = [], []
         for peer, python, text in peers:
-            try:
-                both = [start(peer, n, setting, exports, python) for n in NETWORKS]
-            except WorkerError as error:
-                print(f"skipped: {peer.name}, {peer.engine}, {peer.precision}: {error}", flush=True)
-                continue
-            workers += [stack.enter_context(worker) for worker in both]
-            measured.append((peer, text))
+            both = _start_both(peer, setting, exports, python, stack)
+            workers += both
+            measured += [(peer, text)] if both else []
         seconds = alternate(workers, setting.rounds)
         peaks = [worker.peak_memory for worker in workers]
     own = next((n for n, (p, _) in enumerate(measured) if _is_reference(p)), None)
@@ -281,6 +277,23 @@ def measure(
         )
         for number, (peer, text) in enumerate(measured)
     ]
+
+
+def _start_both(
+    peer: Peer, setting: Setting, exports: Exports, python: str, stack: ExitStack
+) -> list[Worker]:
+    """The processes of both networks, which `stack` ends; none, with a word, if one breaks."""
+    with ExitStack() as own:
+        try:
+            both = [
+                own.enter_context(start(peer, network, setting, exports, python))
+                for network in NETWORKS
+            ]
+        except WorkerError as error:
+            print(f"skipped: {peer.name}, {peer.engine}, {peer.precision}: {error}", flush=True)
+            return []
+        stack.enter_context(own.pop_all())
+        return both
 
 
 def _is_reference(peer: Peer) -> bool:
@@ -348,9 +361,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     rows = read_rows(Row, options.out)
+    found = found_peers(_pythons(options.python))
+    missing = set(options.engines or ()) - set(found)
+    if missing:
+        parser.error(f"no peer runs in {', '.join(sorted(missing))}; there are {', '.join(found)}")
     with tempfile.TemporaryDirectory() as folder:
         exports = Exports(Path(folder), options.size)
-        found = found_peers(_pythons(options.python))
         for engine, batch in product(options.engines or found, options.batches):
             setting = Setting(
                 engine=engine,

@@ -1,9 +1,7 @@
-"""What studies over several seeds share: rows of a CSV file, 95 % intervals, curves."""
+"""What studies over several seeds share: 95 % intervals and curves."""
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,23 +9,6 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from se_keras.files import written_beside
-
-Row = TypeVar("Row", bound=NamedTuple)
-
-
-def read(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a file; none if there is no file."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        lines = list(csv.DictReader(file))
-    return [kind(**{k: of(line[k]) for k, of in kind.__annotations__.items()}) for line in lines]
-
-
-def write(path: Path, rows: list[Row]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path) as partial, open(partial, "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([rows[0]._fields, *rows])
 
 
 def with_interval(values: np.ndarray) -> str:

@@ -12,17 +12,18 @@ differences within a seed, and draws the losses of each epoch's last batch besid
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from matplotlib.figure import Figure
-from seeds import draw_curve, read, save, with_interval, write
+from seeds import draw_curve, save, with_interval
 from sklearn.datasets import load_digits
 
 import se_keras
+from se_keras.benchmark.results import read_rows, write_rows
 from se_keras.errors import InputError
 from se_keras.models.recipes import Recipe, find_recipe
 from se_keras.tables import format_table
@@ -92,7 +93,8 @@ class Study:
         return RESULTS / f"study_{self.name}.csv"
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run:
     """One row of the CSV file.
 
     Attributes:
@@ -213,7 +215,7 @@ def go_on(study: Study, seeds: Sequence[int], path: Path) -> list[Run]:
     Raises:
         InputError: if the runs in the file had another budget.
     """
-    runs = read(path, Run)
+    runs = read_rows(Run, path)
     for run in runs:
         if (run.images, run.epochs) != (study.images, study.epochs):
             raise InputError(
@@ -225,8 +227,8 @@ def go_on(study: Study, seeds: Sequence[int], path: Path) -> list[Run]:
         for variant in study.variants:
             if (variant.name, seed) not in done:
                 runs.append(run_one(study, variant, seed))
-                write(path, runs)
-                print(*runs[-1], sep=", ", flush=True)
+                write_rows(Run, path, runs)
+                print(*astuple(runs[-1]), sep=", ", flush=True)
     return runs
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from peers import Row
-from seeds import read
 from study import STUDIES, Run
 from study import table as study_table
 
@@ -113,7 +112,7 @@ def _to_ours(row: Row) -> str:
 def study(name: str) -> str:
     """The variants of a study, a row each."""
     one = STUDIES[name]
-    return markdown(*study_table(one, read(one.path, Run)))
+    return markdown(*study_table(one, read_rows(Run, one.path)))
 
 
 TABLES: dict[str, Callable[[], str]] = {

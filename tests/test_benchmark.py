@@ -39,12 +39,13 @@ class Clock:
 
     def __init__(self, *seconds):
         self.seconds, self.turns, self.calls = list(seconds), 0, []
+        self.closed = False
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        pass
+        self.closed = True
 
     def turn(self, calls):
         self.calls.append(calls)
@@ -441,11 +442,13 @@ def test_the_stock_peer_computes_se(benchmarks):
 def test_peers_are_compared_with_ours_in_the_same_rounds(benchmarks, monkeypatch):
     peers = benchmarks["peers"]
     seconds = {("se_keras", "se"): 2.0, ("se_keras", "plain"): 1.0}
+    started = []
 
     def start(peer, network, setting, exports, python):
         if "stock" in peer.name and network == "plain":
             raise WorkerError("no converter")
-        return Clock(seconds.get((peer.name, network), 3.0))
+        started.append(Clock(seconds.get((peer.name, network), 3.0)))
+        return started[-1]
 
     monkeypatch.setattr(peers, "start", start)
     setting = peers.Setting(engine="onnx", batch=2, size=224, threads=1, rounds=3)
@@ -458,6 +461,9 @@ def test_peers_are_compared_with_ours_in_the_same_rounds(benchmarks, monkeypatch
     ]
     assert [(row.ratio, row.to_ours) for row in rows] == [(2.0, 1.0), (2.0, 1.0), (1.0, 1.5)]
     assert all(setting.fits(row) for row in rows)
+    # Also the one whose plain network broke.
+    assert len(started) == 2 * len(rows) + 1
+    assert all(worker.closed for worker in started)
 
 
 def test_a_missing_peer_is_named(benchmarks, capsys):

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ sys.path.append(str(BENCHMARKS))
 import seeds  # noqa: E402
 import study  # noqa: E402
 
+from se_keras.benchmark.results import read_rows, write_rows  # noqa: E402
 from se_keras.errors import InputError  # noqa: E402
 
 DIGITS = study.STUDIES["digits"]
@@ -53,18 +55,18 @@ def test_a_killed_study_goes_on_with_the_next_run(tmp_path, capsys):
         text=True,
     )
     while child.poll() is None and not path.exists():
-        pass
+        time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
     message = child.communicate()[1]
     assert child.returncode == -signal.SIGKILL, message
     before = path.read_text()
-    done = [(run.variant, run.seed) for run in seeds.read(path, study.Run)]
+    done = [(run.variant, run.seed) for run in read_rows(study.Run, path)]
     assert 0 < len(done) < len(TINY_RUNS)
     assert done == TINY_RUNS[: len(done)]
 
     runs = go_on_with_the_tiny_study(path)
     assert path.read_text().startswith(before)
-    assert seeds.read(path, study.Run) == runs
+    assert read_rows(study.Run, path) == runs
     assert [(run.variant, run.seed) for run in runs] == TINY_RUNS
     assert len(capsys.readouterr().out.splitlines()) == len(TINY_RUNS) - len(done)
     # What a run gives does not hang on what ran before it in the process.
@@ -75,7 +77,7 @@ def test_a_killed_study_goes_on_with_the_next_run(tmp_path, capsys):
 
 def test_runs_of_another_budget_are_refused(tmp_path):
     path = tmp_path / "study.csv"
-    seeds.write(path, [run_of("plain", 0, 1.0)])
+    write_rows(study.Run, path, [run_of("plain", 0, 1.0)])
     with pytest.raises(InputError, match="100 images and 2 epochs, the study has 100 and 3"):
         study.go_on(replace(TINY, epochs=3), [0], path)
 
@@ -148,7 +150,7 @@ def test_curves_are_drawn_beside_the_results(tmp_path):
 @pytest.mark.parametrize("name", study.STUDIES)
 def test_the_results_are_those_of_the_study(name):
     one = study.STUDIES[name]
-    runs = seeds.read(one.path, study.Run)
+    runs = read_rows(study.Run, one.path)
     expected = [(variant.name, seed) for seed in one.seeds for variant in one.variants]
     assert sorted((run.variant, run.seed) for run in runs) == sorted(expected)
     assert {(run.images, run.epochs) for run in runs} == {(one.images, one.epochs)}
@@ -156,7 +158,7 @@ def test_the_results_are_those_of_the_study(name):
 
 def test_the_parameters_of_the_ratios_are_the_papers():
     """Paper, eq. 5: 2 / r * sum of C^2, here over one unit of 64, 128 and 256 channels."""
-    parameters = {run.variant: run.parameters for run in seeds.read(DIGITS.path, study.Run)}
+    parameters = {run.variant: run.parameters for run in read_rows(study.Run, DIGITS.path)}
     squares = 64**2 + 128**2 + 256**2
     for variant, ratio in (("SE", 16), *((f"ratio {r}", r) for r in (2, 4, 8, 32))):
         assert parameters[variant] - parameters["plain"] == 2 * squares // ratio
@@ -167,7 +169,7 @@ def test_readme_has_the_table_of_the_results(name):
     text = (TESTS.parent / "README.md").read_text("utf-8")
     block = text.partition(f"<!-- study: {name} -->\n")[2].partition("<!-- end -->")[0]
     one = study.STUDIES[name]
-    header, rows = study.table(one, seeds.read(one.path, study.Run))
+    header, rows = study.table(one, read_rows(study.Run, one.path))
     lines = [header, ["---"] * len(header), *rows]
     expected = [f"| {' | '.join(line)} |" for line in lines]
     assert block.splitlines() == expected, "stale: python benchmarks/tables.py --write"
