@@ -182,11 +182,22 @@ def _opened(image: "str | os.PathLike | np.ndarray | Image") -> "Image":
                 f"`image` must be uint8 of (H, W, 3), got {image.dtype} of {image.shape}."
             )
         return Image.fromarray(image)
+    return open_image(image)
+
+
+def open_image(path: str | os.PathLike) -> "Image":
+    """The image of a file, in red, green and blue.
+
+    Raises:
+        InputError: if it can't be read.
+    """
+    from PIL import Image
+
     try:
-        with Image.open(image) as opened:
-            return opened.convert("RGB")
+        with Image.open(path) as image:
+            return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"can't read the image {os.fspath(image)}: {error}") from error
+        raise InputError(f"can't read the image {os.fspath(path)}: {error}") from error
 
 
 def _with_shorter_side(image: "Image", preprocessing: Preprocessing) -> "Image":

@@ -13,7 +13,7 @@ import numpy as np
 
 from se_keras.errors import InputError
 from se_keras.models.recipes import RECIPES
-from se_keras.preprocessing import preprocess_input, preprocessing_of
+from se_keras.preprocessing import open_image, preprocess_input, preprocessing_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -184,7 +184,7 @@ def _read_folder(model: keras.Model, folder: Path) -> np.ndarray:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise InputError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
-    return _as_pixels(model, [_fitted(model, _opened(path)) for path in _spread(paths)])
+    return _as_pixels(model, [_fitted(model, open_image(path)) for path in _spread(paths)])
 
 
 def _without_calibration(model: keras.Model) -> tuple[Arrays, str]:
@@ -226,16 +226,6 @@ def _noise(model: keras.Model) -> Arrays:
 def _takes_images(model: keras.Model) -> bool:
     shapes = [tensor.shape for tensor in model.inputs]
     return len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][-1] in (1, 3)
-
-
-def _opened(path: Path) -> "Image":
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"can't read the image {path}: {error}") from error
 
 
 def _fitted(model: keras.Model, image: "Image") -> np.ndarray:
