@@ -137,6 +137,7 @@ class SqueezeExcite(keras.layers.Layer):
 
         Returns:
             (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`; of the rank of the input.
+            With a sigmoid its numbers lie between 0 and `gate_scale`.
         """
         if not self.built:
             self.build(inputs.shape)

@@ -129,6 +129,9 @@ def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tens
     Returns:
         (N, 1, ..., C), or (N, C, 1, ...) with `"channels_first"`.
 
+    Raises:
+        ValueError: for a rank other than 3, 4 and 5, or another `data_format`.
+
     Example:
 
     >>> import numpy as np

@@ -101,6 +101,8 @@ class LayerStats:
 class ExcitationStats:
     """What `record_excitations` gives; printed, it is a table of the layers.
 
+    `stats["stage2_block1_se"]` is one layer.
+
     Attributes:
         classes: names of the classes that the images were of, in the order of their numbers.
         layers: the SE layers, in the order of `se_keras.graph.Graph.graphs`: those of the outer
