@@ -7,6 +7,7 @@ sees: images of raw pixels, float32 in 0..255, and one-hot labels.
 
 import dataclasses
 import hashlib
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -459,5 +460,7 @@ def _one_line(error: Exception) -> str:
 
 
 def decoder_message(error: tf.errors.OpError) -> str:
-    # The message of a failed op ends with where it stands in the graph.
-    return _one_line(error).split("[[")[0].removeprefix("{{function_node").split("}} ")[-1].strip()
+    # The message of a failed op ends with where it stands in the graph, and may begin with where it
+    # stands in the pipeline.
+    text = _one_line(error).split("[[")[0].removeprefix("{{function_node").split("}} ")[-1]
+    return re.sub(r"^Error in .*Iterator::\S+: ", "", text).strip()
