@@ -337,6 +337,17 @@ def test_an_output_that_onnx_reshapes_to_its_own_shape_keeps_its_name(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method")
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.format)
+def test_statistics_of_pixels_are_constants_of_the_file(engine, tmp_path):
+    # Keras keeps those that it has adapted as tensors: tf2onnx took them for inputs.
+    image = keras.Input((8, 8, 3), name="image")
+    normalisation = layers.Normalization(name="normalisation")
+    normalisation.adapt(255 * np.random.default_rng(0).random((20, 8, 8, 3), "float32"))
+    model = keras.Model(image, layers.Conv2D(4, 3, name="conv")(normalisation(image)))
+    report = se_keras.export(model, tmp_path / f"m{engine.suffix}", engine.format)
+    assert report.max_difference < 1e-5
+
+
 def test_a_quantized_layer_stays_so_in_bfloat16(tmp_path):
     vector = keras.Input((8,))
     network = keras.Model(vector, layers.Dense(4)(layers.Dense(8)(vector)))

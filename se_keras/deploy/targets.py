@@ -162,6 +162,7 @@ def _to_onnx(served: Served) -> Any:
         proto, _ = tf2onnx.convert.from_function(
             served.function, input_signature=served.specs, opset=OPSET
         )
+        _keep_constants(proto, served)
     graph = proto.graph
     _rename(graph, dict(zip((o.name for o in graph.output), served.output_names, strict=True)))
     for value in (*graph.input, *graph.output):
@@ -173,6 +174,22 @@ def _to_onnx(served: Served) -> Any:
     for constant in [constant for constant in graph.initializer if constant.name not in used]:
         graph.initializer.remove(constant)
     return proto
+
+
+def _keep_constants(proto: Any, served: Served) -> None:
+    """Gives values to what tf2onnx takes for inputs: tensors that are no variables.
+
+    Such are the statistics of `keras.layers.Normalization`.
+    """
+    from onnx import numpy_helper
+
+    concrete = served.function.get_concrete_function(*served.specs)
+    inner = concrete.inputs[len(served.specs) :]
+    values = dict(zip((tensor.name for tensor in inner), concrete.captured_inputs, strict=True))
+    for value in [value for value in proto.graph.input if value.name in values]:
+        array = values[value.name].numpy()
+        proto.graph.initializer.append(numpy_helper.from_array(array, value.name))
+        proto.graph.input.remove(value)
 
 
 @contextmanager
