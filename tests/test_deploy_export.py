@@ -336,7 +336,6 @@ def test_an_output_that_onnx_reshapes_to_its_own_shape_keeps_its_name(tmp_path):
     assert report.max_difference < 1e-5
 
 
-@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method")
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.format)
 def test_statistics_of_pixels_are_constants_of_the_file(engine, tmp_path):
     # Keras keeps those that it has adapted as tensors: tf2onnx took them for inputs.
@@ -348,6 +347,7 @@ def test_statistics_of_pixels_are_constants_of_the_file(engine, tmp_path):
     assert report.max_difference < 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method")
 def test_a_quantized_layer_stays_so_in_bfloat16(tmp_path):
     vector = keras.Input((8,))
     network = keras.Model(vector, layers.Dense(4)(layers.Dense(8)(vector)))
