@@ -157,6 +157,17 @@ class Graph:
             if node.subgraph is not None and node.subgraph not in seen:
                 yield from node.subgraph._walk(f"{path}{node.name}/", seen)
 
+    def calls(self, kind: type) -> Iterator[tuple[str, "Graph", Node]]:
+        """The calls of layers or operations of a class, in this graph and those nested in it.
+
+        Yields:
+            The path of the graph that the node is in, that graph, and the node.
+        """
+        for path, graph in self.graphs():
+            for node in graph.nodes:
+                if isinstance(node.op, kind):
+                    yield path, graph, node
+
     def shapes(self, input_shapes: Sequence[Shape]) -> dict[KerasTensor, Shape]:
         """The shape of every tensor of this graph (not of those inside) for inputs of given shapes.
 
@@ -485,17 +496,15 @@ def _specification(layer: keras.Layer) -> list[str]:
 
 def _refuse_tied_weights(graph: Graph) -> None:
     owners: dict[int, keras.Layer] = {}
-    for _, inner in graph.graphs():
-        for node in inner.nodes:
-            if not isinstance(node.op, keras.Layer) or node.subgraph is not None:
-                continue
-            for weight in node.op.weights:
-                owner = owners.setdefault(id(weight), node.op)
-                if owner is not node.op:
-                    raise ValueError(
-                        f"{owner.name!r} and {node.op.name!r} share the weight {weight.name!r}; "
-                        "copies of both would each have their own."
-                    )
+    for _, _, node in graph.calls(keras.Layer):
+        own = node.op.weights if node.subgraph is None else ()
+        for weight in own:
+            owner = owners.setdefault(id(weight), node.op)
+            if owner is not node.op:
+                raise ValueError(
+                    f"{owner.name!r} and {node.op.name!r} share the weight {weight.name!r}; "
+                    "copies of both would each have their own."
+                )
 
 
 def _is_chain(graph: Graph) -> bool:

@@ -264,6 +264,15 @@ def test_nested_models_have_one_graph_for_all_calls():
     assert [n.name for n in first.subgraph.nodes] == ["image", "conv", "inner", "pool"]
 
 
+def test_the_calls_of_a_class_are_found_in_nested_models_too():
+    graph = trace(nested())
+    found = [(path, node.name) for path, _, node in graph.calls(keras.layers.Conv2D)]
+    assert found == [("backbone/", "conv")]
+    models = [path + node.name for path, _, node in graph.calls(keras.Model)]
+    assert models == ["backbone", "backbone#2", "head", "backbone/inner"]
+    assert all(node in inner for _, inner, node in graph.calls(keras.layers.Layer))
+
+
 def test_the_table_shows_every_node_with_its_path():
     lines = str(trace(nested())).splitlines()
     assert lines[0].split() == ["node", "operation", "output", "inputs"]
@@ -622,7 +631,7 @@ def test_weights_of_a_new_layer_are_kept():
     assert_equal(array(new(x)), array(model(x)))  # the gate is 2 * sigmoid(0) = 1
 
 
-def test_remove_a_node():
+def test_a_node_that_is_redirected_past_is_gone():
     model = residual()
     graph = trace(model)
     norm = graph.find("norm")
@@ -660,7 +669,7 @@ def test_a_new_layer_called_twice_is_shared():
     assert len(graph.build().weights) == 6
 
 
-def test_other_outputs():
+def test_other_tensors_can_be_made_the_outputs():
     model = residual()
     graph = trace(model)
     doubled = graph.add(keras.layers.Rescaling(2.0, name="double"), graph.find("norm").output)
@@ -693,7 +702,7 @@ def test_a_cycle_is_refused():
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends(backend):
+def test_other_backends_rebuild_train_and_insert(backend):
     code = """
 import test_graph as t
 for build in (t.nested, t.custom_layers, t.operations):
@@ -707,7 +716,7 @@ print("done")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ResNet50", "InceptionResNetV2", "ConvNeXtTiny"])
-def test_networks_of_keras_applications(name):
+def test_rebuilt_networks_of_keras_applications_compute_the_same(name):
     model = getattr(keras.applications, name)(weights=None, input_shape=(224, 224, 3))
     new = trace(model).build()
     x = uniform((1, 224, 224, 3))

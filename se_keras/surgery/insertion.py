@@ -100,15 +100,10 @@ def remove_se(model: keras.Model) -> keras.Model:
     True
     """
     graph = trace(model)
-    found = [
-        (inner, node)
-        for _, inner in graph.graphs()
-        for node in inner.nodes
-        if isinstance(node.op, SqueezeExcite)
-    ]
+    found = list(graph.calls(SqueezeExcite))
     if not found:
         raise ValueError(f"`model`: {model.name!r} has no SqueezeExcite layer to remove.")
-    for inner, node in found:
+    for _, inner, node in found:
         inner.redirect(node.output, node.inputs[0])
     return graph.build()
 
