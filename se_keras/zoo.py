@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from se_keras.errors import InputError
+from se_keras.errors import InputError, as_input_error, lines_of
 from se_keras.files import written_beside
 from se_keras.models.assembly import NetworkOptions, build_network
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
@@ -107,11 +107,9 @@ def convert_to_keras(
     """
     _refuse_other_suffix("out", out, ".keras")
     options = {} if classes is None else {"classes": classes}
-    try:
+    with as_input_error():
         recipe, asked = _parsed(find_recipe(model), options)
         network, plan = _with_weights(recipe, asked, source, fresh_classifier)
-    except ValueError as error:
-        raise error if isinstance(error, InputError) else InputError(str(error)) from error
     if not dry_run:
         with written_beside(Path(out)) as partial:
             network.save(partial)
@@ -156,7 +154,7 @@ def load_keras_model(path: Source) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"can't read {path}: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"can't read {path}: {lines_of(error)[0]}") from error
 
 
 def named_builder(name: str) -> Callable[..., keras.Model]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 
 from se_keras import zoo
-from se_keras.errors import InputError
+from se_keras.errors import InputError, as_input_error
 from se_keras.graph import trace
 from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, find_recipe
@@ -93,13 +93,9 @@ def _of_file(name: str, sizes: Sequence[int] | None) -> Network:
 
 
 def _has_se(name: str, model: keras.Model) -> bool:
-    try:
+    with as_input_error(f"can't measure {name}"):
         graph = trace(model)
-    except ValueError as error:
-        raise InputError(f"can't measure {name}: {error}") from error
-    return any(
-        isinstance(node.op, SqueezeExcite) for _, inner in graph.graphs() for node in inner.nodes
-    )
+    return any(True for _ in graph.calls(SqueezeExcite))
 
 
 def products_of_matrices() -> tuple[tuple[Network, int], ...]:

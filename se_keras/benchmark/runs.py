@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -40,7 +39,7 @@ from se_keras.deploy.engines import ENGINES, find_engine
 from se_keras.deploy.rewrites import optimize
 from se_keras.deploy.samples import input_type, open_samples
 from se_keras.deploy.targets import TARGETS, find_target, write_plain_onnx
-from se_keras.errors import InputError, MissingExtraError
+from se_keras.errors import MissingExtraError, as_input_error, lines_of
 from se_keras.files import written_beside
 from se_keras.surgery import remove_se
 from se_keras.tables import format_table
@@ -101,14 +100,9 @@ def plan_benchmark(
     [('as built', 'float32', 32), ('optimised', 'float32', 32), \
 ('as built', 'bfloat16', 32), ('optimised', 'bfloat16', 32)]
     """
-    numbers = {
-        "batches": batches,
-        "sizes": sizes or (),
-        "threads": () if threads is None else (threads,),
-    }
-    for argument, given in numbers.items():
-        for number in given:
-            _checked(positive_integer, argument, number)
+    _check_numbers("batches", batches)
+    _check_numbers("sizes", sizes or ())
+    _check_numbers("threads", () if threads is None else (threads,))
     networks = [open_network(model, sizes) for model in models]
     targets, left_out = _targets(formats, precisions)
     runs = tuple(
@@ -131,11 +125,10 @@ def plan_benchmark(
     return BenchmarkPlan(runs=runs, left_out=left_out)
 
 
-def _checked(check: Callable, *arguments: Any) -> Any:
-    try:
-        return check(*arguments)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+@as_input_error()
+def _check_numbers(argument: str, numbers: Sequence[int]) -> None:
+    for number in numbers:
+        positive_integer(argument, number)
 
 
 def _forms(network: Network) -> tuple[tuple[str, str], ...]:
@@ -147,24 +140,32 @@ def _forms(network: Network) -> tuple[tuple[str, str], ...]:
 def _targets(
     formats: Sequence[str] | None, precisions: Sequence[str] | None
 ) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """Formats and precisions that can run; a format that is asked for must."""
-    asked = formats or [engine.format for engine in ENGINES]
-    there, left_out = [], []
-    for name in asked:
-        try:
-            _checked(find_engine, name).require()
-            there.append(name)
-        except MissingExtraError as error:
-            if formats:
-                raise
-            left_out.append(f"left out: {name}: {error}")
+    """Formats and precisions that can run, and a sentence for each format that can't."""
+    there, left_out = _installed(formats)
     pairs = [(t.format, t.precision) for name in there for t in TARGETS if t.format == name]
-    if precisions:
-        for precision in precisions:
-            if precision not in {known for _, known in pairs}:
-                find_target(there[0], precision)  # says what there is
-        pairs = [pair for pair in pairs if pair[1] in precisions]
-    return pairs, tuple(left_out)
+    if not precisions:
+        return pairs, left_out
+    for precision in precisions:
+        if precision not in {known for _, known in pairs}:
+            find_target(there[0], precision)  # says what there is
+    return [pair for pair in pairs if pair[1] in precisions], left_out
+
+
+def _installed(formats: Sequence[str] | None) -> tuple[list[str], tuple[str, ...]]:
+    """A format that is asked for must be; of all, those that are not are left out."""
+    if formats:
+        with as_input_error():
+            for name in formats:
+                find_engine(name).require()
+        return list(formats), ()
+    there, left_out = [], []
+    for engine in ENGINES:
+        try:
+            engine.require()
+            there.append(engine.format)
+        except MissingExtraError as error:
+            left_out.append(f"left out: {engine.format}: {error}")
+    return there, tuple(left_out)
 
 
 # --- the pass ------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def run_benchmark(
     Returns:
         The report.
     """
-    _checked(positive_integer, "rounds", rounds)
+    _check_numbers("rounds", [rounds])
     bench = _Benchmark(Path(out), rounds, start or (lambda given: Worker(given.command())))
     pending = [run for run in plan.runs if bench.key(run) not in bench.results]
     failures = [failure for group in _groups(pending) for failure in bench.measure(group)]
@@ -276,8 +277,8 @@ class _Benchmark:
                     self._keep(self._measure(run, files))
         # Converters and engines raise whatever they like, and the other engines are to go on.
         except Exception as error:
-            words = str(error).strip().splitlines() or [type(error).__name__]
-            yield f"{first.model}: {first.format} in {first.precision} broke: {words[-1]}"
+            said = lines_of(error)[-1]
+            yield f"{first.model}: {first.format} in {first.precision} broke: {said}"
 
     def _keep(self, result: Result) -> None:
         self.results[self.key(result)] = result

@@ -16,7 +16,7 @@ from se_keras.deploy.engines import Engine, Run, find_engine
 from se_keras.deploy.rewrites import optimize
 from se_keras.deploy.samples import Arrays, in_batches, open_samples
 from se_keras.deploy.targets import Target, find_target, with_policy
-from se_keras.errors import InputError
+from se_keras.errors import InputError, as_input_error
 from se_keras.files import write_json, written_beside
 from se_keras.tables import format_table
 from se_keras.zoo import load_keras_model
@@ -201,12 +201,8 @@ def export_file(
     if path is None:
         path = file.with_name(f"{file.stem}-{precision}{find_engine(format).suffix}")
     model = load_keras_model(file)
-    try:
+    with as_input_error(f"can't export {file}"):  # not a functional model
         return export(model, path, format, precision, calibration)
-    except ValueError as error:  # not a functional model
-        raise (
-            error if isinstance(error, InputError) else InputError(f"can't export {file}: {error}")
-        ) from error
 
 
 def _check_path(path: Path, engine: Engine) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras import zoo
-from se_keras.errors import InputError
+from se_keras.errors import InputError, as_input_error, lines_of
 from se_keras.files import read_json
 from se_keras.models.recipes import find_recipe
 from se_keras.preprocessing import imagenet_labels, labels_of, load_image, preprocessing_of
@@ -80,10 +80,8 @@ def predict_pretrained(
             image that can't be read.
     """
     _check(images, top)
-    try:
+    with as_input_error():
         classifier = pretrained_classifier(weights, model)
-    except ValueError as error:
-        raise error if isinstance(error, InputError) else InputError(str(error)) from error
     return [_classify(classifier, image, top) for image in images]
 
 
@@ -155,7 +153,7 @@ def _open(load: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
     try:
         return load(path)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"can't use {path}: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"can't use {path}: {lines_of(error)[0]}") from error
 
 
 def _keras_model(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras.arguments import positive_integer
-from se_keras.errors import InputError
+from se_keras.errors import InputError, as_input_error, in_one_line
 from se_keras.train.data import ALL, Share
 
 # Seconds that a process waits for the others at the start.
@@ -60,13 +60,8 @@ class Cluster:
     process: int | None = None
     processes: int | None = None
 
+    @as_input_error()
     def __post_init__(self):
-        try:
-            self._check()
-        except ValueError as error:
-            raise InputError(str(error)) from error
-
-    def _check(self) -> None:
         for name in ("devices", "processes"):
             if getattr(self, name) is not None:
                 positive_integer(name, getattr(self, name))
@@ -252,7 +247,7 @@ def _await_coordinator(address: str) -> None:
 def _end_process(error: BaseException, cluster: Cluster) -> None:
     """Says why, and ends the process without the farewell that JAX waits for."""
     number, count = cluster.process, cluster.processes
-    code, text = 2, " ".join(str(error).split())
+    code, text = 2, in_one_line(error)
     if isinstance(error, KeyboardInterrupt):
         code, text = 130, "stopped"
     elif not isinstance(error, InputError | OSError) and any(w in text.lower() for w in LOST):

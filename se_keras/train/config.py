@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from se_keras.arguments import finite_number, one_of, positive_integer, rate
-from se_keras.errors import InputError
+from se_keras.errors import as_input_error
 from se_keras.models.recipes import find_recipe
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -102,13 +102,8 @@ class TrainConfig:
     ema: float | None = None
     sync_batch_norm: bool = False
 
+    @as_input_error()
     def __post_init__(self):
-        try:
-            self._check()
-        except ValueError as error:
-            raise InputError(str(error)) from error
-
-    def _check(self) -> None:
         for name in ("image_size", "epochs", "batch_size", "accumulate"):
             if getattr(self, name) is not None:
                 positive_integer(name, getattr(self, name))

@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 
-from se_keras.errors import InputError
+from se_keras.errors import InputError, in_one_line
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -162,7 +162,7 @@ def _hub_reason(error: Exception, file: str) -> str:
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return f"the repository has no file {file}"
     if isinstance(error, errors.HFValidationError):
-        return _one_line(error)
+        return in_one_line(error)
     if isinstance(error, errors.LocalEntryNotFoundError):
         return _unreached(error.__cause__)
     return _failure(error, "HF_HOME")
@@ -178,7 +178,7 @@ def _unreached(cause: BaseException | None) -> str:
         )
     return (
         f"it is not in the cache {constants.HF_HUB_CACHE}, and {constants.ENDPOINT} does not give "
-        f"it ({_one_line(cause)}): check the connection and HF_ENDPOINT"
+        f"it ({in_one_line(cause)}): check the connection and HF_ENDPOINT"
     )
 
 
@@ -285,8 +285,4 @@ def _failure(error: Exception, variable: str) -> str:
     if isinstance(error, OSError) and error.strerror and not connection:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror}{where}: make room, or set {variable} to another folder"
-    return f"the download failed ({_one_line(error)}): check the connection, and run it again"
-
-
-def _one_line(error: BaseException | None) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return f"the download failed ({in_one_line(error)}): check the connection, and run it again"

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from se_keras.errors import InputError
+from se_keras.errors import InputError, lines_of
 from se_keras.extras import extra
 from se_keras.weights import hub, keras2
 from se_keras.weights.presets import find_preset
@@ -184,10 +184,9 @@ def _torch(path: Path) -> Iterator[Contents]:
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{path} is not a whole PyTorch file of nothing but tensors (others are not opened: "
-            f"they can run code): {reason}"
+            f"they can run code): {lines_of(error)[0]}"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
