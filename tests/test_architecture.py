@@ -20,6 +20,7 @@ ORDER = (
     "files",
     "arguments",
     "tables",
+    "figures",
     "ops",
     "layers",
     "blocks",

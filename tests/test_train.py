@@ -18,7 +18,16 @@ from sklearn.datasets import load_digits
 import se_keras
 from se_keras import files
 from se_keras.errors import MissingExtraError
-from se_keras.train import InputError, TrainConfig, data, predict, report, run, train
+from se_keras.train import (
+    InputError,
+    TrainConfig,
+    data,
+    predict,
+    report,
+    run,
+    saved_model,
+    train,
+)
 
 COLOURS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (220, 50, 40)}
 
@@ -441,7 +450,7 @@ def test_a_folder_of_images_trains(small_network, folder, tmp_path):
 
 
 def test_a_saved_model_that_differs_fails_loudly(small_network, tmp_path, monkeypatch):
-    load = run.load_classifier
+    load = saved_model.load_classifier
 
     def spoiled(path):
         classifier = load(path)
@@ -449,7 +458,7 @@ def test_a_saved_model_that_differs_fails_loudly(small_network, tmp_path, monkey
             classifier, probabilities=lambda pixels: classifier.probabilities(pixels) + 0.01
         )
 
-    monkeypatch.setattr(run, "load_classifier", spoiled)
+    monkeypatch.setattr(saved_model, "load_classifier", spoiled)
     with pytest.raises(RuntimeError, match="does not give what the model gives"):
         train(config(epochs=1), tmp_path / "run")
     assert not (tmp_path / "run" / "report.json").exists()

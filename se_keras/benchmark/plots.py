@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from se_keras.benchmark.results import AS_BUILT, OPTIMISED, Result
-from se_keras.extras import extra
+from se_keras.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ def draw_ratios(results: Sequence[Result]) -> "Figure":
     models = sorted({(result.model, result.against) for result in results})
     panels = [[r for r in results if (r.model, r.against) == model] for model in models]
     heights = [len(set(map(_place, panel))) for panel in panels]
-    figure = _figure(8, 0.8 * len(models) + 0.28 * sum(heights) + 0.6)
+    figure = new_figure(8, 0.8 * len(models) + 0.28 * sum(heights) + 0.6)
     grid: Any = figure.subplots(len(models), 1, squeeze=False, height_ratios=heights).ravel()
     for axes, (model, against), panel in zip(grid, models, panels, strict=True):
         _draw_panel(axes, panel)
@@ -57,7 +57,7 @@ def draw_growth(results: Sequence[Result]) -> "Figure":
     kinds = [list(group) for _, group in groupby(rows, key=_kind)]
     columns = min(3, len(kinds)) or 1
     lines = -(-len(kinds) // columns) or 1
-    figure = _figure(4.2 * columns, 3.2 * lines)
+    figure = new_figure(4.2 * columns, 3.2 * lines)
     grid: Any = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, kind in zip(grid, kinds, strict=False):
         _draw_sizes(axes, kind)
@@ -88,10 +88,3 @@ def _kind(result: Result) -> tuple:
 
 def _title(result: Result) -> tuple[str, str]:
     return result.model, f"{result.engine}, {result.precision}, threads {result.threads}"
-
-
-def _figure(width: float, height: float) -> "Figure":
-    with extra("train"):
-        # Not pyplot: it would start a window system, and keep the figure.
-        from matplotlib.figure import Figure
-    return Figure(figsize=(width, height), layout="constrained")

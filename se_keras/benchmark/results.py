@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from se_keras.errors import InputError
-from se_keras.files import written_beside
+from se_keras.files import write_csv
 
 Row = TypeVar("Row")
 
@@ -127,9 +127,8 @@ def write_rows(kind: type[Row], path: str | os.PathLike, rows: Sequence[Row]) ->
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [field.name for field in dataclasses.fields(kind)]
-    lines = [[getattr(row, name) for name in names] for row in rows]
-    with written_beside(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([names, *lines])
+    lines = ([getattr(row, name) for name in names] for row in rows)
+    write_csv(path, names, lines)
 
 
 def describe_machine() -> str:

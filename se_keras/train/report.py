@@ -1,4 +1,4 @@
-"""What a run leaves for people to look at: curves, confusion matrix, report."""
+"""What a run tells people: what it sets out to do, then curves, confusion matrix, report."""
 
 import dataclasses
 import platform
@@ -10,19 +10,59 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.extras import extra
+from se_keras.figures import new_figure
 from se_keras.files import written_beside
 from se_keras.train.cluster import Team
-from se_keras.train.config import TrainConfig
+from se_keras.train.config import Defaults, TrainConfig
 from se_keras.train.data import ImageData
 
 # Beyond so many classes the counts in the squares are too small to read.
 READABLE_CLASSES = 20
 
 
+def announcement(
+    config: TrainConfig, data: ImageData, model: keras.Model, folder: Path, team: Team
+) -> str:
+    """What is to be trained, on what and how, before it begins."""
+    shape = " x ".join(map(str, data.image_shape))
+    return (
+        f"{config.model}, {model.count_params():,} parameters, on {config.data}: "
+        f"{len(data.train):,} images to train, {len(data.test):,} to test, "
+        f"{len(data.class_names)} classes, {shape}\n"
+        f"{config.epochs} epochs, batches of {config.batch_size}{_parts(config, team)}, learning "
+        f"rate up to {config.lr:g}{_rule(config, data.defaults)}\n"
+        f"{config.precision}, seed {config.seed}, on {_devices(team)}; into {folder}"
+    )
+
+
+def _parts(config: TrainConfig, team: Team) -> str:
+    parts = [
+        f"{count} {what}"
+        for count, what in ((team.replicas, "devices"), (config.accumulate, "parts"))
+        if count > 1
+    ]
+    each = config.batch_size // (team.replicas * config.accumulate)
+    return f" ({' x '.join(parts)} x {each} images)" if parts else ""
+
+
+def _rule(config: TrainConfig, defaults: Defaults) -> str:
+    by_the_rule = dataclasses.replace(config, lr=None).completed().lr
+    if config.batch_size == defaults.batch_size or config.lr != by_the_rule:
+        return ""
+    return f" ({defaults.lr:g} for {defaults.batch_size} images, in proportion)"
+
+
+def _devices(team: Team) -> str:
+    kind = "GPU" if "gpu" in team.devices[0].lower() else "CPU"
+    if team.replicas == 1:
+        return f"one {kind}"
+    of = f" of {team.share.processes} processes" if team.share.processes > 1 else ""
+    return f"{team.replicas} {kind} devices{of}"
+
+
 def draw_curves(history: Sequence[dict[str, float]], path: Path) -> None:
     """Draws loss and accuracy over the epochs, on the training and the test images."""
-    figure = _figure(10, 4)
+    figure = new_figure(10, 4)
     epochs = [row["epoch"] for row in history]
     # A line through one point is not seen.
     marker = "o" if len(epochs) == 1 else None
@@ -42,7 +82,7 @@ def draw_confusion(
     """Draws how many images of each class (row) were taken for which (column)."""
     counts = confusion(labels, predicted, len(class_names))
     size = 3 + min(0.45 * len(class_names), 12)
-    figure = _figure(size + 1, size)
+    figure = new_figure(size + 1, size)
     axes = figure.subplots()
     shares = counts / counts.sum(axis=1, keepdims=True)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -128,13 +168,6 @@ def summary(
 
 def _column(history: Sequence[dict[str, float]], name: str) -> list[float]:
     return [row[name] for row in history]
-
-
-def _figure(width: float, height: float) -> Any:
-    with extra("train"):
-        # Not pyplot: it would start a window system, and keep the figure.
-        from matplotlib.figure import Figure
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -1,57 +1,41 @@
-"""A training run: from the settings to a folder with a model, and on again after a stop.
+"""A training run: from the settings to a folder with a model, and on again after a stop."""
 
-The folder tells how far the run is. `settings.json` comes first, then for each finished epoch a row
-of `history.csv` and a checkpoint, whose name carries the epoch; its renaming is what finishes the
-epoch. `report.json` comes last, and the checkpoint goes.
-"""
-
-import csv
 import dataclasses
 import hashlib
-import itertools
 import json
 import math
-import os
-import re
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from se_keras import zoo
 from se_keras.errors import InputError
 from se_keras.extras import extra
-from se_keras.files import PARTIAL, read_json, remove, write_json, written_beside
+from se_keras.files import read_json, write_json, written_beside
 from se_keras.train import data as sources
 from se_keras.train import report
-from se_keras.train.classify import load_classifier
 from se_keras.train.cluster import Cluster, Team, alone, joined
-from se_keras.train.config import Defaults, TrainConfig
+from se_keras.train.config import TrainConfig
+from se_keras.train.folder import (
+    RUN_FILES,
+    TENSORBOARD,
+    History,
+    begin,
+    check_folder,
+    is_finished,
+    remove_checkpoints,
+    restore,
+    save_epoch,
+)
 from se_keras.train.optimizer import build_optimizer
+from se_keras.train.saved_model import compare_saved_model, export_saved_model
 from se_keras.train.speed import InputClock
 
-RUN_FILES = (
-    "settings.json",
-    "history.csv",
-    "model.keras",
-    "saved_model",
-    "curves.png",
-    "confusion.png",
-    "report.json",
-)
-CHECKPOINT = "checkpoint-{:04d}.weights.h5"
-TENSORBOARD = "tensorboard"
-EXPORT = (
-    "import sys, keras, se_keras; "
-    "keras.models.load_model(sys.argv[1], compile=False).export(sys.argv[2], verbose=False)"
-)
 ONE_DEVICE = Team(devices=("CPU:0",))
 METRICS = (
     "loss",
@@ -61,9 +45,6 @@ METRICS = (
     "images_per_second",
     "waiting_for_input",
 )
-# Largest difference of a probability between the model and its SavedModel. Both compute the same,
-# in another order; in 16 bits that shows in the third digit.
-TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
 
 
 def train(
@@ -106,24 +87,24 @@ def train(
     folder = Path(out or f"runs/{Path(config.data).resolve().name}-{config.model}")
     cluster = cluster or Cluster()
     if not cluster.process:
-        _check_folder(folder, resume, overwrite)
+        check_folder(folder, resume, overwrite)
     with joined(cluster) as team:
         data = sources.open_data(config)
         config = _with_batch_size(config, data)
         _check_batch(config, team)
         settings = dataclasses.asdict(config) | {"files": data.fingerprint}
         _check_same_everywhere(settings, team)
-        finished = team.leads and resume and _finished(folder, settings)
+        finished = team.leads and resume and is_finished(folder, settings)
         if team.from_first(bytes([finished])) == bytes([True]):
             return read_json(folder / "report.json") if team.leads else {}
         keras.utils.set_random_seed(config.seed)
         with team.scope():
             model = build_model(config, data, team)
             if team.leads:
-                _announce(config, data, model, folder, team)
+                print(report.announcement(config, data, model, folder, team))
             data = sources.prepare(data)
             if team.leads:
-                _begin(folder, settings, keep=resume)
+                begin(folder, settings, keep=resume)
             history = fit(model, config, data, folder, team, tensorboard=tensorboard)
         if team.leads:
             model = _saved(model, folder, team)
@@ -180,13 +161,13 @@ def fit(
     team: Team = ONE_DEVICE,
     *,
     tensorboard: bool = False,
-) -> list[dict[str, float]]:
+) -> History:
     """Trains from the last finished epoch to the end.
 
     Returns:
         The rows of `history.csv`, one for each epoch since the start of the run.
     """
-    done, history = _restore(model, folder, team)
+    done, history = restore(model, folder, team)
     if done and team.leads:
         print(f"Going on after epoch {done} of {config.epochs}.")
     if done < config.epochs:
@@ -203,7 +184,7 @@ def _fit(
     data: sources.ImageData,
     folder: Path,
     team: Team,
-    history: list[dict[str, float]],
+    history: History,
     tensorboard: bool,
 ) -> None:
     batches, steps = sources.training_batches(
@@ -215,9 +196,7 @@ def _fit(
         share=team.share,
     )
     part = config.batch_size // config.accumulate
-    tests, tested = sources.test_batches(data, part), len(data.test)
-    if team.replicas > 1:
-        tests, tested = sources.full_test_batches(data, part, team.share)
+    tests, tested = _tests(data, part, team)
     clock = InputClock(images_a_step=part)
     epochs = _Epochs(folder, config.seed, history, clock, team, tested / len(data.test))
     callbacks = [clock, epochs]
@@ -233,8 +212,22 @@ def _fit(
         validation_data=tests,
         callbacks=callbacks,
         shuffle=False,
-        verbose=0 if not team.leads else 1 if sys.stdout.isatty() else 2,
+        verbose=_verbosity(team),
     )
+
+
+def _tests(data: sources.ImageData, batch_size: int, team: Team) -> tuple[tf.data.Dataset, int]:
+    """The batches that an epoch is tested on, and the number of images in them."""
+    if team.replicas > 1:
+        return sources.full_test_batches(data, batch_size, team.share)
+    return sources.test_batches(data, batch_size), len(data.test)
+
+
+def _verbosity(team: Team) -> int:
+    """As of `keras.Model.fit`: the first process shows a bar, or a line an epoch in a log file."""
+    if not team.leads:
+        return 0
+    return 1 if sys.stdout.isatty() else 2
 
 
 class _Epochs(keras.callbacks.Callback):
@@ -244,7 +237,7 @@ class _Epochs(keras.callbacks.Callback):
         self,
         folder: Path,
         seed: int,
-        history: list[dict[str, float]],
+        history: History,
         clock: InputClock,
         team: Team,
         filling: float,
@@ -280,102 +273,7 @@ class _Epochs(keras.callbacks.Callback):
         )
         if self.team.leads:
             with alone():
-                self._write(epoch + 1)
-
-    def _write(self, done: int) -> None:
-        # A stop between the two leaves a row too many, which `_restore` drops.
-        _write_history(self.folder, self.history)
-        with written_beside(self.folder / CHECKPOINT.format(done)) as partial:
-            self.model.save_weights(partial)
-        for _, older in _checkpoints(self.folder)[:-1]:
-            remove(older)
-
-
-def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    named = ((re.fullmatch(r"checkpoint-(\d+)\.weights\.h5", p.name), p) for p in folder.iterdir())
-    return sorted((int(match[1]), path) for match, path in named if match)
-
-
-def _restore(model: keras.Model, folder: Path, team: Team) -> tuple[int, list[dict[str, float]]]:
-    """Loads the last checkpoint, if there is one: the weights and the state of the optimizer."""
-    checkpoints = _checkpoints(folder) if team.leads else []
-    done, path = checkpoints[-1] if checkpoints else (0, None)
-    done = int(team.from_first(b"%d" % done))
-    if not done:
-        return 0, []
-    with _for_all(path, team) as path:
-        try:
-            model.load_weights(path)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"can't read {path}: {error}") from error
-    if not team.leads:
-        return done, [{"epoch": epoch + 1} for epoch in range(done)]
-    history = _read_history(folder)[:done]
-    if len(history) != done:
-        raise InputError(f"{folder / 'history.csv'} has {len(history)} rows, the run {done} epochs")
-    return done, history
-
-
-@contextmanager
-def _for_all(path: Path | None, team: Team) -> Iterator[Path]:
-    """The first process' file in every process: other machines need not see its folder."""
-    if team.share.processes == 1:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy.weights.h5"
-        copy.write_bytes(team.from_first(path.read_bytes() if team.leads else b""))
-        yield copy
-
-
-def _write_history(folder: Path, history: list[dict[str, float]]) -> None:
-    with written_beside(folder / "history.csv") as partial, open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, history[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-
-
-def _read_history(folder: Path) -> list[dict[str, float]]:
-    with open(folder / "history.csv", newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    return [row | {"epoch": int(row["epoch"])} for row in rows]
-
-
-def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    if resume and overwrite:
-        raise InputError("resume and overwrite exclude each other")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"out must be a folder, {folder} is a file")
-    if not folder.exists() or all(path.name.startswith(PARTIAL) for path in folder.iterdir()):
-        return
-    if not (folder / "settings.json").exists():
-        raise InputError(f"{folder} is there and is not the folder of a run: choose another --out")
-    if not (resume or overwrite):
-        raise InputError(
-            f"{folder} has a run already: choose --resume, --overwrite or another --out"
-        )
-
-
-def _check_same_settings(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
-    for name, value in new.items():
-        if old.get(name) == value:
-            continue
-        if name == "files":
-            raise InputError(f"the images of {new['data']} have changed since {folder} began")
-        raise InputError(
-            f"{folder} was begun with {name} {old.get(name)}, it can't go on with {value}"
-        )
-
-
-def _finished(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether the run is at its end; checks that these are its settings, if it has begun."""
-    if not (folder / "settings.json").exists():
-        return False
-    _check_same_settings(read_json(folder / "settings.json"), settings, folder)
-    if (folder / "report.json").exists():
-        print(f"{folder} is finished: nothing to resume")
-        return True
-    return False
+                save_epoch(self.folder, self.model, self.history)
 
 
 def _check_same_everywhere(settings: dict[str, Any], team: Team) -> None:
@@ -406,61 +304,6 @@ def _with_batch_size(config: TrainConfig, data: sources.ImageData) -> TrainConfi
     return dataclasses.replace(config, batch_size=size)
 
 
-def _begin(folder: Path, settings: dict[str, Any], keep: bool) -> None:
-    """Makes the folder ready; clears away an earlier run unless it is to be kept."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for partial in folder.glob(PARTIAL + "*"):
-        remove(partial)
-    if keep and (folder / "settings.json").exists():
-        return
-    for path in itertools.chain(
-        (folder / name for name in (*RUN_FILES, TENSORBOARD)),
-        (path for _, path in _checkpoints(folder)),
-    ):
-        if path.name != "settings.json":
-            remove(path)
-    write_json(folder / "settings.json", settings)
-
-
-def _announce(
-    config: TrainConfig, data: sources.ImageData, model: keras.Model, folder: Path, team: Team
-) -> None:
-    shape = " x ".join(map(str, data.image_shape))
-    print(
-        f"{config.model}, {model.count_params():,} parameters, on {config.data}: "
-        f"{len(data.train):,} images to train, {len(data.test):,} to test, "
-        f"{len(data.class_names)} classes, {shape}\n"
-        f"{config.epochs} epochs, batches of {config.batch_size}{_parts(config, team)}, learning "
-        f"rate up to {config.lr:g}{_rule(config, data.defaults)}\n"
-        f"{config.precision}, seed {config.seed}, on {_devices(team)}; into {folder}"
-    )
-
-
-def _parts(config: TrainConfig, team: Team) -> str:
-    parts = [
-        f"{count} {what}"
-        for count, what in ((team.replicas, "devices"), (config.accumulate, "parts"))
-        if count > 1
-    ]
-    each = config.batch_size // (team.replicas * config.accumulate)
-    return f" ({' x '.join(parts)} x {each} images)" if parts else ""
-
-
-def _rule(config: TrainConfig, defaults: Defaults) -> str:
-    by_the_rule = dataclasses.replace(config, lr=None).completed().lr
-    if config.batch_size == defaults.batch_size or config.lr != by_the_rule:
-        return ""
-    return f" ({defaults.lr:g} for {defaults.batch_size} images, in proportion)"
-
-
-def _devices(team: Team) -> str:
-    kind = "GPU" if "gpu" in team.devices[0].lower() else "CPU"
-    if team.replicas == 1:
-        return f"one {kind}"
-    of = f" of {team.share.processes} processes" if team.share.processes > 1 else ""
-    return f"{team.replicas} {kind} devices{of}"
-
-
 def _saved(model: keras.Model, folder: Path, team: Team) -> keras.Model:
     """Writes `model.keras`; gives the model on one device."""
     _synchronise(model, False)
@@ -478,56 +321,18 @@ def _finish(
     config: TrainConfig,
     data: sources.ImageData,
     folder: Path,
-    history: list[dict[str, float]],
+    history: History,
     team: Team,
 ) -> dict[str, Any]:
     with written_beside(folder / "saved_model") as partial:
-        _export(model, folder, partial)
-    probabilities, difference = _compare_saved_model(model, config, data, folder / "saved_model")
+        export_saved_model(model, folder / "model.keras", partial)
+    probabilities, difference = compare_saved_model(model, config, data, folder / "saved_model")
     predicted = probabilities.argmax(axis=1)
     report.draw_curves(history, folder / "curves.png")
     report.draw_confusion(data.test.labels, predicted, data.class_names, folder / "confusion.png")
     content = report.summary(model, config, data, history, predicted, difference, team)
     write_json(folder / "report.json", content)
-    for _, checkpoint in _checkpoints(folder):
-        remove(checkpoint)
+    remove_checkpoints(folder)
     print(f"Test accuracy {content['test']['accuracy']:.2%}. All of it is in {folder}:")
     print("  " + "  ".join(name + "/" * (name == "saved_model") for name in RUN_FILES))
     return content
-
-
-def _export(model: keras.Model, folder: Path, path: Path) -> None:
-    if keras.backend.backend() == "tensorflow":
-        model.export(path, verbose=False)
-        return
-    # What JAX itself exports runs only on the kind of device that it was exported on.
-    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", EXPORT, folder / "model.keras", path]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the SavedModel can't be made:\n{done.stderr}")
-
-
-def _compare_saved_model(
-    model: keras.Model, config: TrainConfig, data: sources.ImageData, saved: Path
-) -> tuple[np.ndarray, float]:
-    """Predicts the test images with the model and with its SavedModel, loaded back."""
-    serve = load_classifier(saved).probabilities
-    pairs = [
-        (model.predict_on_batch(images.numpy()), serve(images.numpy()))
-        for images, _ in sources.test_batches(data, config.batch_size)
-    ]
-    ours, served = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    difference = float(np.abs(ours - served).max())
-    # Written so that NaN fails.
-    if not difference <= TOLERANCE[config.precision]:
-        raise RuntimeError(
-            f"{saved} does not give what the model gives: probabilities of the test images differ "
-            f"by up to {difference:.1e}, more than {TOLERANCE[config.precision]:.0e}"
-        )
-    same = int((ours.argmax(axis=1) == served.argmax(axis=1)).sum())
-    print(
-        f"SavedModel loaded back: it agrees with the model on {same:,} of {len(ours):,} test images"
-        f", probabilities within {difference:.1e}"
-    )
-    return ours, difference
