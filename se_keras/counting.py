@@ -16,6 +16,7 @@ from keras import layers
 
 from se_keras.graph import Graph, Node, Shape, nested_inputs, trace
 from se_keras.layers import SqueezeExcite
+from se_keras.linear import CONVOLUTIONS, DEPTHWISE, SEPARABLE, TRANSPOSED, of_all_ranks
 from se_keras.tables import format_table
 
 
@@ -237,12 +238,10 @@ def _channels(layer: keras.Layer, x: Shape) -> int:
 
 
 COUNTED: dict[type[keras.Layer], Callable[[keras.Layer, Shape, Shape], Work]] = {
-    **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D), _conv),
-    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _depthwise),
-    **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), _separable),
-    **dict.fromkeys(
-        (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose), _transposed
-    ),
+    **dict.fromkeys(CONVOLUTIONS, _conv),
+    **dict.fromkeys(DEPTHWISE, _depthwise),
+    **dict.fromkeys(SEPARABLE, _separable),
+    **dict.fromkeys(TRANSPOSED, _transposed),
     layers.Dense: _dense,
     layers.EinsumDense: _einsum,
     SqueezeExcite: _squeeze_excite,
@@ -259,11 +258,9 @@ FREE = (
     layers.ActivityRegularization, layers.Embedding, layers.Identity, layers.Masking,
     layers.CenterCrop, layers.RandomBrightness, layers.RandomContrast, layers.RandomCrop,
     layers.RandomFlip, layers.Resizing,
-    *(
-        getattr(layers, f"{kind}{rank}D")
-        for kind in ("AveragePooling", "MaxPooling", "GlobalAveragePooling", "GlobalMaxPooling",
-                     "Cropping", "ZeroPadding", "UpSampling", "SpatialDropout")
-        for rank in (1, 2, 3)
+    *of_all_ranks(
+        "AveragePooling{}D", "MaxPooling{}D", "GlobalAveragePooling{}D", "GlobalMaxPooling{}D",
+        "Cropping{}D", "ZeroPadding{}D", "UpSampling{}D", "SpatialDropout{}D",
     ),
 )
 # Operations of keras.ops that sum products: their classes are not public, so they go by name.

@@ -10,11 +10,25 @@ from keras import layers
 from se_keras.graph import Graph, Node
 
 Array = np.ndarray
-RANKS = (1, 2, 3)
-CONVOLUTIONS = {getattr(layers, f"Conv{rank}D"): rank for rank in RANKS}
-DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-TRANSPOSED = tuple(getattr(layers, f"Conv{rank}DTranspose") for rank in RANKS)
+
+
+def of_all_ranks(*patterns: str) -> tuple[type[keras.Layer], ...]:
+    """The classes of `keras.layers` for 1, 2 and 3 spatial axes, those that there are.
+
+    Example:
+
+    >>> from se_keras.linear import of_all_ranks
+    >>> [layer.__name__ for layer in of_all_ranks("DepthwiseConv{}D")]
+    ['DepthwiseConv1D', 'DepthwiseConv2D']
+    """
+    names = (pattern.format(rank) for pattern in patterns for rank in (1, 2, 3))
+    return tuple(getattr(layers, name) for name in names if hasattr(layers, name))
+
+
+CONVOLUTIONS = {layer: rank for rank, layer in enumerate(of_all_ranks("Conv{}D"), start=1)}
+DEPTHWISE = of_all_ranks("DepthwiseConv{}D")
+SEPARABLE = of_all_ranks("SeparableConv{}D")
+TRANSPOSED = of_all_ranks("Conv{}DTranspose")
 LINEAR = (layers.Dense, *CONVOLUTIONS, *DEPTHWISE, *SEPARABLE, *TRANSPOSED)
 # A rewritten layer never draws its weights, and nobody trains it.
 _FOR_INFERENCE = {

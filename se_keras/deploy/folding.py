@@ -15,15 +15,14 @@ from se_keras.linear import (
     array,
     channel_axis,
     linear_before,
+    of_all_ranks,
     scale_outputs,
 )
 
 # What training adds and inference passes through.
 INERT = (
     layers.Dropout,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
+    *of_all_ranks("SpatialDropout{}D"),
     layers.GaussianDropout,
     layers.GaussianNoise,
     layers.AlphaDropout,

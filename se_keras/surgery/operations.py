@@ -8,22 +8,12 @@ from keras import layers
 
 from se_keras.graph import Node
 from se_keras.layers import SqueezeExcite
+from se_keras.linear import DEPTHWISE, SEPARABLE, TRANSPOSED, of_all_ranks
 
-RANKS = (1, 2, 3)
-
-
-def _of_all_ranks(*patterns: str) -> tuple[type[keras.Layer], ...]:
-    names = (pattern.format(rank) for pattern in patterns for rank in RANKS)
-    return tuple(getattr(layers, name) for name in names if hasattr(layers, name))
-
-
-TRANSPOSED = _of_all_ranks("Conv{}DTranspose")
-SEPARABLE = _of_all_ranks("SeparableConv{}D")
-DEPTHWISE = _of_all_ranks("DepthwiseConv{}D")
-CONVOLUTIONS = (*_of_all_ranks("Conv{}D"), *TRANSPOSED, *SEPARABLE, *DEPTHWISE)
-UPSAMPLING = _of_all_ranks("UpSampling{}D")
-POOLS = _of_all_ranks("MaxPooling{}D", "AveragePooling{}D")
-GLOBAL_POOLS = _of_all_ranks("GlobalAveragePooling{}D", "GlobalMaxPooling{}D")
+CONVOLUTIONS = (*of_all_ranks("Conv{}D"), *TRANSPOSED, *SEPARABLE, *DEPTHWISE)
+UPSAMPLING = of_all_ranks("UpSampling{}D")
+POOLS = of_all_ranks("MaxPooling{}D", "AveragePooling{}D")
+GLOBAL_POOLS = of_all_ranks("GlobalAveragePooling{}D", "GlobalMaxPooling{}D")
 NORMALISATIONS = (
     layers.BatchNormalization,
     layers.GroupNormalization,
@@ -41,7 +31,7 @@ ACTIVATIONS = (
 )
 SCALINGS = (
     layers.Dropout,
-    *_of_all_ranks("SpatialDropout{}D"),
+    *of_all_ranks("SpatialDropout{}D"),
     layers.GaussianDropout,
     layers.GaussianNoise,
     layers.AlphaDropout,
