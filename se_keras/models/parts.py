@@ -137,16 +137,36 @@ class Parts:
         return [self.drop_path_rate * i / max(units - 1, 1) for i in range(units)]
 
     def residual_stages(
-        self, stem: int, strides: Sequence[int], depths: Sequence[int], widths: Sequence[int]
-    ) -> Iterator[tuple[int, list[Unit]]]:
-        """The stride of each stage's output, and its units.
+        self,
+        x: KerasTensor,
+        put_unit: Callable[[KerasTensor, Unit], KerasTensor],
+        *,
+        stem: int,
+        strides: Sequence[int],
+        depths: Sequence[int],
+        widths: Sequence[int],
+    ) -> list[Feature]:
+        """Stages of residual units, and what each gives.
 
         Args:
-            stem: stride of what comes before the stages.
+            x: output of the stem.
+            put_unit: puts a unit behind a map.
+            stem: stride of the stem.
             strides: of the first unit of each stage.
             depths: units in each stage.
             widths: channels of each stage.
         """
+        features = []
+        for stride, units in self._stages(stem, strides, depths, widths):
+            for unit in units:
+                x = put_unit(x, unit)
+            features.append(Feature(stage=units[-1].stage, stride=stride, map=x))
+        return features
+
+    def _stages(
+        self, stem: int, strides: Sequence[int], depths: Sequence[int], widths: Sequence[int]
+    ) -> Iterator[tuple[int, list[Unit]]]:
+        """The stride of each stage's output, and its units."""
         steps = self.stage_strides(stem, strides)
         drop_rates = iter(self.drop_rates(sum(depths)))
         # The paper's conv1 is the stem, so the first stage is 2 (conv2_x).

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from keras import KerasTensor
 
@@ -12,17 +13,18 @@ from se_keras.models.recipes import ResNetRecipe
 def resnet(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> list[Feature]:
     """The stem, the stages, and what each stage gives."""
     preactivated = recipe.block.startswith("preactivated")
-    residual_unit = preactivated_unit if preactivated else postactivated_unit
+    unit = preactivated_unit if preactivated else postactivated_unit
     if recipe.norm_input:
         x = parts.norm(x, "input_norm", scale=False)
     x = STEMS[recipe.stem](x, recipe, parts)
-    features = []
-    stem = 1 if recipe.stem == "small" else 4
-    strides = (1,) + (2,) * (len(recipe.depths) - 1)
-    for stride, units in parts.residual_stages(stem, strides, recipe.depths, recipe.widths):
-        for unit in units:
-            x = residual_unit(x, unit, recipe, parts)
-        features.append(Feature(stage=units[-1].stage, stride=stride, map=x))
+    features = parts.residual_stages(
+        x,
+        partial(unit, recipe=recipe, parts=parts),
+        stem=1 if recipe.stem == "small" else 4,
+        strides=(1,) + (2,) * (len(recipe.depths) - 1),
+        depths=recipe.depths,
+        widths=recipe.widths,
+    )
     if preactivated:
         features[-1] = replace(features[-1], map=parts.norm_act(x, name="final"))
     return features
@@ -96,12 +98,9 @@ def _unit(
     parts: Parts,
     activation: str | None,
 ) -> KerasTensor:
-    def branch(x: KerasTensor, after_3x3: Callable) -> KerasTensor:
-        return BRANCHES[recipe.block](x, unit, recipe, parts, after_3x3)
-
     return parts.residual_unit(
         x,
-        branch,
+        partial(BRANCHES[recipe.block], unit=unit, recipe=recipe, parts=parts),
         shortcut,
         stage=unit.stage,
         drop_rate=unit.drop_rate,
@@ -114,7 +113,7 @@ def _unit(
 
 
 def basic(
-    x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts, after_3x3: Callable
+    x: KerasTensor, after_3x3: Callable, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
     """3x3, 3x3 (arXiv 1512.03385, Fig. 5 left)."""
     name, planes, first = unit.name, unit.planes, unit.first_dilation
@@ -125,7 +124,7 @@ def basic(
 
 
 def bottleneck(
-    x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts, after_3x3: Callable
+    x: KerasTensor, after_3x3: Callable, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
     """1x1, 3x3, 1x1 (arXiv 1512.03385, Fig. 5 right; in groups: arXiv 1611.05431, Fig. 3c)."""
     name, groups = unit.name, recipe.groups
@@ -140,7 +139,7 @@ def bottleneck(
 
 
 def preactivated_basic(
-    x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts, after_3x3: Callable
+    x: KerasTensor, after_3x3: Callable, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
     """3x3, 3x3 (Wide ResNet, arXiv 1605.07146)."""
     name, planes, first = unit.name, unit.planes, unit.first_dilation
@@ -150,7 +149,7 @@ def preactivated_basic(
 
 
 def preactivated_bottleneck(
-    x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts, after_3x3: Callable
+    x: KerasTensor, after_3x3: Callable, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
     """1x1, 3x3, 1x1 (arXiv 1603.05027, sec. 4.1)."""
     name, planes, first = unit.name, unit.planes, unit.first_dilation

@@ -1,6 +1,7 @@
 """SE-ShuffleNet: ShuffleNet v1 with SE at the end of each unit's branch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -78,13 +79,14 @@ def shufflenet(x: KerasTensor, recipe: ShuffleNetRecipe, parts: Parts) -> list[F
     """The stem and the stages (arXiv 1707.01083, Table 1)."""
     x = parts.conv_norm_act(x, recipe.stem_width, 3, stride=2, name="stem")
     x = padded_pool(x, "max", 2, "stem_pool", parts)
-    features = []
-    strides = (2,) * len(recipe.depths)
-    for stride, units in parts.residual_stages(4, strides, recipe.depths, recipe.widths):
-        for unit in units:
-            x = shuffle_unit(x, unit, recipe, parts)
-        features.append(Feature(stage=units[-1].stage, stride=stride, map=x))
-    return features
+    return parts.residual_stages(
+        x,
+        partial(shuffle_unit, recipe=recipe, parts=parts),
+        stem=4,
+        strides=(2,) * len(recipe.depths),
+        depths=recipe.depths,
+        widths=recipe.widths,
+    )
 
 
 def shuffle_unit(x: KerasTensor, unit: Unit, recipe: ShuffleNetRecipe, parts: Parts) -> KerasTensor:
@@ -94,13 +96,9 @@ def shuffle_unit(x: KerasTensor, unit: Unit, recipe: ShuffleNetRecipe, parts: Pa
     shortcut = x
     if grows:  # not dilated with the branch: Keras' pools can't be, and timm's are not either
         shortcut = padded_pool(x, "avg", unit.stride, f"{unit.name}_shortcut_pool", parts)
-
-    def branch(x: KerasTensor, after_3x3: Callable) -> KerasTensor:
-        return shuffled_bottleneck(x, new, unit, recipe, parts, after_3x3)
-
     return parts.residual_unit(
         x,
-        branch,
+        partial(shuffled_bottleneck, filters=new, unit=unit, recipe=recipe, parts=parts),
         shortcut,
         stage=unit.stage,
         drop_rate=unit.drop_rate,
@@ -111,11 +109,11 @@ def shuffle_unit(x: KerasTensor, unit: Unit, recipe: ShuffleNetRecipe, parts: Pa
 
 def shuffled_bottleneck(
     x: KerasTensor,
+    after_3x3: Callable,
     filters: int,
     unit: Unit,
     recipe: ShuffleNetRecipe,
     parts: Parts,
-    after_3x3: Callable,
 ) -> KerasTensor:
     """1x1 in groups, shuffle, depthwise 3x3, 1x1 in groups (Fig. 2b)."""
     name, groups = unit.name, recipe.groups

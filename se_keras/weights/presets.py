@@ -272,18 +272,20 @@ def preprocessing_of_config(config: dict, source: str) -> Preprocessing:
             f"{source}: config.json does not say how images are prepared: "
             f"{type(error).__name__}: {error}"
         ) from error
-    usual = (
-        channels == 3
-        and height == width
-        and 0 < preprocessing.crop <= 1
-        and preprocessing.interpolation in INTERPOLATIONS
-        and fields.get("crop_mode", "center") == "center"
-        and len(preprocessing.mean) == len(preprocessing.std) == 3
-        and min(preprocessing.std) > 0
-    )
-    if not usual:
+    square = channels == 3 and height == width and fields.get("crop_mode", "center") == "center"
+    if not (square and _is_usual(preprocessing)):
         raise InputError(
             f"{source}: config.json asks for images that are prepared otherwise than by a resize "
             f"({' or '.join(INTERPOLATIONS)}) and a central square crop of three colours: {fields}"
         )
     return preprocessing
+
+
+def _is_usual(preprocessing: Preprocessing) -> bool:
+    """Whether it is a resize, a central crop and a normalisation that can be computed."""
+    return (
+        0 < preprocessing.crop <= 1
+        and preprocessing.interpolation in INTERPOLATIONS
+        and len(preprocessing.mean) == len(preprocessing.std) == 3
+        and min(preprocessing.std) > 0
+    )
