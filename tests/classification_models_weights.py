@@ -4,8 +4,7 @@ Needs no Keras: `golden/make_classification_models.py` runs classification_model
 and keeps what comes out and how its h5 file is laid out; the tests write such a file without it.
 """
 
-import zlib
-
+import drawn_weights
 import h5py
 import numpy as np
 
@@ -25,22 +24,10 @@ NAMES = {
 
 def draw(name, shape):
     """The array for a variable such as `conv2d_1/kernel:0`: float32, by name and shape only."""
-    rng = np.random.default_rng([0, zlib.crc32(name.encode())])
-    variable = name.rpartition("/")[2]
-    if variable == "moving_variance:0":
-        values = rng.uniform(0.5, 1.5, shape)
-    elif variable == "gamma:0":
-        values = rng.uniform(0.5, 1.0, shape)
-    elif len(shape) == 1:
-        values = 0.1 * rng.standard_normal(shape)
-    else:
-        values = rng.standard_normal(shape) * np.sqrt(1.0 / np.prod(shape[:-1]))
-    return values.astype("float32")
-
-
-def image(size):
-    """One image, (1, size, size, 3) float32."""
-    return np.random.default_rng(size).standard_normal((1, size, size, 3)).astype("float32")
+    of_norm = {"moving_variance:0": "variance", "gamma:0": "factor"}
+    other = "shift" if len(shape) == 1 else "kernel"
+    kind = of_norm.get(name.rpartition("/")[2], other)
+    return drawn_weights.draw(name, shape, kind, 1.0 / np.prod(shape[:-1]))
 
 
 def layers_of(file):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from checks import array, run_python, set_random_weights, uniform
-from timm_weights import image
+from drawn_weights import image
 
 import se_keras
 from se_keras.models.assembly import NetworkOptions, build_network

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm_weights
 from checks import array
+from drawn_weights import image
 
 import se_keras
 from se_keras.blocks import PLACEMENTS
@@ -168,7 +169,7 @@ def test_outputs_are_timms(name, tmp_path):
     probe = keras.Model(model.input, [model.output, *(model.get_layer(n).output for n in ends)])
     golden = np.load(GOLDEN / f"{name}.npz")
     for size in timm_weights.SIZES:
-        logits, *maps = map(array, probe(timm_weights.image(size)))
+        logits, *maps = map(array, probe(image(size)))
         found = {"logits": logits[0]}
         found |= {f"stage{i}": m.mean((0, 1, 2)) for i, m in enumerate(maps, start=2)}
         for key, value in found.items():

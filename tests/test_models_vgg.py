@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import pytest
 from checks import array, run_python, set_random_weights, uniform
-from timm_weights import VARIABLES, draw, image
+from drawn_weights import image
+from timm_weights import VARIABLES, draw
 
 import se_keras
 from se_keras.models.assembly import NetworkOptions, build_network

@@ -17,11 +17,11 @@ from classification_models_weights import (
     SIZES,
     draw,
     from_text,
-    image,
     texts,
     write_h5,
     write_texts,
 )
+from drawn_weights import image
 
 import se_keras
 from se_keras import cli

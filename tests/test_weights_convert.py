@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import pytest
 from checks import array, run_python, set_random_weights, uniform
+from drawn_weights import image
 from golden.make_timm import load_timm
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
-from timm_weights import digest, draw, image, with_counters, write_drawn
+from timm_weights import digest, draw, with_counters, write_drawn
 
 import se_keras
 from se_keras import cli
@@ -49,7 +50,6 @@ NARROW = {"depths": (1, 2, 1, 1), "widths": (8, 16, 16, 32), "stem_widths": (8,)
 DEEP = {**NARROW, "stem_widths": (4, 4, 8)}
 GROUPS = {"groups": 2, "width_per_group": 32}
 TINY = replace(find_recipe("seresnet50"), name="tiny", **NARROW)
-TINY_LEGACY = replace(find_recipe("legacy_seresnet50"), name="tiny_legacy", **NARROW)
 VARIANTS = {
     "seresnet18": NARROW,
     "seresnet50": NARROW,

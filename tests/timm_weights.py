@@ -5,8 +5,8 @@ comes out, the tests run Keras with them.
 """
 
 import hashlib
-import zlib
 
+import drawn_weights
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -23,23 +23,12 @@ VARIABLES = {
 
 def draw(name, shape):
     """The array for one of timm's tensors: float32, by its name and shape only."""
-    rng = np.random.default_rng([0, zlib.crc32(name.encode())])
-    if name.endswith("num_batches_tracked"):
+    leaf = name.rpartition(".")[2]
+    if leaf == "num_batches_tracked":
         return np.zeros(shape, "int64")
-    if name.endswith("running_var"):
-        values = rng.uniform(0.5, 1.5, shape)
-    elif len(shape) == 1 and name.endswith("weight"):
-        values = rng.uniform(0.5, 1.0, shape)
-    elif len(shape) == 1:
-        values = 0.1 * rng.standard_normal(shape)
-    else:
-        values = rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))
-    return values.astype("float32")
-
-
-def image(size):
-    """One image, (1, size, size, 3) float32."""
-    return np.random.default_rng(size).standard_normal((1, size, size, 3)).astype("float32")
+    vectors = {"running_var": "variance", "weight": "factor"}
+    kind = vectors.get(leaf, "shift") if len(shape) == 1 else "kernel"
+    return drawn_weights.draw(name, shape, kind, 2.0 / np.prod(shape[1:]))
 
 
 def digest(shapes):

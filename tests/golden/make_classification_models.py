@@ -26,10 +26,10 @@ from classification_models_weights import (  # noqa: E402
     NAMES,
     SIZES,
     draw,
-    image,
     layers_of,
     to_text,
 )
+from drawn_weights import image  # noqa: E402
 
 BUILDERS = {
     "seresnet18": resnet.SEResNet18,

@@ -18,8 +18,8 @@ from make_timm import load_timm, write_files
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from drawn_weights import image  # noqa: E402
 from inception_weights import SIZES, draw_inception  # noqa: E402
-from timm_weights import image  # noqa: E402
 
 # The layers whose input is the output of stages 1 to 5.
 READERS = {

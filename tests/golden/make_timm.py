@@ -14,7 +14,8 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from timm_weights import SIZES, draw, image  # noqa: E402
+from drawn_weights import image  # noqa: E402
+from timm_weights import SIZES, draw  # noqa: E402
 
 NAMES = (
     "seresnet18",

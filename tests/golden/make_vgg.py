@@ -12,8 +12,9 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from drawn_weights import image  # noqa: E402
 from make_timm import load_timm, write_files  # noqa: E402
-from timm_weights import draw, image  # noqa: E402
+from timm_weights import draw  # noqa: E402
 
 NAMES = ("vgg16", "vgg16_bn")
 SIZES = (224, 97)
