@@ -53,7 +53,7 @@ LAYERS = [
 
 
 @pytest.mark.parametrize("case", LAYERS, ids=[case[0] for case in LAYERS])
-def test_one_layer(case):
+def test_each_kind_of_layer_is_counted_by_its_formula(case):
     _, layer, shape, macs, activations = case
     row = counted(layer, *shape)
     assert (row.macs, row.activations) == (macs, activations)
@@ -65,7 +65,7 @@ def test_one_layer(case):
     [L.Conv2D(16, 3, groups=2, data_format="channels_first"), SqueezeExcite(4)],
     ids=["conv", "se"],
 )
-def test_channels_first(layer):
+def test_channels_are_found_where_channels_first_has_them(layer):
     # Only shapes are asked for, which TensorFlow has for this data format on a CPU, too.
     layer.data_format = "channels_first"
     macs = {"Conv2D": 7 * 5 * 9 * 8 * 16, "SqueezeExcite": 2 * 16 * 4}
@@ -230,7 +230,7 @@ def test_an_input_shape_that_is_not_the_models(shape):
         count(model, shape)
 
 
-def test_several_inputs():
+def test_several_inputs_take_a_shape_each():
     a, b = keras.Input((None, 2)), keras.Input((None, 3))
     model = keras.Model([a, b], [L.Conv1D(4, 1)(a), L.Conv1D(4, 1)(b)])
     assert count(model, [(5, 2), (7, 3)]).macs == 5 * 2 * 4 + 7 * 3 * 4
@@ -270,7 +270,7 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("name", "macs", "tolerance"), PUBLISHED)
-def test_networks_of_keras_applications(name, macs, tolerance):
+def test_networks_of_keras_applications_have_the_published_multiply_adds(name, macs, tolerance):
     model = getattr(keras.applications, name)(weights=None)
     result = count(model)
     assert result.macs == pytest.approx(macs, rel=tolerance)

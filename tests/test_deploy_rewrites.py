@@ -82,7 +82,7 @@ def test_a_folded_kernel_is_what_numpy_says():
     np.testing.assert_allclose(bias, (array(conv.bias) - mean) * factor + beta, rtol=1e-5)
 
 
-def test_the_gate_from_the_narrow_map():
+def test_the_gate_is_computed_from_the_narrow_map():
     model = network(
         (6, 6, 8),
         layers.Conv2D(32, 1, use_bias=False, name="wide"),
@@ -128,7 +128,7 @@ def test_the_narrow_gate_is_the_formula(groups):
         ([layers.Conv2D(4, 1)], "the map before the pointwise convolution is no narrower"),
     ],
 )
-def test_where_the_algebra_or_the_cost_forbids_it(made, reason):
+def test_the_gate_stays_on_the_wide_map_where_algebra_or_cost_forbid_the_narrow_one(made, reason):
     model = network((6, 6, 8), *made, se_keras.SqueezeExcite(ratio=2, name="se"))
     set_random_weights(model)
     optimized(model, uniform((2, 6, 6, 8)))
@@ -148,7 +148,7 @@ def test_a_mean_over_the_channels_is_no_squeeze(channels):
     assert texts(model, done=False) == {"it averages over the channels"}
 
 
-def test_other_squeezes_ranks_and_formats():
+def test_other_squeezes_ranks_and_formats_become_stock_layers():
     for layer, shape in [
         (se_keras.SqueezeExcite(ratio=2, pool="max"), (6, 6, 8)),
         (se_keras.SqueezeExcite(ratio=2, use_bias=False, gate_activation="tanh"), (9, 8)),
@@ -181,7 +181,7 @@ def test_a_warm_start_is_taken_out_again():
     assert kinds(new) == kinds(plain)
 
 
-def test_an_squeeze_excite_of_stock_layers():
+def test_squeeze_excite_written_in_stock_layers_reads_the_narrow_map():
     """As users write it: (N, C), two dense layers, a reshape; and with the reshape first."""
     x = keras.Input((6, 6, 4))
     y = layers.BatchNormalization()(layers.Conv2D(16, 1)(x))
@@ -208,7 +208,7 @@ def test_what_training_adds_is_taken_out_and_what_is_asked_for_stays():
     assert texts(sampled, done=False) == {"it is called with training=True"}
 
 
-def test_normalisation_that_can_not_be_folded():
+def test_normalisation_that_can_not_be_folded_stays():
     x = keras.Input((6, 6, 4))
     conv = layers.Conv2D(4, 3, padding="same", name="conv")
     relu = layers.BatchNormalization(name="a")(layers.ReLU()(x))
@@ -271,7 +271,7 @@ def test_the_file_loads_without_the_package(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), array(new(x)), rtol=1e-5, atol=1e-6)
 
 
-def test_residual_networks_of_the_paper():
+def test_every_gate_of_a_bottleneck_reads_the_narrow_map_and_none_of_a_mobile_network():
     """Every gate of bottlenecks from the narrow map; none of a mobile network, by the cost rule."""
     for name, narrow in [("legacy_seresnext26_32x4d", 8), ("semobilenet", 0)]:
         model = se_keras.create(name, input_shape=(32, 32, 3), classes=5)
@@ -298,7 +298,7 @@ def test_residual_networks_of_the_paper():
         "VGG16",
     ],
 )
-def test_networks_of_keras(name):
+def test_networks_of_keras_applications_give_equal_outputs(name):
     size = 96
     model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=7)
     set_random_weights(model)

@@ -123,7 +123,7 @@ def test_the_layer_equals_the_reference(case, seed):
         (1, 16, 1, 1),
     ],
 )
-def test_hidden_width(channels, ratio, divisor, hidden):
+def test_the_hidden_width_follows_ratio_and_divisor(channels, ratio, divisor, hidden):
     layer = made((None, 4, 4, channels), ratio=ratio, divisor=divisor)
     assert layer.hidden_channels(channels) == hidden
     assert tuple(layer.reduce.kernel.shape) == (channels, hidden)

@@ -66,7 +66,7 @@ def test_sizes_may_be_odd_and_unknown(size):
 
 
 @pytest.mark.parametrize("name", ["seresnet20", "semobilenet"])
-def test_without_the_top(name):
+def test_pooling_takes_the_place_of_the_top(name):
     x = image(2, 32, 32, 3)
     keras.utils.set_random_seed(0)
     maps = array(se_keras.create(name, include_top=False, input_shape=(32, 32, 3))(x))

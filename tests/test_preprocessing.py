@@ -148,7 +148,7 @@ def test_a_tensor_stays_a_tensor():
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 3), (2, 4, 5, 3)])
-def test_colours_first(shape):
+def test_colours_are_normalised_where_channels_first_has_them(shape):
     images = np.moveaxis(pixels(shape), -1, -3)
     expected = np.moveaxis(normalized(pixels(shape)), -1, -3)
     values = se_keras.preprocess_input(images, "seresnet50", data_format="channels_first")
@@ -173,12 +173,12 @@ assert abs(inside - (images / 255 - mean) / std).max() < 1e-5
 """
 
 
-def test_within_tf_data():
+def test_tf_data_gets_the_same_pixels():
     exec(IN_TF_DATA, {})
 
 
 @pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.slow)])
-def test_within_tf_data_on_other_backends(backend):
+def test_tf_data_gets_the_same_pixels_on_other_backends(backend):
     pytest.importorskip(backend)
     run_python(IN_TF_DATA, backend=backend)
 
@@ -282,7 +282,7 @@ def test_preprocessing_happens_once(with_preprocessing):
     assert se_keras.preprocess_input(images, with_preprocessing) is images
 
 
-def test_it_adds_no_weights(with_preprocessing):
+def test_preprocessing_adds_no_weights(with_preprocessing):
     plain = without(with_preprocessing)
     assert [w.path for w in plain.weights] == [w.path for w in with_preprocessing.weights]
 

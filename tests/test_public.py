@@ -136,6 +136,10 @@ NO_SAVE = {
     "checks": ("dtype", "backend", "data_format"),
     "because": "stock Keras layers, which SEResNet50 saves too",
 }
+NO_FORMAT = {
+    "checks": ("save", "nest", "dtype", "backend"),
+    "because": "TensorFlow runs the user's convolutions, or refuses them itself",
+}
 NO_PROCESS = {
     "checks": ("dtype", "data_format"),
     "because": "the layers of SEResNet50 in another order",
@@ -162,20 +166,8 @@ ROWS = (
     Row(names="preprocess_input", checks=(), because="it gives pixels; test_preprocessing.py"),
     Row(names="decode_predictions", checks=(), because="it gives names, not a model"),
     Row(names="load_image", checks=(), because="it gives pixels, not a model"),
-    Row(
-        names="insert_se",
-        make=inserted,
-        shape=(8, 8, 3),
-        checks=("save", "nest", "dtype", "backend"),
-        because="TensorFlow runs the user's convolutions, or refuses them itself",
-    ),
-    Row(
-        names="optimize",
-        make=optimized,
-        shape=(8, 8, 3),
-        checks=("save", "nest", "dtype", "backend"),
-        because="TensorFlow runs the user's convolutions, or refuses them itself",
-    ),
+    Row(names="insert_se", make=inserted, shape=(8, 8, 3), **NO_FORMAT),
+    Row(names="optimize", make=optimized, shape=(8, 8, 3), **NO_FORMAT),
     Row(names="remove_se", checks=(), because="it leaves what was there before"),
     Row(names="record_excitations", checks=(), because="it gives statistics, not a model"),
     Row(names="plot_excitations", checks=(), because="it gives pictures, not a model"),

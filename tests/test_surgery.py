@@ -463,7 +463,7 @@ def test_auto_finds_what_the_structure_says(network):
         (lambda layer: isinstance(layer, layers.ReLU) and layer.name.endswith("out"), None),
     ],
 )
-def test_where(where, expected):
+def test_where_chooses_the_sites(where, expected):
     assert after(find_sites(two_units(), where)) == (expected or ["a_out", "b_out"])
 
 
@@ -494,7 +494,7 @@ def fed_by(model, name):
         ),
     ],
 )
-def test_placements(placement, edges):
+def test_placements_put_se_where_fig_5_has_it(placement, edges):
     model = insert_se(two_units(), placement=placement)
     assert {name: fed_by(model, name) for name in edges} == edges
     assert len(se_layers(model)) == 2
@@ -515,7 +515,7 @@ def test_stages_are_powers_of_the_stride():
     assert [site.stage for site in find_sites(hidden_units()).sites] == [0, 1, 1]
 
 
-def test_only_some_stages():
+def test_sites_of_some_stages_only():
     model = u_net()
     assert after(find_sites(model, stages=[0])) == ["down1", "merge1"]
     assert after(find_sites(model, skip_last_stage=True)) == ["down1", "down2", "merge2", "merge1"]
@@ -741,7 +741,7 @@ def test_data_format_follows_the_map():
     assert se.data_format == "channels_first"
 
 
-def test_sizes_may_be_open():
+def test_se_goes_into_models_of_open_sizes():
     image = keras.Input((None, None, 3), name="image")
     model = keras.Model(image, relu(conv(image, 8, strides=2), "relu"))
     x = uniform((1, 9, 7, 3))
