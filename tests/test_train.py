@@ -28,6 +28,7 @@ from se_keras.train import (
     saved_model,
     train,
 )
+from se_keras.train import folder as run_folder
 
 COLOURS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (220, 50, 40)}
 
@@ -521,6 +522,22 @@ def test_a_run_goes_on_as_if_never_stopped(where, unbroken, small_network, tmp_p
     assert not (tmp_path / "run" / "report.json").exists()
     train(config(), tmp_path / "run", resume=True)
     assert_same_run(unbroken, tmp_path / "run")
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_a_stop_while_a_run_is_replaced_leaves_none_that_looks_finished(
+    after, tmp_path, monkeypatch
+):
+    names = {"settings.json", "report.json", "history.csv", "checkpoint-0002.weights.h5"}
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    stop_once(monkeypatch, run_folder, "remove", after)
+    with pytest.raises(KeyboardInterrupt):
+        run_folder.begin(tmp_path, {"epochs": 2}, keep=False)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert "report.json" not in left or left == names
+    # A checkpoint goes on with its history only.
+    assert "checkpoint-0002.weights.h5" not in left or "history.csv" in left
 
 
 def test_epochs_that_were_finished_are_not_trained_again(small_network, tmp_path, monkeypatch):
