@@ -26,7 +26,8 @@ def resnet(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> list[Feature]:
         widths=recipe.widths,
     )
     if preactivated:
-        features[-1] = replace(features[-1], map=parts.norm_act(x, name="final"))
+        last = features[-1]
+        features[-1] = replace(last, map=parts.norm_act(last.map, name="final"))
     return features
 
 
