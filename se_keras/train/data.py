@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.errors import InputError
+from se_keras.errors import InputError, in_one_line
 from se_keras.extras import extra
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
 
@@ -175,7 +175,7 @@ def _keras_dataset(name: str) -> dict[str, Any]:
     except Exception as error:
         # Keras raises a bare `Exception` where a download fails.
         raise InputError(
-            f"{name} is neither in Keras' cache nor can it be downloaded ({_one_line(error)}). "
+            f"{name} is neither in Keras' cache nor can it be downloaded ({in_one_line(error)}). "
             f"With a network run keras.datasets.{name}.load_data() once, and copy "
             "~/.keras/datasets here; `--data digits` needs no network"
         ) from error
@@ -230,7 +230,7 @@ def _list_folder(folder: Path) -> tuple[tuple[str, ...], list[str]]:
             folder, batch_size=None, shuffle=False, verbose=False
         )
     except ValueError as error:
-        raise InputError(_one_line(error)) from error
+        raise InputError(in_one_line(error)) from error
     return tuple(listing.class_names), listing.file_paths
 
 
@@ -455,12 +455,8 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def decoder_message(error: tf.errors.OpError) -> str:
     # The message of a failed op ends with where it stands in the graph, and may begin with where it
     # stands in the pipeline.
-    text = re.split(r"\[\[|\[Op:", _one_line(error))[0]
+    text = re.split(r"\[\[|\[Op:", in_one_line(error))[0]
     return re.sub(r"^(.*\}\} )?(Error in .*Iterator::\S+: )?", "", text).strip()
