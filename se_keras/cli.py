@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from se_keras import __version__, count, find_sites, insert_se, list_models
-from se_keras.errors import InputError
+from se_keras.errors import InputError, WrongResultError
 from se_keras.files import written_beside
 from se_keras.tables import format_table
 from se_keras.zoo import load_keras_model
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (InputError, OSError) as error:  # what the user, or the machine, must mend
+    except (InputError, OSError, WrongResultError) as error:
         print(f"se-keras {parsed.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -15,6 +15,10 @@ class MissingExtraError(InputError, ImportError):
     """A package of an optional extra is not installed."""
 
 
+class WrongResultError(RuntimeError):
+    """A result that failed its check, and was not kept: the command line says so in one line."""
+
+
 @contextmanager
 def as_input_error(failing: str = "") -> Iterator[None]:
     """Inside, or in a function that it decorates, a `ValueError` is about what the user gave.

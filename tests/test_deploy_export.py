@@ -407,7 +407,9 @@ def test_what_can_not_be_exported_is_refused(model, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["tf_saved_model", "onnx"])
 @pytest.mark.parametrize("wrong", [np.nan, 0.002])
-def test_a_file_that_computes_something_else_is_not_left(name, wrong, model, tmp_path, monkeypatch):
+def test_a_file_that_computes_something_else_is_not_left(
+    name, wrong, model, tmp_path, monkeypatch, capsys
+):
     path = tmp_path / f"out{find_engine(name).suffix}"
     se_keras.export(model, path, name)
     before = contents(tmp_path)
@@ -421,6 +423,11 @@ def test_a_file_that_computes_something_else_is_not_left(name, wrong, model, tmp
     with pytest.raises(RuntimeError, match=f"{name} file in float32 does not compute"):
         se_keras.export(model, path, name)
     assert contents(tmp_path) == before
+    model.save(tmp_path / "model.keras")
+    capsys.readouterr()
+    assert main(["export", str(tmp_path / "model.keras"), "-f", name, "-o", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "does not compute what the model does" in line
 
 
 def test_a_broken_off_export_leaves_what_was_there(model, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from se_keras.deploy.engines import Engine, Run, find_engine
 from se_keras.deploy.rewrites import optimize
 from se_keras.deploy.samples import Arrays, in_batches, open_samples
 from se_keras.deploy.targets import Target, find_target, with_policy
-from se_keras.errors import InputError, as_input_error
+from se_keras.errors import InputError, WrongResultError, as_input_error
 from se_keras.files import write_json, written_beside
 from se_keras.tables import format_table
 from se_keras.zoo import load_keras_model
@@ -130,7 +130,7 @@ def export(
             (the message lists those that there are), or a model that is not functional.
         InputError: if `path` is taken by something else, or the samples do not fit.
         MissingExtraError: if the format's packages are not installed.
-        RuntimeError: if the file does not compute what the model does: NaN, or a float32
+        WrongResultError: if the file does not compute what the model does: NaN, or a float32
             difference above 1e-3. Nothing is left then.
 
     Example:
@@ -194,7 +194,7 @@ def export_file(
 
     Raises:
         InputError: for all that a user can mend.
-        RuntimeError: as `export`.
+        WrongResultError: as `export`.
     """
     file = Path(source) / "model.keras" if Path(source).is_dir() else Path(source)
     find_target(format, precision)
@@ -281,7 +281,7 @@ def _check_difference(model: keras.Model, target: Target, difference: float) -> 
         limit = TOLERANCE_16_BITS if _has_16_bits(model) else TOLERANCE
     # Written so that NaN fails.
     if not (difference <= limit and difference < float("inf")):
-        raise RuntimeError(
+        raise WrongResultError(
             f"the {target.format} file in {target.precision} does not compute what the model does: "
             f"outputs differ by {difference:.1e} of the largest, more than {limit:.0e}; it was not "
             "kept"
