@@ -1,0 +1,96 @@
+"""A training step of SE-ResNet-50 against that of ResNet-50, in TensorFlow.
+
+python benchmarks/training_step.py [--batch N] [--rounds N]
+
+The same network at 224 pixels in four forms, which take turns: without SE, with `SqueezeExcite`,
+with the four stock layers, and with the gate read from the narrow map before the last 1x1
+convolution. The last computes something else, since the batch normalisation between is left out of
+the gate: it is the least that the identity of `optimize` could cost in training. One thread, and
+the process's CPU time. Prints medians and the ratios to the network without SE, with their
+quartiles.
+"""
+
+import argparse
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+import se_keras
+from se_keras.benchmark.timing import compare
+from se_keras.graph import Graph, Node, trace
+from se_keras.tables import format_table
+
+RATIO = 16
+
+
+def rewritten(model: keras.Model, squeezed) -> keras.Model:
+    """Each SE layer as four stock layers, whose gate is read from `squeezed(graph, node)`."""
+    graph = trace(model)
+    for node in [node for node in graph.nodes if type(node.op) is se_keras.SqueezeExcite]:
+        gate = _excitation(graph, node, squeezed(graph, node))
+        product = graph.add(layers.Multiply(), [node.inputs[0], gate])
+        graph.redirect(node.output, product.output)
+    return graph.build()
+
+
+def _excitation(graph: Graph, node: Node, source: keras.KerasTensor) -> keras.KerasTensor:
+    channels = node.output.shape[-1]
+    x = graph.add(layers.GlobalAveragePooling2D(keepdims=True), source).output
+    x = graph.add(layers.Dense(channels // RATIO, activation="relu"), x).output
+    return graph.add(layers.Dense(channels, activation="sigmoid"), x).output
+
+
+def own_map(_: Graph, node: Node) -> keras.KerasTensor:
+    return node.inputs[0]
+
+
+def narrow_map(graph: Graph, node: Node) -> keras.KerasTensor:
+    normalisation = graph.producer(node.inputs[0])
+    return graph.producer(normalisation.inputs[0]).inputs[0]
+
+
+def measure(models: dict[str, keras.Model], batch: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each step; the models take turns."""
+    images = np.random.default_rng(0).random((batch, 224, 224, 3), "float32")
+    labels = np.arange(batch)
+    seconds = {name: [] for name in models}
+    for model in models.values():
+        optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+        model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
+        model.train_on_batch(images, labels)
+    for _ in range(rounds):
+        for name, model in models.items():
+            start = time.process_time()
+            model.train_on_batch(images, labels)
+            seconds[name].append(time.process_time() - start)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    se = se_keras.create("seresnet50")
+    models = {
+        "without SE": se_keras.create("seresnet50", se=False),
+        "SqueezeExcite": se,
+        "four stock layers": rewritten(se, own_map),
+        "gate from the narrow map": rewritten(se, narrow_map),
+    }
+    seconds = measure(models, options.batch, options.rounds)
+    rows = []
+    for name, times in seconds.items():
+        own = compare(times, seconds["without SE"])
+        spread = f"{own.ratio:.3f} ({own.ratio_low:.3f} to {own.ratio_high:.3f})"
+        rows.append([name, f"{own.seconds:.2f}", spread])
+    print(format_table(["SE-ResNet-50", "s a step", "to without SE (quartiles)"], rows))
+
+
+if __name__ == "__main__":
+    main()
