@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from se_keras import __version__, count, find_sites, insert_se, list_models
-from se_keras.errors import InputError, WrongResultError
+from se_keras.errors import InputError, WrongResultError, as_input_error
 from se_keras.files import written_beside
 from se_keras.tables import format_table
 from se_keras.zoo import load_keras_model
@@ -517,10 +517,8 @@ def _list(parsed: argparse.Namespace) -> None:
 
 def _count(parsed: argparse.Namespace) -> None:
     model = load_keras_model(parsed.path)
-    try:
+    with as_input_error(f"can't count {parsed.path}"):
         print(count(model, parsed.input_shape))
-    except ValueError as error:  # not a functional model, or a shape that it can't have
-        raise InputError(f"can't count {parsed.path}: {error}") from error
 
 
 def _convert(parsed: argparse.Namespace) -> None:
@@ -549,14 +547,12 @@ def _insert(parsed: argparse.Namespace) -> None:
     model = load_keras_model(parsed.path)
     names = ("where", "ratio", "placement", "stages", "skip_last_stage")
     choice = {name: getattr(parsed, name) for name in names}
-    try:
+    with as_input_error(f"can't insert SE into {parsed.path}"):
         plan = find_sites(model, **choice)
         if parsed.dry_run:
             print(plan)
             return
         new = insert_se(model, warm_start=parsed.warm_start, force=parsed.force, **choice)
-    except ValueError as error:  # not a functional model, no site, or a choice that it can't have
-        raise InputError(f"can't insert SE into {parsed.path}: {error}") from error
     with written_beside(parsed.out) as partial:
         new.save(partial)
     print(f"{parsed.out}: SE at {len(plan.sites)} sites, {plan.parameters:,} parameters more")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from se_keras.explain.statistics import ExcitationStats, LayerStats
-from se_keras.extras import extra
+from se_keras.figures import new_figure
 from se_keras.files import written_beside
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _draw_layers(stats: ExcitationStats) -> "Figure":
         stretched = order[np.arange(HEAT_COLUMNS) * layer.channels // HEAT_COLUMNS]
         means.append(layer.mean_of_all[stretched])
         stds.append(layer.std_of_all[stretched])
-    figure = _figure(11, 2 + 0.25 * min(len(means), NAMED_LAYERS))
+    figure = new_figure(11, 2 + 0.25 * min(len(means), NAMED_LAYERS))
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, values, title in ((left, means, "mean gate"), (right, stds, "standard deviation")):
         image = axes.imshow(values, aspect="auto", interpolation="nearest", cmap="viridis")
@@ -141,17 +141,10 @@ def _draw_layers(stats: ExcitationStats) -> "Figure":
 Panels = list[tuple["Axes", LayerStats]]
 
 
-def _figure(width: float, height: float) -> "Figure":
-    with extra("train"):
-        # Not pyplot: it would start a window system, and keep the figure.
-        from matplotlib.figure import Figure
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def _panels(layers: Sequence[LayerStats]) -> "tuple[Figure, Panels]":
     columns = 1 if len(layers) == 1 else 2
     rows = -(-len(layers) // columns)
-    figure = _figure(5.5 * columns, 0.8 + 2.2 * rows)
+    figure = new_figure(5.5 * columns, 0.8 + 2.2 * rows)
     # One scale, so that a layer that hardly varies looks so.
     grid: Any = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     panels = list(zip(grid, layers, strict=False))

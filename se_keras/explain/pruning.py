@@ -13,23 +13,25 @@ from se_keras.arguments import finite_number
 from se_keras.explain.record import squeeze_excite_nodes
 from se_keras.explain.statistics import ExcitationStats
 from se_keras.graph import Graph, Node, trace
-from se_keras.linear import LINEAR, array, channel_axis, has_plain_weights, scaled_weights
+from se_keras.linear import (
+    LINEAR,
+    array,
+    channel_axis,
+    has_plain_weights,
+    of_all_ranks,
+    scaled_weights,
+)
 from se_keras.tables import format_table
 
 Keep = float | Collection[str]
 
-
-def _of_all_ranks(pattern: str) -> tuple[type[keras.Layer], ...]:
-    return tuple(getattr(layers, pattern.format(rank)) for rank in (1, 2, 3))
-
-
 # f(c x) = c f(x) for any number c a channel, and for c >= 0 only.
 SCALE_PASSES = (
     layers.Dropout,
-    *_of_all_ranks("SpatialDropout{}D"),
-    *_of_all_ranks("AveragePooling{}D"),
+    *of_all_ranks("SpatialDropout{}D"),
+    *of_all_ranks("AveragePooling{}D"),
 )
-HOMOGENEOUS = (layers.LeakyReLU, *_of_all_ranks("MaxPooling{}D"))
+HOMOGENEOUS = (layers.LeakyReLU, *of_all_ranks("MaxPooling{}D"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,12 +119,7 @@ def squeeze_excite_nodes(graph: Graph) -> dict[str, Node]:
     Raises:
         ValueError: if there are none.
     """
-    nodes = {
-        path + node.name: node
-        for path, inner in graph.graphs()
-        for node in inner.nodes
-        if isinstance(node.op, SqueezeExcite)
-    }
+    nodes = {path + node.name: node for path, _, node in graph.calls(SqueezeExcite)}
     if not nodes:
         raise ValueError(f"`model`: {graph.model.name!r} has no SqueezeExcite layer.")
     return nodes

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from se_keras.counting import count
-from se_keras.errors import InputError
+from se_keras.errors import InputError, as_input_error
 from se_keras.explain.plots import plot_excitations
 from se_keras.explain.pruning import PruningPlan, apply, plan_pruning, share_to_keep
 from se_keras.explain.record import record_excitations
@@ -56,10 +56,9 @@ def explain(
     file = Path(path) / "model.keras" if Path(path).is_dir() else Path(path)
     model = load_keras_model(file)
     images = _images(model, file, data)
-    try:
+    # Not functional, no SE, gates that are not finite, a bad `keep`.
+    with as_input_error(f"can't explain {file}"):
         return _explain(model, images, folder, keep)
-    except ValueError as error:  # not functional, no SE, gates that are not finite, a bad `keep`
-        raise InputError(f"can't explain {file}: {error}") from error
 
 
 def _images(model: keras.Model, file: Path, data: str | None) -> ImageData:

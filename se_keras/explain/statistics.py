@@ -1,13 +1,12 @@
 """Statistics of the gates of a model, by layer, class and channel."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from se_keras.files import written_beside
+from se_keras.files import write_csv
 from se_keras.tables import format_table
 
 # A gate below or above these parts of `gate_scale` is saturated.
@@ -143,13 +142,13 @@ class ExcitationStats:
             (layer.name, layer.channels, *map(_digits, layer.summary.values()))
             for layer in self.layers
         )
-        _write_csv(path, ("layer", "channels", *self.layers[0].summary), rows)
+        write_csv(path, ("layer", "channels", *self.layers[0].summary), rows)
 
     def write_channels(self, path: Path) -> None:
         """Writes a CSV file with one row a layer, class and channel."""
         header = ("layer", "class", "channel", "count", "mean", "std")
         shares = (f"below {CLOSED}", f"above {OPEN}")
-        _write_csv(path, (*header, *shares), self._channels())
+        write_csv(path, (*header, *shares), self._channels())
 
     def _channels(self) -> Iterator[Sequence[object]]:
         for layer in self.layers:
@@ -162,10 +161,3 @@ class ExcitationStats:
 
 def _digits(value: float) -> str:
     return f"{value:.9g}"
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
-    with written_beside(path) as partial, open(partial, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
