@@ -377,6 +377,7 @@ np.testing.assert_allclose(
 """
 
 
+@pytest.mark.slow
 def test_channels_first_gives_the_same_on_jax():
     run_python(CHANNELS_FIRST, backend="jax")
 

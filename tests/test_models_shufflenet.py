@@ -266,6 +266,7 @@ def small_model():
     return network
 
 
+@pytest.mark.slow
 def test_it_learns_and_every_weight_is_reached():
     model = small(classes=3, input_shape=(64, 64, 1), ratio=1)
     before = {weight.path: array(weight) for weight in model.trainable_weights}

@@ -258,7 +258,8 @@ np.testing.assert_allclose(array(first(x.transpose(0, 3, 1, 2), training=False))
 """
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_channels_first_computes_the_same_with_the_same_weights(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")

@@ -778,6 +778,7 @@ def test_seresnet20_from_its_twin(placement):
     assert_same_network(create("seresnet20", se=False, **SMALL), built, placement=placement)
 
 
+@pytest.mark.slow
 def test_legacy_seresnet50_from_its_twin():
     twin = create("legacy_seresnet50", se=False, **SMALL)
     assert find_sites(twin).parameters == 2_530_992  # published: 28,088,024 - 25,557,032

@@ -300,8 +300,10 @@ def gathered(found):
 
 @pytest.mark.parametrize(
     "where",
-    [(run._Epochs, "on_epoch_begin", 1), (keras.Model, "export", 0)],
-    ids=["in the second epoch", "in the export"],
+    [
+        pytest.param((run._Epochs, "on_epoch_begin", 1), id="in the second epoch"),
+        pytest.param((keras.Model, "export", 0), id="in the export", marks=pytest.mark.slow),
+    ],
 )
 def test_averages_and_parts_survive_a_stop(where, network, tmp_path, monkeypatch):
     settings = config(batch_size=96, accumulate=4, ema=0.9, clip_norm=0.5, epochs=2)
