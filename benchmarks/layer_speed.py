@@ -25,12 +25,14 @@ RATIO = 16
 CALLS = 5
 
 
-def stock(x: keras.KerasTensor) -> keras.KerasTensor:
-    channels = x.shape[-1]
+def stock_gate(x: keras.KerasTensor, channels: int) -> keras.KerasTensor:
     gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
     gate = layers.Dense(channels // RATIO, activation="relu")(gate)
-    gate = layers.Dense(channels, activation="sigmoid")(gate)
-    return layers.Multiply()([x, gate])
+    return layers.Dense(channels, activation="sigmoid")(gate)
+
+
+def stock(x: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.Multiply()([x, stock_gate(x, x.shape[-1])])
 
 
 def compiled(block, shape: tuple[int, ...], jit_compile: bool = False):

@@ -12,35 +12,32 @@ quartiles.
 
 import argparse
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from layer_speed import stock_gate
 
 import se_keras
 from se_keras.benchmark.timing import compare
 from se_keras.graph import Graph, Node, trace
 from se_keras.tables import format_table
 
-RATIO = 16
+Source = Callable[[Graph, Node], keras.KerasTensor]
 
 
-def rewritten(model: keras.Model, squeezed) -> keras.Model:
-    """Each SE layer as four stock layers, whose gate is read from `squeezed(graph, node)`."""
+def rewritten(model: keras.Model, source: Source) -> keras.Model:
+    """A copy with stock layers for SE, whose gates are computed from `source(graph, node)`."""
     graph = trace(model)
     for node in [node for node in graph.nodes if type(node.op) is se_keras.SqueezeExcite]:
-        gate = _excitation(graph, node, squeezed(graph, node))
-        product = graph.add(layers.Multiply(), [node.inputs[0], gate])
+        squeezed = source(graph, node)
+        x = keras.Input(squeezed.shape[1:])
+        gate = keras.Model(x, stock_gate(x, node.output.shape[-1]), name=f"{node.name}_gate")
+        product = graph.add(layers.Multiply(), [node.inputs[0], graph.add(gate, squeezed).output])
         graph.redirect(node.output, product.output)
     return graph.build()
-
-
-def _excitation(graph: Graph, node: Node, source: keras.KerasTensor) -> keras.KerasTensor:
-    channels = node.output.shape[-1]
-    x = graph.add(layers.GlobalAveragePooling2D(keepdims=True), source).output
-    x = graph.add(layers.Dense(channels // RATIO, activation="relu"), x).output
-    return graph.add(layers.Dense(channels, activation="sigmoid"), x).output
 
 
 def own_map(_: Graph, node: Node) -> keras.KerasTensor:

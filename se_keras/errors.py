@@ -1,4 +1,4 @@
-"""The errors that a user can mend."""
+"""The errors that the command line tells in one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 class InputError(ValueError):
     """Something asked for can't be had; the message says what, and the remedy.
 
-    The command line prints it and ends with exit code 2. Anything else that is raised is a bug.
+    The command line prints it and ends with exit code 2. Anything else that is raised, but for
+    `WrongResultError`, is a bug.
     """
 
 
@@ -16,7 +17,7 @@ class MissingExtraError(InputError, ImportError):
 
 
 class WrongResultError(RuntimeError):
-    """A result that failed its check, and was not kept: the command line says so in one line."""
+    """A file that failed its check; no user can mend that, but none needs the traceback."""
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def scaled_weights(layer: keras.Layer, scale: Array) -> dict[str, Array]:
 
 def scale_outputs(graph: Graph, node: Node, scale: Array, shift: Array | float = 0.0) -> Node:
     """A linear layer that gives `scale * layer(x) + shift`, per channel, in place of a layer."""
-    weights = {"bias": 0.0 * scale, **scaled_weights(node.op, scale)}
+    weights = {"bias": np.zeros_like(scale), **scaled_weights(node.op, scale)}
     weights["bias"] = weights["bias"] + shift
     return with_weights(graph, node, weights, use_bias=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from checks import set_random_weights
 
 import se_keras
 from se_keras.benchmark import runs
@@ -412,11 +413,14 @@ def _broken_worker(command):
 # --- the peers, and README -----------------------------------------------------------------------
 
 
+NAMES = ("peers", "peer_side", "tables", "training_step")
+
+
 @pytest.fixture(scope="module")
 def benchmarks():
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        yield {name: importlib.import_module(name) for name in ("peers", "peer_side", "tables")}
+        yield {name: importlib.import_module(name) for name in NAMES}
     finally:
         sys.path.remove(str(BENCHMARKS))
 
@@ -437,6 +441,23 @@ def test_the_stock_peer_computes_se(benchmarks):
     assert counts[0].trainable - counts[1].trainable == more
     kinds = [type(layer).__name__ for layer in network.layers]
     assert kinds.count("Multiply") == 16
+
+
+def test_the_step_with_stock_layers_is_that_of_the_same_network(benchmarks):
+    step = benchmarks["training_step"]
+    model = se_keras.create("seresnet20", input_shape=(16, 16, 3), classes=4)
+    set_random_weights(model)
+    own, narrow = (step.rewritten(model, source) for source in (step.own_map, step.narrow_map))
+    se = [layer for layer in model.layers if isinstance(layer, se_keras.SqueezeExcite)]
+    gates = [layer for layer in own.layers if isinstance(layer, keras.Model)]
+    for layer, gate in zip(se, gates, strict=True):
+        gate.set_weights(layer.get_weights())
+    x = np.random.default_rng(0).random((2, 16, 16, 3), "float32")
+    np.testing.assert_allclose(own(x), model(x), atol=1e-5)
+    assert narrow.count_params() == own.count_params()
+    assert not any(
+        isinstance(layer, se_keras.SqueezeExcite) for layer in (*own.layers, *narrow.layers)
+    )
 
 
 def test_peers_are_compared_with_ours_in_the_same_rounds(benchmarks, monkeypatch):

@@ -76,7 +76,7 @@ def train(
     Raises:
         InputError: if the data can't be had or read, the model doesn't fit them, `out` is taken, a
             setting differs from those of the run that is to go on, or the devices can't be had.
-        RuntimeError: if the SavedModel doesn't give what the model gives.
+        WrongResultError: if the SavedModel doesn't give what the model gives.
     """
     with extra("train"):
         import matplotlib  # noqa: F401

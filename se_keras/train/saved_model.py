@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from se_keras.errors import WrongResultError
 from se_keras.train.classify import load_classifier
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData, test_batches
@@ -43,7 +44,7 @@ def compare_saved_model(
         The model's probabilities, (N, classes), and their largest difference to the SavedModel's.
 
     Raises:
-        RuntimeError: if the SavedModel does not give what the model gives.
+        WrongResultError: if the SavedModel does not give what the model gives.
     """
     serve = load_classifier(saved).probabilities
     pairs = [
@@ -54,7 +55,7 @@ def compare_saved_model(
     difference = float(np.abs(ours - served).max())
     # Written so that NaN fails.
     if not difference <= TOLERANCE[config.precision]:
-        raise RuntimeError(
+        raise WrongResultError(
             f"{saved} does not give what the model gives: probabilities of the test images differ "
             f"by up to {difference:.1e}, more than {TOLERANCE[config.precision]:.0e}"
         )
