@@ -158,23 +158,45 @@ def se_keras_export(format: str, precision: str):
     return export
 
 
+def se_keras_inserted(format: str):
+    """A maker of ours from a network that is not."""
+
+    def export(network: str, size: int, path: Path) -> None:
+        import keras
+
+        import se_keras
+
+        model = keras.applications.ResNet50(weights=None, input_shape=(size, size, 3))
+        if network == "se":
+            # A warm start's gates are constants, which the export would fold away.
+            model = se_keras.insert_se(model, ratio=16, warm_start=False)
+        se_keras.export(model, path, format)
+
+    return export
+
+
+FORMATS = ("tf_saved_model", "onnx", "openvino", "litert")
 RUNS = {make.__name__: make for make in (timm_eager, timm_compiled, timm_frozen)}
-EXPORTS = {
-    make.__name__: make
-    for make in (
-        timm_onnx,
-        classification_models_saved_model,
-        zeromodels_saved_model,
-        stock_saved_model,
-        stock_onnx,
-        stock_openvino,
-        stock_litert,
-    )
-} | {
-    f"se_keras_{format}_{precision}": se_keras_export(format, precision)
-    for format in ("tf_saved_model", "onnx", "openvino", "litert")
-    for precision in ("float32", "bfloat16", "int8")
-}
+EXPORTS = (
+    {
+        make.__name__: make
+        for make in (
+            timm_onnx,
+            classification_models_saved_model,
+            zeromodels_saved_model,
+            stock_saved_model,
+            stock_onnx,
+            stock_openvino,
+            stock_litert,
+        )
+    }
+    | {
+        f"se_keras_{format}_{precision}": se_keras_export(format, precision)
+        for format in FORMATS
+        for precision in ("float32", "bfloat16", "int8")
+    }
+    | {f"se_keras_{format}_inserted": se_keras_inserted(format) for format in FORMATS}
+)
 
 
 def _worker():

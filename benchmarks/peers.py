@@ -5,7 +5,8 @@ python benchmarks/peers.py --threads 1 --python timm=/venvs/timm/bin/python ...
 Each peer is made in the interpreter that `--python NAME=PATH` gives it, NAME being timm,
 classification_models or zeromodels (this one if it is not given); one that is missing is skipped
 and named. What is exported runs in the engines of this interpreter, so that peers differ in their
-files alone. All networks of one engine take turns, each in a process of its own. The rows of an
+files alone. All networks of one engine take turns, each in a process of its own (a new one every
+third round). The rows of an
 engine are written when it is done; a stopped run goes on with the next one.
 """
 
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+
 from se_keras.benchmark.results import describe_machine, read_rows, write_rows
 from se_keras.benchmark.timing import (
     Specification,
@@ -29,6 +32,7 @@ from se_keras.benchmark.timing import (
     alternate,
     clock_of,
     compare,
+    rounds_of_processes,
 )
 from se_keras.deploy.engines import find_engine
 from se_keras.tables import format_table
@@ -37,6 +41,7 @@ SIDE = Path(__file__).with_name("peer_side.py")
 RESULTS = Path(__file__).with_name("results") / "peers.csv"
 NETWORKS = ("se", "plain")
 OURS = "se_keras"
+INSERTED = "se_keras, SE inserted into keras.applications"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,8 @@ class Peer:
         engine: format of the engine that runs it; PyTorch runs in the peer's interpreter.
         maker: of `peer_side.py`.
         precision: of the file.
+        stride: of its units that have one, on the 3x3 convolution or the first 1x1: 4.09 and 3.86 G
+            multiply-adds.
         channels_first: layout of its images.
         packages: whose versions are noted.
     """
@@ -58,6 +65,7 @@ class Peer:
     engine: str
     maker: str
     precision: str = "float32"
+    stride: str = "3x3"
     channels_first: bool = False
     packages: tuple[str, ...]
 
@@ -76,10 +84,27 @@ def _ours(engine: str, *precisions: str) -> tuple[Peer, ...]:
     )
 
 
-def _stock(engine: str, maker: str) -> Peer:
-    packages = ("keras", find_engine(engine).package)
-    name = "keras.applications, four stock layers"
-    return Peer(name=name, python=OURS, engine=engine, maker=maker, packages=packages)
+def _of_applications(engine: str, *, name: str, maker: str, packages: tuple[str, ...]) -> Peer:
+    return Peer(
+        name=name,
+        python=OURS,
+        engine=engine,
+        maker=maker,
+        stride="1x1",
+        packages=(*packages, "keras", find_engine(engine).package),
+    )
+
+
+def _on_applications(engine: str, maker: str) -> tuple[Peer, Peer]:
+    """The network of keras.applications with SE: by us, and as everybody writes it."""
+    return (
+        _of_applications(
+            engine, name=INSERTED, maker=f"se_keras_{engine}_inserted", packages=("se_keras",)
+        ),
+        _of_applications(
+            engine, name="keras.applications, four stock layers", maker=maker, packages=()
+        ),
+    )
 
 
 def _timm(name: str, engine: str, maker: str) -> Peer:
@@ -104,6 +129,7 @@ PEERS = (
         python="classification_models",
         engine="tf_saved_model",
         maker="classification_models_saved_model",
+        stride="1x1",
         packages=("image-classifiers", "tf_keras"),
     ),
     Peer(
@@ -113,15 +139,15 @@ PEERS = (
         maker="zeromodels_saved_model",
         packages=("zeromodels", "keras"),
     ),
-    _stock("tf_saved_model", "stock_saved_model"),
+    *_on_applications("tf_saved_model", "stock_saved_model"),
     *_ours("onnx", "float32", "int8"),
     _timm("torch.onnx.export", "onnx", "timm_onnx"),
-    _stock("onnx", "stock_onnx"),
+    *_on_applications("onnx", "stock_onnx"),
     *_ours("openvino", "float32", "bfloat16", "int8"),
     _timm("torch.onnx.export", "openvino", "timm_onnx"),
-    _stock("openvino", "stock_openvino"),
+    *_on_applications("openvino", "stock_openvino"),
     *_ours("litert", "float32", "int8"),
-    _stock("litert", "stock_litert"),
+    *_on_applications("litert", "stock_litert"),
 )
 
 
@@ -130,11 +156,12 @@ class Row:
     """A row of the CSV file.
 
     Attributes:
-        peer, engine, precision: as of `Peer`.
+        peer, engine, precision, stride: as of `Peer`.
         batch, size, threads, clock, rounds: as of `se_keras.benchmark.results`.
         ms, plain_ms: median milliseconds of a batch, of SE-ResNet-50 and of ResNet-50.
         ratio, ratio_low, ratio_high: of both, median and quartiles of the ratios within a round.
-        to_ours: the SE network's time as a ratio of ours in float32 in this engine, paired too.
+        to_ours: the SE network's time as a ratio of that of ours with the same stride, in float32
+            in this engine, paired too.
         memory_mb: resident at most, in the process of the SE network.
         versions, machine: of packages; processor.
     """
@@ -142,6 +169,7 @@ class Row:
     peer: str
     engine: str
     precision: str
+    stride: str
     batch: int
     size: int
     threads: int
@@ -201,7 +229,9 @@ def _from_onnx(path: Path) -> Path:
     import openvino
 
     folder = path.with_suffix(".openvino")
-    openvino.save_model(openvino.convert_model(path), folder / "model.xml", compress_to_fp16=False)
+    if not folder.exists():
+        converted = openvino.convert_model(path)
+        openvino.save_model(converted, folder / "model.xml", compress_to_fp16=False)
     return folder
 
 
@@ -250,32 +280,37 @@ def measure(
     setting: Setting, peers: Sequence[tuple[Peer, str, str]], exports: Exports
 ) -> list[Row]:
     """All peers of one engine, in turn; each comes with its interpreter and its versions."""
-    with ExitStack() as stack:
-        measured, workers = [], []
-        for peer, python, text in peers:
-            both = _start_both(peer, setting, exports, python, stack)
-            workers += both
-            measured += [(peer, text)] if both else []
-        seconds = alternate(workers, setting.rounds)
-        peaks = [worker.peak_memory for worker in workers]
-    own = next((n for n, (p, _) in enumerate(measured) if _is_reference(p)), None)
+    parts = []
+    for part in rounds_of_processes(setting.rounds):
+        with ExitStack() as stack:
+            measured, workers = [], []
+            for peer, python, text in peers:
+                both = _start_both(peer, setting, exports, python, stack)
+                workers += both
+                measured += [(peer, python, text)] if both else []
+            parts.append(alternate(workers, part))
+        peers = measured  # one that breaks is left out from then on, and breaks in the first part
+    seconds = np.concatenate(parts)
+    peaks = [worker.peak_memory for worker in workers]
+    ours = {p.stride: n for n, (p, *_) in enumerate(peers) if _is_reference(p)}
     return [
         Row(
             peer=peer.name,
             engine=peer.engine,
             precision=peer.precision,
+            stride=peer.stride,
             batch=setting.batch,
             size=setting.size,
             threads=setting.threads,
             clock=clock_of(setting.threads),
             rounds=setting.rounds,
-            to_ours=None if own is None else _ratio(seconds, 2 * number, 2 * own),
+            to_ours=_ratio(seconds, 2 * number, 2 * ours[peer.stride]) if ours else None,
             memory_mb=peaks[2 * number] and round(peaks[2 * number] / 1e6, 1),
             versions=text,
             machine=describe_machine(),
             **_figures(seconds, number),
         )
-        for number, (peer, text) in enumerate(measured)
+        for number, (peer, _, text) in enumerate(peers)
     ]
 
 
@@ -297,7 +332,7 @@ def _start_both(
 
 
 def _is_reference(peer: Peer) -> bool:
-    return (peer.name, peer.precision) == (OURS, "float32")
+    return peer.name in (OURS, INSERTED) and peer.precision == "float32"
 
 
 def _ratio(seconds, column: int, other: int) -> float:
@@ -319,11 +354,12 @@ def _figures(seconds, number: int) -> dict[str, float]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    header = ["peer", "engine", "precision", "batch", "ms", "plain ms", "ratio", "to ours"]
+    header = ["peer", "engine", "precision", "stride", "batch"]
+    header += ["ms", "plain ms", "ratio", "to ours"]
     lines = [
         [
-            *(row.peer, row.engine, row.precision, row.batch, f"{row.ms:.1f}"),
-            *(f"{row.plain_ms:.1f}", f"{row.ratio:.3f}"),
+            *(row.peer, row.engine, row.precision, row.stride, row.batch),
+            *(f"{row.ms:.1f}", f"{row.plain_ms:.1f}", f"{row.ratio:.3f}"),
             "" if row.to_ours is None else f"{row.to_ours:.3f}",
         ]
         for row in rows

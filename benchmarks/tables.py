@@ -87,10 +87,10 @@ def peers() -> str:
     """A row a peer and engine, batches beside one another; an engine's rows by time."""
     rows = read_rows(Row, RESULTS / "peers.csv")
     batches = sorted({row.batch for row in rows})
-    names = dict.fromkeys((row.engine, row.peer, row.precision) for row in rows)
+    names = dict.fromkeys((row.engine, row.peer, row.precision, row.stride) for row in rows)
     lines = []
     for name in names:
-        own = {r.batch: r for r in rows if (r.engine, r.peer, r.precision) == name}
+        own = {r.batch: r for r in rows if (r.engine, r.peer, r.precision, r.stride) == name}
         cells = [
             cell
             for batch in batches
@@ -102,7 +102,7 @@ def peers() -> str:
         ]
         lines.append([ENGINES[name[0]], *name[1:], *cells])
     heads = [f"{text}, {batch}" for batch in batches for text in ("ms", "SE / plain", "/ ours")]
-    return markdown(["engine", "made by", "precision", *heads], lines)
+    return markdown(["engine", "made by", "precision", "stride", *heads], lines)
 
 
 def _to_ours(row: Row) -> str:

@@ -298,10 +298,10 @@ def test_each_run_has_its_row_with_all_figures(tmp_path, clocks):
     assert row.limit_gflops == round(2 * 2048**3 / 0.5 / 1e9, 1)
     assert row.engine == find_engine("onnx").description
     assert row.machine == describe_machine()
-    # Both networks in the same form; the limit, by two products, once an engine.
+    # Both networks in the same form; the limit, by two products in five rounds, once an engine.
     pairs = [s.path for s in started if not is_product(s)]
     assert pairs[:4] == ["se, as built", "plain, as built", "se, optimised", "plain, optimised"]
-    assert sum(map(is_product, started)) == 2 * 2
+    assert sum(map(is_product, started)) == 2 * 2 * 2
 
     with open(report.files[0], newline="") as file:
         lines = list(csv.DictReader(file))
@@ -312,6 +312,22 @@ def test_each_run_has_its_row_with_all_figures(tmp_path, clocks):
     assert [path.name for path in report.files] == ["bench.csv", "bench.png", "bench-growth.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in report.files[1:])
     assert sorted((tmp_path / "out").iterdir()) == sorted(report.files)
+
+
+def test_every_third_round_has_new_processes(tmp_path, clocks):
+    start, started = clocks
+    clock_of_the_second = iter([1.0, 1.0, 4.0])
+
+    def slows(specification):
+        if specification.path == "se, optimised":
+            return Clock(next(clock_of_the_second) * SECONDS["plain"])
+        return start(specification)
+
+    plan = tiny_plan(tmp_path, formats=["onnx"], batches=[1])
+    report = run_benchmark(plan, tmp_path / "bench.csv", rounds=8, start=slows)
+    assert [s.path for s in started].count("plain, optimised") == 3
+    # Ratios of three, three and two rounds.
+    assert (report.results[1].ratio, report.results[1].ratio_high) == (1.0, 1.75)
 
 
 def test_rows_that_are_there_are_not_run_again(tmp_path, clocks, capsys):
@@ -462,28 +478,32 @@ def test_the_step_with_stock_layers_is_that_of_the_same_network(benchmarks):
 
 def test_peers_are_compared_with_ours_in_the_same_rounds(benchmarks, monkeypatch):
     peers = benchmarks["peers"]
-    seconds = {("se_keras", "se"): 2.0, ("se_keras", "plain"): 1.0}
+    seconds = {("se_keras", "se"): 2.0, ("se_keras", "plain"): 1.0, (peers.INSERTED, "se"): 1.5}
     started = []
 
     def start(peer, network, setting, exports, python):
-        if "stock" in peer.name and network == "plain":
+        if "timm" in peer.name and network == "plain":
             raise WorkerError("no converter")
         started.append(Clock(seconds.get((peer.name, network), 3.0)))
         return started[-1]
 
     monkeypatch.setattr(peers, "start", start)
-    setting = peers.Setting(engine="onnx", batch=2, size=224, threads=1, rounds=3)
+    setting = peers.Setting(engine="onnx", batch=2, size=224, threads=1, rounds=4)
     found = [(peer, "python", "1.0") for peer in peers.PEERS if peer.engine == "onnx"]
     rows = peers.measure(setting, found, None)
     assert [(row.peer, row.precision) for row in rows] == [
         ("se_keras", "float32"),
         ("se_keras", "int8"),
-        ("timm, torch.onnx.export", "float32"),
+        (peers.INSERTED, "float32"),
+        ("keras.applications, four stock layers", "float32"),
     ]
-    assert [(row.ratio, row.to_ours) for row in rows] == [(2.0, 1.0), (2.0, 1.0), (1.0, 1.5)]
+    # Ours is the network with the same stride.
+    assert [row.stride for row in rows] == ["3x3", "3x3", "1x1", "1x1"]
+    assert [row.to_ours for row in rows] == [1.0, 1.0, 1.0, 2.0]
+    assert [row.ratio for row in rows] == [2.0, 2.0, 0.5, 1.0]
     assert all(setting.fits(row) for row in rows)
-    # Also the one whose plain network broke.
-    assert len(started) == 2 * len(rows) + 1
+    # Twice, after three rounds and after one; and the one whose plain network broke, once.
+    assert len(started) == 2 * 2 * len(rows) + 1
     assert all(worker.closed for worker in started)
 
 

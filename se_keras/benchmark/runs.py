@@ -33,12 +33,14 @@ from se_keras.benchmark.timing import (
     alternate,
     clock_of,
     compare,
+    rounds_of_processes,
 )
 from se_keras.counting import count
 from se_keras.deploy.engines import ENGINES, find_engine
 from se_keras.deploy.rewrites import optimize
 from se_keras.deploy.samples import input_type, open_samples
-from se_keras.deploy.targets import TARGETS, find_target, write_plain_onnx
+from se_keras.deploy.targets import TARGETS, find_target
+from se_keras.deploy.to_onnx import write_plain_onnx
 from se_keras.errors import MissingExtraError, as_input_error, lines_of
 from se_keras.files import written_beside
 from se_keras.surgery import remove_se
@@ -224,7 +226,7 @@ def run_benchmark(
     Args:
         plan: of `plan_benchmark`.
         out: CSV file; pictures go beside it.
-        rounds: how often each of the two networks has its turn.
+        rounds: how often each of the two networks has its turn, in new processes every third time.
         start: starts a worker; `None` for a process.
 
     Returns:
@@ -331,10 +333,13 @@ class _Benchmark:
     def _times(
         self, given: Sequence[Specification], rounds: int
     ) -> tuple[np.ndarray, list[int | None]]:
-        """Seconds of one call, (rounds, workers), and what each worker's memory was at most."""
-        with ExitStack() as stack:
-            workers = [stack.enter_context(self.start(one)) for one in given]
-            return alternate(workers, rounds), [worker.peak_memory for worker in workers]
+        """Seconds of one call, (rounds, workers), and what the last workers' memory was at most."""
+        parts = []
+        for part in rounds_of_processes(rounds):
+            with ExitStack() as stack:
+                workers = [stack.enter_context(self.start(one)) for one in given]
+                parts.append(alternate(workers, part))
+        return np.concatenate(parts), [worker.peak_memory for worker in workers]
 
 
 class _Files:

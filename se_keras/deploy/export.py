@@ -15,7 +15,8 @@ import numpy as np
 from se_keras.deploy.engines import Engine, Run, find_engine
 from se_keras.deploy.rewrites import optimize
 from se_keras.deploy.samples import Arrays, in_batches, open_samples
-from se_keras.deploy.targets import Target, find_target, with_policy
+from se_keras.deploy.serving import with_policy
+from se_keras.deploy.targets import Target, find_target
 from se_keras.errors import InputError, WrongResultError, as_input_error
 from se_keras.files import write_json, written_beside
 from se_keras.tables import format_table

@@ -14,8 +14,25 @@ from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, load, numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
 
 Shape = tuple[int | str, ...]
+LAYOUTS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
+
+
+def fold_layouts(model: ModelProto) -> None:
+    """Computes beforehand what only brings a constant into another layout: kernels' transposes."""
+    values = {constant.name: constant for constant in model.graph.initializer}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type in LAYOUTS and all(name in values for name in node.input):
+            arrays = {name: numpy_helper.to_array(values[name]) for name in node.input}
+            (array,) = ReferenceEvaluator(node).run(None, arrays)
+            values[node.output[0]] = numpy_helper.from_array(array, node.output[0])
+            model.graph.initializer.append(values[node.output[0]])
+        else:
+            kept.append(node)
+    _set_nodes(model, kept)
 
 
 def remove_reshapes(model: ModelProto) -> None:

@@ -1,0 +1,180 @@
+"""ONNX, by tf2onnx; int8 by ONNX Runtime's quantiser."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from se_keras.deploy.samples import Arrays
+from se_keras.deploy.serving import Served, describe_count, feeds, serve
+
+# Weights per channel need 13; at 18 tf2onnx does not find GlobalAveragePool any more, for which
+# engines have kernels, in the mean over positions.
+OPSET = 17
+
+
+def write_plain_onnx(model: keras.Model, path: Path) -> None:
+    """Writes a model without what is arranged for ONNX Runtime: what gates cost there otherwise."""
+    import onnx
+
+    onnx.save(_convert(serve(model)), path)
+
+
+def write_onnx(model: keras.Model, path: Path) -> str:
+    import onnx
+
+    from se_keras.deploy.onnx_graph import spread_gates
+
+    onnx.save(spread_gates(_convert(serve(model))), path)
+    return f"opset {OPSET}"
+
+
+def _convert(served: Served) -> Any:
+    import tf2onnx
+
+    from se_keras.deploy.onnx_graph import fold_layouts, remove_reshapes
+
+    with _inlined():
+        proto, _ = tf2onnx.convert.from_function(
+            served.open_function,
+            input_signature=served.open_specs,
+            opset=OPSET,
+            custom_rewriter=[_lift_scalars],
+        )
+        _set_constants(proto, served)
+    graph = proto.graph
+    _rename(graph, dict(zip((o.name for o in graph.output), served.output_names, strict=True)))
+    for value in (*graph.input, *graph.output):
+        first = value.type.tensor_type.shape.dim[:1]
+        if first and first[0].dim_param:
+            first[0].dim_param = "batch"
+    fold_layouts(proto)
+    remove_reshapes(proto)
+    used = {name for node in graph.node for name in node.input}
+    for constant in [constant for constant in graph.initializer if constant.name not in used]:
+        graph.initializer.remove(constant)
+    return proto
+
+
+def _lift_scalars(graph: Any, nodes: Any) -> Any:
+    """Gives an added scalar an axis: tf2onnx's pass that removes transposes breaks at one without.
+
+    Hard sigmoid, relu6(x + 3) / 6, is such a sum.
+    """
+    for node in nodes:
+        for index, operand in enumerate(node.inputs if node.type in ("Add", "AddV2") else ()):
+            other = graph.get_shape(node.input[1 - index])
+            if operand.is_const() and graph.get_shape(operand.output[0]) == [] and other:
+                lifted = operand.get_tensor_value(as_list=False).reshape(1)
+                constant = graph.make_const(f"{node.name}_{index}_lifted", lifted)
+                graph.replace_input(node, node.input[index], constant.output[0], index)
+    return graph.get_nodes()
+
+
+def _set_constants(proto: Any, served: Served) -> None:
+    """Gives values to the inputs that are the model's own: its weights, and what tf2onnx takes for
+    an input because it is no variable, such as the statistics of `keras.layers.Normalization`.
+    """
+    from onnx import numpy_helper
+
+    concrete = served.open_function.get_concrete_function(*served.open_specs)
+    inner = concrete.inputs[len(served.open_specs) :]
+    captured = {
+        tensor.name: value.numpy()
+        for tensor, value in zip(inner, concrete.captured_inputs, strict=True)
+    }
+    values = {**served.weights, **captured}
+    for value in [value for value in proto.graph.input if value.name in values]:
+        proto.graph.initializer.append(numpy_helper.from_array(values[value.name], value.name))
+        proto.graph.input.remove(value)
+
+
+@contextmanager
+def _inlined() -> Iterator[None]:
+    """Traces Keras' compiled grouped convolution as a part of the model: tf2onnx takes no calls."""
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    """Gives tensors other names."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in graph.output:
+        value.name = names.get(value.name, value.name)
+
+
+def quantize_onnx(model: keras.Model, path: Path, calibration: Arrays) -> str:
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    served = serve(model)
+    batches = feeds(model, served, calibration)
+
+    class Reader(quantization.CalibrationDataReader):
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(batches, None)
+
+    # Only notes the shapes: the graph is folded already.
+    quant_pre_process(_convert(served), path, skip_optimization=True, skip_symbolic_shape=True)
+    quantization.quantize_static(
+        path,
+        path,
+        Reader(),
+        quant_format=quantization.QuantFormat.QDQ,
+        per_channel=True,
+        # On x86 ONNX Runtime has int8 convolutions for unsigned activations only. Their products
+        # with weights of 8 bits saturate where a CPU has no VNNI; with 7 bits they do not.
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+        reduce_range=True,
+    )
+    return f"static QDQ, weights per channel, {describe_count(calibration)}"
+
+
+def compress_onnx(model: keras.Model, path: Path) -> str:
+    import onnx
+
+    proto = _convert(serve(model))
+    graph = proto.graph
+    axes = {
+        node.input[1]: {"Conv": 0, "MatMul": -1}[node.op_type]
+        for node in graph.node
+        if node.op_type in ("Conv", "MatMul")
+    }
+    kernels = [kernel for kernel in graph.initializer if kernel.name in axes]
+    for kernel in kernels:
+        _store_in_int8(graph, kernel, axes[kernel.name] % len(kernel.dims))
+    onnx.save(proto, path)
+    return "int8 weights per channel, computed in float32"
+
+
+def _store_in_int8(graph: Any, kernel: Any, axis: int) -> None:
+    """A kernel as int8 with a scale for each output channel, and the node that multiplies both.
+
+    ONNX Runtime's own `quantize_dynamic` quantises activations too and its ConvInteger runs in few
+    other engines.
+    """
+    from onnx import helper, numpy_helper
+
+    values, name = numpy_helper.to_array(kernel), kernel.name
+    others = tuple(a for a in range(values.ndim) if a != axis)
+    scale = np.maximum(np.abs(values).max(axis=others, keepdims=True), 1e-12) / 127
+    stored = {
+        f"{name}/int8": np.round(values / scale).astype("int8"),
+        f"{name}/scale": scale.ravel().astype("float32"),
+        f"{name}/zero": np.zeros(scale.size, "int8"),
+    }
+    graph.initializer.remove(kernel)
+    graph.initializer.extend(numpy_helper.from_array(array, n) for n, array in stored.items())
+    graph.node.insert(0, helper.make_node("DequantizeLinear", list(stored), [name], axis=axis))

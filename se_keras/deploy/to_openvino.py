@@ -1,0 +1,102 @@
+"""OpenVINO; int8 by NNCF."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from se_keras.deploy.engines import OPENVINO_FILE
+from se_keras.deploy.samples import Arrays, in_batches
+from se_keras.deploy.serving import Served, describe_count, serve
+
+# OpenVINO keeps no such hint in the file.
+HINT = "compile with INFERENCE_PRECISION_HINT {}"
+REST = HINT.format("bf16") + " for what is not int8"
+
+
+def write_openvino(model: keras.Model, path: Path) -> str:
+    _save(_convert(model), path)
+    return f"float32 weights; {HINT.format('f32')}"
+
+
+def write_openvino_bfloat16(model: keras.Model, path: Path) -> str:
+    _save(_convert(model), path, compress_to_fp16=True)
+    return f"float16 weights; {HINT.format('bf16')}"
+
+
+def quantize_openvino(model: keras.Model, path: Path, calibration: Arrays) -> str:
+    import nncf
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    nncf.set_log_level(logging.ERROR)
+    batches = [list(batch) for batch in in_batches(calibration, model.inputs[0].shape[0] or 1)]
+    # NNCF's defaults cut every range at the mean of the images' largest values, and correct biases
+    # by a rounded mean: a network of 8 and 16 channels then gave another answer to 39 % of the
+    # digits, and without both to 1.4 %; SE-ResNet-20 to 0.3 % and none.
+    parameters = nncf.AdvancedQuantizationParameters(
+        activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+        disable_bias_correction=True,
+    )
+    quantized = nncf.quantize(
+        _convert(model),
+        nncf.Dataset(batches),
+        subset_size=len(batches),
+        advanced_parameters=parameters,
+    )
+    _save(quantized, path)
+    return f"weights and activations in int8 by NNCF, {describe_count(calibration)}; {REST}"
+
+
+def compress_openvino(model: keras.Model, path: Path) -> str:
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    mode = nncf.CompressWeightsMode.INT8_SYM
+    _save(nncf.compress_weights(_convert(model), mode=mode), path)
+    return f"int8 weights per channel by NNCF; {REST}"
+
+
+def _convert(model: keras.Model) -> Any:
+    import openvino
+    import tensorflow as tf
+    from openvino.passes import ConstantFolding, Manager
+
+    served = serve(model)
+    module = tf.Module()
+    module.serve = tf.function(
+        served.open_named, input_signature=served.open_specs, autograph=False
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, {"serving_default": module.serve})
+        converted = openvino.convert_model(folder)
+    _set_constants(converted, served)
+    # It has lost their order.
+    ordered = openvino.Model(
+        [converted.output(name).get_node() for name in served.output_names],
+        [converted.input(name).get_node() for name in served.input_names],
+        model.name,
+    )
+    manager = Manager()
+    manager.register_pass(ConstantFolding())  # transposes of kernels
+    manager.run_passes(ordered)
+    return ordered
+
+
+def _set_constants(converted: Any, served: Served) -> None:
+    from openvino import opset13
+
+    for name, array in served.weights.items():
+        parameter = converted.input(name).get_node()
+        constant = opset13.constant(array, name=name)
+        for consumer in parameter.output(0).get_target_inputs():
+            consumer.replace_source_output(constant.output(0))
+        converted.remove_parameter(parameter)
+
+
+def _save(converted: Any, path: Path, compress_to_fp16: bool = False) -> None:
+    import openvino
+
+    path.mkdir()
+    openvino.save_model(converted, path / OPENVINO_FILE, compress_to_fp16)
