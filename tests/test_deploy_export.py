@@ -18,6 +18,7 @@ from se_keras.cli import main
 from se_keras.deploy import export as export_module
 from se_keras.deploy.engines import ENGINES, Engine, find_engine
 from se_keras.deploy.samples import open_samples
+from se_keras.deploy.serving import serve
 from se_keras.deploy.targets import TARGETS
 from se_keras.errors import InputError, MissingExtraError
 from se_keras.files import read_json
@@ -267,6 +268,32 @@ def test_the_onnx_graph_changes_its_layout_at_the_input_only(exports):
         assert groups.count(2) == 2
         for value in (*graph.input, *graph.output):
             assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_a_scalar_that_is_added_leaves_no_transposes(tmp_path):
+    # Hard swish of MobileNetV3; without a bias between, tf2onnx's pass breaks at the scalar.
+    import onnx
+
+    x = image = keras.Input((8, 8, 3))
+    for _ in range(2):
+        x = layers.Conv2D(4, 3, use_bias=False)(x)
+        x = layers.Multiply()([x, layers.ReLU(6.0)(x + 3.0)])
+    network = keras.Model(image, x * (1 / 6))
+    report = se_keras.export(network, tmp_path / "swish.onnx", "onnx")
+    assert report.max_difference < 1e-5
+    graph = onnx.load(tmp_path / "swish.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("Transpose") == 2  # of the images and of the maps that it gives
+
+
+def test_converters_get_a_graph_without_the_weights(model):
+    # They copy it many times: SENet-154 took 14 GB.
+    served = serve(model)
+    arrays = [array for array in model.get_weights() if array.ndim > 1]
+    assert sum(a.nbytes for a in served.weights.values()) == sum(a.nbytes for a in arrays)
+    size = served.open_function.get_concrete_function().graph.as_graph_def().ByteSize()
+    full = served.function.get_concrete_function().graph.as_graph_def().ByteSize()
+    assert full - size > 0.95 * sum(a.nbytes for a in arrays)
 
 
 # --- inputs and outputs --------------------------------------------------------------------------
