@@ -87,12 +87,13 @@ def _convert(model: keras.Model) -> Any:
 def _set_constants(converted: Any, served: Served) -> None:
     from openvino import opset13
 
-    for name, array in served.weights.items():
-        parameter = converted.input(name).get_node()
-        constant = opset13.constant(array, name=name)
-        for consumer in parameter.output(0).get_target_inputs():
-            consumer.replace_source_output(constant.output(0))
-        converted.remove_parameter(parameter)
+    for parameter in converted.get_parameters():
+        names = parameter.output(0).get_names() & served.weights.keys()
+        for name in names:
+            constant = opset13.constant(served.weights[name], name=name)
+            for consumer in parameter.output(0).get_target_inputs():
+                consumer.replace_source_output(constant.output(0))
+            converted.remove_parameter(parameter)
 
 
 def _save(converted: Any, path: Path, compress_to_fp16: bool = False) -> None:
