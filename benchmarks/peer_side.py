@@ -144,33 +144,32 @@ def _same(layer):
     return type(layer).from_config(layer.get_config())
 
 
-def se_keras_export(format: str, precision: str):
+def _own(network: str, size: int):
+    import se_keras
+
+    return se_keras.create("seresnet50", se=network == "se", input_shape=(size, size, 3))
+
+
+def _inserted(network: str, size: int):
+    import keras
+
+    import se_keras
+
+    model = keras.applications.ResNet50(weights=None, input_shape=(size, size, 3))
+    # A warm start's gates are constants, which the export would fold away.
+    return se_keras.insert_se(model, warm_start=False) if network == "se" else model
+
+
+def se_keras_export(format: str, precision: str, build=_own):
     """A maker of ours."""
 
     def export(network: str, size: int, path: Path) -> None:
         import se_keras
         from se_keras.deploy.samples import open_samples
 
-        model = se_keras.create("seresnet50", se=network == "se", input_shape=(size, size, 3))
+        model = build(network, size)
         photos = open_samples(model, None).comparison[0] if precision == "int8" else None
         se_keras.export(model, path, format, precision, photos)
-
-    return export
-
-
-def se_keras_inserted(format: str):
-    """A maker of ours from a network that is not."""
-
-    def export(network: str, size: int, path: Path) -> None:
-        import keras
-
-        import se_keras
-
-        model = keras.applications.ResNet50(weights=None, input_shape=(size, size, 3))
-        if network == "se":
-            # A warm start's gates are constants, which the export would fold away.
-            model = se_keras.insert_se(model, ratio=16, warm_start=False)
-        se_keras.export(model, path, format)
 
     return export
 
@@ -195,7 +194,10 @@ EXPORTS = (
         for format in FORMATS
         for precision in ("float32", "bfloat16", "int8")
     }
-    | {f"se_keras_{format}_inserted": se_keras_inserted(format) for format in FORMATS}
+    | {
+        f"se_keras_{format}_inserted": se_keras_export(format, "float32", _inserted)
+        for format in FORMATS
+    }
 )
 
 

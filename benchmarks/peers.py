@@ -5,9 +5,9 @@ python benchmarks/peers.py --threads 1 --python timm=/venvs/timm/bin/python ...
 Each peer is made in the interpreter that `--python NAME=PATH` gives it, NAME being timm,
 classification_models or zeromodels (this one if it is not given); one that is missing is skipped
 and named. What is exported runs in the engines of this interpreter, so that peers differ in their
-files alone. All networks of one engine take turns, each in a process of its own (a new one every
-third round). The rows of an
-engine are written when it is done; a stopped run goes on with the next one.
+files alone. All networks of one engine take turns, each in a process of its own, a new one every
+third round. The rows of an engine are written when it is done; a stopped run goes on with the next
+one.
 """
 
 import argparse
@@ -84,26 +84,21 @@ def _ours(engine: str, *precisions: str) -> tuple[Peer, ...]:
     )
 
 
-def _of_applications(engine: str, *, name: str, maker: str, packages: tuple[str, ...]) -> Peer:
-    return Peer(
-        name=name,
-        python=OURS,
-        engine=engine,
-        maker=maker,
-        stride="1x1",
-        packages=(*packages, "keras", find_engine(engine).package),
-    )
-
-
-def _on_applications(engine: str, maker: str) -> tuple[Peer, Peer]:
+def _on_applications(engine: str, stock_maker: str) -> tuple[Peer, ...]:
     """The network of keras.applications with SE: by us, and as everybody writes it."""
-    return (
-        _of_applications(
-            engine, name=INSERTED, maker=f"se_keras_{engine}_inserted", packages=("se_keras",)
-        ),
-        _of_applications(
-            engine, name="keras.applications, four stock layers", maker=maker, packages=()
-        ),
+    return tuple(
+        Peer(
+            name=name,
+            python=OURS,
+            engine=engine,
+            maker=maker,
+            stride="1x1",
+            packages=(*packages, "keras", find_engine(engine).package),
+        )
+        for name, maker, packages in (
+            (INSERTED, f"se_keras_{engine}_inserted", ("se_keras",)),
+            ("keras.applications, four stock layers", stock_maker, ()),
+        )
     )
 
 
@@ -280,18 +275,16 @@ def measure(
     setting: Setting, peers: Sequence[tuple[Peer, str, str]], exports: Exports
 ) -> list[Row]:
     """All peers of one engine, in turn; each comes with its interpreter and its versions."""
-    parts = []
-    for part in rounds_of_processes(setting.rounds):
+    parts: list[dict[Peer, np.ndarray]] = []
+    for rounds in rounds_of_processes(setting.rounds):
         with ExitStack() as stack:
-            measured, workers = [], []
-            for peer, python, text in peers:
-                both = _start_both(peer, setting, exports, python, stack)
-                workers += both
-                measured += [(peer, python, text)] if both else []
-            parts.append(alternate(workers, part))
-        peers = measured  # one that breaks is left out from then on, and breaks in the first part
-    seconds = np.concatenate(parts)
-    peaks = [worker.peak_memory for worker in workers]
+            pairs = {p: _start_both(p[0], setting, exports, p[1], stack) for p in peers}
+            peers = [peer for peer, both in pairs.items() if both]  # others are left out from now
+            workers = [worker for both in pairs.values() for worker in both]
+            columns = np.split(alternate(workers, rounds), len(peers), axis=1)
+            parts.append(dict(zip((peer for peer, *_ in peers), columns, strict=True)))
+            peaks = [worker.peak_memory for worker in workers]
+    seconds = np.concatenate([np.hstack([part[peer] for peer, *_ in peers]) for part in parts])
     ours = {p.stride: n for n, (p, *_) in enumerate(peers) if _is_reference(p)}
     return [
         Row(
@@ -304,7 +297,7 @@ def measure(
             threads=setting.threads,
             clock=clock_of(setting.threads),
             rounds=setting.rounds,
-            to_ours=_ratio(seconds, 2 * number, 2 * ours[peer.stride]) if ours else None,
+            to_ours=_to_ours(seconds, number, ours.get(peer.stride)),
             memory_mb=peaks[2 * number] and round(peaks[2 * number] / 1e6, 1),
             versions=text,
             machine=describe_machine(),
@@ -335,11 +328,13 @@ def _is_reference(peer: Peer) -> bool:
     return peer.name in (OURS, INSERTED) and peer.precision == "float32"
 
 
-def _ratio(seconds, column: int, other: int) -> float:
-    return round(compare(seconds[:, column], seconds[:, other]).ratio, 4)
+def _to_ours(seconds: np.ndarray, number: int, ours: int | None) -> float | None:
+    if ours is None:
+        return None
+    return round(compare(seconds[:, 2 * number], seconds[:, 2 * ours]).ratio, 4)
 
 
-def _figures(seconds, number: int) -> dict[str, float]:
+def _figures(seconds: np.ndarray, number: int) -> dict[str, float]:
     times = compare(seconds[:, 2 * number], seconds[:, 2 * number + 1])
     return {
         "ms": round(1e3 * times.seconds, 3),

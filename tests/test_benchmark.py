@@ -507,6 +507,29 @@ def test_peers_are_compared_with_ours_in_the_same_rounds(benchmarks, monkeypatch
     assert all(worker.closed for worker in started)
 
 
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_a_peer_that_breaks_takes_no_other_with_it(benchmarks, monkeypatch, when):
+    peers = benchmarks["peers"]
+    started = []
+
+    def start(peer, network, setting, exports, python):
+        started.append(peer.name)
+        if peer.name == peers.INSERTED and (when == "at once" or started.count(peer.name) > 2):
+            raise WorkerError("killed")
+        return Clock(3.0 if "stock" in peer.name else 2.0)
+
+    monkeypatch.setattr(peers, "start", start)
+    setting = peers.Setting(engine="litert", batch=2, size=224, threads=1, rounds=4)
+    found = [(peer, "python", "1.0") for peer in peers.PEERS if peer.engine == "litert"]
+    rows = peers.measure(setting, found, None)
+    # The stock layers have no export of ours with their stride to be compared with.
+    assert [(row.peer, row.ms, row.to_ours) for row in rows] == [
+        ("se_keras", 2000, 1.0),
+        ("se_keras", 2000, 1.0),
+        ("keras.applications, four stock layers", 3000, None),
+    ]
+
+
 def test_a_missing_peer_is_named(benchmarks, capsys):
     found = benchmarks["peers"].found_peers({"timm": "/no/such/python"})
     assert "pytorch" not in found

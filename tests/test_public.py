@@ -186,12 +186,7 @@ ROWS = (
     Row(names="SEWRN16_8", make=network("sewrn16_8", NARROW_SMALL), **NO_PROCESS),
     Row(names="SEMobileNet", make=network("semobilenet", {"alpha": 0.25}), **NO_NEST),
     Row(names="SEVGG16BN", make=network("sevgg16_bn", NARROW_VGG, **NO_TOP), **NO_PROCESS),
-    Row(
-        names="SEShuffleNet",
-        make=network("seshufflenet", NARROW_SHUFFLE),
-        checks=("dtype", "backend", "data_format"),
-        because="test_models_shufflenet.py saves and exports it",
-    ),
+    Row(names="SEShuffleNet", make=network("seshufflenet", NARROW_SHUFFLE), **NO_NEST),
     Row(names="SEBNInception", make=network("sebn_inception"), slow=True, **NO_NEST),
     Row(
         names="SEInception*",

@@ -153,6 +153,10 @@ def in_batches(arrays: Arrays, batch: int) -> Iterator[Arrays]:
         yield tuple(array[indices] for array in arrays)
 
 
+def describe_count(calibration: Arrays) -> str:
+    return f"{len(calibration[0])} calibration samples"
+
+
 def input_type(tensor: keras.KerasTensor) -> str:
     """The type of an input of the exported file: floats are float32 in every precision."""
     return "float32" if "float" in tensor.dtype else tensor.dtype

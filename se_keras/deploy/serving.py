@@ -128,7 +128,3 @@ def feeds(model: keras.Model, served: Served, arrays: Arrays) -> Iterator[dict[s
     """Batches of one by the names of the inputs, or of the number that the model is fixed to."""
     for batch in in_batches(arrays, model.inputs[0].shape[0] or 1):
         yield dict(zip(served.input_names, batch, strict=True))
-
-
-def describe_count(calibration: Arrays) -> str:
-    return f"{len(calibration[0])} calibration samples"

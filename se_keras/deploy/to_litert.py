@@ -7,8 +7,8 @@ from pathlib import Path
 
 import keras
 
-from se_keras.deploy.samples import Arrays
-from se_keras.deploy.serving import Served, describe_count, feeds, serve
+from se_keras.deploy.samples import Arrays, describe_count
+from se_keras.deploy.serving import Served, feeds, serve
 from se_keras.deploy.to_saved_model import save
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.deploy.samples import Arrays
-from se_keras.deploy.serving import Served, describe_count, feeds, serve
+from se_keras.deploy.samples import Arrays, describe_count
+from se_keras.deploy.serving import Served, feeds, serve
 
 # Weights per channel need 13; at 18 tf2onnx does not find GlobalAveragePool any more, for which
 # engines have kernels, in the mean over positions.

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 
 from se_keras.deploy.engines import OPENVINO_FILE
-from se_keras.deploy.samples import Arrays, in_batches
-from se_keras.deploy.serving import Served, describe_count, serve
+from se_keras.deploy.samples import Arrays, describe_count, in_batches
+from se_keras.deploy.serving import Served, serve
+from se_keras.deploy.to_saved_model import save_open
 
 # OpenVINO keeps no such hint in the file.
 HINT = "compile with INFERENCE_PRECISION_HINT {}"
@@ -60,16 +61,11 @@ def compress_openvino(model: keras.Model, path: Path) -> str:
 
 def _convert(model: keras.Model) -> Any:
     import openvino
-    import tensorflow as tf
     from openvino.passes import ConstantFolding, Manager
 
     served = serve(model)
-    module = tf.Module()
-    module.serve = tf.function(
-        served.open_named, input_signature=served.open_specs, autograph=False
-    )
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, {"serving_default": module.serve})
+        save_open(served, folder)
         converted = openvino.convert_model(folder)
     _set_constants(converted, served)
     # It has lost their order.
@@ -88,12 +84,14 @@ def _set_constants(converted: Any, served: Served) -> None:
     from openvino import opset13
 
     for parameter in converted.get_parameters():
-        names = parameter.output(0).get_names() & served.weights.keys()
-        for name in names:
-            constant = opset13.constant(served.weights[name], name=name)
-            for consumer in parameter.output(0).get_target_inputs():
-                consumer.replace_source_output(constant.output(0))
-            converted.remove_parameter(parameter)
+        own = parameter.output(0)
+        name = next(iter(own.get_names() & served.weights.keys()), None)
+        if name is None:
+            continue
+        constant = opset13.constant(served.weights[name], name=name)
+        for consumer in own.get_target_inputs():
+            consumer.replace_source_output(constant.output(0))
+        converted.remove_parameter(parameter)
 
 
 def _save(converted: Any, path: Path, compress_to_fp16: bool = False) -> None:

@@ -25,3 +25,11 @@ def save(served: Served, path: Path | str) -> None:
     module.serve = served.function
     named = tf.function(served.named, input_signature=served.specs, autograph=False)
     tf.saved_model.save(module, str(path), {"serve": module.serve, "serving_default": named})
+
+
+def save_open(served: Served, path: Path | str) -> None:
+    """Writes the SavedModel whose weights are inputs, for a converter."""
+    import tensorflow as tf
+
+    named = tf.function(served.open_named, input_signature=served.open_specs, autograph=False)
+    tf.saved_model.save(tf.Module(), str(path), {"serving_default": named})
