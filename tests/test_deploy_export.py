@@ -271,17 +271,16 @@ def test_the_onnx_graph_changes_its_layout_at_the_input_only(exports):
 
 
 def test_a_scalar_that_is_added_leaves_no_transposes(tmp_path):
-    # Hard swish of MobileNetV3; without a bias between, tf2onnx's pass breaks at the scalar.
+    # Hard sigmoid of MobileNetV3; without a bias before it tf2onnx's pass breaks at the scalar.
     import onnx
 
-    x = image = keras.Input((8, 8, 3))
-    for _ in range(2):
-        x = layers.Conv2D(4, 3, use_bias=False)(x)
-        x = layers.Multiply()([x, layers.ReLU(6.0)(x + 3.0)])
-    network = keras.Model(image, x * (1 / 6))
-    report = se_keras.export(network, tmp_path / "swish.onnx", "onnx")
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, use_bias=False)(image)
+    x = layers.ReLU(6.0)(x + 3.0) * (1 / 6)
+    network = keras.Model(image, layers.Conv2D(4, 3, use_bias=False)(x))
+    report = se_keras.export(network, tmp_path / "gate.onnx", "onnx")
     assert report.max_difference < 1e-5
-    graph = onnx.load(tmp_path / "swish.onnx").graph
+    graph = onnx.load(tmp_path / "gate.onnx").graph
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("Transpose") == 2  # of the images and of the maps that it gives
 
