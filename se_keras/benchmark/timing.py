@@ -19,8 +19,8 @@ WORKER = Path(__file__).with_name("worker.py")
 # A turn shorter than this is repeated: clocks and pipes take their part.
 TURN_SECONDS = 0.2
 MOST_CALLS = 1000
-# A process is slower or faster as long as it lives: of six with the same file of an EfficientNet-B0,
-# in OpenVINO, medians of nine rounds in turn were 0.94 to 1.06 of the first one's time.
+# A process is slower or faster as long as it lives: of six with the same file, EfficientNet-B0 in
+# OpenVINO, the medians of nine rounds in turn were 0.94 to 1.06 of the first one's time.
 ROUNDS_OF_A_PROCESS = 3
 
 
