@@ -4,7 +4,7 @@ python benchmarks/insert_study.py [--seeds 0 1 2 3 4] [--out benchmarks/results/
 
 For each seed a plain chain of six convolutions is trained on 10,000 images of Fashion-MNIST. Then
 three networks are fine-tuned on the same batches with the same learning rates: itself, a copy with
-SE inserted warm (`se_keras.insert_se`), and one with the paper's initialisation
+SE inserted warm (`se_keras.insert_se`), and one with the paper's initialization
 (`warm_start=False`). The rows of a seed are written when it is done; a stopped run goes on with the
 next seed. Prints the test errors over the seeds with their 95 % intervals (Student's t), and those
 of the differences to the plain network of the same seed; draws the curves beside the CSV file.
@@ -19,11 +19,11 @@ import keras
 import numpy as np
 from keras import layers
 from matplotlib.figure import Figure
-from seeds import draw_curve, save, with_interval
 
 import se_keras
-from se_keras.benchmark.results import read_rows, write_rows
-from se_keras.tables import format_table
+from benchmarks.results import read_rows, write_rows
+from benchmarks.seeds import draw_curve, save, with_interval
+from se_keras.support.tables import format_table
 
 WIDTHS = (16, 32, 64)
 TRAIN_EPOCHS, TUNE_EPOCHS = 5, 3
@@ -45,7 +45,7 @@ class Row:
 
 
 def plain_network() -> keras.Model:
-    """Convolution, normalisation, ReLU, two at each of three resolutions."""
+    """Convolution, normalization, ReLU, two at each of three resolutions."""
     x = image = keras.Input((28, 28, 1))
     x = layers.Rescaling(1 / 255)(x)
     for stage, width in enumerate(WIDTHS):

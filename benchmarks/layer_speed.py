@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras import layers
 
 from se_keras import SqueezeExcite
-from se_keras.tables import format_table
+from se_keras.support.tables import format_table
 
 SIZES = ((8, 56, 56, 256), (8, 28, 28, 512), (8, 14, 14, 1024), (8, 7, 7, 2048))
 RATIO = 16

@@ -39,7 +39,7 @@ def timm_compiled(given: dict):
 
 
 def timm_frozen(given: dict):
-    # Folds batch normalisation and packs the weights beforehand; PyTorch's advice for CPUs.
+    # Folds batch normalization and packs the weights beforehand; PyTorch's advice for CPUs.
     os.environ["TORCHINDUCTOR_FREEZING"] = "1"
     return timm_compiled(given)
 
@@ -165,7 +165,7 @@ def se_keras_export(format: str, precision: str, build=_own):
 
     def export(network: str, size: int, path: Path) -> None:
         import se_keras
-        from se_keras.deploy.samples import open_samples
+        from se_keras.deploy.calibration import open_samples
 
         model = build(network, size)
         photos = open_samples(model, None).comparison[0] if precision == "int8" else None

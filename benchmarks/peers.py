@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from se_keras.benchmark.results import describe_machine, read_rows, write_rows
-from se_keras.benchmark.timing import (
+from benchmarks.results import describe_machine, read_rows, write_rows
+from benchmarks.timing import (
     Specification,
     Worker,
     WorkerError,
@@ -35,7 +35,7 @@ from se_keras.benchmark.timing import (
     rounds_of_processes,
 )
 from se_keras.deploy.engines import find_engine
-from se_keras.tables import format_table
+from se_keras.support.tables import format_table
 
 SIDE = Path(__file__).with_name("peer_side.py")
 RESULTS = Path(__file__).with_name("results") / "peers.csv"
@@ -152,7 +152,7 @@ class Row:
 
     Attributes:
         peer, engine, precision, stride: as of `Peer`.
-        batch, size, threads, clock, rounds: as of `se_keras.benchmark.results`.
+        batch, size, threads, clock, rounds: as of `benchmarks.results`.
         ms, plain_ms: median milliseconds of a batch, of SE-ResNet-50 and of ResNet-50.
         ratio, ratio_low, ratio_high: of both, median and quartiles of the ratios within a round.
         to_ours: the SE network's time as a ratio of that of ours with the same stride, in float32

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from se_keras.files import written_beside
+from se_keras.support.files import written_beside
 
 
 def with_interval(values: np.ndarray) -> str:

@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 from matplotlib.figure import Figure
-from seeds import draw_curve, save, with_interval
 from sklearn.datasets import load_digits
 
 import se_keras
-from se_keras.benchmark.results import read_rows, write_rows
-from se_keras.errors import InputError
+from benchmarks.results import read_rows, write_rows
+from benchmarks.seeds import draw_curve, save, with_interval
 from se_keras.models.recipes import Recipe, find_recipe
-from se_keras.tables import format_table
+from se_keras.support.errors import InputError
+from se_keras.support.tables import format_table
 
 RESULTS = Path(__file__).with_name("results")
 # He et al. 2015, sec. 4.2, which the SENet paper follows on small images.

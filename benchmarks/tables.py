@@ -10,12 +10,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from peers import Row
-from study import STUDIES, Run
-from study import table as study_table
-
-from se_keras.benchmark.results import AS_BUILT, OPTIMISED, PLAIN, Result, read_rows
-from se_keras.files import written_beside
+from benchmarks.peers import Row
+from benchmarks.results import AS_BUILT, OPTIMIZED, PLAIN, Result, read_rows
+from benchmarks.study import STUDIES, Run
+from benchmarks.study import table as study_table
+from se_keras.support.files import written_beside
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -43,7 +42,7 @@ def _results() -> list[Result]:
 def ratios() -> str:
     """The main network: a row an engine and precision, a column a form and batch."""
     rows = [r for r in _results() if (r.model, r.against) == (MAIN, PLAIN) and r.batch in BATCHES]
-    columns = [(form, batch) for form in (AS_BUILT, OPTIMISED) for batch in BATCHES]
+    columns = [(form, batch) for form in (AS_BUILT, OPTIMIZED) for batch in BATCHES]
     lines = []
     for engine, precision in dict.fromkeys((row.format, row.precision) for row in rows):
         own = {(r.form, r.batch): r for r in rows if (r.format, r.precision) == (engine, precision)}
@@ -59,8 +58,8 @@ def _ratio(row: Result) -> str:
 
 
 def _figures(own: dict[tuple[str, int], Result]) -> tuple[str, ...]:
-    """Of the optimised network at the largest batch."""
-    row = own.get((OPTIMISED, BATCHES[-1]))
+    """Of the optimized network at the largest batch."""
+    row = own.get((OPTIMIZED, BATCHES[-1]))
     if row is None:
         return ("", "", "")
     memory = f"{row.memory_mb:.0f} / {row.against_memory_mb:.0f}"
@@ -68,8 +67,8 @@ def _figures(own: dict[tuple[str, int], Result]) -> tuple[str, ...]:
 
 
 def families() -> str:
-    """The other networks, optimised: a row a network, a column an engine, precision and batch."""
-    rows = [row for row in _results() if row.model != MAIN and row.form == OPTIMISED]
+    """The other networks, optimized: a row a network, a column an engine, precision and batch."""
+    rows = [row for row in _results() if row.model != MAIN and row.form == OPTIMIZED]
     columns = list(dict.fromkeys((row.format, row.precision, row.batch) for row in rows))
     lines = []
     for model, against in dict.fromkeys((row.model, row.against) for row in rows):

@@ -4,7 +4,7 @@ python benchmarks/training_step.py [--batch N] [--rounds N]
 
 The same network at 224 pixels in four forms, which take turns: without SE, with `SqueezeExcite`,
 with the four stock layers, and with the gate read from the narrow map before the last 1x1
-convolution. The last computes something else, since the batch normalisation between is left out of
+convolution. The last computes something else, since the batch normalization between is left out of
 the gate: it is the least that the identity of `optimize` could cost in training. One thread, and
 the process's CPU time. Prints medians and the ratios to the network without SE, with their
 quartiles.
@@ -18,12 +18,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from layer_speed import stock_gate
 
 import se_keras
-from se_keras.benchmark.timing import compare
+from benchmarks.layer_speed import stock_gate
+from benchmarks.timing import compare
 from se_keras.graph import Graph, Node, trace
-from se_keras.tables import format_table
+from se_keras.support.tables import format_table
 
 Source = Callable[[Graph, Node], keras.KerasTensor]
 
@@ -45,8 +45,8 @@ def own_map(_: Graph, node: Node) -> keras.KerasTensor:
 
 
 def narrow_map(graph: Graph, node: Node) -> keras.KerasTensor:
-    normalisation = graph.producer(node.inputs[0])
-    return graph.producer(normalisation.inputs[0]).inputs[0]
+    normalization = graph.producer(node.inputs[0])
+    return graph.producer(normalization.inputs[0]).inputs[0]
 
 
 def measure(models: dict[str, keras.Model], batch: int, rounds: int) -> dict[str, list[float]]:

@@ -6,7 +6,7 @@ python benchmarks/transfer.py [--images 1000] [--labels 20] [--seeds 0 1 2] [--o
 gets a new classifier for the others, which sees few labels a class; then the last stage is trained
 on with a tenth of the rate. The same network from fresh weights sees the same images as often.
 Prints the accuracy on the 5,000 test images of the other five, one line a seed, a seed being which
-images are labelled.
+images are labeled.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 import se_keras
-from se_keras.tables import format_table
+from se_keras.support.tables import format_table
 from se_keras.train import TrainConfig, train
 
 KNOWN = 5  # classes 0 ... 4
@@ -55,7 +55,7 @@ def classifier(weights: Path | None) -> tuple[keras.Model, keras.Model]:
         include_top=False, pooling="avg", input_shape=SHAPE, weights=weights
     )
     image = keras.Input(SHAPE)
-    # Pretrained batch normalisation keeps its statistics; that of fresh weights has none yet.
+    # Pretrained batch normalization keeps its statistics; that of fresh weights has none yet.
     features = backbone(image, training=None if weights is None else False)
     return keras.Model(image, keras.layers.Dense(10 - KNOWN)(features)), backbone
 
@@ -72,19 +72,19 @@ def accuracy(model: keras.Model, data: Images) -> float:
     return round(100 * float(np.mean(answers == data[1])), 2)
 
 
-def transfer(weights: Path, labelled: Images, test: Images) -> list[float]:
-    """The accuracies of one choice of labelled images, in the order of `COLUMNS`."""
+def transfer(weights: Path, labeled: Images, test: Images) -> list[float]:
+    """The accuracies of one choice of labeled images, in the order of `COLUMNS`."""
     fresh, _ = classifier(None)
-    fit(fresh, labelled, FROZEN_EPOCHS + TUNED_EPOCHS, RATE)
+    fit(fresh, labeled, FROZEN_EPOCHS + TUNED_EPOCHS, RATE)
     found = [accuracy(fresh, test)]
     model, backbone = classifier(weights)
     backbone.trainable = False
-    fit(model, labelled, FROZEN_EPOCHS, RATE)
+    fit(model, labeled, FROZEN_EPOCHS, RATE)
     found.append(accuracy(model, test))
     backbone.trainable = True
     for layer in backbone.layers:
         layer.trainable = layer.name.startswith("stage4")
-    fit(model, labelled, TUNED_EPOCHS, RATE / 10)
+    fit(model, labeled, TUNED_EPOCHS, RATE / 10)
     return [*found, accuracy(model, test)]
 
 
@@ -100,13 +100,13 @@ def main() -> None:
     weights = pretrain(training, options.images, options.out)
     for seed in options.seeds:
         keras.utils.set_random_seed(seed)
-        labelled = unknown(training, options.labels, seed)
-        rows.append([seed, *transfer(weights, labelled, unknown(test, None))])
+        labeled = unknown(training, options.labels, seed)
+        rows.append([seed, *transfer(weights, labeled, unknown(test, None))])
         print(*rows[-1], flush=True)
     means = np.mean([row[1:] for row in rows], axis=0)
     table = [[name, *(f"{value:.1f}" for value in values)] for name, *values in rows]
     table.append(["mean", *(f"{value:.1f}" for value in means)])
-    print(f"Fashion-MNIST, {options.labels} labelled images a class, test accuracy %")
+    print(f"Fashion-MNIST, {options.labels} labeled images a class, test accuracy %")
     print(format_table(["seed", *COLUMNS], table))
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
-from se_keras.startup import quiet_command
+from se_keras.support.startup import quiet_command
 
 with quiet_command():
     import keras  # noqa: F401  (first, for its TensorFlow)
 
 from se_keras import ops
 from se_keras.blocks import se_block
+from se_keras.catalog import create, named_builder
 from se_keras.counting import count
 from se_keras.deploy.export import export
 from se_keras.deploy.rewrites import optimize
@@ -18,7 +19,6 @@ from se_keras.models.recipes import RECIPES, list_models
 from se_keras.preprocessing import decode_predictions, load_image, preprocess_input
 from se_keras.surgery import find_sites, insert_se, remove_se
 from se_keras.weights.convert import load_weights, save_timm
-from se_keras.zoo import create, named_builder
 
 __version__ = "0.1.0"
 __all__ = [
@@ -46,7 +46,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Callable:
-    """The named builders, one a row of the catalogue."""
+    """The named builders, one a row of the catalog."""
     return named_builder(name)
 
 

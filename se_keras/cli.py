@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from se_keras import __version__, count, find_sites, insert_se, list_models
-from se_keras.errors import InputError, WrongResultError, as_input_error
-from se_keras.files import written_beside
-from se_keras.tables import format_table
-from se_keras.zoo import load_keras_model
+from se_keras.catalog import load_keras_model
+from se_keras.support.errors import InputError, WrongResultError, as_input_error
+from se_keras.support.files import written_beside
+from se_keras.support.tables import format_table
 
 STOPPED = 130  # what a shell gives for a process that Ctrl-C ended
 
@@ -167,7 +167,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--sync-batch-norm",
         action="store_true",
-        help="batch normalisation with the statistics of all devices, as JAX always does",
+        help="batch normalization with the statistics of all devices, as JAX always does",
     )
     for name, kind, metavar, text in MACHINES:
         parser.add_argument(name, type=kind, metavar=metavar, help=text)
@@ -335,7 +335,7 @@ def _add_insert(commands: argparse._SubParsersAction) -> None:
         "--no-warm-start",
         dest="warm_start",
         action="store_false",
-        help="begin with the paper's initialisation: gates near 0.5, not of exactly 1",
+        help="begin with the paper's initialization: gates near 0.5, not of exactly 1",
     )
     parser.add_argument(
         "--force", action="store_true", help="insert also where the model has SE already"
@@ -381,8 +381,8 @@ def _add_explain(commands: argparse._SubParsersAction) -> None:
 def _add_export(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "export",
-        help="write a model for another engine, optimised",
-        description="Writes a model, optimised, as a SavedModel or for ONNX Runtime, OpenVINO or "
+        help="write a model for another engine, optimized",
+        description="Writes a model, optimized, as a SavedModel or for ONNX Runtime, OpenVINO or "
         "LiteRT; loads it back and compares it with the Keras model.",
         epilog="OUT.report.json gets what is printed. Without --calibration int8 is for weights "
         "alone.",
@@ -426,7 +426,7 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
         "bench",
         help="measure what SE costs, engine by engine",
         description="Times models against their plain twins (the same networks without SE), as "
-        "built and optimised, in each engine and precision; models without SE layers of this "
+        "built and optimized, in each engine and precision; models without SE layers of this "
         "package against themselves.",
         epilog="OUT gets a row as soon as it is measured; rows that it has are not measured again. "
         "Pictures go beside it.",
@@ -522,7 +522,7 @@ def _count(parsed: argparse.Namespace) -> None:
 
 
 def _convert(parsed: argparse.Namespace) -> None:
-    from se_keras.zoo import convert_to_keras, convert_to_timm
+    from se_keras.catalog import convert_to_keras, convert_to_timm
 
     if parsed.to is None:
         plan = convert_to_keras(
@@ -559,7 +559,7 @@ def _insert(parsed: argparse.Namespace) -> None:
 
 
 def _explain(parsed: argparse.Namespace) -> None:
-    from se_keras.explain.report import explain
+    from se_keras.commands.explain import explain
 
     print(explain(parsed.path, parsed.out, data=parsed.data, keep=parsed.prune))
     print(f"\nAll of it is in {parsed.out}")
@@ -575,7 +575,7 @@ def _export(parsed: argparse.Namespace) -> None:
 
 
 def _bench(parsed: argparse.Namespace) -> None:
-    from se_keras.benchmark.runs import plan_benchmark, run_benchmark
+    from benchmarks.bench import plan_benchmark, run_benchmark
 
     ours = ("command", "run", "models", "rounds", "out", "dry_run")
     choice = {name: value for name, value in vars(parsed).items() if name not in ours}

@@ -2,7 +2,7 @@
 
 Counted are the multiply-adds of one image in convolutions (of any rank; grouped, depthwise,
 separable, transposed, dilated), `Dense`, `EinsumDense` and the two layers of `SqueezeExcite`.
-Biases, normalisation, activations, pooling and other element-wise work count nothing, as in the
+Biases, normalization, activations, pooling and other element-wise work count nothing, as in the
 SENet paper (its Table 2: 3.86 G for ResNet-50). Activations are the elements that these layers
 give, as in timm and fvcore. What is in no list here is reported as not counted.
 """
@@ -17,7 +17,7 @@ from keras import layers
 from se_keras.graph import Graph, Node, Shape, nested_inputs, trace
 from se_keras.layers import SqueezeExcite
 from se_keras.linear import CONVOLUTIONS, DEPTHWISE, SEPARABLE, TRANSPOSED, of_all_ranks
-from se_keras.tables import format_table
+from se_keras.support.tables import format_table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from typing import Any
 import keras
 from keras import KerasTensor, tree
 
-from se_keras.tables import format_table
+from se_keras.support.tables import format_table
 
 Shape = tuple[int | None, ...]
 
@@ -334,7 +334,7 @@ def _trace(model: keras.Model, known: dict[keras.Model, Graph]) -> Graph:
 def _records(model: keras.Model) -> Iterator[Any]:
     """Keras' records of the calls in a model, inputs first."""
     # Public API can't read a model without calling its layers again (`clone_model`), after which
-    # `layer.output` is another tensor, or serialising them (`get_config`), which many can't.
+    # `layer.output` is another tensor, or serializing them (`get_config`), which many can't.
     by_depth = keras.Function(model.inputs, model.outputs, name=model.name)._nodes_by_depth
     for depth in sorted(by_depth, reverse=True):
         yield from by_depth[depth]

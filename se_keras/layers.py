@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from se_keras import ops
-from se_keras.arguments import finite_number, one_of, positive_integer
+from se_keras.support.arguments import finite_number, one_of, positive_integer
 
 
 @keras.saving.register_keras_serializable(package="se_keras")

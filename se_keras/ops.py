@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from se_keras.arguments import one_of
+from se_keras.support.arguments import one_of
 
 Tensor = Any
 POOLS = ("avg", "max")
@@ -55,7 +55,7 @@ def squeeze(u: Tensor, pool: str = "avg", data_format: str | None = None) -> Ten
     if pool == "max" and u.shape[0] != 0:
         return keras.ops.cast(keras.ops.max(u, axis=axes), dtype)
     z = keras.ops.cast(u, dtype)
-    # One axis at a time, the innermost first: a sum over rows vectorises where a joint one over
+    # One axis at a time, the innermost first: a sum over rows vectorizes where a joint one over
     # all positions does not, and short sums round less than one long one.
     for axis in reversed(axes):
         z = keras.ops.mean(z, axis=axis)

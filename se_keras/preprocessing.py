@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from se_keras.arguments import positive_integer
-from se_keras.errors import InputError
 from se_keras.models.recipes import RECIPES, find_recipe
 from se_keras.ops import standardize_data_format
+from se_keras.support.arguments import positive_integer
+from se_keras.support.errors import InputError
 from se_keras.weights import hub
 from se_keras.weights.presets import (
     Preprocessing,
@@ -39,12 +39,12 @@ def preprocess_input(
     The input stays as it is. `load_image` brings images to the right size before.
 
     Args:
-        images: pixels 0..255, red, green, blue: (H, W, 3) or (N, H, W, 3), or with the colours
+        images: pixels 0..255, red, green, blue: (H, W, 3) or (N, H, W, 3), or with the colors
             first. A NumPy array or a tensor, of uint8 or floats; also within `tf.data`.
         model_or_source: a model that bears the name of its row, that name, or the source of
             weights, such as `"hf://timm/seresnet50.a1_in1k"`. Weights that were trained with
             another mean than the published ones of their row need their source.
-        data_format: where the colours are; `None` for Keras' global setting.
+        data_format: where the colors are; `None` for Keras' global setting.
 
     Returns:
         float32 of the same shape and kind; for a model that was built with
@@ -52,7 +52,7 @@ def preprocess_input(
 
     Raises:
         InputError: if nothing is known of the model or the source.
-        ValueError: if there are not three colours.
+        ValueError: if there are not three colors.
 
     Example:
 
@@ -70,13 +70,13 @@ def preprocess_input(
         shape[-3 if data_format == "channels_first" else -1] if len(shape) in (3, 4) else None
     )
     if channels != 3:
-        raise ValueError(f"`images` must have three colours, {data_format}, got the shape {shape}.")
+        raise ValueError(f"`images` must have three colors, {data_format}, got the shape {shape}.")
     normalized = preprocessing_layer(preprocessing_of(model_or_source), data_format)(images)
     return keras.ops.convert_to_numpy(normalized) if isinstance(images, np.ndarray) else normalized
 
 
 def preprocessing_layer(preprocessing: Preprocessing, data_format: str) -> keras.layers.Layer:
-    """The stock layer that normalises pixels 0..255, in float32 under any dtype policy."""
+    """The stock layer that normalizes pixels 0..255, in float32 under any dtype policy."""
     mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
     # Keras shapes a vector by the global data format, and the offset not at all.
     shape = (3, 1, 1) if data_format == "channels_first" else (1, 1, 3)
@@ -116,7 +116,7 @@ def preprocessing_of(model_or_source: keras.Model | str) -> Preprocessing:
         return preprocessing_of_recipe(find_recipe(name))
     what = f"a model called {name!r}" if is_model else repr(name)
     raise InputError(
-        "`model_or_source` must be the name of a row of the catalogue, a model of that name, or "
+        "`model_or_source` must be the name of a row of the catalog, a model of that name, or "
         f"the source of its weights ('hf://owner/repo'), got {what}."
     )
 
@@ -141,7 +141,7 @@ def _config_of(source: str) -> dict[str, Any]:
 def load_image(
     image: "str | os.PathLike | np.ndarray | Image", model_or_source: keras.Model | str
 ) -> np.ndarray:
-    """The centre of an image at the size that a pretrained network was evaluated with.
+    """The center of an image at the size that a pretrained network was evaluated with.
 
     Resizes with Pillow so that the shorter side is size / crop, and crops the square in the
     middle: the pixels are those of timm's evaluation transform.

@@ -60,7 +60,7 @@ def uniform(shape, seed=0, dtype="float32"):
 
 
 def set_random_weights(layer, seed=0):
-    """Gives every weight of a layer or model numbers that no initialiser would: no zero biases.
+    """Gives every weight of a layer or model numbers that no initializer would: no zero biases.
 
     They are scaled by the fan-in, so that a deep network stays finite; variances are positive.
     """

@@ -1,7 +1,11 @@
 """Settings of the suite: quiet TensorFlow, repeatable examples, a clean Keras for each test."""
 
 import os
+import sys
+from pathlib import Path
 
+# After the installed package: `benchmarks` is not installed.
+sys.path.append(str(Path(__file__).parent.parent))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 

@@ -11,7 +11,7 @@ import numpy as np
 def draw(name, shape, kind, variance):
     """Weights with which a deep network's maps stay of one size, float32.
 
-    `kind` is "variance" or "factor" for those of a normalisation, "shift" for any other vector,
+    `kind` is "variance" or "factor" for those of a normalization, "shift" for any other vector,
     and "kernel", whose numbers have this variance.
     """
     rng = np.random.default_rng([0, zlib.crc32(name.encode())])

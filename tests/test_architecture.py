@@ -14,13 +14,7 @@ PACKAGE = Path(se_keras.__file__).parent
 
 # A module imports only from lines above its own, and from its own line.
 ORDER = (
-    "startup",
-    "errors",
-    "extras",
-    "files",
-    "arguments",
-    "tables",
-    "figures",
+    "support",
     "ops",
     "layers",
     "blocks",
@@ -29,7 +23,7 @@ ORDER = (
     "models",
     "weights",
     "preprocessing",
-    "zoo",
+    "catalog",
     "graph",
     "linear",
     "counting",
@@ -37,21 +31,15 @@ ORDER = (
     "deploy",
     "explain",
     "train",
-    "explain.report",
-    "benchmark",
+    "commands",
     "cli",
     "__main__",
 )
 # These stand side by side: none imports another.
 SIDE_BY_SIDE = {"weights", "surgery", "deploy", "counting", "explain"}
-USES_TENSORFLOW = ("deploy", "train", "benchmark")
+USES_TENSORFLOW = ("deploy", "train", "commands")
 WITHOUT_KERAS = (
-    "startup",
-    "errors",
-    "extras",
-    "files",
-    "arguments",
-    "tables",
+    "support",
     "models.recipes",
     "weights.presets",
 )
@@ -149,7 +137,7 @@ def test_a_wrong_import_is_seen(module, source, broken):
     [
         ("layers", "import keras\nfrom se_keras import ops"),
         ("models.resnet", "from se_keras.models.parts import Parts"),
-        ("models.recipes", "import difflib\nfrom se_keras.arguments import one_of"),
+        ("models.recipes", "import difflib\nfrom se_keras.support.arguments import one_of"),
         ("deploy.export", "import tensorflow as tf\nfrom se_keras.deploy import rewrites"),
         ("cli", "from se_keras.train import run"),
     ],

@@ -195,7 +195,7 @@ def test_channels_first_is_the_transposed_model(backend, name, results):
 def test_a_training_step_moves_every_weight(name, results):
     result = results("tensorflow", name)
     steps = zip(result["paths"], numbered(result, "step"), strict=True)
-    # The next normalisation takes away what a beta adds, where no activation is between them.
+    # The next normalization takes away what a beta adds, where no activation is between them.
     assert [path for path, step in steps if not step.any() and not path.endswith("beta")] == []
 
 

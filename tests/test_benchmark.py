@@ -13,10 +13,10 @@ import pytest
 from checks import set_random_weights
 
 import se_keras
-from se_keras.benchmark import runs
-from se_keras.benchmark.results import Result, describe_machine, read_rows, write_rows
-from se_keras.benchmark.runs import plan_benchmark, run_benchmark
-from se_keras.benchmark.timing import (
+from benchmarks import bench as runs
+from benchmarks.bench import plan_benchmark, run_benchmark
+from benchmarks.results import Result, describe_machine, read_rows, write_rows
+from benchmarks.timing import (
     TURN_SECONDS,
     Specification,
     Worker,
@@ -26,7 +26,7 @@ from se_keras.benchmark.timing import (
 )
 from se_keras.cli import main
 from se_keras.deploy.engines import ENGINES, find_engine
-from se_keras.errors import InputError, MissingExtraError
+from se_keras.support.errors import InputError, MissingExtraError
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 # What the engines of `clocks` take for one image, in seconds; a product of matrices takes 0.5.
@@ -180,13 +180,13 @@ def test_the_plan_has_a_row_for_each_form_engine_precision_batch_and_size():
         *(("openvino", p) for p in ("float32", "bfloat16", "int8")),
         *(("litert", p) for p in ("float32", "int8")),
     }
-    # 9 targets, 2 batches, 2 sizes; as built and optimised, or only optimised against as built.
+    # 9 targets, 2 batches, 2 sizes; as built and optimized, or only optimized against as built.
     assert len(plan.runs) == len(set(plan.runs)) == 9 * 2 * 2 * (2 + 1)
     forms = {(run.model, run.form, run.against) for run in plan.runs}
     assert forms == {
         ("seresnet20", "as built", "plain twin"),
-        ("seresnet20", "optimised", "plain twin"),
-        ("MobileNetV3Small", "optimised", "as built"),
+        ("seresnet20", "optimized", "plain twin"),
+        ("MobileNetV3Small", "optimized", "as built"),
     }
     assert len(str(plan).splitlines()) == 1 + len(plan.runs)
 
@@ -300,7 +300,7 @@ def test_each_run_has_its_row_with_all_figures(tmp_path, clocks):
     assert row.machine == describe_machine()
     # Both networks in the same form; the limit, by two products in five rounds, once an engine.
     pairs = [s.path for s in started if not is_product(s)]
-    assert pairs[:4] == ["se, as built", "plain, as built", "se, optimised", "plain, optimised"]
+    assert pairs[:4] == ["se, as built", "plain, as built", "se, optimized", "plain, optimized"]
     assert sum(map(is_product, started)) == 2 * 2 * 2
 
     with open(report.files[0], newline="") as file:
@@ -319,13 +319,13 @@ def test_every_third_round_has_new_processes(tmp_path, clocks):
     clock_of_the_second = iter([1.0, 1.0, 4.0])
 
     def slows(specification):
-        if specification.path == "se, optimised":
+        if specification.path == "se, optimized":
             return Clock(next(clock_of_the_second) * SECONDS["plain"])
         return start(specification)
 
     plan = tiny_plan(tmp_path, formats=["onnx"], batches=[1])
     report = run_benchmark(plan, tmp_path / "bench.csv", rounds=8, start=slows)
-    assert [s.path for s in started].count("plain, optimised") == 3
+    assert [s.path for s in started].count("plain, optimized") == 3
     # Ratios of three, three and two rounds.
     assert (report.results[1].ratio, report.results[1].ratio_high) == (1.0, 1.75)
 
@@ -355,7 +355,7 @@ def test_rows_are_written_one_by_one_and_a_broken_engine_is_named(tmp_path, cloc
 
     def breaks(specification):
         seen.append(len(read_rows(Result, out)))
-        if specification.format == "onnx" and specification.path == "plain, optimised":
+        if specification.format == "onnx" and specification.path == "plain, optimized":
             raise WorkerError("Illegal instruction")
         return start(specification)
 
@@ -377,13 +377,13 @@ def test_a_model_without_se_is_compared_with_itself_as_built(tmp_path, clocks):
         batches=[2],
     )
     (result,) = run_benchmark(plan, tmp_path / "bench.csv", rounds=1, start=start).results
-    assert [s.path for s in started if not is_product(s)] == ["se, optimised", "se, as built"]
+    assert [s.path for s in started if not is_product(s)] == ["se, optimized", "se, as built"]
     assert (result.ratio, result.against) == (1.0, "as built")
 
 
 def test_the_command_line_measures_in_processes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("se_keras.benchmark.networks.PRODUCT", 32)
+    monkeypatch.setattr("benchmarks.networks.PRODUCT", 32)
     tiny("tiny.keras")
     command = "bench tiny.keras --formats onnx --precisions float32,int8 --batches 2 --rounds 2"
     assert main([*command.split(), "--dry-run"]) == 0
@@ -399,9 +399,9 @@ def test_the_command_line_measures_in_processes(tmp_path, monkeypatch, capsys):
     rows = read_rows(Result, "runs/bench.csv")
     assert [(r.form, r.precision) for r in rows] == [
         ("as built", "float32"),
-        ("optimised", "float32"),
+        ("optimized", "float32"),
         ("as built", "int8"),
-        ("optimised", "int8"),
+        ("optimized", "int8"),
     ]
     for row in rows:
         assert row.ms > 0
@@ -411,8 +411,8 @@ def test_the_command_line_measures_in_processes(tmp_path, monkeypatch, capsys):
 
 def test_the_command_line_names_what_broke(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("se_keras.benchmark.networks.PRODUCT", 32)
-    monkeypatch.setattr("se_keras.benchmark.runs.Worker", _broken_worker)
+    monkeypatch.setattr("benchmarks.networks.PRODUCT", 32)
+    monkeypatch.setattr("benchmarks.bench.Worker", _broken_worker)
     tiny("tiny.keras")
     command = "bench tiny.keras --formats onnx --precisions float32 --batches 2"
     assert main(command.split()) == 2
@@ -548,7 +548,7 @@ def test_readme_tables_are_those_of_the_csv_files(benchmarks):
 
 
 def test_noise_is_the_same_in_every_process():
-    worker = importlib.import_module("se_keras.benchmark.worker")
+    worker = importlib.import_module("benchmarks.worker")
     floats, integers = worker.noise((2, 3), "float32"), worker.noise((200,), "uint8")
     assert floats.dtype == np.float32
     assert (floats == worker.noise((2, 3), "float32")).all()

@@ -127,7 +127,7 @@ def test_the_default_reaches_97_percent(tmp_path):
     assert report["test"]["accuracy"] >= 0.97
 
 
-def test_list_is_a_table_of_the_catalogue(capsys):
+def test_list_is_a_table_of_the_catalog(capsys):
     assert main(["list", "*resnet20"]) == 0
     heading, row = capsys.readouterr().out.splitlines()
     assert heading.split() == ["name", "pixels", "parameters", "multiply-adds", "builder"]
@@ -198,7 +198,7 @@ def workplace(tmp_path, monkeypatch):
         ("fly", "fly"),
         ("train --epochs 0", "epochs"),
         ("train --epochs few", "few"),
-        ("train --colour red", "--colour"),
+        ("train --color red", "--color"),
         ("train --lr -1", "lr"),
         ("train --label-smoothing 1", "label_smoothing"),
         ("train --precision float8", "mixed_bfloat16"),
@@ -254,7 +254,7 @@ def test_what_loading_says_is_held_back_from_the_command_alone():
 import os, sys
 
 sys.argv = ["se-keras"]
-from se_keras.startup import quiet_command
+from se_keras.support.startup import quiet_command
 
 with quiet_command():
     os.write(2, b"held back")

@@ -313,7 +313,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_the_catalogue_lists_what_the_built_networks_have(row):
+def test_the_catalog_lists_what_the_built_networks_have(row):
     result = count(se_keras.create(row.name))
     assert result.macs == row.multiply_adds
     assert result.trainable == row.parameters

@@ -17,11 +17,11 @@ from sklearn.datasets import load_digits, load_sample_images
 import se_keras
 from se_keras.cli import main
 from se_keras.deploy import export as export_module
+from se_keras.deploy.calibration import open_samples
 from se_keras.deploy.engines import ENGINES, Engine, find_engine
-from se_keras.deploy.samples import open_samples
 from se_keras.deploy.targets import TARGETS
-from se_keras.errors import InputError, MissingExtraError
-from se_keras.files import read_json
+from se_keras.support.errors import InputError, MissingExtraError
+from se_keras.support.files import read_json
 
 EXTRAS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert"}
 # (format, precision, whether there is a calibration set)
@@ -92,7 +92,7 @@ def se_network():
         x = activated(x, filters, 3, strides=2)
         y = activated(x, filters // 2, 1)
         y = activated(y, filters // 2, 3, groups=2)
-        y = normalised(layers.Conv2D(filters, 1, use_bias=False)(y))
+        y = normalized(layers.Conv2D(filters, 1, use_bias=False)(y))
         x = layers.ReLU()(layers.Add()([x, se_keras.se_block(y, ratio=4)]))
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, layers.Dense(10, activation="softmax", name="digit")(x))
@@ -100,10 +100,10 @@ def se_network():
 
 def activated(x, filters, kernel, **options):
     x = layers.Conv2D(filters, kernel, padding="same", use_bias=False, **options)(x)
-    return layers.ReLU()(normalised(x))
+    return layers.ReLU()(normalized(x))
 
 
-def normalised(x):
+def normalized(x):
     return layers.BatchNormalization(momentum=0.8)(x)  # 240 steps, not a hundred thousand
 
 
@@ -194,7 +194,7 @@ def test_the_report_is_what_a_comparison_by_hand_gives(case, exports, model, dig
     ours = model.predict(images, verbose=0)
     (theirs,) = find_engine(name).load(report.path, precision)([images])
     assert report.samples == len(images)
-    # LiteRT and ONNX Runtime quantise activations by the batch in some precisions.
+    # LiteRT and ONNX Runtime quantize activations by the batch in some precisions.
     assert report.max_difference == pytest.approx(np.abs(ours - theirs).max() / ours.max(), 0.5)
     assert report.top1_agreement == np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1))
     assert report.latency > 0
@@ -382,9 +382,9 @@ def test_an_output_that_onnx_reshapes_to_its_own_shape_keeps_its_name(tmp_path):
 def test_statistics_of_pixels_are_constants_of_the_file(engine, tmp_path):
     # Keras keeps those that it has adapted as tensors: tf2onnx took them for inputs.
     image = keras.Input((8, 8, 3), name="image")
-    normalisation = layers.Normalization(name="normalisation")
-    normalisation.adapt(255 * np.random.default_rng(0).random((20, 8, 8, 3), "float32"))
-    model = keras.Model(image, layers.Conv2D(4, 3, name="conv")(normalisation(image)))
+    normalization = layers.Normalization(name="normalization")
+    normalization.adapt(255 * np.random.default_rng(0).random((20, 8, 8, 3), "float32"))
+    model = keras.Model(image, layers.Conv2D(4, 3, name="conv")(normalization(image)))
     report = se_keras.export(model, tmp_path / f"m{engine.suffix}", engine.format)
     assert report.max_difference < 1e-5
 
@@ -557,13 +557,13 @@ def test_the_folder_has_the_pixels_that_the_model_takes(tmp_path):
     named = se_keras.create("seresnet20", input_shape=shape)
     inside = se_keras.create("seresnet20", include_preprocessing=True, input_shape=shape)
     image = keras.Input(shape)
-    grey = keras.Input((None, None, 1))
+    gray = keras.Input((None, None, 1))
     nested = keras.Model(image, inside(keras.ops.cast(image, "uint8")))
-    open_size = keras.Model(grey, layers.Conv2D(1, 1)(layers.Rescaling(1 / 255)(grey)))
-    normalised = se_keras.preprocess_input(np.array([[[255, 0, 0]]], "uint8"), "seresnet20")
-    # 76: red's part of a grey value (ITU-R 601-2), as Pillow has it.
+    open_size = keras.Model(gray, layers.Conv2D(1, 1)(layers.Rescaling(1 / 255)(gray)))
+    normalized = se_keras.preprocess_input(np.array([[[255, 0, 0]]], "uint8"), "seresnet20")
+    # 76: red's part of a gray value (ITU-R 601-2), as Pillow has it.
     for network, pixel in (
-        (named, normalised[0, 0]),
+        (named, normalized[0, 0]),
         (inside, [255, 0, 0]),
         (nested, [255, 0, 0]),
         (open_size, [76]),

@@ -50,7 +50,7 @@ def network(shape, *made):
     return keras.Sequential([keras.Input(shape), *made])
 
 
-def test_normalisation_is_folded_into_every_linear_layer():
+def test_normalization_is_folded_into_every_linear_layer():
     for layer, shape in [
         (layers.Conv1D(6, 3), (9, 4)),
         (layers.Conv2D(6, 3, strides=2, padding="same", use_bias=False), (9, 9, 4)),
@@ -208,7 +208,7 @@ def test_what_training_adds_is_taken_out_and_what_is_asked_for_stays():
     assert texts(sampled, done=False) == {"it is called with training=True"}
 
 
-def test_normalisation_that_can_not_be_folded_stays():
+def test_normalization_that_can_not_be_folded_stays():
     x = keras.Input((6, 6, 4))
     conv = layers.Conv2D(4, 3, padding="same", name="conv")
     relu = layers.BatchNormalization(name="a")(layers.ReLU()(x))

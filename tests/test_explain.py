@@ -17,7 +17,7 @@ from se_keras import SqueezeExcite, plot_excitations, prune_se, record_excitatio
 from se_keras.cli import main
 from se_keras.explain import plan_pruning
 from se_keras.explain import report as explain_report
-from se_keras.files import PARTIAL
+from se_keras.support.files import PARTIAL
 
 LABELS = np.array([2, 0, 0, 3, 2, 0, 3, 3, 2, 0] * 5)  # no image of class 1
 CLASSES = ("0", "2", "3")
@@ -364,7 +364,7 @@ BEFORE_SE = {
     "grouped": (lambda x: conv(conv(x, "first"), "conv", groups=4), "conv"),
     "dense": (lambda x: layers.Dense(8, name="dense")(x), "dense"),
     "activated": (lambda x: conv(x, "conv", activation="relu"), "conv"),
-    "normalisation": (lambda x: norm(conv(x, "conv"), "bn"), "bn"),
+    "normalization": (lambda x: norm(conv(x, "conv"), "bn"), "bn"),
     "only shifted": (lambda x: norm(conv(x, "conv"), "bn", scale=False), "bn"),
     "only scaled": (lambda x: norm(conv(x, "conv"), "bn", center=False), "bn"),
     "neither": (lambda x: norm(conv(x, "conv"), "bn", center=False, scale=False), "bn"),
@@ -456,7 +456,7 @@ def test_a_constant_is_laid_along_the_channels(rank, globally, data_format):
     check_same(model, prune_se(model, stats, keep=0), x)
 
 
-def test_the_channels_of_a_normalisation_are_those_of_the_layer():
+def test_the_channels_of_a_normalization_are_those_of_the_layer():
     for axis, taken in ((1, True), (-1, False)):
         u = keras.Input((4, 5, 5))
         x = SqueezeExcite(2, data_format="channels_first", name="se")(norm(u, "bn", axis=axis))
@@ -769,7 +769,7 @@ def workplace(tmp_path_factory):
     digits_model().save(folder / "moved" / "model.keras")
     x = keras.Input((8, 8, 1))
     keras.Model(x, layers.Flatten()(x)).save(folder / "plain.keras")
-    se_keras.create("seresnet20", input_shape=(8, 8, 3)).save(folder / "colour.keras")
+    se_keras.create("seresnet20", input_shape=(8, 8, 3)).save(folder / "color.keras")
     keras.Model(x, SqueezeExcite(1)(x)).save(folder / "map.keras")
     x = keras.Input((8,))
     keras.Model(x, layers.Dense(2)(x)).save(folder / "vector.keras")
@@ -792,7 +792,7 @@ def workplace(tmp_path_factory):
         ("good.keras --data digits --out new --prune 1.5", "[0, 1]"),
         ("good.keras --data digits --out new --prune most", "most"),
         ("plain.keras --data digits --out new", "SqueezeExcite"),
-        ("colour.keras --data digits --out new", "(8, 8, 1)"),
+        ("color.keras --data digits --out new", "(8, 8, 1)"),
         ("vector.keras --data digits --out new", "images"),
         ("map.keras --data digits --out new --prune 0", "scores of classes"),
     ],

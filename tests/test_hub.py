@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 
 import se_keras
 from se_keras.cli import main
-from se_keras.errors import InputError
+from se_keras.support.errors import InputError
 from se_keras.weights import hub, presets
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
@@ -541,7 +541,7 @@ def test_predicting_with_a_file(tmp_path, capsys):
         ("--weights weights.safetensors", "name it with --model"),
         ("--weights imagenet", "name it with --model"),
         ("--weights imagenet --model semobilenet", "none are published for semobilenet"),
-        ("--weights imagenet --model resnet50", "must be a model of the catalogue"),
+        ("--weights imagenet --model resnet50", "must be a model of the catalog"),
         ("--weights missing.safetensors --model seresnet20", "missing.safetensors"),
         ("--weights hf://me", "hf://owner/repo"),
         ("--model seresnet20", "--model goes with --weights"),

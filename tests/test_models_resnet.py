@@ -75,7 +75,7 @@ def test_seresnet50_has_16_se_layers_of_the_right_widths(seresnet50):
 
 
 def test_se_is_before_the_addition(seresnet50):
-    """Paper, Fig. 3: normalisation, SE, addition, ReLU."""
+    """Paper, Fig. 3: normalization, SE, addition, ReLU."""
     names = [layer.name for layer in seresnet50.layers]
     unit = [n.removeprefix("stage3_block2_") for n in names if n.startswith("stage3_block2_")]
     assert unit[-4:] == ["norm3", "se", "add", "out"]
@@ -149,7 +149,7 @@ def test_a_closed_gate_cuts_what_the_placement_says(placement):
     before, branch, gated, after = map(array, probe(x))
     assert np.abs(gated).max() == 0
     # A closed gate before or inside the branch, or behind the unit before ("post"), leaves the
-    # last normalisation nothing but zeros.
+    # last normalization nothing but zeros.
     assert (np.abs(branch).max() == 0) == (placement in {"pre", "conv3x3", "post"})
     shortcut = 0 if placement == "identity" else before
     branch = 0 if placement == "standard" else branch

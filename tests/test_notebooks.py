@@ -92,7 +92,7 @@ def test_draws_pictures(path, executed):
     assert pictures
     for drawn in pictures:
         assert min(drawn.shape) > 80
-        assert len(np.unique(drawn)) > 16  # a blank figure has one grey
+        assert len(np.unique(drawn)) > 16  # a blank figure has one gray
 
 
 @of_each_notebook

@@ -12,8 +12,8 @@ from PIL import Image
 
 import se_keras
 from se_keras import preprocessing
-from se_keras.errors import InputError
 from se_keras.preprocessing import imagenet_labels, labels_of, preprocessing_of
+from se_keras.support.errors import InputError
 from se_keras.weights import hub
 from se_keras.weights.presets import IMAGENET_MEAN, IMAGENET_STD
 
@@ -71,7 +71,7 @@ def test_a_normalized_photo_differs_from_timms_by_rounding_only():
 
 @pytest.mark.parametrize("size", [(300, 500), (500, 300), (224, 224), (225, 1000), (10, 7)])
 def test_the_central_square_of_any_image(size):
-    # A pattern that shows where the crop lies: each column and each row has its own grey.
+    # A pattern that shows where the crop lies: each column and each row has its own gray.
     height, width = size
     ramp = np.linspace(0, 255, height)[:, None] * 0.5 + np.linspace(0, 255, width)[None] * 0.5
     image = np.repeat(ramp.astype("uint8")[..., None], 3, axis=-1)
@@ -90,7 +90,7 @@ def test_path_array_and_image_are_the_same():
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
-def test_other_colours_become_red_green_and_blue(mode, tmp_path):
+def test_other_colors_become_red_green_and_blue(mode, tmp_path):
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     Image.fromarray(pixels((30, 40, 3))).convert(mode).save(path)
     assert se_keras.load_image(path, "seresnet50").shape == (224, 224, 3)
@@ -148,7 +148,7 @@ def test_a_tensor_stays_a_tensor():
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 3), (2, 4, 5, 3)])
-def test_colours_are_normalised_where_channels_first_has_them(shape):
+def test_colors_are_normalized_where_channels_first_has_them(shape):
     images = np.moveaxis(pixels(shape), -1, -3)
     expected = np.moveaxis(normalized(pixels(shape)), -1, -3)
     values = se_keras.preprocess_input(images, "seresnet50", data_format="channels_first")
@@ -184,8 +184,8 @@ def test_tf_data_gets_the_same_pixels_on_other_backends(backend):
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (3, 4, 5), (1, 2, 4, 5, 3)])
-def test_images_without_three_colours_are_refused(shape):
-    with pytest.raises(ValueError, match=r"`images` must have three colours, channels_last, got"):
+def test_images_without_three_colors_are_refused(shape):
+    with pytest.raises(ValueError, match=r"`images` must have three colors, channels_last, got"):
         se_keras.preprocess_input(np.zeros(shape), "seresnet50")
 
 
@@ -341,8 +341,8 @@ def test_a_builder_has_the_option():
     assert preprocessing.has_preprocessing(model)
 
 
-def test_grey_images_are_refused():
-    with pytest.raises(ValueError, match="`include_preprocessing=True` needs three colours"):
+def test_gray_images_are_refused():
+    with pytest.raises(ValueError, match="`include_preprocessing=True` needs three colors"):
         se_keras.create("seresnet20", include_preprocessing=True, input_shape=(32, 32, 1))
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import classification_models_weights
 import pytest
 
-from se_keras.errors import InputError
 from se_keras.models.recipes import RECIPES, find_recipe
+from se_keras.support.errors import InputError
 from se_keras.weights import hub
 from se_keras.weights.presets import (
     IMAGENET_MEAN,
@@ -57,7 +57,7 @@ def test_each_file_of_classification_models_is_in_the_registry(name):
     top1, md5 = CLASSIFICATION_MODELS[name]
     preset = preset_of(f"{RELEASE}/{name}_imagenet_1000.h5#md5={md5}")
     assert preset.recipe == classification_models_weights.NAMES[name]
-    assert (preset.top1, preset.licence) == (top1, "MIT")
+    assert (preset.top1, preset.license) == (top1, "MIT")
     pixels = preset.preprocessing
     assert (pixels.size, pixels.crop) == (224, 224 / 256)
     if name in {"seresnet18", "seresnet34"}:  # models/resnet.py: preprocess_input gives x
@@ -86,10 +86,10 @@ def test_images_are_prepared_as_timm_prepares_them(name):
         mean=tuple(row["mean"]),
         std=tuple(row["std"]),
     )
-    assert preset.licence == row["license"]
+    assert preset.license == row["license"]
 
 
-def test_every_row_is_of_the_catalogue_and_one_of_each_is_the_best():
+def test_every_row_is_of_the_catalog_and_one_of_each_is_the_best():
     for recipe in {preset.recipe for preset in PRESETS}:
         rows = [preset for preset in PRESETS if preset.recipe == recipe]
         best = [preset for preset in rows if preset.best]
@@ -167,7 +167,7 @@ def test_a_row_without_published_weights_names_its_relative():
 
 
 def test_a_name_that_no_row_has_is_refused():
-    with pytest.raises(ValueError, match="must be a model of the catalogue, got 'seresnet51'"):
+    with pytest.raises(ValueError, match="must be a model of the catalog, got 'seresnet51'"):
         find_preset("seresnet51")
 
 

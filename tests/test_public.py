@@ -106,7 +106,7 @@ def equations(data_format="channels_last"):
 
 
 def network(name, smaller=None, shape=(32, 32, 3), **fixed):
-    """Makes a row of the catalogue, with fewer layers and channels where `smaller` says so."""
+    """Makes a row of the catalog, with fewer layers and channels where `smaller` says so."""
 
     def make(data_format="channels_last", **options):
         recipe = replace(find_recipe(name), **(smaller or {}))
@@ -195,7 +195,7 @@ ROWS = (
     ),
     Row(names="*SERes*", checks=(), because="other sizes of the residual networks above"),
     Row(names="SENet154", checks=(), because="LegacySENet154 with other paddings"),
-    Row(names="SEVGG16", checks=(), because="SEVGG16BN without normalisation"),
+    Row(names="SEVGG16", checks=(), because="SEVGG16BN without normalization"),
 )
 NO_ROW = Row(names="", checks=())
 

@@ -15,11 +15,9 @@ from checks import TESTS
 BENCHMARKS = TESTS.parent / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
-import seeds  # noqa: E402
-import study  # noqa: E402
-
-from se_keras.benchmark.results import read_rows, write_rows  # noqa: E402
-from se_keras.errors import InputError  # noqa: E402
+from benchmarks import seeds, study
+from benchmarks.results import read_rows, write_rows  # noqa: E402
+from se_keras.support.errors import InputError  # noqa: E402
 
 DIGITS = study.STUDIES["digits"]
 TINY = replace(

@@ -681,7 +681,7 @@ def test_a_warm_start_with_other_gates(gate):
         assert np.any(array(se.expand.kernel) != 0), se.name
 
 
-def test_a_cold_start_is_the_papers_initialisation():
+def test_a_cold_start_is_the_papers_initialization():
     new = insert_se(two_units(), warm_start=False, gate_activation="tanh")
     for se in se_layers(new).values():
         assert se.gate_scale == 1.0

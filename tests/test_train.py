@@ -16,8 +16,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import se_keras
-from se_keras import files
-from se_keras.errors import MissingExtraError
+from se_keras.support import files
+from se_keras.support.errors import MissingExtraError
 from se_keras.train import (
     InputError,
     TrainConfig,
@@ -30,28 +30,28 @@ from se_keras.train import (
 )
 from se_keras.train import folder as run_folder
 
-COLOURS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (220, 50, 40)}
+COLORS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (220, 50, 40)}
 
 
-def write_image(path, colour, size=(20, 24), seed=0):
+def write_image(path, color, size=(20, 24), seed=0):
     noise = np.random.default_rng(seed).integers(-30, 30, (*size, 3))
-    Image.fromarray((np.array(colour) + noise).clip(0, 255).astype("uint8")).save(path)
+    Image.fromarray((np.array(color) + noise).clip(0, 255).astype("uint8")).save(path)
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Three classes of ten images, PNG and JPEG, of several sizes."""
     root = tmp_path / "images"
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         (root / name).mkdir(parents=True)
         for i in range(10):
             size = (20 + i, 24) if i % 2 else (24, 20 + i)
-            write_image(root / name / f"{i}.{'png' if i % 3 else 'jpg'}", colour, size, seed=i)
+            write_image(root / name / f"{i}.{'png' if i % 3 else 'jpg'}", color, size, seed=i)
     return root
 
 
 def small_classifier(model, *, input_tensor, classes, dtype):
-    """In place of a network of the catalogue: one SE block, with dropout for its random state."""
+    """In place of a network of the catalog: one SE block, with dropout for its random state."""
     x = keras.layers.Conv2D(8, 3, padding="same", dtype=dtype)(input_tensor)
     x = keras.layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
     x = se_keras.se_block(keras.layers.ReLU(dtype=dtype)(x), 2, dtype=dtype)
@@ -63,7 +63,7 @@ def small_classifier(model, *, input_tensor, classes, dtype):
 
 @pytest.fixture
 def small_network(monkeypatch):
-    monkeypatch.setattr(run.zoo, "create", small_classifier)
+    monkeypatch.setattr(run.catalog, "create", small_classifier)
 
 
 def picture(path):
@@ -339,7 +339,7 @@ def unbroken(tmp_path_factory):
     """A run of two epochs that nothing stopped; not to be changed."""
     out = tmp_path_factory.mktemp("runs") / "unbroken"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.zoo, "create", small_classifier)
+        patch.setattr(run.catalog, "create", small_classifier)
         train(config(), out)
     return out
 

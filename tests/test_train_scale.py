@@ -25,15 +25,15 @@ from test_train import (
 )
 
 import se_keras
-from se_keras.errors import MissingExtraError
+from se_keras.support.errors import MissingExtraError
 from se_keras.train import Cluster, InputError, TrainConfig, cluster, data, run, train
-from se_keras.train.speed import InputClock
+from se_keras.train.input_clock import InputClock
 
 DEADLINE = 600  # seconds, for a machine with much else to do
 
 
 def no_chance(model, *, input_tensor, classes, dtype, norm=False):
-    """In place of a network of the catalogue: SE without dropout, with or without normalisation."""
+    """In place of a network of the catalog: SE without dropout, with or without normalization."""
     x = keras.layers.Conv2D(8, 3, padding="same", dtype=dtype)(input_tensor)
     if norm:
         x = keras.layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
@@ -52,7 +52,7 @@ NETWORKS = {"dropout": small_classifier, "no_chance": no_chance, "with_norm": wi
 
 @pytest.fixture
 def network(monkeypatch):
-    monkeypatch.setattr(run.zoo, "create", no_chance)
+    monkeypatch.setattr(run.catalog, "create", no_chance)
 
 
 def digits(**settings):
@@ -155,9 +155,9 @@ def resident():
 
 def linked_images(root, count, side):
     """So many images in two classes: few files, under many names."""
-    for name, colour in (("a", (200, 40, 40)), ("b", (40, 40, 200))):
+    for name, color in (("a", (200, 40, 40)), ("b", (40, 40, 200))):
         (root / name).mkdir(parents=True)
-        Image.new("RGB", (side, side), colour).save(root / name / "0.png")
+        Image.new("RGB", (side, side), color).save(root / name / "0.png")
         for number in range(1, count // 2):
             os.link(root / name / "0.png", root / name / f"{number}.png")
 
@@ -342,7 +342,7 @@ def work(network, *arguments):
     """In a fresh process: the command line, with a small network."""
     from se_keras.cli import main
 
-    run.zoo.create = NETWORKS[network]
+    run.catalog.create = NETWORKS[network]
     sys.exit(main(["train", "--seed", "3", *arguments]))
 
 

@@ -25,8 +25,8 @@ from drawn_weights import image
 
 import se_keras
 from se_keras import cli
-from se_keras.errors import InputError
 from se_keras.models.recipes import find_recipe
+from se_keras.support.errors import InputError
 from se_keras.weights import hub
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -74,7 +74,7 @@ def test_a_file_for_another_network_names_the_builder_that_fits(name, row, tmp_p
 @pytest.mark.parametrize(
     ("name", "row", "different"),
     [
-        ("seresnet18", "seresnet18", "normalisation  before its convolution  behind its"),
+        ("seresnet18", "seresnet18", "normalization  before its convolution  behind its"),
         ("seresnet50", "seresnet50", "stride of units  on the 1x1  "),
         ("seresnet50", "legacy_seresnet50", "stem pool  padded on both sides  padded at the end"),
         ("seresnext50", "legacy_seresnext50_32x4d", "stem pool  padded on both sides  padded at"),

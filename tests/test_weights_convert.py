@@ -18,10 +18,17 @@ from timm_weights import digest, draw, with_counters, write_drawn
 
 import se_keras
 from se_keras import cli
-from se_keras.errors import InputError
 from se_keras.models.recipes import RECIPES, ResNetRecipe, find_recipe
+from se_keras.support.errors import InputError
 from se_keras.weights import hub
 from se_keras.weights.convert import apply, plan_conversion, plan_for_timm, traits_of_model
+from se_keras.weights.identify import (
+    builders_that_fit,
+    differences,
+    signature_of_recipe,
+    signature_of_shapes,
+    traits_of_recipe,
+)
 from se_keras.weights.key_maps import (
     CONVOLUTION,
     KERAS_POINTWISE,
@@ -30,14 +37,7 @@ from se_keras.weights.key_maps import (
     POINTWISE,
     TorchNames,
 )
-from se_keras.weights.sources import Checkpoint, Tensor
-from se_keras.weights.structure import (
-    builders_that_fit,
-    differences,
-    signature_of_recipe,
-    signature_of_shapes,
-    traits_of_recipe,
-)
+from se_keras.weights.readers import Checkpoint, Tensor
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 TIMM = {
@@ -538,7 +538,7 @@ def test_imagenet_is_refused_where_none_are_published(published):
 
 
 def test_convert_there_and_back(five_classes, good, tmp_path, capsys):
-    """With a row of the catalogue: the file of SE-ResNet-18 with three classes."""
+    """With a row of the catalog: the file of SE-ResNet-18 with three classes."""
     shapes = {
         r.source: r.source_shape
         for r in plan_for_timm(tiny(find_recipe("seresnet18"), classes=3)).assignments

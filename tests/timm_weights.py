@@ -38,7 +38,7 @@ def digest(shapes):
 
 
 def with_counters(shapes):
-    """Adds what PyTorch's normalisations have and Keras' have not."""
+    """Adds what PyTorch's normalizations have and Keras' have not."""
     norms = [name.removesuffix("running_mean") for name in shapes if name.endswith("running_mean")]
     return {**shapes, **{f"{norm}num_batches_tracked": () for norm in norms}}
 

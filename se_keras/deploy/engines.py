@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from se_keras.arguments import one_of
-from se_keras.extras import extra
+from se_keras.support.arguments import one_of
+from se_keras.support.errors import extra
 
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 

@@ -12,15 +12,15 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.catalog import load_keras_model
+from se_keras.deploy.calibration import Arrays, in_batches, open_samples
 from se_keras.deploy.engines import Engine, Run, find_engine
 from se_keras.deploy.rewrites import optimize
-from se_keras.deploy.samples import Arrays, in_batches, open_samples
-from se_keras.deploy.serving import with_policy
 from se_keras.deploy.targets import Target, find_target
-from se_keras.errors import InputError, WrongResultError, as_input_error
-from se_keras.files import write_json, written_beside
-from se_keras.tables import format_table
-from se_keras.zoo import load_keras_model
+from se_keras.deploy.tf_function import with_policy
+from se_keras.support.errors import InputError, WrongResultError, as_input_error
+from se_keras.support.files import write_json, written_beside
+from se_keras.support.tables import format_table
 
 # Largest difference of a float32 export, relative to the largest output: another order of the same
 # sums. A model with layers in 16 bits differs in the third digit, however it is exported.
@@ -96,7 +96,7 @@ def export(
     precision: str = "float32",
     calibration: Any = None,
 ) -> ExportReport:
-    """Writes a model for an engine, optimised, and compares the file with the model.
+    """Writes a model for an engine, optimized, and compares the file with the model.
 
     The file takes and gives what the model does: (N, H, W, C), floats as float32, in any number at
     once; inputs and outputs have the names and the order of the model's. It is loaded back into

@@ -45,8 +45,8 @@ def drop_inert(graph: Graph, node: Node) -> str | None:
     return "taken out: inference passes it through"
 
 
-def fold_normalisation(graph: Graph, node: Node) -> str | None:
-    """Batch normalisation with its moving statistics is a factor and a shift for each channel."""
+def fold_normalization(graph: Graph, node: Node) -> str | None:
+    """Batch normalization with its moving statistics is a factor and a shift for each channel."""
     if type(node.op) is not layers.BatchNormalization:
         return None
     if node.kwargs.get("training"):
@@ -54,7 +54,7 @@ def fold_normalisation(graph: Graph, node: Node) -> str | None:
     before = linear_before(graph, node)
     rank = len(node.output.shape)
     if channel_axis(node.op, rank) != channel_axis(before.op, rank):
-        raise LeftAlone("it normalises another axis than the channels")
+        raise LeftAlone("it normalizes another axis than the channels")
     graph.redirect(node.output, scale_outputs(graph, before, *_affine(node.op)).output)
     return "folded into the layer before it"
 

@@ -116,7 +116,7 @@ def _not_blocked(model: ModelProto) -> set[str]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns that the optimised file is for this machine
+    options.log_severity_level = 3  # it warns that the optimized file is for this machine
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         onnxruntime.InferenceSession(

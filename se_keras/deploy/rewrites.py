@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import keras
 
-from se_keras.deploy.folding import drop_inert, fold_normalisation
+from se_keras.deploy.folding import drop_inert, fold_normalization
 from se_keras.deploy.gates import (
     fold_constant_gate,
     fold_gate_scale,
@@ -16,7 +16,7 @@ from se_keras.deploy.gates import (
 )
 from se_keras.graph import Graph, Node, trace
 from se_keras.linear import LeftAlone
-from se_keras.tables import format_table
+from se_keras.support.tables import format_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,10 @@ class Rule:
 
 
 # In this order: a gate can be folded into a convolution only while nothing stands between them,
-# and reads the narrow map only when the normalisation between is gone.
+# and reads the narrow map only when the normalization between is gone.
 RULES = (
     Rule(name="inert layers", apply=drop_inert),
-    Rule(name="batch normalisation", apply=fold_normalisation),
+    Rule(name="batch normalization", apply=fold_normalization),
     Rule(name="constant gate", apply=fold_constant_gate),
     Rule(name="squeeze-and-excitation", apply=lower_squeeze_excite),
     Rule(name="reshaped pool", apply=keep_dimensions),
@@ -103,7 +103,7 @@ def plan_optimization(model: keras.Model) -> OptimizationPlan:
     ...                           keras.layers.BatchNormalization(name="bn"), keras.layers.ReLU()])
     >>> print(plan_optimization(model))
     rewrite of           layers    how, or why not                  first
-    batch normalisation       1    folded into the layer before it  bn
+    batch normalization       1    folded into the layer before it  bn
     """
     graph = trace(model)
     steps = [
@@ -130,7 +130,7 @@ def _sweep(rule: Rule, path: str, graph: Graph) -> Iterator[Step]:
 def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
     """A model for inference with equal outputs, in stock layers of Keras only.
 
-    Batch normalisation is folded into the layers before it; dropout and the like are taken out;
+    Batch normalization is folded into the layers before it; dropout and the like are taken out;
     `SqueezeExcite` becomes stock layers, and its gate is computed from the narrow map before the
     last 1x1 convolution where that is exact and cheaper (`se_keras.deploy.gates`); constant gates
     become weights. Any functional model will do, with SE or without.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from se_keras.deploy.samples import Arrays
+from se_keras.deploy.calibration import Arrays
 from se_keras.deploy.to_litert import compress_litert, quantize_litert, write_litert
 from se_keras.deploy.to_onnx import compress_onnx, quantize_onnx, write_onnx
 from se_keras.deploy.to_openvino import (
@@ -16,7 +16,7 @@ from se_keras.deploy.to_openvino import (
     write_openvino_bfloat16,
 )
 from se_keras.deploy.to_saved_model import write_saved_model, write_saved_model_bfloat16
-from se_keras.errors import InputError
+from se_keras.support.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Target:
 
     Attributes:
         format, precision: as of `se_keras.export`.
-        write: writes an optimised model, in float32, to a path; says in words how.
+        write: writes an optimized model, in float32, to a path; says in words how.
         calibrate: the same with samples to measure activations on; `None` if they change nothing.
     """
 
@@ -70,7 +70,7 @@ def find_target(format: str, precision: str) -> Target:
     >>> find_target("litert", "bfloat16")
     Traceback (most recent call last):
     ...
-    se_keras.errors.InputError: there is no export to litert in bfloat16; there are \
+    se_keras.support.errors.InputError: there is no export to litert in bfloat16; there are \
 tf_saved_model in float32, bfloat16; onnx in float32, int8; openvino in float32, bfloat16, int8; \
 litert in float32, int8
     """

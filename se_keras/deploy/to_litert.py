@@ -7,8 +7,8 @@ from pathlib import Path
 
 import keras
 
-from se_keras.deploy.samples import Arrays, describe_count
-from se_keras.deploy.serving import Served, feeds, serve
+from se_keras.deploy.calibration import Arrays, describe_count
+from se_keras.deploy.tf_function import Served, feeds, serve
 from se_keras.deploy.to_saved_model import save
 
 
@@ -26,7 +26,7 @@ def quantize_litert(model: keras.Model, path: Path, calibration: Arrays) -> str:
 
 def compress_litert(model: keras.Model, path: Path) -> str:
     path.write_bytes(_convert(serve(model), optimizations=["DEFAULT"]))
-    return "int8 weights, activations quantised as they come"
+    return "int8 weights, activations quantized as they come"
 
 
 def _convert(
@@ -42,7 +42,7 @@ def _convert(
         converter.optimizations = [tf.lite.Optimize[name] for name in optimizations]
         converter.representative_dataset = dataset
         with warnings.catch_warnings():
-            # Its calibration runs TensorFlow's own interpreter, which goes in favour of LiteRT's.
+            # Its calibration runs TensorFlow's own interpreter, which goes in favor of LiteRT's.
             warnings.filterwarnings("ignore", "\\s*Warning: tf.lite.Interpreter is deprecated")
             content = converter.convert()
     return _in_order(content, served)

@@ -1,4 +1,4 @@
-"""ONNX, by tf2onnx; int8 by ONNX Runtime's quantiser."""
+"""ONNX, by tf2onnx; int8 by ONNX Runtime's quantizer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.deploy.samples import Arrays, describe_count
-from se_keras.deploy.serving import Served, feeds, serve
+from se_keras.deploy.calibration import Arrays, describe_count
+from se_keras.deploy.tf_function import Served, feeds, serve
 
 # Weights per channel need 13; at 18 tf2onnx does not find GlobalAveragePool any more, for which
 # engines have kernels, in the mean over positions.
@@ -162,7 +162,7 @@ def compress_onnx(model: keras.Model, path: Path) -> str:
 def _store_in_int8(graph: Any, kernel: Any, axis: int) -> None:
     """A kernel as int8 with a scale for each output channel, and the node that multiplies both.
 
-    ONNX Runtime's own `quantize_dynamic` quantises activations too and its ConvInteger runs in few
+    ONNX Runtime's own `quantize_dynamic` quantizes activations too and its ConvInteger runs in few
     other engines.
     """
     from onnx import helper, numpy_helper

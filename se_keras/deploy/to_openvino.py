@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
+from se_keras.deploy.calibration import Arrays, describe_count, in_batches
 from se_keras.deploy.engines import OPENVINO_FILE
-from se_keras.deploy.samples import Arrays, describe_count, in_batches
-from se_keras.deploy.serving import Served, serve
+from se_keras.deploy.tf_function import Served, serve
 from se_keras.deploy.to_saved_model import save_open
 
 # OpenVINO keeps no such hint in the file.

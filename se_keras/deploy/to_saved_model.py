@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from se_keras.deploy.serving import Served, serve, with_policy
+from se_keras.deploy.tf_function import Served, serve, with_policy
 
 
 def write_saved_model(model: keras.Model, path: Path) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from se_keras.explain.statistics import ExcitationStats, LayerStats
-from se_keras.figures import new_figure
-from se_keras.files import written_beside
+from se_keras.support.files import written_beside
+from se_keras.support.plotting import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

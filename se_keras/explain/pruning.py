@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers
 
-from se_keras.arguments import finite_number
 from se_keras.explain.record import squeeze_excite_nodes
 from se_keras.explain.statistics import ExcitationStats
 from se_keras.graph import Graph, Node, trace
@@ -21,7 +20,8 @@ from se_keras.linear import (
     of_all_ranks,
     scaled_weights,
 )
-from se_keras.tables import format_table
+from se_keras.support.arguments import finite_number
+from se_keras.support.tables import format_table
 
 Keep = float | Collection[str]
 
@@ -142,7 +142,7 @@ def prune_se(model: keras.Model, stats: ExcitationStats, *, keep: Keep) -> keras
     """A copy of a model in which SE layers whose gates hardly vary are constants.
 
     The mean gates of a layer multiply the weights of the convolution, dense layer or batch
-    normalisation before it, through activations and pools that let a factor pass, and into the
+    normalization before it, through activations and pools that let a factor pass, and into the
     branches of a concatenation. Where that can't be, as before a layer that others read too, a
     `Rescaling` layer with the constants is left. Where the gates are the same for all images, the
     new model computes what `model` does.
@@ -325,7 +325,7 @@ def _leave_constant(graph: Graph, node: Node, gate: np.ndarray) -> None:
 
 
 def _give_gamma(graph: Graph, node: Node) -> None:
-    """A normalisation without `gamma` gets one, of ones."""
+    """A normalization without `gamma` gets one, of ones."""
     if node.op.scale:
         return
     layer = layers.BatchNormalization.from_config({**node.op.get_config(), "scale": True})

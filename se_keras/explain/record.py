@@ -13,7 +13,7 @@ from se_keras.graph import Graph, Node, nested_inputs, trace
 from se_keras.layers import SqueezeExcite
 
 BATCH_SIZE = 32  # in which arrays go through the model
-UNLABELLED = "all"
+UNLABELED = "all"
 
 
 def record_excitations(
@@ -62,22 +62,22 @@ def record_excitations(
     """
     gates = GateModel(trace(model))
     totals = [_Totals(name, node.op.gate_scale) for name, node in gates.watched.items()]
-    labelled = set()
+    labeled = set()
     for images, labels in _with_progress(data, verbose):
         _check_images(images, gates.graph)
         if not len(tree.flatten(images)[0]):
             continue
         numbers = _class_numbers(images, labels, class_names)
-        labelled.add(labels is not None)
-        if len(labelled) == 2:
+        labeled.add(labels is not None)
+        if len(labeled) == 2:
             raise ValueError("`data` must have labels in all batches, or in none.")
         for total, values in zip(totals, gates.predict_on_batch(images), strict=True):
             total.add(values.astype("float64"), numbers)
-    if not labelled:
+    if not labeled:
         raise ValueError("`data` must have at least one image, got none.")
     present = sorted(totals[0].by_class)
     named = class_names or range(present[-1] + 1)
-    classes = tuple(str(named[number]) for number in present) if True in labelled else (UNLABELLED,)
+    classes = tuple(str(named[number]) for number in present) if True in labeled else (UNLABELED,)
     return ExcitationStats(classes=classes, layers=tuple(total.result() for total in totals))
 
 

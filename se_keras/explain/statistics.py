@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from se_keras.files import write_csv
-from se_keras.tables import format_table
+from se_keras.support.files import write_csv
+from se_keras.support.tables import format_table
 
 # A gate below or above these parts of `gate_scale` is saturated.
 CLOSED, OPEN = 0.1, 0.9

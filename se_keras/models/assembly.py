@@ -7,7 +7,6 @@ from typing import Any
 import keras
 from keras import KerasTensor
 
-from se_keras.arguments import one_of, positive_integer, rate
 from se_keras.blocks import PLACEMENTS
 from se_keras.models.inception import inception, inception_resnet
 from se_keras.models.mobilenet import mobilenet
@@ -25,6 +24,7 @@ from se_keras.models.resnet import resnet
 from se_keras.models.shufflenet import shufflenet
 from se_keras.models.vgg import vgg, vgg_classifier
 from se_keras.ops import standardize_data_format
+from se_keras.support.arguments import one_of, positive_integer, rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def build_network(
     image = x = _input(recipe, options, parts, dtype)
     _refuse_small(recipe, x, parts)
     if preprocess is not None:
-        _refuse_other_colours(x, parts)
+        _refuse_other_colors(x, parts)
         x = preprocess(x)
     features = family.stages(x, recipe, parts)
     _refuse_unknown_stages(options, features)
@@ -229,10 +229,10 @@ def _refuse_small(recipe: Recipe, x: KerasTensor, parts: Parts) -> None:
         )
 
 
-def _refuse_other_colours(x: KerasTensor, parts: Parts) -> None:
+def _refuse_other_colors(x: KerasTensor, parts: Parts) -> None:
     if parts.channels(x) != 3:
         raise ValueError(
-            "`include_preprocessing=True` needs three colours, the input has "
+            "`include_preprocessing=True` needs three colors, the input has "
             f"{parts.channels(x)} channels."
         )
 

@@ -330,7 +330,7 @@ def scaled_unit(
         y = module.concat(*(module.convs(key, *convs) for key, convs in BRANCHES[stage].items()))
         # All that the spatial convolutions give: the place of SE in "conv3x3".
         y = after_3x3(y)
-        # The linear filter expansion: biases, no normalisation.
+        # The linear filter expansion: biases, no normalization.
         return parts.conv(y, parts.channels(x), 1, use_bias=True, name=f"{name}_expansion_conv")
 
     return parts.residual_unit(x, branch, x, stage=stage, name=name, **merging)

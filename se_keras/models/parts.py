@@ -1,6 +1,6 @@
 """What the families share: their layers with all common settings, and the classifier on top.
 
-The only home of the constants of batch normalisation and of the initialisers.
+The only home of the constants of batch normalization and of the initializers.
 """
 
 import math
@@ -85,7 +85,7 @@ class Parts:
     Attributes:
         data_format: `"channels_last"` or `"channels_first"`.
         dtype: Keras dtype policy of every layer.
-        norm_epsilon: epsilon of every batch normalisation.
+        norm_epsilon: epsilon of every batch normalization.
         se_options: arguments of every SE block; `None` in the plain twin.
         se_stages: the stages that carry SE; `None` for all.
         placement: where SE sits in a residual unit (paper, Fig. 5).
@@ -237,7 +237,7 @@ class Parts:
 
     def pad_channels(self, x: KerasTensor, new: int, name: str) -> KerasTensor:
         """Zeros for new channels, half of them on either side."""
-        # ZeroPadding2D pads two neighbouring axes. Told the other data format than the map has,
+        # ZeroPadding2D pads two neighboring axes. Told the other data format than the map has,
         # one of these two is the channels; the other one gets nothing.
         half = (new // 2, new - new // 2)
         other = {

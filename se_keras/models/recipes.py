@@ -10,7 +10,7 @@ import fnmatch
 from dataclasses import dataclass
 from typing import ClassVar
 
-from se_keras.arguments import positive_integer
+from se_keras.support.arguments import positive_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +18,14 @@ class Recipe:
     """What every row has.
 
     Attributes:
-        name: catalogue name, timm's where timm has the network.
+        name: catalog name, timm's where timm has the network.
         builder: name of the function that builds it.
         input_size: height and width of the input, pixels, that the network was made for.
         smallest_size: the least that leaves a pixel behind the last layer.
         classes: number of classes that it was made for.
         ratio: reduction ratio r of its SE blocks.
         divisor: their widths are rounded to a multiple of it (timm's non-legacy networks: 8).
-        norm_epsilon: epsilon of the batch normalisations, where it is not the usual one.
+        norm_epsilon: epsilon of the batch normalizations, where it is not the usual one.
         dropout: rate before the classifier.
         parameters: trainable parameters; every row of `RECIPES` has them.
         multiply_adds: of one image; likewise.
@@ -74,12 +74,12 @@ class ResNetRecipe(Recipe):
         stem_widths: channels of each convolution of the stem.
         stem_pool: where the 3x3/2 max-pool is padded: `"both"` sides by one (He et al.), `"end"`
             (Caffe's ceil mode), or `None` for no pool.
-        shortcut: where the shape changes: a `"projection"` (1x1 and normalisation), a
+        shortcut: where the shape changes: a `"projection"` (1x1 and normalization), a
             `"convolution"` without (pre-activation), an average `"pool"` before the projection
             (ResNet-D), or `"zeros"` for the new channels (He et al., option A).
         shortcut_kernel: kernel of a projection with a stride.
-        relu_before_se: a ReLU between the last normalisation and SE (released basic blocks).
-        norm_input: the image is normalised by a layer of the network, without a scale.
+        relu_before_se: a ReLU between the last normalization and SE (released basic blocks).
+        norm_input: the image is normalized by a layer of the network, without a scale.
         always_shortcut: a shortcut layer in the first unit of each stage, whatever its shapes.
     """
 
@@ -145,7 +145,7 @@ class VGGRecipe(Recipe):
     Attributes:
         depths: 3x3 convolutions in each stage.
         widths: their channels.
-        norm: batch normalisation between each convolution and its ReLU.
+        norm: batch normalization between each convolution and its ReLU.
     """
 
     depths: tuple[int, ...]
@@ -458,7 +458,7 @@ RECIPES: tuple[Recipe, ...] = (
 
 
 def list_models(pattern: str = "*") -> list[Recipe]:
-    """The rows of the catalogue whose name matches a pattern, in the table's order.
+    """The rows of the catalog whose name matches a pattern, in the table's order.
 
     Args:
         pattern: shell-style, such as `"*resnext*"`.
@@ -488,6 +488,6 @@ def find_recipe(name: str) -> Recipe:
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
-        f"`name` must be a model of the catalogue, got {name!r}.{hint} "
+        f"`name` must be a model of the catalog, got {name!r}.{hint} "
         "`se_keras.list_models()` gives them all."
     )

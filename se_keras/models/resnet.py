@@ -80,7 +80,7 @@ def postactivated_unit(
 def preactivated_unit(
     x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
-    """Normalisation and ReLU before each convolution, nothing after the addition.
+    """Normalization and ReLU before each convolution, nothing after the addition.
 
     Source: arXiv 1603.05027, Fig. 4e. A projection takes the activated input.
     """
@@ -178,7 +178,7 @@ def _has_shortcut_layer(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts:
 
 
 def projection(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
-    """A convolution and its normalisation (He et al. 2015, option B)."""
+    """A convolution and its normalization (He et al. 2015, option B)."""
     # timm's downsample_conv: the larger kernel (SENet-154) only where a stride was meant.
     plain = unit.stride == 1 and unit.first_dilation == unit.dilation == 1
     return parts.conv_norm(

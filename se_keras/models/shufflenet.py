@@ -7,10 +7,10 @@ from typing import Any
 import keras
 from keras import KerasTensor
 
-from se_keras.arguments import positive_integer
 from se_keras.models.parts import Feature, Parts, Unit
 from se_keras.models.recipes import ShuffleNetRecipe
 from se_keras.ops import Tensor, standardize_data_format
+from se_keras.support.arguments import positive_integer
 
 
 @keras.saving.register_keras_serializable(package="se_keras")

@@ -24,7 +24,7 @@ def convolution(
     x: KerasTensor, width: int, name: str, index: int, recipe: VGGRecipe, parts: Parts
 ) -> KerasTensor:
     """3x3 and ReLU (arXiv 1409.1556, sec. 2.1)."""
-    # A bias even where a normalisation follows, as in torchvision's vgg16_bn.
+    # A bias even where a normalization follows, as in torchvision's vgg16_bn.
     x = parts.conv(x, width, 3, use_bias=True, name=f"{name}_conv{index}")
     if recipe.norm:
         x = parts.norm(x, f"{name}_norm{index}")

@@ -5,6 +5,6 @@
 """
 
 from se_keras.surgery.insertion import insert_se, remove_se
-from se_keras.surgery.sites import InsertionPlan, Site, find_sites
+from se_keras.surgery.plan import InsertionPlan, Site, find_sites
 
 __all__ = ["InsertionPlan", "Site", "find_sites", "insert_se", "remove_se"]

@@ -7,8 +7,8 @@ import keras
 
 from se_keras.graph import trace
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery.sites import InsertionPlan, find_sites, se_layer
-from se_keras.surgery.spots import Spot, Where
+from se_keras.surgery.plan import InsertionPlan, find_sites, se_layer
+from se_keras.surgery.rules import Spot, Where
 
 
 def insert_se(
@@ -34,7 +34,7 @@ def insert_se(
         where, ratio, placement, stages, skip_last_stage: see `find_sites`.
         warm_start: every gate is 1 at first, so that the new model computes what `model` does:
             the layer `expand` starts at zero, and `gate_scale` makes up for the activation (2 for
-            a sigmoid). `False` is the paper's initialisation.
+            a sigmoid). `False` is the paper's initialization.
         force: inserts also where squeeze-and-excitation is there already.
         **options: further arguments of `SqueezeExcite`. A warm start sets `gate_scale`, and
             `expand`'s initial weights.

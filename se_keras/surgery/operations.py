@@ -14,7 +14,7 @@ CONVOLUTIONS = (*of_all_ranks("Conv{}D"), *TRANSPOSED, *SEPARABLE, *DEPTHWISE)
 UPSAMPLING = of_all_ranks("UpSampling{}D")
 POOLS = of_all_ranks("MaxPooling{}D", "AveragePooling{}D")
 GLOBAL_POOLS = of_all_ranks("GlobalAveragePooling{}D", "GlobalMaxPooling{}D")
-NORMALISATIONS = (
+NORMALIZATIONS = (
     layers.BatchNormalization,
     layers.GroupNormalization,
     layers.LayerNormalization,
@@ -117,8 +117,8 @@ def is_concatenation(node: Node) -> bool:
     return isinstance(node.op, layers.Concatenate) or op_name(node) == "concatenate"
 
 
-def is_normalisation(node: Node) -> bool:
-    return isinstance(node.op, NORMALISATIONS)
+def is_normalization(node: Node) -> bool:
+    return isinstance(node.op, NORMALIZATIONS)
 
 
 def is_scaling(node: Node) -> bool:

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras import zoo
-from se_keras.errors import InputError, as_input_error, lines_of
-from se_keras.files import read_json
+from se_keras import catalog
 from se_keras.models.recipes import find_recipe
 from se_keras.preprocessing import imagenet_labels, labels_of, load_image, preprocessing_of
+from se_keras.support.errors import InputError, as_input_error, lines_of
+from se_keras.support.files import read_json
 from se_keras.train.data import decoder_message, read_image
 from se_keras.weights import hub
 from se_keras.weights.presets import find_preset, preset_of
@@ -69,7 +69,7 @@ def predict_pretrained(
         weights: as of `se_keras.create`. Class names are ImageNet's or, of another repository of
             the hub, those of its `config.json`; without any the classes are numbered.
         images: image files that Pillow reads.
-        model: catalogue name; `None` for the one that a repository of the hub names.
+        model: catalog name; `None` for the one that a repository of the hub names.
         top: how many classes to give, the likeliest first.
 
     Returns:
@@ -98,13 +98,13 @@ def pretrained_classifier(weights: str, model: str | None = None) -> Classifier:
 
     Raises:
         InputError: if the weights can't be had, do not fit or come without a model.
-        ValueError: for a model that the catalogue or the registry does not have.
+        ValueError: for a model that the catalog or the registry does not have.
     """
     name = find_recipe(model or _architecture(weights)).name
     source = find_preset(name).source if weights == "imagenet" else weights
     about = source if hub.is_published(source) else name
     size = preprocessing_of(about).size
-    network = zoo.create(
+    network = catalog.create(
         name, weights=weights, include_preprocessing=True, input_shape=(size, size, 3)
     )
     labels = labels_of(about) if about == source else None

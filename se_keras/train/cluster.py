@@ -20,8 +20,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.arguments import positive_integer
-from se_keras.errors import InputError, as_input_error, in_one_line
+from se_keras.support.arguments import positive_integer
+from se_keras.support.errors import InputError, as_input_error, in_one_line
 from se_keras.train.data import ALL, Share
 
 # Seconds that a process waits for the others at the start.
@@ -52,7 +52,7 @@ class Cluster:
     >>> Cluster(coordinator="10.0.0.1:4321", process=4, processes=4)
     Traceback (most recent call last):
     ...
-    se_keras.errors.InputError: `process` must be a number from 0 to 3, got 4.
+    se_keras.support.errors.InputError: `process` must be a number from 0 to 3, got 4.
     """
 
     devices: int | None = None

@@ -3,9 +3,9 @@
 import dataclasses
 from dataclasses import dataclass
 
-from se_keras.arguments import finite_number, one_of, positive_integer, rate
-from se_keras.errors import as_input_error
 from se_keras.models.recipes import find_recipe
+from se_keras.support.arguments import finite_number, one_of, positive_integer, rate
+from se_keras.support.errors import as_input_error
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -60,17 +60,17 @@ class TrainConfig:
         lr: peak of the learning rate, which rises linearly over the first steps and falls as a
             cosine. `None`: that of `DEFAULTS`, in proportion to `batch_size` (the linear scaling
             rule of Goyal et al. 2017, arXiv 1706.02677, sec. 2.1).
-        weight_decay: decoupled, for all kernels; not for biases and normalisations.
+        weight_decay: decoupled, for all kernels; not for biases and normalizations.
         label_smoothing: share of each target that goes to all classes alike, in [0, 1).
         seed: of the split, the initial weights, the shuffles and the augmentation.
         precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
         accumulate: parts that a batch is computed in, one after the other, for less memory; their
-            mean gradient makes the update. Batch normalisation sees one part at a time.
+            mean gradient makes the update. Batch normalization sees one part at a time.
         clip_norm: largest norm of an update's gradient, all variables together; `None` for no
             limit.
         ema: momentum, in [0, 1), of the moving average of the weights over the updates, which is
             tested and saved in their place; `None` for the last weights.
-        sync_batch_norm: normalise with the statistics of all devices. Without it TensorFlow uses
+        sync_batch_norm: normalize with the statistics of all devices. Without it TensorFlow uses
             those of each device; JAX has those of the whole batch either way.
 
     Raises:
@@ -82,7 +82,7 @@ class TrainConfig:
     >>> TrainConfig(data="cifar10", epochs=0)
     Traceback (most recent call last):
     ...
-    se_keras.errors.InputError: `epochs` must be a positive integer, got 0.
+    se_keras.support.errors.InputError: `epochs` must be a positive integer, got 0.
     """
 
     data: str = "digits"

@@ -18,8 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.errors import InputError, in_one_line
-from se_keras.extras import extra
+from se_keras.support.errors import InputError, extra, in_one_line
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
 
 # A folder's decoded images stay in memory up to here; beyond, they are decoded anew each epoch.
@@ -99,7 +98,7 @@ class ImageData:
 
     Attributes:
         class_names: names of the classes, by number.
-        channels: 1 for grey images, 3 for colour.
+        channels: 1 for gray images, 3 for color.
         size: height and width that the images are brought to.
         train, test: the parts.
         split: in words, how they were parted.
@@ -305,7 +304,7 @@ def read_image(path: Any, size: int | None, channels: int) -> tf.Tensor:
         path: of a PNG, JPEG, BMP or GIF file.
         size: height and width to bring the central square to, pixels; `None` leaves the image as
             it is.
-        channels: 1 for grey, 3 for colour.
+        channels: 1 for gray, 3 for color.
 
     Returns:
         uint8, (size, size, channels).

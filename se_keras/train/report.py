@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.figures import new_figure
-from se_keras.files import written_beside
+from se_keras.support.files import written_beside
+from se_keras.support.plotting import new_figure
 from se_keras.train.cluster import Team
 from se_keras.train.config import Defaults, TrainConfig
 from se_keras.train.data import ImageData

@@ -13,15 +13,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras import zoo
-from se_keras.errors import InputError
-from se_keras.extras import extra
-from se_keras.files import read_json, write_json, written_beside
+from se_keras import catalog
+from se_keras.support.errors import InputError, extra
+from se_keras.support.files import read_json, write_json, written_beside
 from se_keras.train import data as sources
 from se_keras.train import report
 from se_keras.train.cluster import Cluster, Team, alone, joined
 from se_keras.train.config import TrainConfig
-from se_keras.train.folder import (
+from se_keras.train.input_clock import InputClock
+from se_keras.train.optimizer import build_optimizer
+from se_keras.train.run_folder import (
     RUN_FILES,
     TENSORBOARD,
     History,
@@ -32,9 +33,7 @@ from se_keras.train.folder import (
     restore,
     save_epoch,
 )
-from se_keras.train.optimizer import build_optimizer
 from se_keras.train.saved_model import compare_saved_model, export_saved_model
-from se_keras.train.speed import InputClock
 
 ONE_DEVICE = Team(devices=("CPU:0",))
 METRICS = (
@@ -123,7 +122,7 @@ def build_model(
     # The range that keras.applications calls "tf": -1..1.
     scaled = keras.layers.Rescaling(1 / 127.5, -1.0, dtype="float32", name="scale")(pixels)
     try:
-        model = zoo.create(
+        model = catalog.create(
             config.model,
             input_tensor=scaled,
             classes=len(data.class_names),
@@ -133,7 +132,7 @@ def build_model(
         raise InputError(f"{config.model} with images of {data.image_shape}: {error}") from error
     on_jax = keras.backend.backend() == "jax"
     mirrored = team.replicas > 1 and not on_jax
-    _synchronise(model, config.sync_batch_norm and mirrored)
+    _synchronize(model, config.sync_batch_norm and mirrored)
     updates = config.epochs * (len(data.train) // config.batch_size)
     model.compile(
         optimizer=build_optimizer(config, model, updates, mirrored=mirrored),
@@ -147,7 +146,7 @@ def build_model(
     return model
 
 
-def _synchronise(model: keras.Model, wanted: bool) -> None:
+def _synchronize(model: keras.Model, wanted: bool) -> None:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = wanted
@@ -306,7 +305,7 @@ def _with_batch_size(config: TrainConfig, data: sources.ImageData) -> TrainConfi
 
 def _saved(model: keras.Model, folder: Path, team: Team) -> keras.Model:
     """Writes `model.keras`; gives the model on one device."""
-    _synchronise(model, False)
+    _synchronize(model, False)
     # Keras writes which optimizer it was, and could not read back those of this package.
     model.compile("sgd", loss=model.loss, weighted_metrics=["accuracy"])
     with written_beside(folder / "model.keras") as partial:

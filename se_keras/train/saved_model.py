@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from se_keras.errors import WrongResultError
+from se_keras.support.errors import WrongResultError
 from se_keras.train.classify import load_classifier
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData, test_batches

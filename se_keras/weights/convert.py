@@ -9,9 +9,18 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from se_keras.errors import InputError
-from se_keras.files import written_beside
-from se_keras.tables import format_table
+from se_keras.support.errors import InputError
+from se_keras.support.files import written_beside
+from se_keras.support.tables import format_table
+from se_keras.weights.identify import (
+    TELLING,
+    Traits,
+    builders_that_fit,
+    differences,
+    has_se,
+    signature_of_shapes,
+    traits_of_layers,
+)
 from se_keras.weights.key_maps import (
     CLASSIFIER,
     COUNTER,
@@ -22,16 +31,7 @@ from se_keras.weights.key_maps import (
     TorchNames,
     find_key_map,
 )
-from se_keras.weights.sources import Checkpoint, Shape, Tensor, open_checkpoint
-from se_keras.weights.structure import (
-    TELLING,
-    Traits,
-    builders_that_fit,
-    differences,
-    has_se,
-    signature_of_shapes,
-    traits_of_layers,
-)
+from se_keras.weights.readers import Checkpoint, Shape, Tensor, open_checkpoint
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -97,7 +97,7 @@ def load_weights(
         model: a network of this package, or one whose layers have the same names.
         source: `"imagenet"`, `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`,
             `.pth`, `.pt`, `.bin`, `.weights.h5`, `.keras` or (of classification_models) `.h5`
-            file. `"imagenet"` goes by the model's name, which must be one of the catalogue.
+            file. `"imagenet"` goes by the model's name, which must be one of the catalog.
         fresh_classifier: leave the classifier as it is, and that of the file unused.
 
     Returns:

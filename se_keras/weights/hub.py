@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 
-from se_keras.errors import InputError, in_one_line
+from se_keras.support.errors import InputError, in_one_line
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"

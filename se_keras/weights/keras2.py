@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from se_keras.errors import InputError
+from se_keras.support.errors import InputError
 
 # Datasets of h5py by the names of their variables.
 Variables = Mapping[str, Any]
@@ -77,7 +77,7 @@ def _by_variable(datasets: Variables) -> Variables:
 
 
 def _group(layer: tuple[str, Variables]) -> Any:
-    """The same for the groups of one convolution: there is no normalisation between them."""
+    """The same for the groups of one convolution: there is no normalization between them."""
     name, variables = layer
     if set(variables) != {"kernel"}:
         return name

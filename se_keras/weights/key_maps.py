@@ -12,8 +12,8 @@ from typing import Protocol
 import keras
 import numpy as np
 
+from se_keras.weights.identify import Traits
 from se_keras.weights.layer_order import CLASSIFIER, paths_by_order
-from se_keras.weights.structure import Traits
 
 Shape = tuple[int, ...]
 
@@ -96,7 +96,7 @@ class KeyMap(Protocol):
         """Why a tensor that no variable takes may be there."""
 
 
-# PyTorch's names of parameters and buffers: of a normalisation, of any other layer.
+# PyTorch's names of parameters and buffers: of a normalization, of any other layer.
 NORM_VARIABLES = {
     "gamma": "weight",
     "beta": "bias",
@@ -300,14 +300,14 @@ _TRAITS = {
     "stride of units": "on the 3x3",
     "stride of grouped units": "on the 3x3",
     "end of basic units": "without a ReLU before SE",
-    "normalisation": "behind its convolution",
+    "normalization": "behind its convolution",
 }
 _LEGACY_TRAITS = {
     "stem pool": "padded at the end",
     "stride of units": "on the 1x1",
     "stride of grouped units": "on the 3x3",
     "end of basic units": "with a ReLU before SE",
-    "normalisation": "behind its convolution",
+    "normalization": "behind its convolution",
 }
 
 

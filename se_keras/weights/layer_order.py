@@ -9,12 +9,12 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from se_keras.errors import InputError
-from se_keras.weights.structure import Traits
+from se_keras.support.errors import InputError
+from se_keras.weights.identify import Traits
 
 CLASSIFIER = "predictions"
 SE = ("se/reduce", "se/expand")
-# What a layer has -> its kind: convolution without a bias, any other with one, normalisation.
+# What a layer has -> its kind: convolution without a bias, any other with one, normalization.
 KINDS = {
     frozenset({"kernel"}): "C",
     frozenset({"kernel", "bias"}): "B",
@@ -124,7 +124,7 @@ _BOTTLENECK = {
         "stride of units": "on the 1x1",
         "stride of grouped units": "on the 3x3",
         "shortcut": "a convolution",
-        "normalisation": "behind its convolution",
+        "normalization": "behind its convolution",
     },
 }
 ORDERS = (
@@ -147,7 +147,7 @@ ORDERS = (
         traits={
             "stem pool": "padded on both sides",
             "shortcut": "a convolution",
-            "normalisation": "before its convolution",
+            "normalization": "before its convolution",
         },
     ),
 )

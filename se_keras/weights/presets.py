@@ -1,4 +1,4 @@
-"""Every published set of weights for a row of the catalogue. Imports no keras.
+"""Every published set of weights for a row of the catalog. Imports no keras.
 
 Top-1 accuracies are those of timm's results-imagenet.csv and model cards, and for the files of
 classification_models those of its README, on ImageNet's validation images, at the size and crop
@@ -7,8 +7,8 @@ that the row states. The data set's own terms may apply to weights.
 
 from dataclasses import dataclass
 
-from se_keras.errors import InputError
 from se_keras.models.recipes import Recipe, find_recipe
+from se_keras.support.errors import InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -23,7 +23,7 @@ class Preprocessing:
         size: height and width of the network's input, pixels.
         crop: side of the central crop, as a share of the resized image's shorter side.
         interpolation: of the resize: `"bilinear"` or `"bicubic"`.
-        mean, std: of the colours red, green, blue, on a scale where white is 1. The network gets
+        mean, std: of the colors red, green, blue, on a scale where white is 1. The network gets
             (pixel / 255 - mean) / std.
     """
 
@@ -39,13 +39,13 @@ class Preset:
     """One published set of weights.
 
     Attributes:
-        recipe: name of the row of the catalogue that it fits.
+        recipe: name of the row of the catalog that it fits.
         source: `hf://owner/repo`, or the address of a file with its hash behind `#`: `sha256=` and
             its first digits, or `md5=` and all of them.
         preprocessing: what the weights were made for.
         top1: accuracy in percent, at `preprocessing.size`.
         origin: who trained it, and how it came here.
-        licence: that its publisher states.
+        license: that its publisher states.
         classes: number of classes.
         best: what `weights="imagenet"` loads; one of each recipe's.
     """
@@ -55,7 +55,7 @@ class Preset:
     preprocessing: Preprocessing
     top1: float
     origin: str
-    licence: str = "apache-2.0"
+    license: str = "apache-2.0"
     classes: int = 1000
     best: bool = False
 
@@ -99,7 +99,7 @@ def _classification_models(
     """A file of the GitHub release of qubvel/classification_models, with the classifier."""
     address = "https://github.com/qubvel/classification_models/releases/download/0.0.1"
     # Its README: 224 pixels of 256 at least; it does not say by which resize, Cadene has bilinear.
-    # models/resnet.py: the networks that normalise their input get pixels as they are.
+    # models/resnet.py: the networks that normalize their input get pixels as they are.
     as_they_are = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
     return Preset(
         recipe=recipe,
@@ -107,7 +107,7 @@ def _classification_models(
         preprocessing=Preprocessing(interpolation="bilinear", **(as_they_are if unscaled else {})),
         top1=top1,
         origin="classification_models, from Cadene's pretrained-models.pytorch",
-        licence="MIT",
+        license="MIT",
         best=best,
     )
 
@@ -197,7 +197,7 @@ PRESETS: tuple[Preset, ...] = (
 
 
 def find_preset(recipe: str) -> Preset:
-    """What `weights="imagenet"` loads for a row of the catalogue: the best published set.
+    """What `weights="imagenet"` loads for a row of the catalog: the best published set.
 
     Raises:
         ValueError: if there is none; the message says for which rows there are.
@@ -276,13 +276,13 @@ def preprocessing_of_config(config: dict, source: str) -> Preprocessing:
     if not (square and _is_usual(preprocessing)):
         raise InputError(
             f"{source}: config.json asks for images that are prepared otherwise than by a resize "
-            f"({' or '.join(INTERPOLATIONS)}) and a central square crop of three colours: {fields}"
+            f"({' or '.join(INTERPOLATIONS)}) and a central square crop of three colors: {fields}"
         )
     return preprocessing
 
 
 def _is_usual(preprocessing: Preprocessing) -> bool:
-    """Whether it is a resize, a central crop and a normalisation that can be computed."""
+    """Whether it is a resize, a central crop and a normalization that can be computed."""
     return (
         0 < preprocessing.crop <= 1
         and preprocessing.interpolation in INTERPOLATIONS

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import keras
 
-from se_keras import zoo
-from se_keras.errors import InputError, as_input_error
+from se_keras import catalog
 from se_keras.graph import trace
 from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, find_recipe
+from se_keras.support.errors import InputError, as_input_error
 
 # Of keras.applications, and of files that leave height and width open.
 DEFAULT_SIZE = 224
@@ -39,7 +39,7 @@ def open_network(name: str, sizes: Sequence[int] | None) -> Network:
     """Finds a network.
 
     Args:
-        name: of the catalogue or of `keras.applications`, or a `.keras` file.
+        name: of the catalog or of `keras.applications`, or a `.keras` file.
         sizes: pixels; `None` for what it was made for.
 
     Raises:
@@ -47,7 +47,7 @@ def open_network(name: str, sizes: Sequence[int] | None) -> Network:
 
     Example:
 
-    >>> from se_keras.benchmark.networks import open_network
+    >>> from benchmarks.networks import open_network
     >>> open_network("seresnet50", None).sizes
     (224,)
     """
@@ -58,7 +58,7 @@ def open_network(name: str, sizes: Sequence[int] | None) -> Network:
             name=name,
             sizes=tuple(sizes or [find_recipe(name).input_size]),
             has_se=True,
-            build=lambda size: zoo.create(name, input_shape=(size, size, 3)),
+            build=lambda size: catalog.create(name, input_shape=(size, size, 3)),
         )
     builder = getattr(keras.applications, name, None)
     if not callable(builder):
@@ -75,7 +75,7 @@ def open_network(name: str, sizes: Sequence[int] | None) -> Network:
 
 
 def _of_file(name: str, sizes: Sequence[int] | None) -> Network:
-    model = zoo.load_keras_model(name)
+    model = catalog.load_keras_model(name)
     has_se = _has_se(name, model)
     shapes = [tensor.shape for tensor in model.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:
@@ -88,7 +88,7 @@ def _of_file(name: str, sizes: Sequence[int] | None) -> Network:
         name=name,
         sizes=tuple(sizes or [fixed or DEFAULT_SIZE]),
         has_se=has_se,
-        build=lambda size: zoo.load_keras_model(name),
+        build=lambda size: catalog.load_keras_model(name),
     )
 
 
@@ -105,7 +105,7 @@ def products_of_matrices() -> tuple[tuple[Network, int], ...]:
 
     Example:
 
-    >>> from se_keras.benchmark.networks import products_of_matrices
+    >>> from benchmarks.networks import products_of_matrices
     >>> [(network.build(64).count_params(), batch) for network, batch in products_of_matrices()]
     [(4096, 2048), (4096, 1)]
     """

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from se_keras.extras import extra
+from se_keras.support.errors import extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,7 +16,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
     Example:
 
-    >>> from se_keras.figures import new_figure
+    >>> from se_keras.support.plotting import new_figure
     >>> [float(side) for side in new_figure(8, 3).get_size_inches()]
     [8.0, 3.0]
     """

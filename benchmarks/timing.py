@@ -59,7 +59,7 @@ def clock_of(threads: int) -> str:
 
     Example:
 
-    >>> from se_keras.benchmark.timing import clock_of
+    >>> from benchmarks.timing import clock_of
     >>> clock_of(1), clock_of(2)
     ('cpu', 'wall')
     """
@@ -77,7 +77,7 @@ class Worker:
     """A process that has loaded one network; to be used in a `with` statement.
 
     Args:
-        command: that starts it; it speaks as `se_keras.benchmark.worker` does.
+        command: that starts it; it speaks as `benchmarks.worker` does.
 
     Raises:
         WorkerError: if it ends before it is ready, and by `turn`, if it ends then.
@@ -153,7 +153,7 @@ def alternate(contenders: Sequence[Turns], rounds: int) -> np.ndarray:
 
     Example:
 
-    >>> from se_keras.benchmark.timing import alternate
+    >>> from benchmarks.timing import alternate
     >>> class Slow:
     ...     def turn(self, calls):
     ...         return 2.0 * calls
@@ -174,7 +174,7 @@ def rounds_of_processes(rounds: int) -> list[int]:
 
     Example:
 
-    >>> from se_keras.benchmark.timing import rounds_of_processes
+    >>> from benchmarks.timing import rounds_of_processes
     >>> rounds_of_processes(7)
     [3, 3, 1]
     """
@@ -207,7 +207,7 @@ def compare(seconds: Any, against: Any) -> Comparison:
 
     Example:
 
-    >>> from se_keras.benchmark.timing import compare
+    >>> from benchmarks.timing import compare
     >>> compare([2.0, 4.4, 3.0], [1.0, 4.0, 2.0]).ratio
     1.5
     """

@@ -14,9 +14,9 @@ from checks import set_random_weights
 from safetensors.numpy import load_file, save_file
 
 import se_keras
-from se_keras.errors import InputError, MissingExtraError
 from se_keras.models.recipes import find_recipe
-from se_keras.weights.sources import READERS, open_checkpoint
+from se_keras.support.errors import InputError, MissingExtraError
+from se_keras.weights.readers import READERS, open_checkpoint
 
 NARROW = {"depths": (1, 1, 1, 1), "widths": (8, 8, 8, 16), "stem_widths": (8,)}
 ROW = replace(find_recipe("seresnet50"), name="tiny", dropout=0.2, **NARROW)

@@ -15,8 +15,8 @@ from typing import Any
 
 import keras
 
-from se_keras.errors import InputError
-from se_keras.files import PARTIAL, read_json, remove, write_csv, write_json, written_beside
+from se_keras.support.errors import InputError
+from se_keras.support.files import PARTIAL, read_json, remove, write_csv, write_json, written_beside
 from se_keras.train.cluster import Team
 
 RUN_FILES = (

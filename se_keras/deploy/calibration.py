@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from se_keras.errors import InputError
 from se_keras.models.recipes import RECIPES
 from se_keras.preprocessing import open_image, preprocess_input, preprocessing_of
+from se_keras.support.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +24,7 @@ LIMIT = 300
 # Every fifth is kept for the comparison, where that makes at least ten.
 HELD_OUT = 5
 ENOUGH = 50
-# Pixels of a network that leaves height and width open and is none of the catalogue.
+# Pixels of a network that leaves height and width open and is none of the catalog.
 OPEN_SIZE = 224
 
 Arrays = tuple[np.ndarray, ...]
@@ -182,7 +182,7 @@ def _read_folder(model: keras.Model, folder: Path) -> np.ndarray:
         )
     if _range(model) is None:
         raise InputError(
-            f"can't tell what pixels {model.name!r} takes: it is none of the catalogue, and does "
+            f"can't tell what pixels {model.name!r} takes: it is none of the catalog, and does "
             "not begin with a Rescaling or Normalization layer. Give it one, or give arrays"
         )
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
@@ -243,7 +243,7 @@ def _fitted(model: keras.Model, image: "Image") -> np.ndarray:
 
 
 def _open_size(model: keras.Model) -> int:
-    return preprocessing_of(model).size if _is_of_catalogue(model) else OPEN_SIZE
+    return preprocessing_of(model).size if _is_of_catalog(model) else OPEN_SIZE
 
 
 def _as_pixels(model: keras.Model, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -251,17 +251,17 @@ def _as_pixels(model: keras.Model, images: Sequence[np.ndarray]) -> np.ndarray:
     pixels = np.stack(images)
     if _range(model) == "raw":
         return pixels
-    if _range(model) == "catalogue":
+    if _range(model) == "catalog":
         return preprocess_input(pixels, model, data_format="channels_last")
     return pixels.astype("float32") / 127.5 - 1
 
 
 def _range(model: keras.Model) -> str | None:
     """What pixels a model takes: 0..255, or as `preprocess_input` gives them; `None`: unknown."""
-    normalising = (keras.layers.Rescaling, keras.layers.Normalization)
-    if isinstance(_first_layer(model), normalising) or "int" in model.inputs[0].dtype:
+    normalizing = (keras.layers.Rescaling, keras.layers.Normalization)
+    if isinstance(_first_layer(model), normalizing) or "int" in model.inputs[0].dtype:
         return "raw"
-    return "catalogue" if _is_of_catalogue(model) and model.inputs[0].shape[-1] == 3 else None
+    return "catalog" if _is_of_catalog(model) and model.inputs[0].shape[-1] == 3 else None
 
 
 def _first_layer(model: keras.Model) -> keras.Layer | None:
@@ -270,5 +270,5 @@ def _first_layer(model: keras.Model) -> keras.Layer | None:
     return _first_layer(first) if isinstance(first, keras.Model) else first
 
 
-def _is_of_catalogue(model: keras.Model) -> bool:
+def _is_of_catalog(model: keras.Model) -> bool:
     return model.name in {recipe.name for recipe in RECIPES}

@@ -32,12 +32,12 @@ def as_input_error(failing: str = "") -> Iterator[None]:
 
     Example:
 
-    >>> from se_keras.errors import as_input_error
+    >>> from se_keras.support.errors import as_input_error
     >>> with as_input_error("can't count"):
     ...     int("three")
     Traceback (most recent call last):
     ...
-    se_keras.errors.InputError: can't count: invalid literal for int() with base 10: 'three'
+    se_keras.support.errors.InputError: can't count: invalid literal for int() with base 10: 'three'
     """
     try:
         yield
@@ -47,12 +47,33 @@ def as_input_error(failing: str = "") -> Iterator[None]:
         raise InputError(f"{failing}: {error}" if failing else str(error)) from error
 
 
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Imports inside come from this extra of the package; says how to install it if one is missing.
+
+    Raises:
+        MissingExtraError: if an import inside fails.
+
+    Example:
+
+    >>> from se_keras.support.errors import extra
+    >>> with extra("train"):
+    ...     import sklearn
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the package {error.name!r} is missing: pip install 'se_keras[{name}]'"
+        ) from error
+
+
 def lines_of(error: BaseException) -> list[str]:
     """The lines of an error's message that say something; its class, if it has no message.
 
     Example:
 
-    >>> from se_keras.errors import lines_of
+    >>> from se_keras.support.errors import lines_of
     >>> lines_of(OSError("no  space\\n\\non the disk")), lines_of(TimeoutError())
     (['no space', 'on the disk'], ['TimeoutError'])
     """

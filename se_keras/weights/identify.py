@@ -72,7 +72,7 @@ def _traits(
     traits = {
         "stem pool": STEM_POOLS[stem_pool],
         "shortcut": SHORTCUTS[pool_shortcut],
-        "normalisation": NORMS[preactivated],
+        "normalization": NORMS[preactivated],
     }
     if bottleneck:
         traits["stride of grouped units" if grouped else "stride of units"] = STRIDES[stride_on_1x1]

@@ -12,12 +12,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from se_keras.arguments import positive_integer
-from se_keras.benchmark.networks import Network, open_network, products_of_matrices
-from se_keras.benchmark.plots import draw_growth, draw_ratios
-from se_keras.benchmark.results import (
+from benchmarks.networks import Network, open_network, products_of_matrices
+from benchmarks.ratio_plots import draw_growth, draw_ratios
+from benchmarks.results import (
     AS_BUILT,
-    OPTIMISED,
+    OPTIMIZED,
     PLAIN,
     RUN_FIELDS,
     Result,
@@ -27,7 +26,7 @@ from se_keras.benchmark.results import (
     read_rows,
     write_rows,
 )
-from se_keras.benchmark.timing import (
+from benchmarks.timing import (
     Specification,
     Worker,
     alternate,
@@ -36,15 +35,16 @@ from se_keras.benchmark.timing import (
     rounds_of_processes,
 )
 from se_keras.counting import count
+from se_keras.deploy.calibration import input_type, open_samples
 from se_keras.deploy.engines import ENGINES, find_engine
 from se_keras.deploy.rewrites import optimize
-from se_keras.deploy.samples import input_type, open_samples
 from se_keras.deploy.targets import TARGETS, find_target
 from se_keras.deploy.to_onnx import write_plain_onnx
-from se_keras.errors import MissingExtraError, as_input_error, lines_of
-from se_keras.files import written_beside
+from se_keras.support.arguments import positive_integer
+from se_keras.support.errors import MissingExtraError, as_input_error, lines_of
+from se_keras.support.files import written_beside
+from se_keras.support.tables import format_table
 from se_keras.surgery import remove_se
-from se_keras.tables import format_table
 
 BATCHES = (1, 8, 32)
 ROUNDS = 15
@@ -84,7 +84,7 @@ def plan_benchmark(
     """The table of runs.
 
     Args:
-        models: names of the catalogue or of `keras.applications`, or `.keras` files.
+        models: names of the catalog or of `keras.applications`, or `.keras` files.
         formats: as of `se_keras.export`; `None` for all that are installed.
         precisions: of these formats; `None` for all.
         batches: images at once.
@@ -96,11 +96,11 @@ def plan_benchmark(
 
     Example:
 
-    >>> from se_keras.benchmark.runs import plan_benchmark
+    >>> from benchmarks.bench import plan_benchmark
     >>> plan = plan_benchmark(["seresnet20"], formats=["tf_saved_model"], batches=[8], threads=1)
     >>> [(run.form, run.precision, run.size) for run in plan.runs]
-    [('as built', 'float32', 32), ('optimised', 'float32', 32), \
-('as built', 'bfloat16', 32), ('optimised', 'bfloat16', 32)]
+    [('as built', 'float32', 32), ('optimized', 'float32', 32), \
+('as built', 'bfloat16', 32), ('optimized', 'bfloat16', 32)]
     """
     _check_numbers("batches", batches)
     _check_numbers("sizes", sizes or ())
@@ -135,8 +135,8 @@ def _check_numbers(argument: str, numbers: Sequence[int]) -> None:
 
 def _forms(network: Network) -> tuple[tuple[str, str], ...]:
     if network.has_se:
-        return ((AS_BUILT, PLAIN), (OPTIMISED, PLAIN))
-    return ((OPTIMISED, AS_BUILT),)
+        return ((AS_BUILT, PLAIN), (OPTIMIZED, PLAIN))
+    return ((OPTIMIZED, AS_BUILT),)
 
 
 def _targets(
@@ -367,7 +367,7 @@ class _Files:
 
     def _write(self, plain: bool, form: str) -> Path:
         model = remove_se(self.model) if plain else self.model
-        if form == OPTIMISED:
+        if form == OPTIMIZED:
             model = optimize(model, verbose=False)
         run = self.run
         path = self.folder / f"{len(self._paths)}{find_engine(run.format).suffix}"

@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.deploy.samples import Arrays, in_batches, input_type
+from se_keras.deploy.calibration import Arrays, in_batches, input_type
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Served:
-    """An optimised model as functions of TensorFlow.
+    """An optimized model as functions of TensorFlow.
 
     Attributes:
         function: arrays as of `engines.Run` in; out come tensors in the model's own structure. The
@@ -105,7 +105,7 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
 def with_policy(model: keras.Model, policy: str) -> keras.Model:
     """A copy that computes in another precision, but for the layers at its two ends.
 
-    Normalising pixels stays in float32, and so do the layers that give the outputs: bfloat16 has
+    Normalizing pixels stays in float32, and so do the layers that give the outputs: bfloat16 has
     two or three digits, which a softmax over 1000 classes needs all. The policy of a quantized
     layer says how its weights are stored, and stays too.
     """

@@ -18,7 +18,7 @@ def quiet_command() -> Iterator[None]:
 
     Example:
 
-    >>> from se_keras.startup import quiet_command
+    >>> from se_keras.support.startup import quiet_command
     >>> with quiet_command():
     ...     import keras
     """

@@ -1,4 +1,4 @@
-"""`create` and the named builders: a row of the catalogue, and weights for it."""
+"""`create` and the named builders: a row of the catalog, and weights for it."""
 
 import inspect
 import os
@@ -9,12 +9,12 @@ from typing import Any
 
 import keras
 
-from se_keras.errors import InputError, as_input_error, lines_of
-from se_keras.files import written_beside
 from se_keras.models.assembly import NetworkOptions, build_network
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 from se_keras.ops import standardize_data_format
 from se_keras.preprocessing import preprocessing_layer, preprocessing_of
+from se_keras.support.errors import InputError, as_input_error, lines_of
+from se_keras.support.files import written_beside
 from se_keras.weights.convert import (
     ConversionPlan,
     apply,
@@ -25,7 +25,7 @@ from se_keras.weights.convert import (
 )
 from se_keras.weights.hub import is_published
 from se_keras.weights.presets import preprocessing_of_recipe
-from se_keras.weights.sources import Checkpoint, open_checkpoint
+from se_keras.weights.readers import Checkpoint, open_checkpoint
 
 Source = str | os.PathLike
 IMAGENET_CLASSES = 1000
@@ -40,17 +40,17 @@ def create(
     include_preprocessing: bool = False,
     **options: Any,
 ) -> keras.Model:
-    """Builds a network of the catalogue.
+    """Builds a network of the catalog.
 
     Args:
-        model: catalogue name, such as `"seresnet50"` (`list_models()` gives them all), or a row
+        model: catalog name, such as `"seresnet50"` (`list_models()` gives them all), or a row
             of your own.
         weights: `None` for fresh ones, or what `load_weights` takes: `"imagenet"`, the best that
             are published for this row; `"hf://owner/repo[@revision]"`; or the path of a file. The
             number of classes is the file's, if `classes` does not say.
         fresh_classifier: leave out the file's classifier, to train another one.
         include_preprocessing: `True` puts `preprocess_input` into the model, which then takes
-            raw pixels, uint8, of three colours.
+            raw pixels, uint8, of three colors.
         **options: those of `se_keras.models.assembly.NetworkOptions`, and those that the family
             adds (MobileNet: `alpha`, `depth_multiplier`).
 
@@ -89,12 +89,12 @@ def convert_to_keras(
     fresh_classifier: bool = False,
     dry_run: bool = False,
 ) -> ConversionPlan:
-    """Makes a `.keras` file of a catalogue network and weights for it.
+    """Makes a `.keras` file of a catalog network and weights for it.
 
     Args:
         source: as the `weights` of `create`.
         out: the file to write.
-        model: catalogue name.
+        model: catalog name.
         classes: their number; `None` for the source's.
         fresh_classifier: as in `create`.
         dry_run: check everything and write nothing.
@@ -143,11 +143,11 @@ def load_keras_model(path: Source) -> keras.Model:
 
     Example:
 
-    >>> from se_keras.zoo import load_keras_model
+    >>> from se_keras.catalog import load_keras_model
     >>> load_keras_model("missing.keras")
     Traceback (most recent call last):
     ...
-    se_keras.errors.InputError: can't read missing.keras: there is no such file
+    se_keras.support.errors.InputError: can't read missing.keras: there is no such file
     """
     if not Path(path).is_file():
         raise InputError(f"can't read {path}: there is no such file")

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from se_keras.benchmark.results import AS_BUILT, OPTIMISED, Result
-from se_keras.figures import new_figure
+from benchmarks.results import AS_BUILT, OPTIMIZED, Result
+from se_keras.support.plotting import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {AS_BUILT: "tab:orange", OPTIMISED: "tab:blue"}
+COLORS = {AS_BUILT: "tab:orange", OPTIMIZED: "tab:blue"}
 
 
 def draw_ratios(results: Sequence[Result]) -> "Figure":
@@ -34,7 +34,7 @@ def _place(result: Result) -> str:
 
 def _draw_panel(axes: "Axes", results: Sequence[Result]) -> None:
     places = list(dict.fromkeys(map(_place, results)))
-    for form, colour in COLOURS.items():
+    for form, color in COLORS.items():
         rows = [result for result in results if result.form == form]
         ratios = [row.ratio for row in rows]
         spread = [
@@ -43,8 +43,8 @@ def _draw_panel(axes: "Axes", results: Sequence[Result]) -> None:
         ]
         at = [places.index(_place(row)) for row in rows]
         if rows:
-            axes.errorbar(ratios, at, xerr=spread, fmt="o", color=colour, label=form, capsize=2)
-    axes.axvline(1, color="grey", linewidth=1)
+            axes.errorbar(ratios, at, xerr=spread, fmt="o", color=color, label=form, capsize=2)
+    axes.axvline(1, color="gray", linewidth=1)
     axes.set_yticks(range(len(places)), places, fontsize=7)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
@@ -52,8 +52,8 @@ def _draw_panel(axes: "Axes", results: Sequence[Result]) -> None:
 
 
 def draw_growth(results: Sequence[Result]) -> "Figure":
-    """Operations a second by batch, a line a size, with the engine's limit; what is optimised."""
-    rows = sorted((r for r in results if r.form == OPTIMISED), key=lambda r: (_kind(r), r.size))
+    """Operations a second by batch, a line a size, with the engine's limit; what is optimized."""
+    rows = sorted((r for r in results if r.form == OPTIMIZED), key=lambda r: (_kind(r), r.size))
     kinds = [list(group) for _, group in groupby(rows, key=_kind)]
     columns = min(3, len(kinds)) or 1
     lines = -(-len(kinds) // columns) or 1
@@ -71,7 +71,7 @@ def _draw_sizes(axes: "Axes", results: Sequence[Result]) -> None:
         points = sorted((row.batch, row.gflops) for row in group)
         axes.plot(*zip(*points, strict=True), marker="o", label=f"{size} px")
     limit = results[0].limit_gflops
-    axes.axhline(limit, color="grey", linestyle="--", label="product of matrices")
+    axes.axhline(limit, color="gray", linestyle="--", label="product of matrices")
     axes.set_title("\n".join(_title(results[0])), fontsize=8)
     axes.set_xscale("log", base=2)
     batches = sorted({row.batch for row in results})

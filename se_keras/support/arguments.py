@@ -13,7 +13,7 @@ def positive_integer(argument: str, value: Any) -> int:
 
     Example:
 
-    >>> from se_keras.arguments import positive_integer
+    >>> from se_keras.support.arguments import positive_integer
     >>> positive_integer("ratio", 16)
     16
     """
@@ -34,7 +34,7 @@ def finite_number(argument: str, value: Any) -> float:
 
     Example:
 
-    >>> from se_keras.arguments import finite_number
+    >>> from se_keras.support.arguments import finite_number
     >>> finite_number("gate_scale", 2)
     2.0
     """
@@ -55,7 +55,7 @@ def rate(argument: str, value: Any) -> float:
 
     Example:
 
-    >>> from se_keras.arguments import rate
+    >>> from se_keras.support.arguments import rate
     >>> rate("dropout", 0.2)
     0.2
     """
@@ -73,7 +73,7 @@ def one_of(argument: str, value: Any, choices: Collection) -> Any:
 
     Example:
 
-    >>> from se_keras.arguments import one_of
+    >>> from se_keras.support.arguments import one_of
     >>> one_of("pool", "max", ("avg", "max"))
     'max'
     """

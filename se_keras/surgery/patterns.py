@@ -27,7 +27,7 @@ from se_keras.surgery.operations import (
     is_depthwise,
     is_gate,
     is_multiplication,
-    is_normalisation,
+    is_normalization,
     is_own_convolution,
     is_pool,
     is_scaling,
@@ -377,7 +377,7 @@ class Structure:
         """
         while not (has_activation(node) or is_own_convolution(node) or self.activates(node)):
             node = self.next(node)
-            between = (is_normalisation, is_scaling, is_pool, self.activates)
+            between = (is_normalization, is_scaling, is_pool, self.activates)
             if node is None or not any(passes(node) for passes in between):
                 return None
         return node
@@ -391,10 +391,10 @@ class Structure:
         written_out = node in self.gates and not self._factors[node].kernels
         return is_activation(node) or written_out
 
-    def normalised(self, node: Node) -> Node:
-        """The normalisation of a convolution, or the convolution."""
+    def normalized(self, node: Node) -> Node:
+        """The normalization of a convolution, or the convolution."""
         following = self.next(node)
-        return following if following is not None and is_normalisation(following) else node
+        return following if following is not None and is_normalization(following) else node
 
     def is_pointwise(self, node: Node) -> bool:
         """Whether a convolution is 1x1 behind a depthwise one, or both in one layer."""

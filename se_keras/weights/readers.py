@@ -13,11 +13,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from se_keras.errors import InputError, lines_of
-from se_keras.extras import extra
+from se_keras.support.errors import InputError, extra, lines_of
 from se_keras.weights import hub, keras2
+from se_keras.weights.identify import Traits, traits_of_layers
 from se_keras.weights.presets import find_preset
-from se_keras.weights.structure import Traits, traits_of_layers
 
 Shape = tuple[int, ...]
 KERAS_SUFFIXES = (".weights.h5", ".keras")

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from se_keras.errors import InputError
-from se_keras.files import write_csv
+from se_keras.support.errors import InputError
+from se_keras.support.files import write_csv
 
 Row = TypeVar("Row")
 
-AS_BUILT, OPTIMISED, PLAIN = "as built", "optimised", "plain twin"
+AS_BUILT, OPTIMIZED, PLAIN = "as built", "optimized", "plain twin"
 # Instructions that decide how fast small numbers are multiplied.
 INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
@@ -25,7 +25,7 @@ class Run:
 
     Attributes:
         model: name or file, as given.
-        form: how it is exported: as it is built, or optimised.
+        form: how it is exported: as it is built, or optimized.
         against: what it is compared with: its plain twin in the same form; or, if it has no
             `SqueezeExcite` that could be taken out, itself as built.
         format, precision: as of `se_keras.export`.
@@ -58,7 +58,7 @@ class Result(Run):
 
     Attributes:
         engine, machine: package and version; processor.
-        clock: `"cpu"` or `"wall"`: see `se_keras.benchmark.timing.clock_of`.
+        clock: `"cpu"` or `"wall"`: see `benchmarks.timing.clock_of`.
         rounds: how often each had its turn.
         ms, against_ms: median milliseconds of one batch.
         ratio, ratio_low, ratio_high: median and quartiles of the ratios within a round.
@@ -101,7 +101,7 @@ def read_rows(kind: type[Row], path: str | os.PathLike) -> list[Row]:
 
     Example:
 
-    >>> from se_keras.benchmark.results import Result, read_rows
+    >>> from benchmarks.results import Result, read_rows
     >>> read_rows(Result, "missing.csv")
     []
     """

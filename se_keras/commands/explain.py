@@ -9,17 +9,17 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.catalog import load_keras_model
 from se_keras.counting import count
-from se_keras.errors import InputError, as_input_error
 from se_keras.explain.plots import plot_excitations
 from se_keras.explain.pruning import PruningPlan, apply, plan_pruning, share_to_keep
 from se_keras.explain.record import record_excitations
 from se_keras.explain.statistics import ExcitationStats
-from se_keras.files import read_json, write_json, written_beside
-from se_keras.tables import format_table
+from se_keras.support.errors import InputError, as_input_error
+from se_keras.support.files import read_json, write_json, written_beside
+from se_keras.support.tables import format_table
 from se_keras.train.config import DEFAULTS, TrainConfig
 from se_keras.train.data import ImageData, open_data, prepare, test_batches
-from se_keras.zoo import load_keras_model
 
 BATCH_SIZE = 32
 # A layer whose gates change by less than this part of their size hardly varies.

@@ -15,7 +15,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 
     Example:
 
-    >>> from se_keras.tables import format_table
+    >>> from se_keras.support.tables import format_table
     >>> print(format_table(["layer", "parameters"], [["conv", 9408], ["relu", 0]]))
     layer  parameters
     conv        9,408

@@ -10,7 +10,7 @@ from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
 from se_keras.surgery.operations import is_own_layer, is_prediction, is_scaling, kernels
-from se_keras.surgery.structure import ResidualUnit, Structure
+from se_keras.surgery.patterns import ResidualUnit, Structure
 
 PLACES = ("standard", "pre", "post", "identity")
 Where = str | Iterable[str] | Callable[[keras.Layer], bool]
@@ -170,7 +170,7 @@ def concat(structure: Structure, placement: str) -> Iterator[Spot]:
 def pointwise(structure: Structure, placement: str) -> Iterator[Spot]:
     """Behind each pointwise convolution of a depthwise separable one."""
     for node in filter(structure.is_pointwise, structure.convolutions):
-        after = structure.activation(node) or structure.normalised(node)
+        after = structure.activation(node) or structure.normalized(node)
         reason = f"pointwise convolution {node.name}"
         yield Spot(structure=structure, tensor=after.output, reason=reason)
 

@@ -1,7 +1,7 @@
 """The process that one network runs in: it computes when it is told to, and says how long it took.
 
 Runs as a script, `python -P worker.py SPECIFICATION`, with what `Specification` of
-`se_keras.benchmark.timing` holds as JSON. It then takes numbers of calls as lines on standard
+`benchmarks.timing` holds as JSON. It then takes numbers of calls as lines on standard
 input, and answers each with a line of JSON.
 """
 

@@ -10,12 +10,12 @@ from typing import Any
 import keras
 from keras import KerasTensor
 
-from se_keras.arguments import one_of
 from se_keras.graph import Graph, Node, trace
 from se_keras.layers import SqueezeExcite
+from se_keras.support.arguments import one_of
+from se_keras.support.tables import format_table
 from se_keras.surgery.operations import stride
-from se_keras.surgery.spots import PLACES, Spot, Where, find_spots
-from se_keras.tables import format_table
+from se_keras.surgery.rules import PLACES, Spot, Where, find_spots
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Every row of the catalogue against the network it builds."""
+"""Every row of the catalog against the network it builds."""
 
 from pathlib import Path
 

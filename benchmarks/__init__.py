@@ -1,0 +1,1 @@
+"""What SE costs and whether it helps: the measurements that the README's tables are made from."""

@@ -1,0 +1,1 @@
+"""One module a command of `se-keras`: its parser and its call."""
