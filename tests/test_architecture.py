@@ -39,7 +39,11 @@ ORDER = (
 SIDE_BY_SIDE = {"weights", "surgery", "deploy", "counting", "explain"}
 USES_TENSORFLOW = ("deploy", "train", "commands")
 WITHOUT_KERAS = (
-    "support",
+    "support.arguments",
+    "support.errors",
+    "support.files",
+    "support.startup",
+    "support.tables",
     "models.recipes",
     "weights.presets",
 )

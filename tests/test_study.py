@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from checks import TESTS
 
-BENCHMARKS = TESTS.parent / "benchmarks"
-sys.path.append(str(BENCHMARKS))
-
 from benchmarks import seeds, study
-from benchmarks.results import read_rows, write_rows  # noqa: E402
-from se_keras.support.errors import InputError  # noqa: E402
+from benchmarks.results import read_rows, write_rows
+from se_keras.support.errors import InputError
+
+BENCHMARKS = TESTS.parent / "benchmarks"
 
 DIGITS = study.STUDIES["digits"]
 TINY = replace(
