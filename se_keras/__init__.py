@@ -17,11 +17,13 @@ from se_keras.explain import plot_excitations, prune_se, record_excitations
 from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, list_models
 from se_keras.preprocessing import decode_predictions, load_image, preprocess_input
+from se_keras.support.errors import InputError
 from se_keras.surgery import find_sites, insert_se, remove_se
 from se_keras.weights.convert import load_weights, save_timm
 
 __version__ = "0.1.0"
 __all__ = [
+    "InputError",
     "SqueezeExcite",
     "count",
     "create",

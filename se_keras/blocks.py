@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from se_keras.layers import SqueezeExcite
+from se_keras.support.errors import InputError
 
 PLACEMENTS = ("standard", "pre", "post", "identity", "conv3x3")
 
@@ -25,7 +26,7 @@ def se_block(
         The recalibrated map, of the shape of `x`.
 
     Raises:
-        ValueError: if `x` is not symbolic (for tensors there is `SqueezeExcite`), or as
+        InputError: if `x` is not symbolic (for tensors there is `SqueezeExcite`), or as
             `SqueezeExcite` does.
 
     Example:
@@ -38,7 +39,7 @@ def se_block(
     (None, 32, 32, 64)
     """
     if not isinstance(x, keras.KerasTensor):
-        raise ValueError(
+        raise InputError(
             "`x` must be a symbolic Keras tensor: the block makes new weights at each call. "
             f"For tensors make one `SqueezeExcite` layer and call it; got {type(x).__name__}."
         )

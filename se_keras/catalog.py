@@ -58,7 +58,7 @@ def create(
         A functional `keras.Model`; its input is (N, H, W, C).
 
     Raises:
-        ValueError: for an unknown name or a value that an option can't take.
+        InputError: for an unknown name or a value that an option can't take.
         InputError: if the weights can't be had, or do not fit to the last tensor.
         TypeError: for an unknown option.
 
@@ -76,7 +76,7 @@ def create(
     if weights is not None:
         return _with_weights(recipe, asked, weights, fresh_classifier, preprocess)[0]
     if fresh_classifier:
-        raise ValueError("`fresh_classifier=True` leaves out that of `weights`: give both.")
+        raise InputError("`fresh_classifier=True` leaves out that of `weights`: give both.")
     return build_network(recipe, asked, preprocess)
 
 
@@ -268,7 +268,7 @@ def _with_classifier_of(checkpoint: Checkpoint, options: NetworkOptions) -> Netw
         keras.activations.softmax,
     )
     if not (softmax or checkpoint.of_keras):
-        raise ValueError(
+        raise InputError(
             "`classifier_activation` must be None or 'softmax' with pretrained weights, got "
             f"{options.classifier_activation!r}."
         )

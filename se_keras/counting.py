@@ -17,6 +17,7 @@ from keras import layers
 from se_keras.graph import Graph, Node, Shape, nested_inputs, trace
 from se_keras.layers import SqueezeExcite
 from se_keras.linear import CONVOLUTIONS, DEPTHWISE, SEPARABLE, TRANSPOSED, of_all_ranks
+from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 
 
@@ -110,7 +111,7 @@ def count(
         The count, `.params`, `.trainable`, `.macs`, `.activations`; it prints as a table.
 
     Raises:
-        ValueError: for a model that is not functional, for an `input_shape` that is not one of
+        InputError: for a model that is not functional, for an `input_shape` that is not one of
             the model's, and where a size that is needed is not known.
 
     Example:
@@ -140,7 +141,7 @@ def _checked_input_shapes(model: keras.Model, input_shape: Sequence | None) -> l
     fits = len(given) == len(own) and all(map(_fits, given, own))
     if not fits:
         expected = [shape[1:] for shape in own]
-        raise ValueError(
+        raise InputError(
             f"`input_shape` must be that of {model.name!r}, with sizes for None: "
             f"{expected[0] if len(expected) == 1 else expected}; got {input_shape}."
         )
@@ -278,7 +279,7 @@ def _work(node: Node, shapes: dict[keras.KerasTensor, Shape]) -> tuple[int | Non
     x, y = shapes[node.inputs[0]][1:], shapes[node.outputs[0]][1:]
     # The squeeze leaves no sizes, so those of a map under SE need not be known.
     if None in x and counted is not _squeeze_excite:
-        raise ValueError(
+        raise InputError(
             f"`input_shape` must be given, such as (224, 224, 3): the model leaves sizes open, and "
             f"{node.name!r} takes {(None, *x)}."
         )

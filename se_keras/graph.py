@@ -21,6 +21,7 @@ from typing import Any
 import keras
 from keras import KerasTensor, tree
 
+from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 
 Shape = tuple[int | None, ...]
@@ -135,12 +136,12 @@ class Graph:
         """The node of this name.
 
         Raises:
-            ValueError: if there is none.
+            InputError: if there is none.
         """
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise ValueError(f"`name`: {self.model.name!r} has no node {name!r}.")
+        raise InputError(f"`name`: {self.model.name!r} has no node {name!r}.")
 
     def graphs(self) -> Iterator[tuple[str, "Graph"]]:
         """This graph and those nested in it, each once, with the path that leads to it.
@@ -263,7 +264,7 @@ class Graph:
         chain stays one. What `compile` set is not carried over.
 
         Raises:
-            ValueError: for an operation that can't be made again from its config, and for layers
+            InputError: for an operation that can't be made again from its config, and for layers
                 that share weights without being one layer.
         """
         return _Builder().build(self)
@@ -273,7 +274,7 @@ def trace(model: keras.Model) -> Graph:
     """Reads a functional or Sequential model; no layer is called for it.
 
     Raises:
-        ValueError: for any other object, and for a Sequential model that is not built.
+        InputError: for any other object, and for a Sequential model that is not built.
 
     Example:
 
@@ -292,7 +293,7 @@ def trace(model: keras.Model) -> Graph:
     (['x', 'dense', 'relu'], ['x', 'dense'])
     """
     if not is_functional(model):
-        raise ValueError(
+        raise InputError(
             "`model` must be a functional model or a Sequential one that is built; got "
             f"{type(model).__name__}, whose layers are called in Python code, or not called yet."
         )
@@ -454,7 +455,7 @@ def _remade(op: keras.Operation) -> keras.Operation:
     try:
         return type(op).from_config(op.get_config())
     except (NotImplementedError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"{op.name!r} ({type(op).__name__}) can't be made again from its config: {error}"
         ) from error
     finally:
@@ -465,7 +466,7 @@ def _copy_state(old: keras.Layer, new: keras.Layer) -> None:
     """Weights, random seeds, vocabularies and trainable flags."""
     specs = [_specification(layer) for layer in (old, new)]
     if specs[0] != specs[1]:
-        raise ValueError(
+        raise InputError(
             f"{old.name!r} ({type(old).__name__}): made again from its config it has "
             f"{specs[1]}, not {specs[0]}."
         )
@@ -501,7 +502,7 @@ def _refuse_tied_weights(graph: Graph) -> None:
         for weight in own:
             owner = owners.setdefault(id(weight), node.op)
             if owner is not node.op:
-                raise ValueError(
+                raise InputError(
                     f"{owner.name!r} and {node.op.name!r} share the weight {weight.name!r}; "
                     "copies of both would each have their own."
                 )

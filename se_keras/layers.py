@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from se_keras import ops
-from se_keras.support.arguments import finite_number, one_of, positive_integer
+from se_keras.support.arguments import boolean, finite_number, one_of, positive_integer
+from se_keras.support.errors import InputError
 
 
 @keras.saving.register_keras_serializable(package="se_keras")
@@ -42,7 +43,7 @@ class SqueezeExcite(keras.layers.Layer):
         expand: the `Dense` layer W2, hidden -> C (after `build`).
 
     Raises:
-        ValueError: for an argument of the wrong kind, when the layer is made; for an input of
+        InputError: for an argument of the wrong kind, when the layer is made; for an input of
             another rank or an unknown number of channels, when it is built.
 
     Example:
@@ -84,32 +85,32 @@ class SqueezeExcite(keras.layers.Layer):
         if reduced_channels is not None:
             self.reduced_channels = positive_integer("reduced_channels", reduced_channels)
             if self.divisor != 1:
-                raise ValueError(
+                raise InputError(
                     "`divisor` rounds the hidden width that `ratio` gives; with "
                     f"`reduced_channels={reduced_channels}` it must stay 1, got {divisor}."
                 )
         self.pool = one_of("pool", pool, ops.POOLS)
-        self.activation = _activation("activation", activation)
-        self.gate_activation = _activation("gate_activation", gate_activation)
+        self.activation = _resolve("activation", activation)
+        self.gate_activation = _resolve("gate_activation", gate_activation)
         self.gate_scale = finite_number("gate_scale", gate_scale)
-        self.use_bias = bool(use_bias)
+        self.use_bias = boolean("use_bias", use_bias)
         self.data_format = ops.standardize_data_format(data_format)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.kernel_initializer = _resolve("kernel_initializer", kernel_initializer)
+        self.bias_initializer = _resolve("bias_initializer", bias_initializer)
+        self.kernel_regularizer = _resolve("kernel_regularizer", kernel_regularizer)
+        self.bias_regularizer = _resolve("bias_regularizer", bias_regularizer)
+        self.kernel_constraint = _resolve("kernel_constraint", kernel_constraint)
+        self.bias_constraint = _resolve("bias_constraint", bias_constraint)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) not in (3, 4, 5):
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: the input must be a feature map of rank 3, 4 or 5, "
                 f"got the shape {tuple(input_shape)}."
             )
         channels = input_shape[1 if self.data_format == "channels_first" else -1]
         if channels is None:
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: the number of channels must be known ({self.data_format}), "
                 f"got the input shape {tuple(input_shape)}."
             )
@@ -212,10 +213,18 @@ def _fresh(initializer: Any) -> Any:
     return initializer.clone() if isinstance(initializer, keras.Initializer) else initializer
 
 
-def _activation(argument: str, value: Any) -> Callable:
+def _resolve(argument: str, value: Any) -> Any:
+    """The activation, initializer, regularizer or constraint that a name or a config stands for."""
+    kind = argument.rpartition("_")[-1]
+    get = {
+        "activation": keras.activations.get,
+        "initializer": keras.initializers.get,
+        "regularizer": keras.regularizers.get,
+        "constraint": keras.constraints.get,
+    }[kind]
     try:
-        return keras.activations.get(value)
+        return get(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`{argument}` must be a Keras activation, its name or a function, got {value!r}."
+        raise InputError(
+            f"`{argument}` must be a Keras {kind}, its name or a function, got {value!r}."
         ) from error

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from se_keras.support.arguments import one_of
+from se_keras.support.errors import InputError
 
 Tensor = Any
 POOLS = ("avg", "max")
@@ -36,7 +37,7 @@ def squeeze(u: Tensor, pool: str = "avg", data_format: str | None = None) -> Ten
         The descriptor z, (N, C): float64 if `u` is, else float32.
 
     Raises:
-        ValueError: for another `pool` or `data_format`.
+        InputError: for another `pool` or `data_format`.
 
     Example:
 
@@ -130,7 +131,7 @@ def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tens
         (N, 1, ..., C), or (N, C, 1, ...) with `"channels_first"`.
 
     Raises:
-        ValueError: for a rank other than 3, 4 and 5, or another `data_format`.
+        InputError: for a rank other than 3, 4 and 5, or another `data_format`.
 
     Example:
 
@@ -146,7 +147,7 @@ def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tens
 
 def _spatial_axes(rank: int, data_format: str | None) -> tuple[int, ...]:
     if rank not in (3, 4, 5):
-        raise ValueError(
+        raise InputError(
             "squeeze-and-excitation takes a feature map of rank 3, 4 or 5, "
             f"(N, *spatial, C) or (N, C, *spatial); got rank {rank}."
         )
@@ -158,7 +159,7 @@ def standardize_data_format(data_format: str | None) -> str:
     """The given format, or Keras' global one; refuses any other word.
 
     Raises:
-        ValueError: for anything but `None`, `"channels_last"` and `"channels_first"`.
+        InputError: for anything but `None`, `"channels_last"` and `"channels_first"`.
 
     Example:
 

@@ -52,7 +52,7 @@ def preprocess_input(
 
     Raises:
         InputError: if nothing is known of the model or the source.
-        ValueError: if there are not three colors.
+        InputError: if there are not three colors.
 
     Example:
 
@@ -70,7 +70,7 @@ def preprocess_input(
         shape[-3 if data_format == "channels_first" else -1] if len(shape) in (3, 4) else None
     )
     if channels != 3:
-        raise ValueError(f"`images` must have three colors, {data_format}, got the shape {shape}.")
+        raise InputError(f"`images` must have three colors, {data_format}, got the shape {shape}.")
     normalized = preprocessing_layer(preprocessing_of(model_or_source), data_format)(images)
     return keras.ops.convert_to_numpy(normalized) if isinstance(images, np.ndarray) else normalized
 
@@ -155,7 +155,7 @@ def load_image(
 
     Raises:
         InputError: if the file can't be read or nothing is known of the model or the source.
-        ValueError: for an array of another type or shape.
+        InputError: for an array of another type or shape.
 
     Example:
 
@@ -178,7 +178,7 @@ def _opened(image: "str | os.PathLike | np.ndarray | Image") -> "Image":
         return image.convert("RGB")
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-            raise ValueError(
+            raise InputError(
                 f"`image` must be uint8 of (H, W, 3), got {image.dtype} of {image.shape}."
             )
         return Image.fromarray(image)
@@ -229,7 +229,7 @@ def decode_predictions(
 
     Raises:
         InputError: if the source has no names.
-        ValueError: if the predictions are not of that many classes.
+        InputError: if the predictions are not of that many classes.
 
     Example:
 
@@ -244,7 +244,7 @@ def decode_predictions(
         raise InputError(f"{source} has no names of classes in its config.json")
     scores = keras.ops.convert_to_numpy(predictions)
     if scores.ndim != 2 or scores.shape[1] != len(labels):
-        raise ValueError(
+        raise InputError(
             f"`predictions` must be (N, {len(labels)}), as there are classes, got {scores.shape}."
         )
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]

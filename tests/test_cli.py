@@ -151,7 +151,7 @@ def test_count_is_a_table_of_a_saved_model(tmp_path, capsys):
     assert total[0] == "total"
     assert total[2:4] == [f"{row.parameters:,}", f"{row.multiply_adds:,}"]
     assert main(["count", str(path)]) == 2
-    assert "can't count" in capsys.readouterr().err
+    assert "se-keras count: `input_shape` must be given" in capsys.readouterr().err
 
 
 def test_version_and_help(capsys):

@@ -156,6 +156,7 @@ ROWS = (
         because="functions have no dtype policy",
         network=False,
     ),
+    Row(names="InputError", checks=(), because="an error, not a model; test_support.py"),
     Row(names="create", checks=(), because="every builder goes through it"),
     Row(names="list_models", checks=(), because="it gives rows, not a model"),
     Row(names="count", checks=(), because="it gives numbers, not a model"),

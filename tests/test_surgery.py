@@ -980,7 +980,7 @@ def test_a_dry_run_writes_nothing(saved, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--where", "nothing", "-o", "OUT"], "can't insert SE into .*: `where`: 'audio' has no"),
+        (["--where", "nothing", "-o", "OUT"], "se-keras insert: `where`: 'audio' has no"),
         ([], "give the file to write with --out, or --dry-run"),
         (["-o", "OUT/deeper.keras"], "No such file or directory"),
         (["-o", "OUT", "--stages", "7"], "`stages` must be some of"),

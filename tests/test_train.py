@@ -25,10 +25,10 @@ from se_keras.train import (
     predict,
     report,
     run,
+    run_folder,
     saved_model,
     train,
 )
-from se_keras.train import folder as run_folder
 
 COLORS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (220, 50, 40)}
 
@@ -98,13 +98,13 @@ def without_time(history):
         ({"batch_size": -1}, "`batch_size` must be a positive integer, got -1"),
         ({"image_size": True}, "`image_size` must be a positive integer, got True"),
         ({"lr": 0.0}, "`lr` must be a positive number, got 0.0"),
-        ({"lr": float("nan")}, "`lr` must be a finite number, got nan"),
-        ({"weight_decay": -1e-4}, "`weight_decay` must not be negative"),
+        ({"lr": float("nan")}, "`lr` must be a positive number, got nan"),
+        ({"weight_decay": -1e-4}, "`weight_decay` must be a number of at least 0, got -0.0001"),
         ({"label_smoothing": 1.0}, "`label_smoothing` must be a number in"),
         ({"accumulate": 0}, "`accumulate` must be a positive integer, got 0"),
         ({"clip_norm": 0}, "`clip_norm` must be a positive number, got 0"),
         ({"ema": 1.0}, "`ema` must be a number in"),
-        ({"seed": -1}, "`seed` must be an integer in"),
+        ({"seed": -1}, "`seed` must be an integer from 0 to 2147483647, got -1"),
         ({"precision": "float8"}, "`precision` must be one of .*got 'float8'"),
         ({"model": "seresnet21"}, "seresnet20"),
     ],

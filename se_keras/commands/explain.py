@@ -12,9 +12,10 @@ import numpy as np
 from se_keras.catalog import load_keras_model
 from se_keras.counting import count
 from se_keras.explain.plots import plot_excitations
-from se_keras.explain.pruning import PruningPlan, apply, plan_pruning, share_to_keep
+from se_keras.explain.pruning import PruningPlan, apply, plan_pruning
 from se_keras.explain.record import record_excitations
 from se_keras.explain.statistics import ExcitationStats
+from se_keras.support.arguments import share
 from se_keras.support.errors import InputError, as_input_error
 from se_keras.support.files import read_json, write_json, written_beside
 from se_keras.support.tables import format_table
@@ -101,7 +102,7 @@ def _explain(model: keras.Model, images: ImageData, folder: Path, keep: float | 
 
 def _check_pruning(model: keras.Model, keep: float) -> None:
     """Refuses before the pass over the images what would be refused behind it."""
-    share_to_keep(keep)
+    share("keep", keep)
     if not isinstance(model.output_shape, tuple) or len(model.output_shape) != 2:
         raise InputError(
             f"what pruning costs is measured on scores of classes; the model gives "

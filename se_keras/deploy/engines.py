@@ -175,7 +175,7 @@ def find_engine(format: str) -> Engine:
     """The row of a format.
 
     Raises:
-        ValueError: if there is none.
+        InputError: if there is none.
 
     Example:
 

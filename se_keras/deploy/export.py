@@ -127,7 +127,7 @@ def export(
         The report.
 
     Raises:
-        ValueError: for a format that there is none of, a precision that the format does not have
+        InputError: for a format that there is none of, a precision that the format does not have
             (the message lists those that there are), or a model that is not functional.
         InputError: if `path` is taken by something else, or the samples do not fit.
         MissingExtraError: if the format's packages are not installed.

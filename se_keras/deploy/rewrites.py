@@ -93,7 +93,7 @@ def plan_optimization(model: keras.Model) -> OptimizationPlan:
         model: a functional or Sequential model; nested models are walked.
 
     Raises:
-        ValueError: for a model that is not functional.
+        InputError: for a model that is not functional.
 
     Example:
 
@@ -145,7 +145,7 @@ def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
         only. It loads without this package, if `model` has no layers of the user's own.
 
     Raises:
-        ValueError: for a model that is not functional, and for one that can't be made again from
+        InputError: for a model that is not functional, and for one that can't be made again from
             the configs of its layers.
 
     Example:

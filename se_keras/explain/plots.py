@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from se_keras.explain.statistics import ExcitationStats, LayerStats
+from se_keras.support.errors import InputError
 from se_keras.support.files import written_beside
 from se_keras.support.plotting import new_figure
 
@@ -48,7 +49,7 @@ def plot_excitations(
         - `"layers"`: mean and standard deviation of every channel of every layer over all images.
 
     Raises:
-        ValueError: for a class that `stats` does not have.
+        InputError: for a class that `stats` does not have.
         MissingExtraError: without matplotlib.
 
     Example:
@@ -65,7 +66,7 @@ def plot_excitations(
     chosen = stats.classes[:COMPARED] if classes is None else classes
     numbers = [stats.class_number(name) for name in chosen]
     if not numbers:
-        raise ValueError(f"`classes` must be some of {stats.classes}, got none.")
+        raise InputError(f"`classes` must be some of {stats.classes}, got none.")
     figures = {
         "classes": _draw_classes(stats, numbers),
         "spread": _draw_spread(stats, numbers[:SPREAD]),

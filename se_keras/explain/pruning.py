@@ -20,7 +20,8 @@ from se_keras.linear import (
     of_all_ranks,
     scaled_weights,
 )
-from se_keras.support.arguments import finite_number
+from se_keras.support.arguments import share
+from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 
 Keep = float | Collection[str]
@@ -157,7 +158,7 @@ def prune_se(model: keras.Model, stats: ExcitationStats, *, keep: Keep) -> keras
         The new model; it is not compiled.
 
     Raises:
-        ValueError: for statistics of another model, a `keep` out of range, and as `trace` and
+        InputError: for statistics of another model, a `keep` out of range, and as `trace` and
             `Graph.build` do.
 
     Example:
@@ -198,7 +199,7 @@ def _refuse_other_model(nodes: Mapping[str, Node], stats: ExcitationStats) -> No
     own = {name: node.op.expand.units for name, node in nodes.items()}
     recorded = {layer.name: layer.channels for layer in stats.layers}
     if own != recorded:
-        raise ValueError(
+        raise InputError(
             "`stats` must be those of this model: its SE layers and their channels are "
             f"{own}, recorded are {recorded}."
         )
@@ -209,26 +210,12 @@ def _kept(stats: ExcitationStats, keep: Keep) -> set[str]:
     if isinstance(keep, Collection) and not isinstance(keep, str):
         unknown = set(keep) - {layer.name for layer in stats.layers}
         if unknown:
-            raise ValueError(f"`keep`: there is no SE layer {sorted(unknown)}.")
+            raise InputError(f"`keep`: there is no SE layer {sorted(unknown)}.")
         return set(keep)
-    number = math.floor(share_to_keep(keep) * len(stats.layers) + 0.5)
+    kept = share("keep", keep, "the share of the SE layers that stay, in [0, 1], or their names")
+    number = math.floor(kept * len(stats.layers) + 0.5)
     by_variability = sorted(stats.layers, key=lambda layer: -layer.variability)
     return {layer.name for layer in by_variability[:number]}
-
-
-def share_to_keep(keep: float) -> float:
-    """A share, in [0, 1].
-
-    Raises:
-        ValueError: for anything else.
-    """
-    share = -1.0 if isinstance(keep, bool | str) else finite_number("keep", keep)
-    if not 0 <= share <= 1:
-        raise ValueError(
-            "`keep` must be the share of the SE layers that stay, in [0, 1], or their names, got "
-            f"{keep!r}."
-        )
-    return share
 
 
 # --- where a constant can go ---------------------------------------------------------------------

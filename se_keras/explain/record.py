@@ -11,6 +11,7 @@ from keras import KerasTensor, tree
 from se_keras.explain.statistics import CLOSED, OPEN, ExcitationStats, LayerStats
 from se_keras.graph import Graph, Node, nested_inputs, trace
 from se_keras.layers import SqueezeExcite
+from se_keras.support.errors import InputError
 
 BATCH_SIZE = 32  # in which arrays go through the model
 UNLABELED = "all"
@@ -42,7 +43,7 @@ def record_excitations(
         The statistics; they print as a table of the layers.
 
     Raises:
-        ValueError: for a model that is not functional or has no `SqueezeExcite`; for data without
+        InputError: for a model that is not functional or has no `SqueezeExcite`; for data without
             an image or without an end, and batches that the model can't take; for labels of
             another kind or without a name; for gates that are not finite.
 
@@ -70,11 +71,11 @@ def record_excitations(
         numbers = _class_numbers(images, labels, class_names)
         labeled.add(labels is not None)
         if len(labeled) == 2:
-            raise ValueError("`data` must have labels in all batches, or in none.")
+            raise InputError("`data` must have labels in all batches, or in none.")
         for total, values in zip(totals, gates.predict_on_batch(images), strict=True):
             total.add(values.astype("float64"), numbers)
     if not labeled:
-        raise ValueError("`data` must have at least one image, got none.")
+        raise InputError("`data` must have at least one image, got none.")
     present = sorted(totals[0].by_class)
     named = class_names or range(present[-1] + 1)
     classes = tuple(str(named[number]) for number in present) if True in labeled else (UNLABELED,)
@@ -117,11 +118,11 @@ def squeeze_excite_nodes(graph: Graph) -> dict[str, Node]:
     """The calls of `SqueezeExcite` in a graph and those nested in it, by name with path.
 
     Raises:
-        ValueError: if there are none.
+        InputError: if there are none.
     """
     nodes = {path + node.name: node for path, _, node in graph.calls(SqueezeExcite)}
     if not nodes:
-        raise ValueError(f"`model`: {graph.model.name!r} has no SqueezeExcite layer.")
+        raise InputError(f"`model`: {graph.model.name!r} has no SqueezeExcite layer.")
     return nodes
 
 
@@ -199,7 +200,7 @@ class _Totals:
     def add(self, values: np.ndarray, numbers: np.ndarray) -> None:
         """Takes a batch: gates (k N, C) of k calls one after the other, classes (N,)."""
         if not np.isfinite(values).all():
-            raise ValueError(f"`model`: the gates of {self.name!r} are not finite on these images.")
+            raise InputError(f"`model`: the gates of {self.name!r} are not finite on these images.")
         numbers = np.tile(numbers, len(values) // len(numbers))
         for number in np.unique(numbers).tolist():
             moments = self.by_class.setdefault(number, _Moments(values.shape[1]))
@@ -252,10 +253,10 @@ def _batches(data: Any) -> tuple[Iterable, int | None]:
     if hasattr(data, "cardinality"):
         number = int(data.cardinality())
         if number == -1:
-            raise ValueError("`data` must have an end; it repeats for ever.")
+            raise InputError("`data` must have an end; it repeats for ever.")
         return data, number if number >= 0 else None
     if not isinstance(data, Iterable):
-        raise ValueError(
+        raise InputError(
             "`data` must be batches of images and labels, or two NumPy arrays; got "
             f"{type(data).__name__}."
         )
@@ -267,7 +268,7 @@ def _check_images(images: Any, graph: Graph) -> None:
     got = [tuple(array.shape) for array in _in_order(images, graph)]
     fits = len(got) == len(expected) and all(map(_fits, got, expected))
     if not fits:
-        raise ValueError(f"`data` must have batches of the shapes {expected}, got {got}.")
+        raise InputError(f"`data` must have batches of the shapes {expected}, got {got}.")
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
@@ -287,12 +288,12 @@ def _class_numbers(images: Any, labels: Any, class_names: Sequence[str] | None) 
     numbers = numbers.reshape(len(numbers), -1)
     whole = numbers.dtype.kind in "iubf" and np.all(numbers == numbers.astype(int))
     if numbers.shape != (number, 1) or not whole or numbers.min(initial=0) < 0:
-        raise ValueError(
+        raise InputError(
             f"`data`: labels of {number} images must be their class numbers, or a row of scores "
             f"each; got {numbers.dtype} of the shape {tuple(labels.shape)}."
         )
     if class_names is not None and numbers.max(initial=0) >= len(class_names):
-        raise ValueError(
+        raise InputError(
             f"`class_names` must have a name for each class; got {len(class_names)} names, and an "
             f"image of class {int(numbers.max())}."
         )

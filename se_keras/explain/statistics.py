@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from se_keras.support.errors import InputError
 from se_keras.support.files import write_csv
 from se_keras.support.tables import format_table
 
@@ -123,10 +124,10 @@ class ExcitationStats:
         """The place of a class in `classes`, by its name; a number stands for its digits.
 
         Raises:
-            ValueError: if there is no such class.
+            InputError: if there is no such class.
         """
         if str(name) not in self.classes:
-            raise ValueError(f"`classes` must be some of {self.classes}, got {name!r}.")
+            raise InputError(f"`classes` must be some of {self.classes}, got {name!r}.")
         return self.classes.index(str(name))
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import keras
@@ -24,7 +25,8 @@ from se_keras.models.resnet import resnet
 from se_keras.models.shufflenet import shufflenet
 from se_keras.models.vgg import vgg, vgg_classifier
 from se_keras.ops import standardize_data_format
-from se_keras.support.arguments import one_of, positive_integer, rate
+from se_keras.support.arguments import boolean, check_fields, one_of, positive_integer, rate
+from se_keras.support.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,15 @@ FAMILIES: dict[type[Recipe], Family] = {
     InceptionRecipe: Family(stages=inception),
     InceptionResNetRecipe: Family(stages=inception_resnet, options=RESIDUAL - {"output_stride"}),
     VGGRecipe: Family(stages=vgg, classifier=vgg_classifier),
+}
+
+CHECKS = {
+    **dict.fromkeys(("se", "include_top", "features_only"), boolean),
+    **dict.fromkeys(("classes", "ratio"), positive_integer),
+    **dict.fromkeys(("dropout", "drop_path_rate"), rate),
+    "placement": partial(one_of, choices=PLACEMENTS),
+    "pooling": partial(one_of, choices=("avg", "max")),
+    "output_stride": partial(one_of, choices=(8, 16, 32)),
 }
 
 
@@ -95,26 +106,19 @@ class NetworkOptions:
     features_only: bool = False
 
     def __post_init__(self):
-        one_of("placement", self.placement, PLACEMENTS)
-        one_of("pooling", self.pooling, (None, "avg", "max"))
-        one_of("output_stride", self.output_stride, (None, 8, 16, 32))
-        rate("dropout", 0.0 if self.dropout is None else self.dropout)
-        rate("drop_path_rate", self.drop_path_rate)
-        for name in ("classes", "ratio"):
-            if getattr(self, name) is not None:
-                positive_integer(name, getattr(self, name))
+        check_fields(self, CHECKS)
         if self.pooling is not None and (self.features_only or self.include_top):
-            raise ValueError(
+            raise InputError(
                 f"`pooling={self.pooling!r}` takes the place of the classifier: it needs "
                 "`include_top=False` and `features_only=False`."
             )
         taken = {"ratio", "data_format", "dtype", "name"} & set(self.se_options or ())
         if taken:
-            raise ValueError(
+            raise InputError(
                 f"`se_options` must not hold {sorted(taken)}: the builder has arguments for them."
             )
         if not self.se and self.changed() & {"ratio", "placement", "se_stages", "se_options"}:
-            raise ValueError(
+            raise InputError(
                 "`ratio`, `placement`, `se_stages` and `se_options` change SE blocks: "
                 "with `se=False` there are none."
             )
@@ -135,7 +139,7 @@ def build_network(
         preprocess: a layer before the network, which makes its input of raw pixels, uint8.
 
     Raises:
-        ValueError: for an option that this family, data format or machine does not have.
+        InputError: for an option that this family, data format or machine does not have.
     """
     family = FAMILIES[type(recipe)]
     _refuse_unknown_options(recipe, options, family)
@@ -180,9 +184,9 @@ def _input(recipe: Recipe, options: NetworkOptions, parts: Parts, dtype: str) ->
         shape = _checked_input_shape(recipe, options, parts)
         return keras.Input(shape, dtype=dtype, name="image")
     if not isinstance(given, KerasTensor):
-        raise ValueError(f"`input_tensor` must be a Keras tensor, got {type(given).__name__}.")
+        raise InputError(f"`input_tensor` must be a Keras tensor, got {type(given).__name__}.")
     if options.input_shape is not None and tuple(options.input_shape) != tuple(given.shape[1:]):
-        raise ValueError(
+        raise InputError(
             f"`input_shape` {tuple(options.input_shape)} is not that of `input_tensor`, "
             f"{tuple(given.shape[1:])}."
         )
@@ -199,7 +203,7 @@ def _checked_input_shape(
     shape = tuple(options.input_shape)
     if len(shape) != 3 or shape[0 if channels_first else -1] is None:
         order = "(C, H, W)" if channels_first else "(H, W, C)"
-        raise ValueError(f"`input_shape` must be {order} with a known C, got {shape}.")
+        raise InputError(f"`input_shape` must be {order} with a known C, got {shape}.")
     return shape
 
 
@@ -223,7 +227,7 @@ def _outputs(
 def _refuse_small(recipe: Recipe, x: KerasTensor, parts: Parts) -> None:
     size = x.shape[2:] if parts.data_format == "channels_first" else x.shape[1:-1]
     if any(known is not None and known < recipe.smallest_size for known in size):
-        raise ValueError(
+        raise InputError(
             f"`input_shape`: height and width must be at least {recipe.smallest_size} pixels for "
             f"{recipe.name}, got {size[0]}x{size[1]}."
         )
@@ -231,7 +235,7 @@ def _refuse_small(recipe: Recipe, x: KerasTensor, parts: Parts) -> None:
 
 def _refuse_other_colors(x: KerasTensor, parts: Parts) -> None:
     if parts.channels(x) != 3:
-        raise ValueError(
+        raise InputError(
             "`include_preprocessing=True` needs three colors, the input has "
             f"{parts.channels(x)} channels."
         )
@@ -240,7 +244,7 @@ def _refuse_other_colors(x: KerasTensor, parts: Parts) -> None:
 def _refuse_unknown_options(recipe: Recipe, options: NetworkOptions, family: Family) -> None:
     special = frozenset().union(*(f.options for f in FAMILIES.values()))
     for name in sorted(options.changed() & (special - family.options)):
-        raise ValueError(
+        raise InputError(
             f"`{name}={getattr(options, name)!r}`: {recipe.name} does not have this option."
         )
 
@@ -249,7 +253,7 @@ def _refuse_unknown_stages(options: NetworkOptions, features: list[Feature]) -> 
     stages = [feature.stage for feature in features if feature.se]
     unknown = set(options.se_stages or ()) - set(stages)
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"`se_stages` must be among {stages}, got {sorted(unknown, key=str)} beside them."
         )
 
@@ -260,7 +264,7 @@ def _checked_data_format(data_format: str | None) -> str:
         keras.distribution.list_devices("gpu")
     )
     if data_format == "channels_first" and on_tensorflow_cpu:
-        raise ValueError(
+        raise InputError(
             "`data_format` must be 'channels_last' here: TensorFlow has no channels_first "
             "convolutions on a CPU (use a GPU, or the JAX or PyTorch backend)."
         )

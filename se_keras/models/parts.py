@@ -12,6 +12,7 @@ import keras
 from keras import KerasTensor, layers
 
 from se_keras.blocks import residual_unit, se_block
+from se_keras.support.errors import InputError
 
 # torchvision's and timm's constants; momentum 0.1 of PyTorch is 0.9 of Keras.
 NORM_EPSILON = 1e-5
@@ -110,11 +111,11 @@ class Parts:
             strides: of the first unit of each stage.
 
         Raises:
-            ValueError: if the network never reaches `output_stride`.
+            InputError: if the network never reaches `output_stride`.
         """
         natural = stem * math.prod(strides)
         if self.output_stride is not None and self.output_stride > natural:
-            raise ValueError(
+            raise InputError(
                 f"`output_stride` must be at most {natural}, the stride of this network; "
                 f"got {self.output_stride}."
             )

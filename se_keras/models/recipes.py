@@ -5,12 +5,13 @@ with SE (biases included), 1000 classes (10 for small images) and the row's inpu
 them to the built networks.
 """
 
-import difflib
 import fnmatch
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
-from se_keras.support.arguments import positive_integer
+from se_keras.support.arguments import check_fields, did_you_mean, number_from, positive_integer
+from se_keras.support.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +134,9 @@ class MobileNetRecipe(Recipe):
     depth_multiplier: int = 1
 
     def __post_init__(self):
-        if not isinstance(self.alpha, int | float) or int(32 * self.alpha) < 1:
-            raise ValueError(f"`alpha` must be a number of at least 1/32, got {self.alpha!r}.")
-        positive_integer("depth_multiplier", self.depth_multiplier)
+        # The stem has 32 channels.
+        checks = {"alpha": partial(number_from, least=1 / 32), "depth_multiplier": positive_integer}
+        check_fields(self, checks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -479,15 +480,13 @@ def find_recipe(name: str) -> Recipe:
     """The row of this name.
 
     Raises:
-        ValueError: if there is none; the message names those nearest to it.
+        InputError: if there is none; the message names those nearest to it.
     """
     for recipe in RECIPES:
         if recipe.name == name:
             return recipe
     names = [recipe.name for recipe in RECIPES]
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise ValueError(
-        f"`name` must be a model of the catalog, got {name!r}.{hint} "
+    raise InputError(
+        f"`name` must be a model of the catalog, got {name!r}.{did_you_mean(name, names)} "
         "`se_keras.list_models()` gives them all."
     )

@@ -11,6 +11,7 @@ from se_keras.models.parts import Feature, Parts, Unit
 from se_keras.models.recipes import ShuffleNetRecipe
 from se_keras.ops import Tensor, standardize_data_format
 from se_keras.support.arguments import positive_integer
+from se_keras.support.errors import InputError
 
 
 @keras.saving.register_keras_serializable(package="se_keras")
@@ -28,7 +29,7 @@ class ChannelShuffle(keras.layers.Layer):
         (N, H, W, C), or (N, C, H, W) with `"channels_first"`; H and W may be unknown.
 
     Raises:
-        ValueError: if `groups` is not a positive integer, or does not divide the channels.
+        InputError: if `groups` is not a positive integer, or does not divide the channels.
 
     Example:
 
@@ -49,7 +50,7 @@ class ChannelShuffle(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = input_shape[self._axis(input_shape)]
         if channels is None or channels % self.groups:
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: `groups={self.groups}` must divide the number of channels, "
                 f"got the input shape {tuple(input_shape)}."
             )

@@ -6,6 +6,7 @@ from keras import KerasTensor, layers
 
 from se_keras.models.parts import Feature, Parts
 from se_keras.models.recipes import VGGRecipe
+from se_keras.support.errors import InputError
 
 
 def vgg(x: KerasTensor, recipe: VGGRecipe, parts: Parts) -> list[Feature]:
@@ -36,7 +37,7 @@ def vgg_classifier(
 ) -> KerasTensor:
     """Two dense layers of 4096 with dropout, and the predictions (arXiv 1409.1556, Table 1)."""
     if None in x.shape[1:]:
-        raise ValueError(
+        raise InputError(
             "`input_shape` must have a known height and width: the first dense layer of this "
             f"classifier has weights for each position; got a last map of shape {x.shape[1:]}. "
             "`include_top=False` takes any size."

@@ -1,15 +1,26 @@
-"""Checks of arguments: each gives the value back, or says what it got and what it may be."""
+"""Checks of arguments: each returns the value, or says what it got and what it may be."""
 
-import operator
-from collections.abc import Collection
-from typing import Any
+import dataclasses
+import difflib
+import functools
+import math
+import numbers
+import os
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from se_keras.support.errors import InputError
+
+Check = Callable[[str, Any], Any]
+Class = TypeVar("Class", bound=type)
+KINDS = {int: numbers.Integral, float: numbers.Real}
 
 
 def positive_integer(argument: str, value: Any) -> int:
-    """A whole number of at least 1; `True` is none.
+    """Return `value` as an int >= 1; rejects booleans.
 
     Raises:
-        ValueError: for anything else.
+        InputError: for anything else.
 
     Example:
 
@@ -17,20 +28,30 @@ def positive_integer(argument: str, value: Any) -> int:
     >>> positive_integer("ratio", 16)
     16
     """
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"`{argument}` must be a positive integer, got {value!r}.")
-    return number
+    return _number(argument, value, int, lambda number: number >= 1, "a positive integer")
+
+
+def integer_below(argument: str, value: Any, end: int) -> int:
+    """Return `value` as an int in [0, end); rejects booleans.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import integer_below
+    >>> integer_below("process", 3, 4)
+    3
+    """
+    wanted = f"an integer from 0 to {end - 1}"
+    return _number(argument, value, int, lambda number: 0 <= number < end, wanted)
 
 
 def finite_number(argument: str, value: Any) -> float:
-    """A number that is neither infinite nor NaN.
+    """Return `value` as a float that is neither infinite nor NaN; rejects booleans.
 
     Raises:
-        ValueError: for anything else.
+        InputError: for anything else.
 
     Example:
 
@@ -38,20 +59,47 @@ def finite_number(argument: str, value: Any) -> float:
     >>> finite_number("gate_scale", 2)
     2.0
     """
-    try:
-        number = float("nan") if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not abs(number) < float("inf"):
-        raise ValueError(f"`{argument}` must be a finite number, got {value!r}.")
-    return number
+    return _number(argument, value, float, math.isfinite, "a finite number")
+
+
+def positive_number(argument: str, value: Any) -> float:
+    """Return `value` as a finite float above 0; rejects booleans.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import positive_number
+    >>> positive_number("lr", 0.1)
+    0.1
+    """
+    return _number(
+        argument, value, float, lambda number: 0 < number < math.inf, "a positive number"
+    )
+
+
+def number_from(argument: str, value: Any, least: float) -> float:
+    """Return `value` as a finite float of at least `least`; rejects booleans.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import number_from
+    >>> number_from("weight_decay", 1e-4, 0)
+    0.0001
+    """
+    wanted = f"a number of at least {least:g}"
+    return _number(argument, value, float, lambda number: least <= number < math.inf, wanted)
 
 
 def rate(argument: str, value: Any) -> float:
-    """A number of at least 0 and below 1.
+    """Return `value` as a float in [0, 1); rejects booleans.
 
     Raises:
-        ValueError: for anything else.
+        InputError: for anything else.
 
     Example:
 
@@ -59,17 +107,70 @@ def rate(argument: str, value: Any) -> float:
     >>> rate("dropout", 0.2)
     0.2
     """
-    number = -1.0 if isinstance(value, bool | str) else finite_number(argument, value)
-    if not 0 <= number < 1:
-        raise ValueError(f"`{argument}` must be a number in [0, 1), got {value!r}.")
-    return number
+    return _number(argument, value, float, lambda number: 0 <= number < 1, "a number in [0, 1)")
+
+
+def share(argument: str, value: Any, wanted: str = "a number in [0, 1]") -> float:
+    """Return `value` as a float in [0, 1]; rejects booleans.
+
+    Args:
+        argument: its name.
+        value: what was given for it.
+        wanted: what the message says that it must be.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import share
+    >>> share("keep", 1)
+    1.0
+    """
+    return _number(argument, value, float, lambda number: 0 <= number <= 1, wanted)
+
+
+def boolean(argument: str, value: Any) -> bool:
+    """Return `value` as a bool; rejects numbers and words.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import boolean
+    >>> boolean("use_bias", False)
+    False
+    """
+    plain = _plain(value)
+    if not isinstance(plain, bool):
+        raise InputError(_message(argument, "True or False", value))
+    return plain
+
+
+def text(argument: str, value: Any) -> str:
+    """Return `value`, a string or a path, as a string; rejects an empty one.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import text
+    >>> text("data", "cifar10")
+    'cifar10'
+    """
+    plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(plain, str) or not plain:
+        raise InputError(_message(argument, "a non-empty string", value))
+    return plain
 
 
 def one_of(argument: str, value: Any, choices: Collection) -> Any:
-    """One of the choices.
+    """Return the one of the choices that `value` is.
 
     Raises:
-        ValueError: for anything else.
+        InputError: for anything else; the message names the choice nearest to it.
 
     Example:
 
@@ -77,6 +178,135 @@ def one_of(argument: str, value: Any, choices: Collection) -> Any:
     >>> one_of("pool", "max", ("avg", "max"))
     'max'
     """
-    if value not in choices:
-        raise ValueError(f"`{argument}` must be one of {tuple(choices)}, got {value!r}.")
-    return value
+    # An array is not hashable, and would be compared element by element.
+    if isinstance(value, Hashable):
+        for choice in choices:
+            if choice == value:
+                return choice
+    message = _message(argument, f"one of {tuple(choices)}", value)
+    raise InputError(message + did_you_mean(value, choices))
+
+
+def check_fields(instance: Any, checks: Mapping[str, Check]) -> None:
+    """Check fields of a frozen dataclass, and store what the checks return.
+
+    `None` is let through where it is the default of the field.
+
+    Raises:
+        InputError: as the checks do.
+
+    Example:
+
+    >>> from dataclasses import dataclass
+    >>> from se_keras.support.arguments import check_fields, positive_integer
+    >>> @dataclass(frozen=True)
+    ... class Settings:
+    ...     epochs: int | None = None
+    ...     def __post_init__(self):
+    ...         check_fields(self, {"epochs": positive_integer})
+    >>> Settings(), Settings(3)
+    (Settings(epochs=None), Settings(epochs=3))
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(instance)}
+    for name, check in checks.items():
+        value = getattr(instance, name)
+        if value is not None or defaults[name] is not None:
+            object.__setattr__(instance, name, check(name, value))
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def did_you_mean(given: Any, known: Iterable) -> str:
+    """Return a sentence, after a space, that names what is spelled like `given`; or nothing.
+
+    Example:
+
+    >>> from se_keras.support.arguments import did_you_mean
+    >>> did_you_mean("seresnet5O", ["seresnet50", "semobilenet"])
+    " Did you mean 'seresnet50'?"
+    >>> did_you_mean("vit", ["seresnet50", "semobilenet"])
+    ''
+    """
+    names = {name.casefold(): name for name in known if isinstance(name, str)}
+    word = str(given).casefold()
+    near = [word] if word in names else difflib.get_close_matches(word, names)
+    return f" Did you mean {' or '.join(repr(names[n]) for n in near)}?" if near else ""
+
+
+def refuse_unknown_options(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse keyword arguments that a function or class does not have.
+
+    Args:
+        owner: its name.
+        given: the names of the arguments.
+        known: the names of those that it has.
+
+    Raises:
+        TypeError: as Python does; the message names the option nearest to it.
+
+    Example:
+
+    >>> from se_keras.support.arguments import refuse_unknown_options
+    >>> refuse_unknown_options("SqueezeExcite", {"rato": 4}, ["ratio", "pool"])
+    Traceback (most recent call last):
+    ...
+    TypeError: SqueezeExcite has no option 'rato'. Did you mean 'ratio'?
+    """
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known) or f" It has {', '.join(known)}."
+            raise TypeError(f"{owner} has no option {name!r}.{hint}")
+
+
+def with_suggestions(cls: Class) -> Class:
+    """Make a dataclass say what a misspelled keyword argument may mean.
+
+    Example:
+
+    >>> from dataclasses import dataclass
+    >>> from se_keras.support.arguments import with_suggestions
+    >>> @with_suggestions
+    ... @dataclass
+    ... class Settings:
+    ...     epochs: int = 1
+    >>> Settings(epoch=3)
+    Traceback (most recent call last):
+    ...
+    TypeError: Settings has no option 'epoch'. Did you mean 'epochs'?
+    """
+    init = cls.__init__
+    names = [field.name for field in dataclasses.fields(cls)]
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **options: Any) -> None:
+        refuse_unknown_options(cls.__name__, options, names)
+        init(self, *args, **options)
+
+    cls.__init__ = checked
+    return cls
+
+
+# --- what the checks share -----------------------------------------------------------------------
+
+
+def _number(argument: str, value: Any, kind: type, fits: Callable[[Any], bool], wanted: str) -> Any:
+    plain = _plain(value)
+    if isinstance(plain, KINDS[kind]) and not isinstance(plain, bool):
+        try:
+            number = kind(plain)
+        except OverflowError:  # an integer that no float holds
+            number = math.inf
+        if fits(number):
+            return number
+    raise InputError(_message(argument, wanted, value))
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as the Python value."""
+    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+
+
+def _message(argument: str, wanted: str, value: Any) -> str:
+    return f"`{argument}` must be {wanted}, got {value!r}."

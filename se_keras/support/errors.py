@@ -1,23 +1,35 @@
-"""The errors that the command line tells in one line."""
+"""The errors that the command line shows in one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Something asked for can't be had; the message says what, and the remedy.
+    """The user's input cannot be used; the message says why and how to fix it.
 
-    The command line prints it and ends with exit code 2. Anything else that is raised, but for
-    `WrongResultError`, is a bug.
+    The command line prints the message and ends with exit code 2, as it does for an `OSError` and
+    a `WrongResultError`. Any other error is a bug.
+
+    Example:
+
+    >>> import se_keras
+    >>> try:
+    ...     se_keras.SqueezeExcite(ratio=0)
+    ... except se_keras.InputError as error:
+    ...     print(error)
+    `ratio` must be a positive integer, got 0.
     """
 
 
 class MissingExtraError(InputError, ImportError):
-    """A package of an optional extra is not installed."""
+    """A package of an optional extra is not installed; the message says how to install it."""
 
 
 class WrongResultError(RuntimeError):
-    """A file that failed its check; no user can mend that, but none needs the traceback."""
+    """An exported file failed its self-check: not the user's fault, but a traceback would not help.
+
+    The command line prints the message and ends with exit code 2.
+    """
 
 
 @contextmanager
@@ -49,7 +61,10 @@ def as_input_error(failing: str = "") -> Iterator[None]:
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Imports inside come from this extra of the package; says how to install it if one is missing.
+    """Turn a missing package of an optional extra into an error that says what to install.
+
+    Args:
+        name: of the extra that brings the packages imported inside.
 
     Raises:
         MissingExtraError: if an import inside fails.
@@ -69,7 +84,7 @@ def extra(name: str) -> Iterator[None]:
 
 
 def lines_of(error: BaseException) -> list[str]:
-    """The lines of an error's message that say something; its class, if it has no message.
+    """Return the lines of an error's message without empty ones, or its class if it has none.
 
     Example:
 
@@ -82,4 +97,12 @@ def lines_of(error: BaseException) -> list[str]:
 
 
 def in_one_line(error: BaseException) -> str:
+    """Return an error's message as one line, or its class if it has none.
+
+    Example:
+
+    >>> from se_keras.support.errors import in_one_line
+    >>> in_one_line(OSError("no space\\non the disk"))
+    'no space on the disk'
+    """
     return " ".join(lines_of(error))

@@ -7,6 +7,7 @@ import keras
 
 from se_keras.graph import trace
 from se_keras.layers import SqueezeExcite
+from se_keras.support.errors import InputError
 from se_keras.surgery.plan import InsertionPlan, find_sites, se_layer
 from se_keras.surgery.rules import Spot, Where
 
@@ -43,7 +44,7 @@ def insert_se(
         The new model; it is not compiled.
 
     Raises:
-        ValueError: as `find_sites` does; where a site has squeeze-and-excitation and `force` is
+        InputError: as `find_sites` does; where a site has squeeze-and-excitation and `force` is
             not given; for a warm start that the gate's activation can't give.
         TypeError: for an option that `SqueezeExcite` does not have.
 
@@ -89,7 +90,7 @@ def remove_se(model: keras.Model) -> keras.Model:
         model: a functional or Sequential model.
 
     Raises:
-        ValueError: for a model that is not functional, or has no such layer.
+        InputError: for a model that is not functional, or has no such layer.
 
     Example:
 
@@ -102,7 +103,7 @@ def remove_se(model: keras.Model) -> keras.Model:
     graph = trace(model)
     found = list(graph.calls(SqueezeExcite))
     if not found:
-        raise ValueError(f"`model`: {model.name!r} has no SqueezeExcite layer to remove.")
+        raise InputError(f"`model`: {model.name!r} has no SqueezeExcite layer to remove.")
     for _, inner, node in found:
         inner.redirect(node.output, node.inputs[0])
     return graph.build()
@@ -111,7 +112,7 @@ def remove_se(model: keras.Model) -> keras.Model:
 def _refuse_second(model: keras.Model, plan: InsertionPlan) -> None:
     taken = [site.after for site in plan.sites if site.has_se]
     if taken:
-        raise ValueError(
+        raise InputError(
             f"`model`: {model.name!r} has squeeze-and-excitation at {len(taken)} of "
             f"{len(plan.sites)} sites already ({taken[0]!r}, ...). `force=True` inserts it a "
             "second time; `where` can name other layers."
@@ -144,12 +145,12 @@ def _unused_name(spot: Spot, taken: set[str]) -> str:
 def _neutral_scale(ratio: int, options: dict[str, Any]) -> float:
     """What makes a gate exactly 1 where `expand` gives 0."""
     if "gate_scale" in options:
-        raise ValueError("`gate_scale` is what warm_start=True sets; pass warm_start=False for it.")
+        raise InputError("`gate_scale` is what warm_start=True sets; pass warm_start=False for it.")
     activation = se_layer(ratio, options).gate_activation
     # A softmax depends on how many channels there are; no one scale makes up for that.
     at_zero, of_more = (float(activation(keras.ops.zeros((1, n)))[0, 0]) for n in (2, 3))
     if not at_zero or at_zero != of_more or at_zero * (1 / at_zero) != 1:
-        raise ValueError(
+        raise InputError(
             "`gate_activation` must give one number other than 0 at 0 for a warm start, got one "
             f"that gives {at_zero:g} for two channels and {of_more:g} for three; pass "
             "warm_start=False, or take 'sigmoid' or 'hard_sigmoid'."

@@ -13,6 +13,7 @@ from keras import KerasTensor
 from se_keras.graph import Graph, Node, trace
 from se_keras.layers import SqueezeExcite
 from se_keras.support.arguments import one_of
+from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 from se_keras.surgery.operations import stride
 from se_keras.surgery.rules import PLACES, Spot, Where, find_spots
@@ -121,7 +122,7 @@ def find_sites(
         The plan; it prints as a table.
 
     Raises:
-        ValueError: for a model that is not functional, for one without such a site, and for a
+        InputError: for a model that is not functional, for one without such a site, and for a
             site whose number of channels is not known.
         TypeError: for an option that `SqueezeExcite` does not have.
 
@@ -169,12 +170,12 @@ def se_layer(ratio: int, options: dict[str, Any], **place: Any) -> SqueezeExcite
 
 def _refuse_nothing(model: keras.Model, where: Where, placement: str, spots: list[Spot]) -> None:
     if not spots:
-        raise ValueError(
+        raise InputError(
             f"`where`: {model.name!r} has no site for {where!r}. Name the layers behind which SE "
             "shall go, as in where=['conv1_relu', 'conv2_relu']."
         )
     if placement != "standard" and not any(spot.placed for spot in spots):
-        raise ValueError(
+        raise InputError(
             f"`placement={placement!r}` is for residual units, and {model.name!r} has none for "
             f"where={where!r}."
         )
@@ -202,12 +203,12 @@ def _of_stages(
 ) -> list[tuple[Spot, int]]:
     present = sorted({stage for _, stage in numbered})
     if not isinstance(stages, Collection | None) or not set(stages or ()) <= set(present):
-        raise ValueError(f"`stages` must be some of {present}, those with sites; got {stages}.")
+        raise InputError(f"`stages` must be some of {present}, those with sites; got {stages}.")
     wanted = set(present if stages is None else stages)
     if skip_last_stage:
         wanted.discard(present[-1])
     if not wanted:
-        raise ValueError(f"`stages`: of the stages with sites, {present}, none is left.")
+        raise InputError(f"`stages`: of the stages with sites, {present}, none is left.")
     return [(spot, stage) for spot, stage in numbered if stage in wanted]
 
 
@@ -253,7 +254,7 @@ def _weighted_before(spot: Spot) -> frozenset[Node]:
 def _channels(spot: Spot) -> int:
     channels = spot.tensor.shape[1 if spot.data_format == "channels_first" else -1]
     if channels is None:
-        raise ValueError(
+        raise InputError(
             f"`where`: the number of channels behind {spot.path + spot.after.name!r} is not known, "
             f"its shape is {spot.tensor.shape}."
         )

@@ -9,6 +9,7 @@ import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
+from se_keras.support.errors import InputError
 from se_keras.surgery.operations import is_own_layer, is_prediction, is_scaling, kernels
 from se_keras.surgery.patterns import ResidualUnit, Structure
 
@@ -79,7 +80,7 @@ def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:
         placement: in residual units; one of `PLACES`.
 
     Raises:
-        ValueError: for a `where` of another kind, or a name that no layer has.
+        InputError: for a `where` of another kind, or a name that no layer has.
     """
     structures = [(path, Structure(inner)) for path, inner in graph.graphs()]
     if isinstance(where, str) and where in RULES:
@@ -210,7 +211,7 @@ def _by_pattern(structures: Structures, pattern: str) -> list[Spot]:
     try:
         matches = re.compile(pattern).fullmatch
     except re.error as error:
-        raise ValueError(f"`where` is no regular expression: {pattern!r} ({error}).") from error
+        raise InputError(f"`where` is no regular expression: {pattern!r} ({error}).") from error
     return _spots(structures, lambda names, node: any(map(matches, names)), f"matches {pattern}")
 
 
@@ -259,7 +260,7 @@ def is_map(node: Node) -> bool:
 def _checked_names(structures: Structures, names: Iterable[str]) -> set[str]:
     wanted = list(names) if isinstance(names, Iterable) else [names]
     if not wanted or not all(isinstance(name, str) for name in wanted):
-        raise ValueError(
+        raise InputError(
             f"`where` must be 'auto', one of {tuple(RULES)}, a regular expression, a list of layer "
             f"names or a function of a layer, got {names!r}."
         )
@@ -272,10 +273,10 @@ def _checked_names(structures: Structures, names: Iterable[str]) -> set[str]:
     for name in wanted:
         if name not in nodes:
             close = difflib.get_close_matches(name, nodes)
-            raise ValueError(f"`where`: there is no layer {name!r}; close to it: {close}.")
+            raise InputError(f"`where`: there is no layer {name!r}; close to it: {close}.")
         if not is_map(nodes[name]):
             shapes = [tensor.shape for tensor in nodes[name].outputs]
-            raise ValueError(
+            raise InputError(
                 f"`where`: {name!r} gives {shapes[0] if len(shapes) == 1 else shapes}, which is no "
                 "feature map: (N, L, C), (N, H, W, C) or (N, D, H, W, C) of floats."
             )

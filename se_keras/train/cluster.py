@@ -14,14 +14,15 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.support.arguments import positive_integer
-from se_keras.support.errors import InputError, as_input_error, in_one_line
+from se_keras.support.arguments import check_fields, integer_below, positive_integer, text
+from se_keras.support.errors import InputError, in_one_line
 from se_keras.train.data import ALL, Share
 
 # Seconds that a process waits for the others at the start.
@@ -52,7 +53,7 @@ class Cluster:
     >>> Cluster(coordinator="10.0.0.1:4321", process=4, processes=4)
     Traceback (most recent call last):
     ...
-    se_keras.support.errors.InputError: `process` must be a number from 0 to 3, got 4.
+    se_keras.support.errors.InputError: `process` must be an integer from 0 to 3, got 4.
     """
 
     devices: int | None = None
@@ -60,23 +61,18 @@ class Cluster:
     process: int | None = None
     processes: int | None = None
 
-    @as_input_error()
     def __post_init__(self):
-        for name in ("devices", "processes"):
-            if getattr(self, name) is not None:
-                positive_integer(name, getattr(self, name))
+        checks = {"devices": positive_integer, "processes": positive_integer, "coordinator": text}
+        check_fields(self, checks)
         together = (self.coordinator, self.process, self.processes)
         if together == (None, None, None):
             return
         if None in together:
-            raise ValueError("`coordinator`, `process` and `processes` go together.")
+            raise InputError("`coordinator`, `process` and `processes` go together.")
         host, _, port = self.coordinator.rpartition(":")
         if not host or not port.isdecimal():
-            raise ValueError(f"`coordinator` must be HOST:PORT, got {self.coordinator!r}.")
-        if self.process not in range(self.processes):
-            raise ValueError(
-                f"`process` must be a number from 0 to {self.processes - 1}, got {self.process!r}."
-            )
+            raise InputError(f"`coordinator` must be HOST:PORT, got {self.coordinator!r}.")
+        check_fields(self, {"process": partial(integer_below, end=self.processes)})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,10 +2,21 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 from se_keras.models.recipes import find_recipe
-from se_keras.support.arguments import finite_number, one_of, positive_integer, rate
-from se_keras.support.errors import as_input_error
+from se_keras.support.arguments import (
+    boolean,
+    check_fields,
+    integer_below,
+    number_from,
+    one_of,
+    positive_integer,
+    positive_number,
+    rate,
+    text,
+    with_suggestions,
+)
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -42,7 +53,20 @@ DEFAULTS = {
 }
 FOLDER_DEFAULTS = Defaults(epochs=30, batch_size=32, lr=0.05, image_size=None, flip=True, zoom=0.7)
 
+CHECKS = {
+    **dict.fromkeys(("image_size", "epochs", "batch_size", "accumulate"), positive_integer),
+    **dict.fromkeys(("lr", "clip_norm"), positive_number),
+    **dict.fromkeys(("label_smoothing", "ema"), rate),
+    "data": text,
+    "model": lambda _, name: find_recipe(name).name,
+    "weight_decay": partial(number_from, least=0),
+    "seed": partial(integer_below, end=2**31),
+    "precision": partial(one_of, choices=PRECISIONS),
+    "sync_batch_norm": boolean,
+}
 
+
+@with_suggestions
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The settings of a training run.
@@ -102,24 +126,8 @@ class TrainConfig:
     ema: float | None = None
     sync_batch_norm: bool = False
 
-    @as_input_error()
     def __post_init__(self):
-        for name in ("image_size", "epochs", "batch_size", "accumulate"):
-            if getattr(self, name) is not None:
-                positive_integer(name, getattr(self, name))
-        for name in ("lr", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and finite_number(name, value) <= 0:
-                raise ValueError(f"`{name}` must be a positive number, got {value!r}.")
-        if finite_number("weight_decay", self.weight_decay) < 0:
-            raise ValueError(f"`weight_decay` must not be negative, got {self.weight_decay!r}.")
-        rate("label_smoothing", self.label_smoothing)
-        if self.ema is not None:
-            rate("ema", self.ema)
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise ValueError(f"`seed` must be an integer in [0, 2^31), got {self.seed!r}.")
-        one_of("precision", self.precision, PRECISIONS)
-        find_recipe(self.model)
+        check_fields(self, CHECKS)
 
     @property
     def defaults(self) -> Defaults:

@@ -200,7 +200,7 @@ def find_preset(recipe: str) -> Preset:
     """What `weights="imagenet"` loads for a row of the catalog: the best published set.
 
     Raises:
-        ValueError: if there is none; the message says for which rows there are.
+        InputError: if there is none; the message says for which rows there are.
 
     Example:
 
@@ -214,7 +214,7 @@ def find_preset(recipe: str) -> Preset:
     names = sorted({preset.recipe for preset in PRESETS})
     relatives = [name for name in names if name.endswith(f"_{recipe}")]
     hint = f" (its relatives {' and '.join(relatives)} have some)" if relatives else ""
-    raise ValueError(
+    raise InputError(
         f"`weights='imagenet'`: none are published for {recipe}{hint}. There are for "
         f"{', '.join(names)}."
     )
