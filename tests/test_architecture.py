@@ -44,6 +44,7 @@ WITHOUT_KERAS = (
     "support.files",
     "support.startup",
     "support.tables",
+    "support.timing",
     "models.recipes",
     "weights.presets",
 )

@@ -15,8 +15,8 @@ from PIL import Image
 import se_keras
 from se_keras import SqueezeExcite, plot_excitations, prune_se, record_excitations
 from se_keras.cli import main
+from se_keras.commands import explain as explain_report
 from se_keras.explain import plan_pruning
-from se_keras.explain import report as explain_report
 from se_keras.support.files import PARTIAL
 
 LABELS = np.array([2, 0, 0, 3, 2, 0, 3, 3, 2, 0] * 5)  # no image of class 1

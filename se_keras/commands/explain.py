@@ -1,9 +1,9 @@
 """`se-keras explain`: what the SE layers of a saved model do, in tables and pictures."""
 
 import dataclasses
-import statistics
-import time
+import functools
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import keras
@@ -19,6 +19,7 @@ from se_keras.support.arguments import share
 from se_keras.support.errors import InputError, as_input_error
 from se_keras.support.files import read_json, write_json, written_beside
 from se_keras.support.tables import format_table
+from se_keras.support.timing import seconds_in_turn
 from se_keras.train.config import DEFAULTS, TrainConfig
 from se_keras.train.data import ImageData, open_data, prepare, test_batches
 
@@ -168,18 +169,11 @@ def _has_classes_of(model: keras.Model, images: ImageData) -> bool:
 
 
 def _time_row(model: keras.Model, new: keras.Model, images: ImageData) -> list[Any]:
-    """Medians of calls in turn, so that what else the machine does meets both."""
     batch, _ = next(iter(test_batches(images, TIMED_IMAGES)))
     pixels = keras.ops.convert_to_numpy(batch)
     for each in (model, new):
         each.jit_compile = False  # minutes for a large network, and most serve without
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for turn in range(TIMED_CALLS + 2):
-        for each, times in zip((model, new), seconds, strict=True):
-            started = time.perf_counter()
-            each.predict_on_batch(pixels)
-            if turn >= 2:  # before, what is compiled
-                times.append(time.perf_counter() - started)
-    old, pruned = map(statistics.median, seconds)
+    calls = [functools.partial(each.predict_on_batch, pixels) for each in (model, new)]
+    old, pruned = map(median, seconds_in_turn(calls, TIMED_CALLS))
     label = f"ms for {len(pixels)} images"
     return [label, f"{old * 1e3:.1f}", f"{pruned * 1e3:.1f}", f"{pruned / old:.2f}"]

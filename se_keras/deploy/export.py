@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from se_keras.deploy.tf_function import with_policy
 from se_keras.support.errors import InputError, WrongResultError, as_input_error
 from se_keras.support.files import write_json, written_beside
 from se_keras.support.tables import format_table
+from se_keras.support.timing import seconds_in_turn
 
 # Largest difference of a float32 export, relative to the largest output: another order of the same
 # sums. A model with layers in 16 bits differs in the third digit, however it is exported.
@@ -266,14 +266,8 @@ def _agreement(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> floa
 
 
 def _latencies(keras_run: Run, run: Run, inputs: Arrays) -> dict[str, float]:
-    """Medians of runs in turn, so that what else the machine does hits both alike."""
-    seconds: dict[Run, list[float]] = {keras_run: [], run: []}
-    for function in (keras_run, run) * (ROUNDS + 1):
-        start = time.perf_counter()
-        function(inputs)
-        seconds[function].append(time.perf_counter() - start)
-    # The first of each sets up what it needs for a batch of one.
-    return {"keras_latency": median(seconds[keras_run][1:]), "latency": median(seconds[run][1:])}
+    seconds = seconds_in_turn([lambda: keras_run(inputs), lambda: run(inputs)], ROUNDS)
+    return dict(zip(("keras_latency", "latency"), map(median, seconds), strict=True))
 
 
 def _check_difference(model: keras.Model, target: Target, difference: float) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 
 from se_keras.explain.statistics import ExcitationStats, LayerStats
 from se_keras.support.errors import InputError
-from se_keras.support.files import written_beside
-from se_keras.support.plotting import new_figure
+from se_keras.support.plotting import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,8 +75,7 @@ def plot_excitations(
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
-            with written_beside(folder / f"{name}.png") as partial:
-                figure.savefig(partial, dpi=120)
+            save_figure(figure, folder / f"{name}.png")
     return figures
 
 

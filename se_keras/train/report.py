@@ -10,8 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.support.files import written_beside
-from se_keras.support.plotting import new_figure
+from se_keras.support.plotting import new_figure, save_figure
 from se_keras.train.cluster import Team
 from se_keras.train.config import Defaults, TrainConfig
 from se_keras.train.data import ImageData
@@ -73,7 +72,7 @@ def draw_curves(history: Sequence[dict[str, float]], path: Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_confusion(
@@ -98,7 +97,7 @@ def draw_confusion(
         for (row, column), count in np.ndenumerate(counts):
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, count or "", ha="center", va="center", color=color, fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -168,8 +167,3 @@ def summary(
 
 def _column(history: Sequence[dict[str, float]], name: str) -> list[float]:
     return [row[name] for row in history]
-
-
-def _save(figure: Any, path: Path) -> None:
-    with written_beside(path) as partial:
-        figure.savefig(partial, dpi=120)
