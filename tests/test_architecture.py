@@ -22,6 +22,7 @@ ORDER = (
     "models.parts",
     "models",
     "weights",
+    "images",
     "preprocessing",
     "catalog",
     "graph",
