@@ -400,6 +400,14 @@ def test_a_quantized_layer_stays_so_in_bfloat16(tmp_path):
     np.testing.assert_allclose(got, network(x), atol=1e-5)
 
 
+def test_operations_of_keras_pass_into_bfloat16(tmp_path):
+    image = keras.Input((8, 8, 3))
+    padded = keras.ops.pad(layers.Conv2D(4, 3)(image), [(0, 0), (1, 1), (1, 1), (2, 2)])
+    network = keras.Model(image, layers.GlobalAveragePooling2D()(padded))
+    report = se_keras.export(network, tmp_path / "served", precision="bfloat16")
+    assert report.max_difference < 2e-2
+
+
 # --- what is refused, and what is left then ------------------------------------------------------
 
 

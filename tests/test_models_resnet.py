@@ -6,11 +6,12 @@ import keras
 import numpy as np
 import pytest
 import timm_weights
-from checks import array
+from checks import array, set_random_weights
 from drawn_weights import image
 
 import se_keras
 from se_keras.blocks import PLACEMENTS
+from se_keras.models.parts import ChannelPadding
 from se_keras.models.recipes import find_recipe
 from se_keras.weights.convert import plan_for_timm
 
@@ -175,6 +176,62 @@ def test_outputs_are_timms(name, tmp_path):
         for key, value in found.items():
             expected = golden[f"{key}_{size}"]
             assert np.abs(value - expected).max() < 1e-4 * np.abs(expected).max(), (key, size)
+
+
+@pytest.mark.parametrize(("axis", "policy"), [(-1, "float32"), (1, "mixed_float16")])
+def test_channels_of_zeros_stand_on_both_sides(axis, policy):
+    x = np.random.default_rng(0).random((2, 4, 5, 3)).astype("float16")
+    margins = [(0, 0)] * 4
+    margins[axis] = (1, 2)
+    layer = ChannelPadding((1, 2), axis, dtype=policy)
+    layer = ChannelPadding.from_config(layer.get_config())
+    y = array(layer(x))
+    assert y.dtype == layer.compute_dtype
+    np.testing.assert_array_equal(y, np.pad(x, margins))
+    open_sizes = [None if i and i != axis % 4 else n for i, n in enumerate(x.shape)]
+    expected = [n and n + 3 * (i == axis % 4) for i, n in enumerate(open_sizes)]
+    assert list(layer(keras.KerasTensor(open_sizes, "float16")).shape) == expected
+
+
+def with_old_padding(model):
+    """As files have it of before `ChannelPadding`: zero-padding, told the other data format."""
+
+    def clone(layer):
+        if not isinstance(layer, ChannelPadding):
+            return type(layer).from_config(layer.get_config())
+        margins = ((0, 0), layer.padding)
+        return keras.layers.ZeroPadding2D(margins, data_format="channels_first", name=layer.name)
+
+    old = keras.models.clone_model(model, clone_function=clone)
+    old.set_weights(model.get_weights())
+    return old
+
+
+def test_a_file_with_the_padding_of_before_is_the_same_network(tmp_path):
+    model = se_keras.SEResNet20(se=False, input_shape=(16, 16, 3))
+    set_random_weights(model)
+    with_old_padding(model).save(tmp_path / "old.keras")
+    old = keras.models.load_model(tmp_path / "old.keras")
+    assert sum(isinstance(layer, keras.layers.ZeroPadding2D) for layer in old.layers) == 2
+    model.save(tmp_path / "model.keras")  # a file of weights, which either takes
+    se_keras.load_weights(old, tmp_path / "model.keras")
+    x = np.random.default_rng(0).random((2, 16, 16, 3), "float32")
+    for change in (
+        lambda m: m,
+        insert_into_shortcuts,
+        lambda m: se_keras.optimize(m, verbose=False),
+    ):
+        np.testing.assert_allclose(change(old)(x), change(model)(x), rtol=1e-4, atol=1e-6)
+    assert se_keras.count(old).macs == se_keras.count(model).macs
+    for placement in ("standard", "identity"):
+        sites = [se_keras.find_sites(m, placement=placement).sites for m in (old, model)]
+        assert sites[0] == sites[1]
+
+
+def insert_into_shortcuts(model):
+    """SE whose weights do not depend on the run, so that two models get the same."""
+    options = {"kernel_initializer": keras.initializers.RandomNormal(seed=0), "warm_start": False}
+    return se_keras.insert_se(model, placement="identity", **options)
 
 
 def test_drop_path_drops_whole_images_and_grows_with_depth():

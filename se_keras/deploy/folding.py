@@ -1,4 +1,6 @@
-"""Rules that fold what inference knows beforehand into the weights of the layer before it.
+"""Rules that take out, or fold into the weights before it, what inference knows beforehand.
+
+`write_padding` is beside them: it puts an operation of Keras in place of a layer of this package.
 
 A rule is called with a graph and a node. It gives `None` for a node of another kind, edits the
 graph and says what it did, or raises `LeftAlone` with the reason.
@@ -18,6 +20,7 @@ from se_keras.linear import (
     of_all_ranks,
     scale_outputs,
 )
+from se_keras.models.parts import ChannelPadding
 
 # What training adds and inference passes through.
 INERT = (
@@ -43,6 +46,19 @@ def drop_inert(graph: Graph, node: Node) -> str | None:
         raise LeftAlone("it changes the type")
     graph.redirect(node.output, x)
     return "taken out: inference passes it through"
+
+
+def write_padding(graph: Graph, node: Node) -> str | None:
+    """`ChannelPadding` as `keras.ops.pad`, so that the model loads without this package."""
+    if type(node.op) is not ChannelPadding:
+        return None
+    (x,) = node.inputs
+    if x.dtype != node.output.dtype:
+        raise LeftAlone("it changes the type")
+    without_past = keras.KerasTensor(x.shape, x.dtype)
+    (pad,) = keras.Function(without_past, node.op.call(without_past)).operations
+    graph.redirect(node.output, graph.add(pad, x).output)
+    return "written as an operation of Keras"
 
 
 def fold_normalization(graph: Graph, node: Node) -> str | None:

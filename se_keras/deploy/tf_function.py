@@ -113,8 +113,10 @@ def with_policy(model: keras.Model, policy: str) -> keras.Model:
 
     def copy(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
+        # An operation of `keras.ops` has no policy: it computes in the type of what it takes.
+        computes = isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer)
         quantized = getattr(layer, "quantization_mode", None) is not None
-        if not (quantized or isinstance(layer, keras.layers.InputLayer)):
+        if computes and not quantized:
             is_end = isinstance(layer, first) or layer.name in model.output_names
             config["dtype"] = "float32" if is_end else policy
         return type(layer).from_config(config)

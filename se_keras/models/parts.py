@@ -24,6 +24,40 @@ CONV_INITIALIZER = {"scale": 2.0, "mode": "fan_out", "distribution": "uniform"}
 Size = int | tuple[int, int]
 
 
+@keras.saving.register_keras_serializable(package="se_keras")
+class ChannelPadding(layers.Layer):
+    """New channels of zeros before and after those of a map.
+
+    Args:
+        padding: how many before, and how many after.
+        axis: that of the channels.
+        **kwargs: `name` and `dtype`, as in every Keras layer.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from se_keras.models.parts import ChannelPadding
+    >>> np.asarray(ChannelPadding((1, 2))(np.ones((1, 1, 1, 2)))).ravel().tolist()
+    [0.0, 1.0, 1.0, 0.0, 0.0]
+    """
+
+    # A layer of its own: those of Keras pad space, and `keras.ops.pad` in a network has no name to
+    # be found by, and stands in a saved file under the name of a private module.
+
+    def __init__(self, padding: tuple[int, int], axis: int = -1, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.padding = tuple(padding)
+        self.axis = axis
+
+    def call(self, inputs: KerasTensor) -> KerasTensor:
+        margins = [(0, 0)] * len(inputs.shape)
+        margins[self.axis] = self.padding
+        return keras.ops.pad(inputs, margins)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "padding": self.padding, "axis": self.axis}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Feature:
     """What a stage of a network gives: its number, its stride and the map itself.
@@ -238,17 +272,8 @@ class Parts:
 
     def pad_channels(self, x: KerasTensor, new: int, name: str) -> KerasTensor:
         """Zeros for new channels, half of them on either side."""
-        # ZeroPadding2D pads two neighboring axes. Told the other data format than the map has,
-        # one of these two is the channels; the other one gets nothing.
         half = (new // 2, new - new // 2)
-        other = {
-            "channels_last": ("channels_first", ((0, 0), half)),
-            "channels_first": ("channels_last", (half, (0, 0))),
-        }
-        data_format, margins = other[self.data_format]
-        return layers.ZeroPadding2D(margins, data_format=data_format, dtype=self.dtype, name=name)(
-            x
-        )
+        return ChannelPadding(half, self.channel_axis, dtype=self.dtype, name=name)(x)
 
     def norm(self, x: KerasTensor, name: str, scale: bool = True) -> KerasTensor:
         return layers.BatchNormalization(

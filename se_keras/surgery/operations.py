@@ -90,9 +90,12 @@ def is_convolution(node: Node) -> bool:
     return isinstance(node.op, CONVOLUTIONS) or is_own_convolution(node)
 
 
-def has_data_format(node: Node) -> bool:
-    """Whether a layer computes on channels, and says where they are."""
-    return isinstance(node.op, (SqueezeExcite, *CONVOLUTIONS))
+def data_format(node: Node) -> str | None:
+    """Where a layer says that the channels are; `None` if it says nothing."""
+    # Only zero-padding is not asked: there was no other layer to pad channels with, so files of
+    # before `ChannelPadding`, and networks of others, tell it the other format than the map has.
+    padding = isinstance(node.op, layers.ZeroPadding2D)
+    return None if padding else getattr(node.op, "data_format", None)
 
 
 def is_depthwise(node: Node) -> bool:

@@ -15,10 +15,10 @@ from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
 from se_keras.surgery.operations import (
+    data_format,
     ends_maps,
     has_activation,
     has_convolution,
-    has_data_format,
     holds_squeeze_excite,
     is_activation,
     is_addition,
@@ -212,11 +212,9 @@ class Structure:
             seen.update(dict.fromkeys(before))
 
     def data_format(self, node: Node) -> str:
-        """That of the nearest convolution or SE layer: for other layers it may be a trick, such
-        as padding channels as if they were rows."""
-        near = (each.op for each in self.upstream(node) if has_data_format(each))
-        op = next(near, None)
-        return keras.config.image_data_format() if op is None else op.data_format
+        """What the nearest layer that knows of one says."""
+        near = (data_format(each) for each in self.upstream(node))
+        return next(filter(None, near), keras.config.image_data_format())
 
     def is_concatenation(self, node: Node) -> bool:
         """Whether a node concatenates the channels of maps."""
