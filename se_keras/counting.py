@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from se_keras.graph import Graph, Node, Shape, nested_inputs, trace
+from se_keras.graph import Graph, Node, Shape, nested_inputs, shape_fits, trace
 from se_keras.layers import SqueezeExcite
 from se_keras.linear import CONVOLUTIONS, DEPTHWISE, SEPARABLE, TRANSPOSED, of_all_ranks
 from se_keras.support.errors import InputError
@@ -138,21 +138,13 @@ def _checked_input_shapes(model: keras.Model, input_shape: Sequence | None) -> l
         return own
     single = all(size is None or isinstance(size, int) for size in input_shape)
     given = [tuple(shape) for shape in ([input_shape] if single else input_shape)]
-    fits = len(given) == len(own) and all(map(_fits, given, own))
-    if not fits:
-        expected = [shape[1:] for shape in own]
+    expected = [shape[1:] for shape in own]
+    if len(given) != len(own) or not all(map(shape_fits, given, expected)):
         raise InputError(
             f"`input_shape` must be that of {model.name!r}, with sizes for None: "
             f"{expected[0] if len(expected) == 1 else expected}; got {input_shape}."
         )
     return [(None, *shape) for shape in given]
-
-
-def _fits(given: Shape, own: Shape) -> bool:
-    """Whether a shape without the batch axis is an instance of one with it."""
-    return len(given) == len(own) - 1 and all(
-        o is None or g == o for g, o in zip(given, own[1:], strict=True)
-    )
 
 
 def _rows(

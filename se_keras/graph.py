@@ -13,7 +13,7 @@ one node with a graph of its own, so that nesting survives an edit on either lev
 import inspect
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -25,6 +25,20 @@ from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 
 Shape = tuple[int | None, ...]
+
+
+def shape_fits(shape: Shape, expected: Shape) -> bool:
+    """Return whether a shape is what another one, with `None` for open sizes, allows.
+
+    Example:
+
+    >>> from se_keras.graph import shape_fits
+    >>> shape_fits((8, 224, 224, 3), (None, None, None, 3)), shape_fits((8, 3), (None, 4))
+    (True, False)
+    """
+    return len(shape) == len(expected) and all(
+        wanted in (None, size) for size, wanted in zip(shape, expected, strict=True)
+    )
 
 
 @dataclass(eq=False)
@@ -309,6 +323,22 @@ def is_functional(model: Any) -> bool:
     )
 
 
+def innermost_layers(model: keras.Model) -> Iterator[keras.Layer]:
+    """Yield the layers of a model, in place of each nested model its own.
+
+    Example:
+
+    >>> import keras
+    >>> from se_keras.graph import innermost_layers
+    >>> body = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="a")])
+    >>> model = keras.Sequential([keras.Input((4,)), body, keras.layers.Dense(2, name="b")])
+    >>> [layer.name for layer in innermost_layers(model)]
+    ['a', 'b']
+    """
+    for layer in model.layers:
+        yield from innermost_layers(layer) if isinstance(layer, keras.Model) else (layer,)
+
+
 def _trace(model: keras.Model, known: dict[keras.Model, Graph]) -> Graph:
     if model in known:
         return known[model]
@@ -383,13 +413,30 @@ def _output_shapes(node: Node, shapes: dict[KerasTensor, Shape]) -> list[Shape]:
     return [tuple(tensor.shape) for tensor in _tensors(spec)]
 
 
+def in_model_order(given: Any, inputs: Any) -> list[Any]:
+    """Return what is given for the inputs of a model, flat, in the order of `model.inputs`.
+
+    Args:
+        given: one thing for each input, in the structure of the inputs, or by their names.
+        inputs: the input tensors, in the structure of `model.input`.
+
+    Example:
+
+    >>> import keras
+    >>> from se_keras.graph import in_model_order
+    >>> inputs = [keras.Input((4,), name="b"), keras.Input((4,), name="a")]
+    >>> in_model_order({"a": 1, "b": 2}, inputs)
+    [2, 1]
+    """
+    if isinstance(given, Mapping) and not isinstance(inputs, dict):
+        return [given[tensor.name] for tensor in tree.flatten(inputs)]
+    return tree.flatten(given)
+
+
 def nested_inputs(node: Node) -> list[KerasTensor]:
     """The tensors that a call of a nested model takes, in the order of that model's `inputs`."""
     given = node.args[0] if node.args else node.kwargs["inputs"]
-    expected = node.subgraph.inputs
-    if isinstance(given, dict) and not isinstance(expected, dict):
-        return [given[tensor.name] for tensor in _tensors(expected)]
-    return _tensors(given)
+    return in_model_order(given, node.subgraph.inputs)
 
 
 # --- building ------------------------------------------------------------------------------------

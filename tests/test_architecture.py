@@ -15,6 +15,7 @@ PACKAGE = Path(se_keras.__file__).parent
 # A module imports only from lines above its own, and from its own line.
 ORDER = (
     "support",
+    "graph",
     "ops",
     "layers",
     "blocks",
@@ -25,7 +26,6 @@ ORDER = (
     "images",
     "preprocessing",
     "catalog",
-    "graph",
     "linear",
     "counting",
     "surgery",
@@ -43,6 +43,7 @@ WITHOUT_KERAS = (
     "support.arguments",
     "support.errors",
     "support.files",
+    "support.progress",
     "support.startup",
     "support.tables",
     "support.timing",

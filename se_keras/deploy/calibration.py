@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from se_keras.graph import in_model_order, shape_fits
 from se_keras.models.recipes import RECIPES
 from se_keras.preprocessing import open_image, preprocess_input, preprocessing_of
+from se_keras.support.batches import read_batches
 from se_keras.support.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,7 +91,12 @@ def _collect(model: keras.Model, calibration: Any) -> Arrays:
     if _are_inputs(calibration, len(model.inputs)):
         return tuple(map(keras.ops.convert_to_numpy, _in_order(model, calibration)))
     parts, count = [], 0
-    for batch in _batches(calibration):
+    wanted = (
+        "a folder of images, an array, arrays by the names of the inputs, or batches such as "
+        "`predict` takes"
+    )
+    batches, _ = read_batches("calibration", calibration, wanted)
+    for batch in batches:
         x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
         arrays = _in_order(model, x) if isinstance(x, Mapping | Sequence) else (x,)
         parts.append([keras.ops.convert_to_numpy(array) for array in arrays])
@@ -109,34 +116,17 @@ def _are_inputs(calibration: Any, inputs: int) -> bool:
     return is_several and all(isinstance(array, np.ndarray) for array in calibration)
 
 
-def _batches(calibration: Any) -> Iterable[Any]:
-    if isinstance(calibration, keras.utils.PyDataset):
-        return (calibration[number] for number in range(calibration.num_batches))
-    if isinstance(calibration, Iterable):
-        return calibration
-    raise InputError(
-        "`calibration` must be a folder of images, an array, arrays by the names of the inputs, or "
-        f"batches such as `predict` takes, got {type(calibration).__name__}"
-    )
-
-
 def _in_order(model: keras.Model, arrays: Mapping | Sequence) -> Sequence:
     names = [tensor.name for tensor in model.inputs]
-    if not isinstance(arrays, Mapping):
-        return arrays
-    if set(arrays) != set(names):
+    if isinstance(arrays, Mapping) and set(arrays) != set(names):
         raise InputError(f"`calibration` must have the inputs {names}, got {list(arrays)}")
-    return [arrays[name] for name in names]
+    return in_model_order(arrays, model.input)
 
 
 def _check_fit(model: keras.Model, arrays: Arrays) -> None:
-    expected = [tensor.shape for tensor in model.inputs]
+    expected = [(None, *tensor.shape[1:]) for tensor in model.inputs]
     got = [array.shape for array in arrays]
-    fits = len(got) == len(expected) and all(
-        len(shape) == len(wanted)
-        and all(b in (None, a) for a, b in zip(shape[1:], wanted[1:], strict=True))
-        for shape, wanted in zip(got, expected, strict=True)
-    )
+    fits = len(got) == len(expected) and all(map(shape_fits, got, expected))
     if not fits or len({len(array) for array in arrays}) != 1 or not len(arrays[0]):
         raise InputError(f"`calibration` must be samples of {expected}, got {got}")
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,7 @@ from se_keras.deploy.engines import Engine, Run, find_engine
 from se_keras.deploy.rewrites import optimize
 from se_keras.deploy.targets import Target, find_target
 from se_keras.deploy.tf_function import with_policy
+from se_keras.graph import innermost_layers
 from se_keras.support.errors import InputError, WrongResultError, as_input_error
 from se_keras.support.files import write_json, written_beside
 from se_keras.support.tables import format_table
@@ -284,9 +285,4 @@ def _check_difference(model: keras.Model, target: Target, difference: float) -> 
 
 
 def _has_16_bits(model: keras.Model) -> bool:
-    return any("16" in layer.compute_dtype for layer in _layers(model))
-
-
-def _layers(model: keras.Model) -> Iterator[keras.Layer]:
-    for layer in model.layers:
-        yield from _layers(layer) if isinstance(layer, keras.Model) else (layer,)
+    return any("16" in layer.compute_dtype for layer in innermost_layers(model))

@@ -16,7 +16,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper, load, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-Shape = tuple[int | str, ...]
+Shape = tuple[int | str, ...]  # sizes, or the names of open ones
 LAYOUTS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
 
 

@@ -1,6 +1,6 @@
 """`record_excitations`: the gates of a model over images, in one pass."""
 
-import sys
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,9 +9,11 @@ import numpy as np
 from keras import KerasTensor, tree
 
 from se_keras.explain.statistics import CLOSED, OPEN, ExcitationStats, LayerStats
-from se_keras.graph import Graph, Node, nested_inputs, trace
+from se_keras.graph import Graph, Node, in_model_order, nested_inputs, shape_fits, trace
 from se_keras.layers import SqueezeExcite
+from se_keras.support.batches import read_batches
 from se_keras.support.errors import InputError
+from se_keras.support.progress import progress_style
 
 BATCH_SIZE = 32  # in which arrays go through the model
 UNLABELED = "all"
@@ -107,7 +109,7 @@ class GateModel(keras.Model):
 
     def call(self, inputs: Any) -> list[Any]:
         tensors = tree.flatten(self.graph.inputs)
-        given = _in_order(inputs, self.graph)
+        given = in_model_order(inputs, self.graph.inputs)
         cast = [keras.ops.cast(x, tensor.dtype) for x, tensor in zip(given, tensors, strict=True)]
         gates: dict[Node, list[Any]] = {node: [] for node in self.watched.values()}
         _run(self.graph, cast, gates)
@@ -157,13 +159,6 @@ def _vectors(node: Node, x: Any) -> Any:
     gate = node.op.gate(x)
     dtype = "float64" if node.op.compute_dtype == "float64" else "float32"
     return keras.ops.cast(keras.ops.reshape(gate, (-1, node.op.expand.units)), dtype)
-
-
-def _in_order(images: Any, graph: Graph) -> list[Any]:
-    """A batch's arrays in the order of the model's inputs."""
-    if isinstance(images, dict) and not isinstance(graph.inputs, dict):
-        return [images[tensor.name] for tensor in tree.flatten(graph.inputs)]
-    return tree.flatten(images)
 
 
 # --- streaming statistics ------------------------------------------------------------------------
@@ -227,9 +222,8 @@ class _Totals:
 def _with_progress(data: Any, verbose: bool) -> Iterator[tuple[Any, Any]]:
     """Batches of images and labels, with a progress bar."""
     batches, number = _batches(data)
-    # The bar draws itself anew for each batch, which a log file shows as a line each.
-    drawn = 1 if sys.stdout.isatty() else 2
-    progress = keras.utils.Progbar(number, verbose=drawn * verbose, unit_name="batch")
+    style = progress_style() if verbose else 0
+    progress = keras.utils.Progbar(number, verbose=style, unit_name="batch")
     done = 0
     for done, batch in enumerate(batches, start=1):
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
@@ -240,41 +234,25 @@ def _with_progress(data: Any, verbose: bool) -> Iterator[tuple[Any, Any]]:
         progress.update(done, finalize=True)
 
 
-def _batches(data: Any) -> tuple[Iterable, int | None]:
+def _batches(data: Any) -> tuple[Iterable, float | None]:
     """Batches, and how many they are if that is known."""
     arrays = data if isinstance(data, tuple) else (data,)
     if len(arrays) <= 2 and all(isinstance(array, np.ndarray) for array in arrays):
         starts = range(0, len(arrays[0]), BATCH_SIZE)
         batches = (tuple(a[i : i + BATCH_SIZE] for a in arrays) for i in starts)
         return batches, len(starts)
-    if isinstance(data, keras.utils.PyDataset):
-        return (data[index] for index in range(len(data))), len(data)
-    # tf.data says -1 of a data set that repeats for ever, and -2 where it does not know.
-    if hasattr(data, "cardinality"):
-        number = int(data.cardinality())
-        if number == -1:
-            raise InputError("`data` must have an end; it repeats for ever.")
-        return data, number if number >= 0 else None
-    if not isinstance(data, Iterable):
-        raise InputError(
-            "`data` must be batches of images and labels, or two NumPy arrays; got "
-            f"{type(data).__name__}."
-        )
-    return data, len(data) if hasattr(data, "__len__") else None
+    wanted = "batches of images and labels, or two NumPy arrays"
+    batches, number = read_batches("data", data, wanted)
+    if number == math.inf:
+        raise InputError("`data` must have an end; it repeats for ever.")
+    return batches, number
 
 
 def _check_images(images: Any, graph: Graph) -> None:
     expected = [tuple(tensor.shape) for tensor in tree.flatten(graph.inputs)]
-    got = [tuple(array.shape) for array in _in_order(images, graph)]
-    fits = len(got) == len(expected) and all(map(_fits, got, expected))
-    if not fits:
+    got = [tuple(array.shape) for array in in_model_order(images, graph.inputs)]
+    if len(got) != len(expected) or not all(map(shape_fits, got, expected)):
         raise InputError(f"`data` must have batches of the shapes {expected}, got {got}.")
-
-
-def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        wanted is None or size == wanted for size, wanted in zip(shape, expected, strict=True)
-    )
 
 
 def _class_numbers(images: Any, labels: Any, class_names: Sequence[str] | None) -> np.ndarray:

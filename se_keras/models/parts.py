@@ -6,12 +6,14 @@ The only home of the constants of batch normalization and of the initializers.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 from keras import KerasTensor, layers
 
 from se_keras.blocks import residual_unit, se_block
+from se_keras.models.recipes import Recipe
 from se_keras.support.errors import InputError
 
 # torchvision's and timm's constants; momentum 0.1 of PyTorch is 0.9 of Keras.
@@ -364,6 +366,26 @@ class Parts:
         if rate == 0:
             return x
         return layers.Dropout(rate, noise_shape=(None, 1, 1, 1), dtype=self.dtype, name=name)(x)
+
+    def unit(
+        self,
+        x: KerasTensor,
+        branch: Callable[..., KerasTensor],
+        shortcut: KerasTensor,
+        unit: Unit,
+        recipe: Recipe,
+        **merging: Any,
+    ) -> KerasTensor:
+        """The residual unit of a place in a network, as `residual_unit` makes it."""
+        return self.residual_unit(
+            x,
+            partial(branch, unit=unit, recipe=recipe, parts=self),
+            shortcut,
+            stage=unit.stage,
+            drop_rate=unit.drop_rate,
+            name=unit.name,
+            **merging,
+        )
 
     def residual_unit(
         self,

@@ -74,7 +74,7 @@ def postactivated_unit(
     shortcut = x
     if _has_shortcut_layer(x, unit, recipe, parts):
         shortcut = SHORTCUTS[recipe.shortcut](x, unit, recipe, parts)
-    return _unit(x, shortcut, unit, recipe, parts, activation="relu")
+    return parts.unit(x, BRANCHES[recipe.block], shortcut, unit, recipe)
 
 
 def preactivated_unit(
@@ -88,26 +88,7 @@ def preactivated_unit(
     shortcut = x
     if _has_shortcut_layer(x, unit, recipe, parts):
         shortcut = SHORTCUTS[recipe.shortcut](active, unit, recipe, parts)
-    return _unit(active, shortcut, unit, recipe, parts, activation=None)
-
-
-def _unit(
-    x: KerasTensor,
-    shortcut: KerasTensor,
-    unit: Unit,
-    recipe: ResNetRecipe,
-    parts: Parts,
-    activation: str | None,
-) -> KerasTensor:
-    return parts.residual_unit(
-        x,
-        partial(BRANCHES[recipe.block], unit=unit, recipe=recipe, parts=parts),
-        shortcut,
-        stage=unit.stage,
-        drop_rate=unit.drop_rate,
-        name=unit.name,
-        activation=activation,
-    )
+    return parts.unit(active, BRANCHES[recipe.block], shortcut, unit, recipe, activation=None)
 
 
 # --- their branches ------------------------------------------------------------------------------

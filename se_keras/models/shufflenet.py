@@ -97,15 +97,8 @@ def shuffle_unit(x: KerasTensor, unit: Unit, recipe: ShuffleNetRecipe, parts: Pa
     shortcut = x
     if grows:  # not dilated with the branch: Keras' pools can't be, and timm's are not either
         shortcut = padded_pool(x, "avg", unit.stride, f"{unit.name}_shortcut_pool", parts)
-    return parts.residual_unit(
-        x,
-        partial(shuffled_bottleneck, filters=new, unit=unit, recipe=recipe, parts=parts),
-        shortcut,
-        stage=unit.stage,
-        drop_rate=unit.drop_rate,
-        name=unit.name,
-        concat=grows,
-    )
+    branch = partial(shuffled_bottleneck, filters=new)
+    return parts.unit(x, branch, shortcut, unit, recipe, concat=grows)
 
 
 def shuffled_bottleneck(

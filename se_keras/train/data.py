@@ -8,7 +8,6 @@ sees: images of raw pixels, float32 in 0..255, and one-hot labels.
 import dataclasses
 import hashlib
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras.support.errors import InputError, extra, in_one_line
+from se_keras.support.progress import progress_style
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
 
 # A folder's decoded images stay in memory up to here; beyond, they are decoded anew each epoch.
@@ -279,10 +279,7 @@ def _read_all(split: Split, data: ImageData, keep: bool) -> Split:
     decoded = tf.data.Dataset.from_tensor_slices(split.items).map(
         lambda path: read_image(path, data.size, data.channels), tf.data.AUTOTUNE
     )
-    # The bar draws itself anew for each image, which a log file shows as a line each.
-    progress = keras.utils.Progbar(
-        len(split), unit_name="image", verbose=1 if sys.stdout.isatty() else 2
-    )
+    progress = keras.utils.Progbar(len(split), unit_name="image", verbose=progress_style())
     iterator = iter(decoded)
     for index in range(len(split)):
         try:

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import tensorflow as tf
 from se_keras import catalog
 from se_keras.support.errors import InputError, extra
 from se_keras.support.files import read_json, write_json, written_beside
+from se_keras.support.progress import progress_style
 from se_keras.train import data as sources
 from se_keras.train import report
 from se_keras.train.cluster import Cluster, Team, alone, joined
@@ -224,9 +224,7 @@ def _tests(data: sources.ImageData, batch_size: int, team: Team) -> tuple[tf.dat
 
 def _verbosity(team: Team) -> int:
     """As of `keras.Model.fit`: the first process shows a bar, or a line an epoch in a log file."""
-    if not team.leads:
-        return 0
-    return 1 if sys.stdout.isatty() else 2
+    return progress_style() if team.leads else 0
 
 
 class _Epochs(keras.callbacks.Callback):

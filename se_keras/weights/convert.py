@@ -14,6 +14,7 @@ from se_keras.support.files import written_beside
 from se_keras.support.tables import format_table
 from se_keras.weights.identify import (
     TELLING,
+    Shape,
     Traits,
     builders_that_fit,
     differences,
@@ -31,7 +32,7 @@ from se_keras.weights.key_maps import (
     TorchNames,
     find_key_map,
 )
-from se_keras.weights.readers import Checkpoint, Shape, Tensor, open_checkpoint
+from se_keras.weights.readers import Checkpoint, Tensor, open_checkpoint
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 

@@ -5,18 +5,16 @@ Ours are the paths of a model's variables, such as `stage2_block1_conv1/kernel`.
 
 import functools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import keras
 import numpy as np
 
-from se_keras.weights.identify import Traits
+from se_keras.graph import innermost_layers
+from se_keras.weights.identify import Shape, Traits
 from se_keras.weights.layer_order import CLASSIFIER, paths_by_order
-
-Shape = tuple[int, ...]
-
 
 # --- how a tensor lies ---------------------------------------------------------------------------
 
@@ -199,7 +197,7 @@ class KerasNames:
     def names(self, model: keras.Model) -> dict[str, str | None]:
         layers = {
             variable.path: _below(layer.name, variable.path)
-            for layer in _innermost(model)
+            for layer in innermost_layers(model)
             for variable in layer.weights
         }
         names, seen = {}, {}
@@ -220,14 +218,6 @@ class KerasNames:
 
     def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
         return "state of training" if name.startswith("optimizer/") else None
-
-
-def _innermost(model: keras.Model) -> Iterator[keras.Layer]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _innermost(layer)
-        else:
-            yield layer
 
 
 def _below(layer: str, path: str) -> str:

@@ -15,10 +15,9 @@ import numpy as np
 
 from se_keras.support.errors import InputError, extra, lines_of
 from se_keras.weights import hub, keras2
-from se_keras.weights.identify import Traits, traits_of_layers
+from se_keras.weights.identify import Shape, Traits, traits_of_layers
 from se_keras.weights.presets import find_preset
 
-Shape = tuple[int, ...]
 KERAS_SUFFIXES = (".weights.h5", ".keras")
 
 
