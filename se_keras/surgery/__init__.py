@@ -1,7 +1,8 @@
-"""Squeeze-and-excitation into a model that is there already.
+"""Squeeze-and-excitation into a model that is there already, and out of it.
 
-`operations` says what single nodes of a graph are, `structure` how they make units and modules,
-`spots` which rule puts SE where; `sites` makes the plan and `insertion` carries it out.
+`nodes` says what single nodes of a graph are, `patterns` how they make units and modules, `rules`
+where SE goes among these. `plan` makes the plan of it (`find_sites`), `insertion` carries it out
+(`insert_se`) and takes SE out (`remove_se`).
 """
 
 from se_keras.surgery.insertion import insert_se, remove_se

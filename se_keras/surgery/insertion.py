@@ -73,8 +73,8 @@ def insert_se(
         **options,
     )
     if not force:
-        _refuse_second(model, plan)
-    layers = _layers(plan, ratio, options)
+        _refuse_second_se(model, plan)
+    layers = _make_layers(plan, ratio, options)
     for spot, layer in zip(plan.spots, layers, strict=True):
         spot.graph.insert(layer, spot.tensor, spot.into)
     if warm_start:
@@ -109,7 +109,7 @@ def remove_se(model: keras.Model) -> keras.Model:
     return graph.build()
 
 
-def _refuse_second(model: keras.Model, plan: InsertionPlan) -> None:
+def _refuse_second_se(model: keras.Model, plan: InsertionPlan) -> None:
     taken = [site.after for site in plan.sites if site.has_se]
     if taken:
         raise InputError(
@@ -119,7 +119,7 @@ def _refuse_second(model: keras.Model, plan: InsertionPlan) -> None:
         )
 
 
-def _layers(plan: InsertionPlan, ratio: int, options: dict[str, Any]) -> list[SqueezeExcite]:
+def _make_layers(plan: InsertionPlan, ratio: int, options: dict[str, Any]) -> list[SqueezeExcite]:
     """One for each site; sites of one layer have the same."""
     names = {spot.graph: {node.op.name for node in spot.graph.nodes} for spot in plan.spots}
     layers: list[SqueezeExcite] = []

@@ -14,7 +14,7 @@ import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
-from se_keras.surgery.operations import (
+from se_keras.surgery.nodes import (
     data_format,
     ends_maps,
     has_activation,
@@ -322,12 +322,12 @@ class Structure:
     @cached_property
     def transitions(self) -> list[Node]:
         """What feeds a dense block from another one (DenseNet's transition layers)."""
-        ends = {module.node for module in self.modules if self._first(module) is not None}
-        starts = [self._first(module) for module in self.modules]
+        ends = {module.node for module in self.modules if self._find_start(module) is not None}
+        starts = [self._find_start(module) for module in self.modules]
         maps = [node for node in starts if node is not None and len(node.outputs) == 1]
         return [node for node in maps if self._follows(node, ends)]
 
-    def _first(self, module: Concatenation) -> Node | None:
+    def _find_start(self, module: Concatenation) -> Node | None:
         """The input of a dense block: all its layers start at it or at each other."""
         producers = {self.graph.producer(tensor) for tensor in module.leaves}
         inner = [other for other in self._concatenations if other.leaves <= module.leaves]

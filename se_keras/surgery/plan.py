@@ -15,7 +15,7 @@ from se_keras.layers import SqueezeExcite
 from se_keras.support.arguments import one_of
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
-from se_keras.surgery.operations import stride
+from se_keras.surgery.nodes import stride
 from se_keras.surgery.rules import PLACES, Spot, Where, find_spots
 
 
@@ -142,11 +142,11 @@ def find_sites(
     layer = se_layer(ratio, options)
     graph = trace(model)
     spots = find_spots(graph, where, placement)
-    _refuse_nothing(model, where, placement, spots)
+    _refuse_no_site(model, where, placement, spots)
     strides = _strides(graph, 1.0)
     numbered = [(spot, round(math.log2(strides[spot.tensor]))) for spot in spots]
-    chosen = _of_stages(numbered, stages, skip_last_stage)
-    sites = tuple(_sites(chosen, layer))
+    chosen = _select_stages(numbered, stages, skip_last_stage)
+    sites = tuple(_make_sites(chosen, layer))
     return InsertionPlan(sites=sites, spots=tuple(spot for spot, _ in chosen), graph=graph)
 
 
@@ -168,7 +168,7 @@ def se_layer(ratio: int, options: dict[str, Any], **place: Any) -> SqueezeExcite
     return SqueezeExcite(ratio, **options, **place)
 
 
-def _refuse_nothing(model: keras.Model, where: Where, placement: str, spots: list[Spot]) -> None:
+def _refuse_no_site(model: keras.Model, where: Where, placement: str, spots: list[Spot]) -> None:
     if not spots:
         raise InputError(
             f"`where`: {model.name!r} has no site for {where!r}. Name the layers behind which SE "
@@ -198,7 +198,7 @@ def _strides(graph: Graph, of_input: float) -> dict[KerasTensor, float]:
     return strides
 
 
-def _of_stages(
+def _select_stages(
     numbered: list[tuple[Spot, int]], stages: Collection[int] | None, skip_last_stage: bool
 ) -> list[tuple[Spot, int]]:
     present = sorted({stage for _, stage in numbered})
@@ -215,12 +215,12 @@ def _of_stages(
 # --- sites ---------------------------------------------------------------------------------------
 
 
-def _sites(numbered: list[tuple[Spot, int]], layer: SqueezeExcite) -> Iterator[Site]:
+def _make_sites(numbered: list[tuple[Spot, int]], layer: SqueezeExcite) -> Iterator[Site]:
     owners: dict[tuple, int] = {}
     repeats: Counter[frozenset[Node]] = Counter()
     for index, (spot, stage) in enumerate(numbered):
         channels = _channels(spot)
-        calls = _weighted_before(spot)
+        calls = _find_weighted_calls(spot)
         # Two sites behind one call of a layer are two; sites behind two calls of it are one.
         key = (frozenset(node.op for node in calls), repeats[calls], channels)
         repeats[calls] += 1
@@ -239,7 +239,7 @@ def _sites(numbered: list[tuple[Spot, int]], layer: SqueezeExcite) -> Iterator[S
         )
 
 
-def _weighted_before(spot: Spot) -> frozenset[Node]:
+def _find_weighted_calls(spot: Spot) -> frozenset[Node]:
     """The nearest calls of layers with weights, on all ways back."""
     found, waiting = set(), [spot.after]
     while waiting:

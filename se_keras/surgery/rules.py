@@ -10,7 +10,7 @@ from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
 from se_keras.support.errors import InputError
-from se_keras.surgery.operations import is_own_layer, is_prediction, is_scaling, kernels
+from se_keras.surgery.nodes import is_own_layer, is_prediction, is_scaling, kernels
 from se_keras.surgery.patterns import ResidualUnit, Structure
 
 PLACES = ("standard", "pre", "post", "identity")
@@ -84,21 +84,21 @@ def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:
     """
     structures = [(path, Structure(inner)) for path, inner in graph.graphs()]
     if isinstance(where, str) and where in RULES:
-        return _by_rules(structures, (RULES[where],), placement)
+        return _find_by_rules(structures, (RULES[where],), placement)
     if where == "auto":
-        found = (_by_rules(structures, rules, placement) for rules in AUTO)
+        found = (_find_by_rules(structures, rules, placement) for rules in AUTO_RULES)
         return next(filter(None, found), [])
     if isinstance(where, str):
-        return _by_pattern(structures, where)
+        return _find_by_pattern(structures, where)
     if callable(where):
-        return _by_function(structures, where)
-    return _by_names(structures, where)
+        return _find_by_function(structures, where)
+    return _find_by_names(structures, where)
 
 
 # --- rules ---------------------------------------------------------------------------------------
 
 
-def _by_rules(structures: Structures, rules: Iterable["Rule"], placement: str) -> list[Spot]:
+def _find_by_rules(structures: Structures, rules: Iterable["Rule"], placement: str) -> list[Spot]:
     spots = []
     for path, structure in structures:
         found = [spot for rule in rules for spot in rule(structure, placement)]
@@ -110,9 +110,9 @@ def _by_rules(structures: Structures, rules: Iterable["Rule"], placement: str) -
 def residual(structure: Structure, placement: str) -> Iterator[Spot]:
     """In each residual unit, as in Fig. 5 of the paper."""
     for unit in structure.residual_units:
-        tensor, into = PLACEMENT_OF[placement](structure, unit)
-        behind, _ = _post(structure, unit)
-        reason = f"{REASON_OF[placement]} {unit.join.name}"
+        tensor, into = CUTS[placement](structure, unit)
+        behind, _ = _cut_post(structure, unit)
+        reason = f"{REASONS[placement]} {unit.join.name}"
         yield Spot(
             structure=structure,
             tensor=tensor,
@@ -127,7 +127,7 @@ def residual(structure: Structure, placement: str) -> Iterator[Spot]:
 Cut = tuple[KerasTensor, tuple[Node, ...] | None]
 
 
-def _standard(structure: Structure, unit: ResidualUnit) -> Cut:
+def _cut_standard(structure: Structure, unit: ResidualUnit) -> Cut:
     tensor, into = unit.inner, unit.join
     while is_scaling(structure.graph.producer(tensor)):
         into = structure.graph.producer(tensor)
@@ -135,23 +135,23 @@ def _standard(structure: Structure, unit: ResidualUnit) -> Cut:
     return tensor, (into,)
 
 
-def _pre(structure: Structure, unit: ResidualUnit) -> Cut:
+def _cut_pre(structure: Structure, unit: ResidualUnit) -> Cut:
     into = (node for node in structure.graph.consumers(unit.fork) if node in unit.branch.nodes)
     return unit.fork, tuple(into)
 
 
-def _post(structure: Structure, unit: ResidualUnit) -> Cut:
+def _cut_post(structure: Structure, unit: ResidualUnit) -> Cut:
     following = structure.next(unit.join)
     activated = following is not None and structure.activates(following)
     return (following if activated else unit.join).output, None
 
 
-def _identity(structure: Structure, unit: ResidualUnit) -> Cut:
+def _cut_identity(structure: Structure, unit: ResidualUnit) -> Cut:
     return unit.skip, (unit.join,)
 
 
-PLACEMENT_OF = {"standard": _standard, "pre": _pre, "post": _post, "identity": _identity}
-REASON_OF = {
+CUTS = {"standard": _cut_standard, "pre": _cut_pre, "post": _cut_post, "identity": _cut_identity}
+REASONS = {
     "standard": "residual branch of",
     "pre": "input of the branch of",
     "post": "behind the addition",
@@ -201,34 +201,38 @@ RULES = {"residual": residual, "concat": concat, "conv": conv, "pointwise": poin
 # The paper's sec. 3.3 and 4: modules and residual units where a network has them, or layers that
 # hide them. What has neither is a chain, of separable convolutions (MobileNet) or of plain ones
 # (VGG).
-AUTO = ((residual, concat), (hidden,), (pointwise,), (conv,))
+AUTO_RULES = ((residual, concat), (hidden,), (pointwise,), (conv,))
 
 
 # --- places that are named -----------------------------------------------------------------------
 
 
-def _by_pattern(structures: Structures, pattern: str) -> list[Spot]:
+def _find_by_pattern(structures: Structures, pattern: str) -> list[Spot]:
     try:
         matches = re.compile(pattern).fullmatch
     except re.error as error:
         raise InputError(f"`where` is no regular expression: {pattern!r} ({error}).") from error
-    return _spots(structures, lambda names, node: any(map(matches, names)), f"matches {pattern}")
+    return _make_spots(
+        structures, lambda names, node: any(map(matches, names)), f"matches {pattern}"
+    )
 
 
-def _by_function(structures: Structures, function: Callable[[keras.Layer], bool]) -> list[Spot]:
-    return _spots(
+def _find_by_function(
+    structures: Structures, function: Callable[[keras.Layer], bool]
+) -> list[Spot]:
+    return _make_spots(
         structures,
         lambda names, node: isinstance(node.op, keras.Layer) and function(node.op),
         "chosen by the function",
     )
 
 
-def _by_names(structures: Structures, names: Iterable[str]) -> list[Spot]:
-    wanted = _checked_names(structures, names)
-    return _spots(structures, lambda names, node: not wanted.isdisjoint(names), "named")
+def _find_by_names(structures: Structures, names: Iterable[str]) -> list[Spot]:
+    wanted = _check_names(structures, names)
+    return _make_spots(structures, lambda names, node: not wanted.isdisjoint(names), "named")
 
 
-def _spots(
+def _make_spots(
     structures: Structures, chosen: Callable[[set[str], Node], bool], reason: str
 ) -> list[Spot]:
     return [
@@ -241,11 +245,11 @@ def _spots(
         )
         for path, structure in structures
         for node in structure.graph.nodes
-        if is_map(node) and chosen(_names(path, node), node)
+        if is_map(node) and chosen(_names_of(path, node), node)
     ]
 
 
-def _names(path: str, node: Node) -> set[str]:
+def _names_of(path: str, node: Node) -> set[str]:
     """What a user may call a node; the name of a layer is that of all its calls."""
     return {node.name, node.op.name, path + node.name, path + node.op.name}
 
@@ -257,7 +261,7 @@ def is_map(node: Node) -> bool:
     return 3 <= len(node.output.shape) <= 5 and "float" in node.output.dtype
 
 
-def _checked_names(structures: Structures, names: Iterable[str]) -> set[str]:
+def _check_names(structures: Structures, names: Iterable[str]) -> set[str]:
     wanted = list(names) if isinstance(names, Iterable) else [names]
     if not wanted or not all(isinstance(name, str) for name in wanted):
         raise InputError(
@@ -268,7 +272,7 @@ def _checked_names(structures: Structures, names: Iterable[str]) -> set[str]:
         name: node
         for path, s in structures
         for node in s.graph.nodes
-        for name in _names(path, node)
+        for name in _names_of(path, node)
     }
     for name in wanted:
         if name not in nodes:

@@ -11,7 +11,7 @@ from se_keras.layers import SqueezeExcite
 from se_keras.linear import DEPTHWISE, SEPARABLE, TRANSPOSED, of_all_ranks
 
 CONVOLUTIONS = (*of_all_ranks("Conv{}D"), *TRANSPOSED, *SEPARABLE, *DEPTHWISE)
-UPSAMPLING = of_all_ranks("UpSampling{}D")
+UPSAMPLINGS = of_all_ranks("UpSampling{}D")
 POOLS = of_all_ranks("MaxPooling{}D", "AveragePooling{}D")
 GLOBAL_POOLS = of_all_ranks("GlobalAveragePooling{}D", "GlobalMaxPooling{}D")
 NORMALIZATIONS = (
@@ -181,19 +181,19 @@ def ends_maps(node: Node) -> bool:
 def upsamples(node: Node) -> bool:
     if node.subgraph is not None:
         return any(map(upsamples, node.subgraph.nodes))
-    is_layer = isinstance(node.op, (layers.Resizing, *UPSAMPLING, *TRANSPOSED))
+    is_layer = isinstance(node.op, (layers.Resizing, *UPSAMPLINGS, *TRANSPOSED))
     return is_layer or op_name(node) in ("resize", "convtranspose")
 
 
 def stride(node: Node) -> float:
     """By how much a node lowers the resolution; below 1 where it raises it."""
-    if isinstance(node.op, UPSAMPLING):
-        return 1 / _largest(node.op.size)
+    if isinstance(node.op, UPSAMPLINGS):
+        return 1 / _largest_factor(node.op.size)
     # Layers of the user's call it either way.
     given = getattr(node.op, "strides", None) or getattr(node.op, "stride", None)
     if given is None and is_own_layer(node):
         return _shrinkage(node)
-    factor = _largest(given or 1)
+    factor = _largest_factor(given or 1)
     return 1 / factor if isinstance(node.op, TRANSPOSED) else factor
 
 
@@ -210,7 +210,7 @@ def _shrinkage(node: Node) -> float:
     return 2.0 ** round(math.log2(before[axis] / after[axis]))
 
 
-def _largest(factors: int | tuple[int, ...]) -> int:
+def _largest_factor(factors: int | tuple[int, ...]) -> int:
     return max(factors) if isinstance(factors, list | tuple) else factors
 
 
@@ -220,12 +220,12 @@ def is_squeeze_excite(node: Node) -> bool:
         return True
     if not is_own_layer(node) or {t.shape for t in node.inputs} != {t.shape for t in node.outputs}:
         return False
-    return len(_matrices(node)) == 2 and holds_squeeze_excite(node)
+    return len(_matrix_shapes(node)) == 2 and holds_squeeze_excite(node)
 
 
 def holds_squeeze_excite(node: Node) -> bool:
     """A layer of the user's with two small layers in a row inside: C to fewer, and back."""
-    pairs = itertools.pairwise(_matrices(node) if is_own_layer(node) else ())
+    pairs = itertools.pairwise(_matrix_shapes(node) if is_own_layer(node) else ())
     return any(
         math.prod((*first[:-2], *second[:-2])) == 1
         and first[-1] < first[-2]
@@ -234,5 +234,5 @@ def holds_squeeze_excite(node: Node) -> bool:
     )
 
 
-def _matrices(node: Node) -> list[tuple[int, ...]]:
+def _matrix_shapes(node: Node) -> list[tuple[int, ...]]:
     return [tuple(weight.shape) for weight in node.op.weights if len(weight.shape) >= 2]
