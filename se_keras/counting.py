@@ -16,7 +16,13 @@ from keras import layers
 
 from se_keras.graph import Graph, Node, Shape, nested_inputs, shape_fits, trace
 from se_keras.layers import SqueezeExcite
-from se_keras.linear import CONVOLUTIONS, DEPTHWISE, SEPARABLE, TRANSPOSED, of_all_ranks
+from se_keras.linear import (
+    CONVOLUTIONS,
+    DEPTHWISE_LAYERS,
+    SEPARABLE_LAYERS,
+    TRANSPOSED_LAYERS,
+    of_all_ranks,
+)
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 
@@ -128,11 +134,11 @@ def count(
     """
     graph = trace(model)
     trainable = {id(weight) for weight in model.trainable_weights}
-    shapes = _checked_input_shapes(model, input_shape)
-    return Count(rows=tuple(_rows(graph, shapes, "", set(), trainable)))
+    shapes = _resolve_input_shapes(model, input_shape)
+    return Count(rows=tuple(_make_rows(graph, shapes, "", set(), trainable)))
 
 
-def _checked_input_shapes(model: keras.Model, input_shape: Sequence | None) -> list[Shape]:
+def _resolve_input_shapes(model: keras.Model, input_shape: Sequence | None) -> list[Shape]:
     own = [tuple(tensor.shape) for tensor in model.inputs]
     if input_shape is None:
         return own
@@ -147,30 +153,30 @@ def _checked_input_shapes(model: keras.Model, input_shape: Sequence | None) -> l
     return [(None, *shape) for shape in given]
 
 
-def _rows(
+def _make_rows(
     graph: Graph, input_shapes: Sequence[Shape], path: str, seen: set[int], trainable: set[int]
 ) -> Iterator[Row]:
     shapes = graph.shapes(input_shapes)
     for node in graph.nodes:
         if node.subgraph is not None:
             inner = [shapes[tensor] for tensor in nested_inputs(node)]
-            yield from _rows(node.subgraph, inner, f"{path}{node.name}/", seen, trainable)
+            yield from _make_rows(node.subgraph, inner, f"{path}{node.name}/", seen, trainable)
         elif node.inputs:
             weights = [w for w in getattr(node.op, "weights", ()) if id(w) not in seen]
             seen.update(map(id, weights))
-            macs, activations = _work(node, shapes)
+            macs, activations = _work_of(node, shapes)
             yield Row(
                 name=path + node.name,
                 kind=type(node.op).__name__,
                 output_shape=shapes[node.outputs[0]],
-                params=_size(weights),
-                trainable=_size(w for w in weights if id(w) in trainable),
+                params=_size_of(weights),
+                trainable=_size_of(w for w in weights if id(w) in trainable),
                 macs=macs,
                 activations=activations,
             )
 
 
-def _size(weights) -> int:
+def _size_of(weights) -> int:
     return sum(math.prod(weight.shape) for weight in weights)
 
 
@@ -181,32 +187,32 @@ def _size(weights) -> int:
 Work = tuple[int, int]
 
 
-def _conv(layer: keras.Layer, x: Shape, y: Shape) -> Work:
-    inputs = _channels(layer, x) // layer.groups
+def _work_of_conv(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+    inputs = _channels_of(layer, x) // layer.groups
     return math.prod(y) * math.prod(layer.kernel_size) * inputs, math.prod(y)
 
 
-def _depthwise(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+def _work_of_depthwise(layer: keras.Layer, x: Shape, y: Shape) -> Work:
     return math.prod(y) * math.prod(layer.kernel_size), math.prod(y)
 
 
-def _separable(layer: keras.Layer, x: Shape, y: Shape) -> Work:
-    between = _channels(layer, x) * layer.depth_multiplier
+def _work_of_separable(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+    between = _channels_of(layer, x) * layer.depth_multiplier
     depthwise = math.prod(y) // layer.filters * between
     macs = depthwise * math.prod(layer.kernel_size) + math.prod(y) * between
     return macs, depthwise + math.prod(y)
 
 
-def _transposed(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+def _work_of_transposed(layer: keras.Layer, x: Shape, y: Shape) -> Work:
     # Every input element meets the whole kernel once (fvcore's conv_flop_count, transposed).
     return math.prod(x) * math.prod(layer.kernel_size) * layer.filters, math.prod(y)
 
 
-def _dense(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+def _work_of_dense(layer: keras.Layer, x: Shape, y: Shape) -> Work:
     return math.prod(y) * x[-1], math.prod(y)
 
 
-def _einsum(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+def _work_of_einsum(layer: keras.Layer, x: Shape, y: Shape) -> Work:
     # By the equation: Keras leaves in `y` open what `output_shape` says None for.
     operands, output = layer.equation.split("->")
     given, kernel = operands.split(",")
@@ -220,28 +226,28 @@ def _einsum(layer: keras.Layer, x: Shape, y: Shape) -> Work:
     return under_dots * math.prod(sizes.values()), under_dots * outputs
 
 
-def _squeeze_excite(layer: SqueezeExcite, x: Shape, y: Shape) -> Work:
-    channels = _channels(layer, x)
+def _work_of_squeeze_excite(layer: SqueezeExcite, x: Shape, y: Shape) -> Work:
+    channels = _channels_of(layer, x)
     hidden = layer.hidden_channels(channels)
     return 2 * channels * hidden, channels + hidden
 
 
-def _channels(layer: keras.Layer, x: Shape) -> int:
+def _channels_of(layer: keras.Layer, x: Shape) -> int:
     return x[0 if layer.data_format == "channels_first" else -1]
 
 
-COUNTED: dict[type[keras.Layer], Callable[[keras.Layer, Shape, Shape], Work]] = {
-    **dict.fromkeys(CONVOLUTIONS, _conv),
-    **dict.fromkeys(DEPTHWISE, _depthwise),
-    **dict.fromkeys(SEPARABLE, _separable),
-    **dict.fromkeys(TRANSPOSED, _transposed),
-    layers.Dense: _dense,
-    layers.EinsumDense: _einsum,
-    SqueezeExcite: _squeeze_excite,
+WORK_FUNCTIONS: dict[type[keras.Layer], Callable[[keras.Layer, Shape, Shape], Work]] = {
+    **dict.fromkeys(CONVOLUTIONS, _work_of_conv),
+    **dict.fromkeys(DEPTHWISE_LAYERS, _work_of_depthwise),
+    **dict.fromkeys(SEPARABLE_LAYERS, _work_of_separable),
+    **dict.fromkeys(TRANSPOSED_LAYERS, _work_of_transposed),
+    layers.Dense: _work_of_dense,
+    layers.EinsumDense: _work_of_einsum,
+    SqueezeExcite: _work_of_squeeze_excite,
 }
 # Stock layers that multiply and add no more than a few times an element, or not at all.
 # fmt: off
-FREE = (
+FREE_LAYERS = (
     layers.Activation, layers.ELU, layers.LeakyReLU, layers.PReLU, layers.ReLU, layers.Softmax,
     layers.BatchNormalization, layers.GroupNormalization, layers.LayerNormalization,
     layers.RMSNormalization, layers.UnitNormalization, layers.Normalization, layers.Rescaling,
@@ -257,30 +263,31 @@ FREE = (
     ),
 )
 # Operations of keras.ops that sum products: their classes are not public, so they go by name.
-SUMMING = frozenset({
+SUMMING_OPS = frozenset({
     "Matmul", "Einsum", "Dot", "Tensordot", "Inner", "Vdot", "Conv", "DepthwiseConv",
     "SeparableConv", "ConvTranspose", "DotProductAttention",
 })
 # fmt: on
 
 
-def _work(node: Node, shapes: dict[keras.KerasTensor, Shape]) -> tuple[int | None, int]:
-    counted = next((COUNTED[kind] for kind in type(node.op).__mro__ if kind in COUNTED), None)
-    if counted is None:
+def _work_of(node: Node, shapes: dict[keras.KerasTensor, Shape]) -> tuple[int | None, int]:
+    known = filter(None, map(WORK_FUNCTIONS.get, type(node.op).__mro__))
+    function = next(known, None)
+    if function is None:
         return (0 if _is_free(node.op) else None), 0
     x, y = shapes[node.inputs[0]][1:], shapes[node.outputs[0]][1:]
     # The squeeze leaves no sizes, so those of a map under SE need not be known.
-    if None in x and counted is not _squeeze_excite:
+    if None in x and function is not _work_of_squeeze_excite:
         raise InputError(
             f"`input_shape` must be given, such as (224, 224, 3): the model leaves sizes open, and "
             f"{node.name!r} takes {(None, *x)}."
         )
-    return counted(node.op, x, y)
+    return function(node.op, x, y)
 
 
 def _is_free(op: keras.Operation) -> bool:
     """A listed stock layer, a layer of the user's without weights, or an element-wise operation."""
     if not isinstance(op, keras.Layer):
-        return type(op).__name__ not in SUMMING
+        return type(op).__name__ not in SUMMING_OPS
     stock = type(op).__module__.split(".")[0] == "keras" and hasattr(layers, type(op).__name__)
-    return isinstance(op, FREE) or not (stock or op.weights)
+    return isinstance(op, FREE_LAYERS) or not (stock or op.weights)

@@ -95,7 +95,7 @@ class Graph:
         """The inputs and all calls that the outputs need, each after what it consumes."""
         order: dict[Node, None] = {}
         opened: set[Node] = set()
-        waiting = [self._producers[tensor] for tensor in reversed(self._ends())]
+        waiting = [self._producers[tensor] for tensor in reversed(self._end_tensors())]
         while waiting:
             node = waiting[-1]
             missing = [self._producers[t] for t in node.inputs if self._producers[t] not in order]
@@ -117,10 +117,10 @@ class Graph:
         return {tensor: list(nodes) for tensor, nodes in consumers.items()}
 
     @cached_property
-    def _present(self) -> frozenset[Node]:
+    def _node_set(self) -> frozenset[Node]:
         return frozenset(self.nodes)
 
-    def _ends(self) -> list[KerasTensor]:
+    def _end_tensors(self) -> list[KerasTensor]:
         return [*_tensors(self.inputs), *_tensors(self.outputs)]
 
     # --- reading ---------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class Graph:
 
     def __contains__(self, node: Node) -> bool:
         """Whether a node is one of `nodes`: edits may have taken it out."""
-        return node in self._present
+        return node in self._node_set
 
     def find(self, name: str) -> Node:
         """The node of this name.
@@ -220,7 +220,7 @@ class Graph:
             *args, **kwargs: what to call it with, as in a functional model.
         """
         # On tensors without a past: the traced model's own would remember the call.
-        outputs = op(*_map_tensors(_detached, args), **_map_tensors(_detached, kwargs))
+        outputs = op(*_map_tensors(_detach, args), **_map_tensors(_detach, kwargs))
         calls = sum(node.op is op for node in set(self._producers.values()))
         node = Node(_call_name(op, calls + 1), op, args, kwargs, _tensors(outputs))
         self._producers.update(dict.fromkeys(node.outputs, node))
@@ -236,15 +236,15 @@ class Graph:
             into: the nodes that shall change; `None` for all in `nodes`, and the model's outputs.
         """
 
-        def switched(tensor: KerasTensor) -> KerasTensor:
+        def switch(tensor: KerasTensor) -> KerasTensor:
             return new if tensor is old else tensor
 
         if into is None:
             into = self.consumers(old)
-            self.outputs = _map_tensors(switched, self.outputs)
+            self.outputs = _map_tensors(switch, self.outputs)
         for node in into:
-            node.args = _map_tensors(switched, node.args)
-            node.kwargs = _map_tensors(switched, node.kwargs)
+            node.args = _map_tensors(switch, node.args)
+            node.kwargs = _map_tensors(switch, node.kwargs)
         self._forget_order()
 
     def set_outputs(self, outputs: Any) -> None:
@@ -253,7 +253,7 @@ class Graph:
         self._forget_order()
 
     def _forget_order(self) -> None:
-        for cached in ("nodes", "_consumers", "_present"):
+        for cached in ("nodes", "_consumers", "_node_set"):
             self.__dict__.pop(cached, None)
 
     def insert(
@@ -388,7 +388,7 @@ def _map_tensors(function: Any, structure: Any) -> Any:
     )
 
 
-def _detached(tensor: KerasTensor) -> KerasTensor:
+def _detach(tensor: KerasTensor) -> KerasTensor:
     return KerasTensor(tensor.shape, tensor.dtype)
 
 
@@ -399,7 +399,7 @@ def _output_shapes(node: Node, shapes: dict[KerasTensor, Shape]) -> list[Shape]:
         inside = node.subgraph.shapes([shapes[t] for t in nested_inputs(node)])
         return [inside[tensor] for tensor in _tensors(node.subgraph.outputs)]
 
-    def resized(tensor: KerasTensor) -> KerasTensor:
+    def resize(tensor: KerasTensor) -> KerasTensor:
         # Outside of a layer's own call its weights are not cast to its compute type, so its
         # inputs must have the type of the weights.
         is_layer_float = isinstance(node.op, keras.Layer) and "float" in tensor.dtype
@@ -408,7 +408,7 @@ def _output_shapes(node: Node, shapes: dict[KerasTensor, Shape]) -> list[Shape]:
         )
 
     spec = node.op.compute_output_spec(
-        *_map_tensors(resized, node.args), **_map_tensors(resized, node.kwargs)
+        *_map_tensors(resize, node.args), **_map_tensors(resize, node.kwargs)
     )
     return [tuple(tensor.shape) for tensor in _tensors(spec)]
 
@@ -488,12 +488,12 @@ class _Builder:
 
     def _copy(self, node: Node) -> keras.Operation:
         if node.op not in self.copies:
-            made = self._model(node.subgraph) if node.subgraph is not None else _remade(node.op)
+            made = self._model(node.subgraph) if node.subgraph is not None else _remake(node.op)
             self.copies[node.op] = made
         return self.copies[node.op]
 
 
-def _remade(op: keras.Operation) -> keras.Operation:
+def _remake(op: keras.Operation) -> keras.Operation:
     # Layers that a layer makes in its constructor mostly follow the global policy: here its own.
     before = keras.config.dtype_policy()
     policy = getattr(op, "dtype_policy", before)

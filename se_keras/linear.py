@@ -26,12 +26,18 @@ def of_all_ranks(*patterns: str) -> tuple[type[keras.Layer], ...]:
 
 
 CONVOLUTIONS = {layer: rank for rank, layer in enumerate(of_all_ranks("Conv{}D"), start=1)}
-DEPTHWISE = of_all_ranks("DepthwiseConv{}D")
-SEPARABLE = of_all_ranks("SeparableConv{}D")
-TRANSPOSED = of_all_ranks("Conv{}DTranspose")
-LINEAR = (layers.Dense, *CONVOLUTIONS, *DEPTHWISE, *SEPARABLE, *TRANSPOSED)
+DEPTHWISE_LAYERS = of_all_ranks("DepthwiseConv{}D")
+SEPARABLE_LAYERS = of_all_ranks("SeparableConv{}D")
+TRANSPOSED_LAYERS = of_all_ranks("Conv{}DTranspose")
+LINEAR_LAYERS = (
+    layers.Dense,
+    *CONVOLUTIONS,
+    *DEPTHWISE_LAYERS,
+    *SEPARABLE_LAYERS,
+    *TRANSPOSED_LAYERS,
+)
 # A rewritten layer never draws its weights, and nobody trains it.
-_FOR_INFERENCE = {
+_INFERENCE_CONFIG = {
     **{f"{part}_initializer": "zeros" for part in ("kernel", "depthwise", "pointwise", "bias")},
     **{
         f"{part}_{kind}": None
@@ -60,7 +66,7 @@ def is_linear(node: Node) -> bool:
     """A convolution or dense layer without an activation, whose weights are plain numbers."""
     op = node.op
     return (
-        type(op) in LINEAR
+        type(op) in LINEAR_LAYERS
         and op.activation in (None, keras.activations.linear)
         and has_plain_weights(op)
     )
@@ -105,7 +111,7 @@ def channel_axis(layer: keras.Layer, rank: int) -> int:
 
 def scaled_weights(layer: keras.Layer, scale: Array) -> dict[str, Array]:
     """Weights with which a linear layer gives `scale * layer(x)`, per channel, by their names."""
-    if type(layer) in SEPARABLE:
+    if type(layer) in SEPARABLE_LAYERS:
         weights = {
             "depthwise_kernel": array(layer.depthwise_kernel),
             "pointwise_kernel": array(layer.pointwise_kernel) * scale,
@@ -124,9 +130,9 @@ def scale_outputs(graph: Graph, node: Node, scale: Array, shift: Array | float =
 
 
 def _scale_shape(layer: keras.Layer, kernel: Array) -> tuple[int, ...]:
-    if type(layer) in TRANSPOSED:  # (..., out, in)
+    if type(layer) in TRANSPOSED_LAYERS:  # (..., out, in)
         return (kernel.shape[-2], 1)
-    if type(layer) in DEPTHWISE:  # (..., in, multiplier); the outputs are in that order
+    if type(layer) in DEPTHWISE_LAYERS:  # (..., in, multiplier); the outputs are in that order
         return kernel.shape[-2:]
     return kernel.shape[-1:]
 
@@ -134,7 +140,7 @@ def _scale_shape(layer: keras.Layer, kernel: Array) -> tuple[int, ...]:
 def with_weights(graph: Graph, node: Node, weights: Mapping[str, Array], **changes: Any) -> Node:
     """A copy of a layer on the same input, with other weights; `changes` are of its config."""
     known = node.op.get_config()
-    config = {**known, **{k: v for k, v in _FOR_INFERENCE.items() if k in known}, **changes}
+    config = {**known, **{k: v for k, v in _INFERENCE_CONFIG.items() if k in known}, **changes}
     return add_with_weights(graph, type(node.op).from_config(config), node.inputs[0], weights)
 
 

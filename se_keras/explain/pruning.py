@@ -13,7 +13,7 @@ from se_keras.explain.record import squeeze_excite_nodes
 from se_keras.explain.statistics import ExcitationStats
 from se_keras.graph import Graph, Node, trace
 from se_keras.linear import (
-    LINEAR,
+    LINEAR_LAYERS,
     array,
     channel_axis,
     has_plain_weights,
@@ -286,7 +286,7 @@ def _joins_channels(node: Node, axis: int) -> bool:
 def _takes(node: Node, factor: np.ndarray, axis: int) -> bool:
     """Whether the channels of a layer's output can be multiplied in its weights."""
     op = node.op
-    if type(op) not in (layers.BatchNormalization, *LINEAR) or not has_plain_weights(op):
+    if type(op) not in (layers.BatchNormalization, *LINEAR_LAYERS) or not has_plain_weights(op):
         return False
     if channel_axis(op, len(node.output.shape)) != axis:
         return False

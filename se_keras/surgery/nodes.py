@@ -8,9 +8,9 @@ from keras import layers
 
 from se_keras.graph import Node
 from se_keras.layers import SqueezeExcite
-from se_keras.linear import DEPTHWISE, SEPARABLE, TRANSPOSED, of_all_ranks
+from se_keras.linear import DEPTHWISE_LAYERS, SEPARABLE_LAYERS, TRANSPOSED_LAYERS, of_all_ranks
 
-CONVOLUTIONS = (*of_all_ranks("Conv{}D"), *TRANSPOSED, *SEPARABLE, *DEPTHWISE)
+CONVOLUTIONS = (*of_all_ranks("Conv{}D"), *TRANSPOSED_LAYERS, *SEPARABLE_LAYERS, *DEPTHWISE_LAYERS)
 UPSAMPLINGS = of_all_ranks("UpSampling{}D")
 POOLS = of_all_ranks("MaxPooling{}D", "AveragePooling{}D")
 GLOBAL_POOLS = of_all_ranks("GlobalAveragePooling{}D", "GlobalMaxPooling{}D")
@@ -57,7 +57,7 @@ def kernels(node: Node) -> list[int]:
         return [size for inner in node.subgraph.nodes for size in kernels(inner)]
     if isinstance(node.op, CONVOLUTIONS):
         size = math.prod(node.op.kernel_size)
-        return [size, 1] if isinstance(node.op, SEPARABLE) else [size]
+        return [size, 1] if isinstance(node.op, SEPARABLE_LAYERS) else [size]
     if isinstance(node.op, layers.Dense):
         return [1]
     if not is_own_layer(node):
@@ -101,12 +101,12 @@ def data_format(node: Node) -> str | None:
 def is_depthwise(node: Node) -> bool:
     groups = getattr(node.op, "groups", 1)
     each_channel = groups > 1 and groups == getattr(node.op, "filters", None)
-    return isinstance(node.op, DEPTHWISE) or each_channel
+    return isinstance(node.op, DEPTHWISE_LAYERS) or each_channel
 
 
 def is_separable(node: Node) -> bool:
     """Depthwise and pointwise in one layer."""
-    return isinstance(node.op, SEPARABLE)
+    return isinstance(node.op, SEPARABLE_LAYERS)
 
 
 def is_addition(node: Node) -> bool:
@@ -181,7 +181,7 @@ def ends_maps(node: Node) -> bool:
 def upsamples(node: Node) -> bool:
     if node.subgraph is not None:
         return any(map(upsamples, node.subgraph.nodes))
-    is_layer = isinstance(node.op, (layers.Resizing, *UPSAMPLINGS, *TRANSPOSED))
+    is_layer = isinstance(node.op, (layers.Resizing, *UPSAMPLINGS, *TRANSPOSED_LAYERS))
     return is_layer or op_name(node) in ("resize", "convtranspose")
 
 
@@ -194,7 +194,7 @@ def stride(node: Node) -> float:
     if given is None and is_own_layer(node):
         return _shrinkage(node)
     factor = _largest_factor(given or 1)
-    return 1 / factor if isinstance(node.op, TRANSPOSED) else factor
+    return 1 / factor if isinstance(node.op, TRANSPOSED_LAYERS) else factor
 
 
 def _shrinkage(node: Node) -> float:
