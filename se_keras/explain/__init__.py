@@ -1,8 +1,7 @@
 """What squeeze-and-excitation does in a trained model: its gates, as numbers and as pictures.
 
 `record` runs a model over images and keeps statistics of all gates, `statistics` is what it gives,
-`plots` draws them, `pruning` takes out the layers whose gates hardly vary. `report` does all of it
-for the command line.
+`plots` draws them, `pruning` takes out the layers whose gates hardly vary.
 """
 
 from se_keras.explain.plots import plot_excitations

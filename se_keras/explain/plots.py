@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # The paper draws 50 channels, four classes in Figure 6 and two in Figure 7 (sec. 7.2).
 SHOWN_CHANNELS = 50
-COMPARED, SPREAD = 4, 2
+COMPARED_CLASSES, SPREAD_CLASSES = 4, 2
 # Beyond so many layers their names would overlap.
 NAMED_LAYERS = 60
 HEAT_COLUMNS = 512
@@ -62,13 +62,13 @@ def plot_excitations(
     >>> sorted(se_keras.plot_excitations(stats, classes=[0, 1]))
     ['classes', 'layers', 'spread']
     """
-    chosen = stats.classes[:COMPARED] if classes is None else classes
+    chosen = stats.classes[:COMPARED_CLASSES] if classes is None else classes
     numbers = [stats.class_number(name) for name in chosen]
     if not numbers:
         raise InputError(f"`classes` must be some of {stats.classes}, got none.")
     figures = {
         "classes": _draw_classes(stats, numbers),
-        "spread": _draw_spread(stats, numbers[:SPREAD]),
+        "spread": _draw_spread(stats, numbers[:SPREAD_CLASSES]),
         "layers": _draw_layers(stats),
     }
     if path is not None:
@@ -90,26 +90,26 @@ def last_of_stages(layers: Sequence[LayerStats]) -> list[LayerStats]:
 
 
 def _draw_classes(stats: ExcitationStats, numbers: Sequence[int]) -> "Figure":
-    figure, panels = _panels(last_of_stages(stats.layers))
+    figure, panels = _make_panels(last_of_stages(stats.layers))
     for axes, layer in panels:
-        shown = _shown_channels(layer)
+        shown = _choose_channels(layer)
         for number in numbers:
             axes.plot(shown, layer.mean[number, shown], label=stats.classes[number], linewidth=1)
         axes.plot(shown, layer.mean_of_all[shown], "k--", label="all images", linewidth=1.5)
-    _legend(figure, panels)
+    _add_legend(figure, panels)
     figure.suptitle("Mean gate by class: where the lines part, the layer tells classes apart")
     return figure
 
 
 def _draw_spread(stats: ExcitationStats, numbers: Sequence[int]) -> "Figure":
-    figure, panels = _panels(last_of_stages(stats.layers))
+    figure, panels = _make_panels(last_of_stages(stats.layers))
     for axes, layer in panels:
-        shown = _shown_channels(layer)
+        shown = _choose_channels(layer)
         for number in numbers:
             mean, std = layer.mean[number, shown], layer.std[number, shown]
             axes.plot(shown, mean, label=stats.classes[number], linewidth=1)
             axes.fill_between(shown, mean - std, mean + std, alpha=0.25)
-    _legend(figure, panels)
+    _add_legend(figure, panels)
     figure.suptitle("Gates within a class: mean and standard deviation over its images")
     return figure
 
@@ -140,7 +140,7 @@ def _draw_layers(stats: ExcitationStats) -> "Figure":
 Panels = list[tuple["Axes", LayerStats]]
 
 
-def _panels(layers: Sequence[LayerStats]) -> "tuple[Figure, Panels]":
+def _make_panels(layers: Sequence[LayerStats]) -> "tuple[Figure, Panels]":
     columns = 1 if len(layers) == 1 else 2
     rows = -(-len(layers) // columns)
     figure = new_figure(5.5 * columns, 0.8 + 2.2 * rows)
@@ -156,12 +156,12 @@ def _panels(layers: Sequence[LayerStats]) -> "tuple[Figure, Panels]":
     return figure, panels
 
 
-def _shown_channels(layer: LayerStats) -> np.ndarray:
+def _choose_channels(layer: LayerStats) -> np.ndarray:
     number = min(SHOWN_CHANNELS, layer.channels)
     return np.linspace(0, layer.channels - 1, number).round().astype(int)
 
 
-def _legend(figure: "Figure", panels: Panels) -> None:
+def _add_legend(figure: "Figure", panels: Panels) -> None:
     handles, labels = panels[0][0].get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     for text in legend.get_texts():

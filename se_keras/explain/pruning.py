@@ -27,12 +27,12 @@ from se_keras.support.tables import format_table
 Keep = float | Collection[str]
 
 # f(c x) = c f(x) for any number c a channel, and for c >= 0 only.
-SCALE_PASSES = (
+PASSING_LAYERS = (
     layers.Dropout,
     *of_all_ranks("SpatialDropout{}D"),
     *of_all_ranks("AveragePooling{}D"),
 )
-HOMOGENEOUS = (layers.LeakyReLU, *of_all_ranks("MaxPooling{}D"))
+HOMOGENEOUS_LAYERS = (layers.LeakyReLU, *of_all_ranks("MaxPooling{}D"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep) -> P
     graph = trace(model)
     nodes = squeeze_excite_nodes(graph)
     _refuse_other_model(nodes, stats)
-    kept = _kept(stats, keep)
+    kept = _names_to_keep(stats, keep)
     folding = _Folding(graph, {node for name, node in nodes.items() if name not in kept})
     staying = {nodes[name].op for name in kept}
     rows: list[PlannedLayer] = []
@@ -205,7 +205,7 @@ def _refuse_other_model(nodes: Mapping[str, Node], stats: ExcitationStats) -> No
         )
 
 
-def _kept(stats: ExcitationStats, keep: Keep) -> set[str]:
+def _names_to_keep(stats: ExcitationStats, keep: Keep) -> set[str]:
     """The names of the SE layers that stay."""
     if isinstance(keep, Collection) and not isinstance(keep, str):
         unknown = set(keep) - {layer.name for layer in stats.layers}
@@ -237,12 +237,12 @@ class _Folding:
         """The factors of the layers by name with path, and what happens, in words."""
         axis = channel_axis(node.op, len(node.output.shape))
         try:
-            targets = dict(self._before(node, node.inputs[0], gate, axis))
+            targets = dict(self._find_targets(node, node.inputs[0], gate, axis))
         except _NotFoldable as reason:
             return {}, f"leaves a constant: {reason}"
         return targets, f"goes into {', '.join(targets)}"
 
-    def _before(
+    def _find_targets(
         self, node: Node, tensor: KerasTensor, factor: np.ndarray, axis: int
     ) -> Iterator[tuple[str, np.ndarray]]:
         """The layers that can multiply the channels of an input of a node."""
@@ -252,11 +252,11 @@ class _Folding:
         if graph.sole_consumer(tensor) is not node:
             raise _NotFoldable(f"others read {name} too")
         if before in self.removed or _passes(before, factor):
-            yield from self._before(before, before.inputs[0], factor, axis)
+            yield from self._find_targets(before, before.inputs[0], factor, axis)
         elif _joins_channels(before, axis):
             ends = np.cumsum([part.shape[axis] for part in before.inputs])
             for part, of_part in zip(before.inputs, np.split(factor, ends[:-1]), strict=True):
-                yield from self._before(before, part, of_part, axis)
+                yield from self._find_targets(before, part, of_part, axis)
         elif not _takes(before, factor, axis):
             raise _NotFoldable(f"{name} can't take it")
         elif self.calls[before.op] > 1:
@@ -269,10 +269,12 @@ def _passes(node: Node, factor: np.ndarray) -> bool:
     """Whether a factor of the channels before a node is the same as one behind it."""
     op = node.op
     activation = op.activation if type(op) is layers.Activation else None
-    if type(op) in SCALE_PASSES or activation is keras.activations.linear:
+    if type(op) in PASSING_LAYERS or activation is keras.activations.linear:
         return True
     plain_relu = type(op) is layers.ReLU and op.max_value is None and not op.threshold
-    homogeneous = type(op) in HOMOGENEOUS or activation is keras.activations.relu or plain_relu
+    homogeneous = (
+        type(op) in HOMOGENEOUS_LAYERS or activation is keras.activations.relu or plain_relu
+    )
     return homogeneous and factor.min() >= 0
 
 

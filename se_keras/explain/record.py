@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, tree
 
-from se_keras.explain.statistics import CLOSED, OPEN, ExcitationStats, LayerStats
+from se_keras.explain.statistics import CLOSED_BOUND, OPEN_BOUND, ExcitationStats, LayerStats
 from se_keras.graph import Graph, Node, in_model_order, nested_inputs, shape_fits, trace
 from se_keras.layers import SqueezeExcite
 from se_keras.support.batches import read_batches
@@ -16,7 +16,7 @@ from se_keras.support.errors import InputError
 from se_keras.support.progress import progress_style
 
 BATCH_SIZE = 32  # in which arrays go through the model
-UNLABELED = "all"
+UNLABELED_CLASS = "all"
 
 
 def record_excitations(
@@ -66,7 +66,7 @@ def record_excitations(
     gates = GateModel(trace(model))
     totals = [_Totals(name, node.op.gate_scale) for name, node in gates.watched.items()]
     labeled = set()
-    for images, labels in _with_progress(data, verbose):
+    for images, labels in _show_progress(data, verbose):
         _check_images(images, gates.graph)
         if not len(tree.flatten(images)[0]):
             continue
@@ -80,7 +80,9 @@ def record_excitations(
         raise InputError("`data` must have at least one image, got none.")
     present = sorted(totals[0].by_class)
     named = class_names or range(present[-1] + 1)
-    classes = tuple(str(named[number]) for number in present) if True in labeled else (UNLABELED,)
+    classes = (
+        tuple(str(named[number]) for number in present) if True in labeled else (UNLABELED_CLASS,)
+    )
     return ExcitationStats(classes=classes, layers=tuple(total.result() for total in totals))
 
 
@@ -112,7 +114,7 @@ class GateModel(keras.Model):
         given = in_model_order(inputs, self.graph.inputs)
         cast = [keras.ops.cast(x, tensor.dtype) for x, tensor in zip(given, tensors, strict=True)]
         gates: dict[Node, list[Any]] = {node: [] for node in self.watched.values()}
-        _run(self.graph, cast, gates)
+        _run_graph(self.graph, cast, gates)
         return [keras.ops.concatenate(found) for found in gates.values()]
 
 
@@ -128,7 +130,7 @@ def squeeze_excite_nodes(graph: Graph) -> dict[str, Node]:
     return nodes
 
 
-def _run(
+def _run_graph(
     graph: Graph, inputs: Sequence[Any], gates: dict[Node, list[Any]], training: Any = None
 ) -> list[Any]:
     """Computes a graph's outputs, flat, and appends the gates of the nodes on the way."""
@@ -143,19 +145,19 @@ def _run(
         if node.subgraph is not None:
             given = [values[tensor] for tensor in nested_inputs(node)]
             inner = node.kwargs.get("training")
-            outputs = _run(node.subgraph, given, gates, training if inner is None else inner)
+            outputs = _run_graph(node.subgraph, given, gates, training if inner is None else inner)
         else:
             args, kwargs = tree.map_structure(value, (node.args, node.kwargs))
             if training is not None and isinstance(node.op, keras.Layer):
                 kwargs = {"training": training, **kwargs}
             outputs = tree.flatten(node.op(*args, **kwargs))
         if node in gates:
-            gates[node].append(_vectors(node, values[node.inputs[0]]))
+            gates[node].append(_gate_vectors(node, values[node.inputs[0]]))
         values.update(zip(node.outputs, outputs, strict=True))
     return [values[tensor] for tensor in tree.flatten(graph.outputs)]
 
 
-def _vectors(node: Node, x: Any) -> Any:
+def _gate_vectors(node: Node, x: Any) -> Any:
     gate = node.op.gate(x)
     dtype = "float64" if node.op.compute_dtype == "float64" else "float32"
     return keras.ops.cast(keras.ops.reshape(gate, (-1, node.op.expand.units)), dtype)
@@ -181,8 +183,8 @@ class _Moments:
         self.mean += change * (number / total)
         self.count = total
         relative = values / (gate_scale or 1.0)
-        self.closed += (relative < CLOSED).sum(axis=0)
-        self.open += (relative > OPEN).sum(axis=0)
+        self.closed += (relative < CLOSED_BOUND).sum(axis=0)
+        self.open += (relative > OPEN_BOUND).sum(axis=0)
 
 
 class _Totals:
@@ -219,9 +221,9 @@ class _Totals:
 # --- batches and labels --------------------------------------------------------------------------
 
 
-def _with_progress(data: Any, verbose: bool) -> Iterator[tuple[Any, Any]]:
+def _show_progress(data: Any, verbose: bool) -> Iterator[tuple[Any, Any]]:
     """Batches of images and labels, with a progress bar."""
-    batches, number = _batches(data)
+    batches, number = _read_data(data)
     style = progress_style() if verbose else 0
     progress = keras.utils.Progbar(number, verbose=style, unit_name="batch")
     done = 0
@@ -234,7 +236,7 @@ def _with_progress(data: Any, verbose: bool) -> Iterator[tuple[Any, Any]]:
         progress.update(done, finalize=True)
 
 
-def _batches(data: Any) -> tuple[Iterable, float | None]:
+def _read_data(data: Any) -> tuple[Iterable, float | None]:
     """Batches, and how many they are if that is known."""
     arrays = data if isinstance(data, tuple) else (data,)
     if len(arrays) <= 2 and all(isinstance(array, np.ndarray) for array in arrays):

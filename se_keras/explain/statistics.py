@@ -11,7 +11,7 @@ from se_keras.support.files import write_csv
 from se_keras.support.tables import format_table
 
 # A gate below or above these parts of `gate_scale` is saturated.
-CLOSED, OPEN = 0.1, 0.9
+CLOSED_BOUND, OPEN_BOUND = 0.1, 0.9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,12 +44,12 @@ class LayerStats:
     @property
     def mean_of_all(self) -> np.ndarray:
         """Mean of each channel's gate over all images, (C,)."""
-        return self._over_images(self.mean)
+        return self._mean_over_images(self.mean)
 
     @property
     def std_of_all(self) -> np.ndarray:
         """Standard deviation of each channel's gate over all images, (C,)."""
-        return np.sqrt(self._within + self._between)
+        return np.sqrt(self._variance_within + self._variance_between)
 
     @property
     def variability(self) -> float:
@@ -70,8 +70,8 @@ class LayerStats:
         sum_c Var_k(E(s_c | k)) / sum_c Var(s_c) over the channels c: the share of the variance that
         lies between the classes k. Labels that say nothing give about (K - 1) / (images - 1).
         """
-        total = (self._within + self._between).sum()
-        return float(self._between.sum() / total) if total else 0.0
+        total = (self._variance_within + self._variance_between).sum()
+        return float(self._variance_between.sum() / total) if total else 0.0
 
     @property
     def summary(self) -> dict[str, float]:
@@ -81,19 +81,19 @@ class LayerStats:
             "std": self.std_of_all.mean(),
             "variability": self.variability,
             "specificity": self.specificity,
-            f"below {CLOSED}": self._over_images(self.closed).mean(),
-            f"above {OPEN}": self._over_images(self.open).mean(),
+            f"below {CLOSED_BOUND}": self._mean_over_images(self.closed).mean(),
+            f"above {OPEN_BOUND}": self._mean_over_images(self.open).mean(),
         }
 
     @property
-    def _within(self) -> np.ndarray:
-        return self._over_images(self.std**2)
+    def _variance_within(self) -> np.ndarray:
+        return self._mean_over_images(self.std**2)
 
     @property
-    def _between(self) -> np.ndarray:
-        return self._over_images((self.mean - self.mean_of_all) ** 2)
+    def _variance_between(self) -> np.ndarray:
+        return self._mean_over_images((self.mean - self.mean_of_all) ** 2)
 
-    def _over_images(self, by_class: np.ndarray) -> np.ndarray:
+    def _mean_over_images(self, by_class: np.ndarray) -> np.ndarray:
         return np.average(by_class, axis=0, weights=self.count)
 
 
@@ -140,7 +140,7 @@ class ExcitationStats:
     def write_layers(self, path: Path) -> None:
         """Writes a CSV file with one row a layer: what the table shows."""
         rows = (
-            (layer.name, layer.channels, *map(_digits, layer.summary.values()))
+            (layer.name, layer.channels, *map(_format_number, layer.summary.values()))
             for layer in self.layers
         )
         write_csv(path, ("layer", "channels", *self.layers[0].summary), rows)
@@ -148,17 +148,17 @@ class ExcitationStats:
     def write_channels(self, path: Path) -> None:
         """Writes a CSV file with one row a layer, class and channel."""
         header = ("layer", "class", "channel", "count", "mean", "std")
-        shares = (f"below {CLOSED}", f"above {OPEN}")
-        write_csv(path, (*header, *shares), self._channels())
+        shares = (f"below {CLOSED_BOUND}", f"above {OPEN_BOUND}")
+        write_csv(path, (*header, *shares), self._channel_rows())
 
-    def _channels(self) -> Iterator[Sequence[object]]:
+    def _channel_rows(self) -> Iterator[Sequence[object]]:
         for layer in self.layers:
             for number, name in enumerate(self.classes):
                 columns = (layer.mean, layer.std, layer.closed, layer.open)
                 values = zip(*(column[number] for column in columns), strict=True)
                 for channel, row in enumerate(values):
-                    yield layer.name, name, channel, layer.count[number], *map(_digits, row)
+                    yield layer.name, name, channel, layer.count[number], *map(_format_number, row)
 
 
-def _digits(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:.9g}"
