@@ -24,8 +24,8 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 # NNCF's default; more move the ranges of activations little.
 LIMIT = 300
 # Every fifth is kept for the comparison, where that makes at least ten.
-HELD_OUT = 5
-ENOUGH = 50
+HOLD_OUT_STEP = 5
+HOLD_OUT_MINIMUM = 50
 # Pixels of a network that leaves height and width open and is none of the catalog.
 OPEN_SIZE = 224
 
@@ -65,15 +65,17 @@ def open_samples(model: keras.Model, calibration: Any) -> Samples:
     else:
         arrays, name = _collect(model, calibration), type(calibration).__name__
     _check_fit(model, arrays)
-    arrays = tuple(_as_input(_spread(a), t) for a, t in zip(arrays, model.inputs, strict=True))
+    arrays = tuple(
+        _as_input(_choose_evenly(a), t) for a, t in zip(arrays, model.inputs, strict=True)
+    )
     count = len(arrays[0])
-    if count < ENOUGH:
+    if count < HOLD_OUT_MINIMUM:
         return Samples(
             calibration=arrays,
             comparison=arrays,
             text=f"the {count} calibration samples of {name}",
         )
-    held_out = np.arange(count) % HELD_OUT == HELD_OUT - 1
+    held_out = np.arange(count) % HOLD_OUT_STEP == HOLD_OUT_STEP - 1
     return Samples(
         calibration=tuple(array[~held_out] for array in arrays),
         comparison=tuple(array[held_out] for array in arrays),
@@ -88,8 +90,8 @@ def _collect(model: keras.Model, calibration: Any) -> Arrays:
     """Arrays as they are, or the first `LIMIT` samples of batches."""
     if isinstance(calibration, np.ndarray):
         return (calibration,)
-    if _are_inputs(calibration, len(model.inputs)):
-        return tuple(map(keras.ops.convert_to_numpy, _in_order(model, calibration)))
+    if _is_array_per_input(calibration, len(model.inputs)):
+        return tuple(map(keras.ops.convert_to_numpy, _order_inputs(model, calibration)))
     parts, count = [], 0
     wanted = (
         "a folder of images, an array, arrays by the names of the inputs, or batches such as "
@@ -98,7 +100,7 @@ def _collect(model: keras.Model, calibration: Any) -> Arrays:
     batches, _ = read_batches("calibration", calibration, wanted)
     for batch in batches:
         x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        arrays = _in_order(model, x) if isinstance(x, Mapping | Sequence) else (x,)
+        arrays = _order_inputs(model, x) if isinstance(x, Mapping | Sequence) else (x,)
         parts.append([keras.ops.convert_to_numpy(array) for array in arrays])
         count += len(parts[-1][0])
         if count >= LIMIT:
@@ -108,7 +110,7 @@ def _collect(model: keras.Model, calibration: Any) -> Arrays:
     return tuple(np.concatenate(column)[:LIMIT] for column in zip(*parts, strict=True))
 
 
-def _are_inputs(calibration: Any, inputs: int) -> bool:
+def _is_array_per_input(calibration: Any, inputs: int) -> bool:
     """Whether it is one array for each of several inputs."""
     if isinstance(calibration, Mapping):
         return True
@@ -116,7 +118,7 @@ def _are_inputs(calibration: Any, inputs: int) -> bool:
     return is_several and all(isinstance(array, np.ndarray) for array in calibration)
 
 
-def _in_order(model: keras.Model, arrays: Mapping | Sequence) -> Sequence:
+def _order_inputs(model: keras.Model, arrays: Mapping | Sequence) -> Sequence:
     names = [tensor.name for tensor in model.inputs]
     if isinstance(arrays, Mapping) and set(arrays) != set(names):
         raise InputError(f"`calibration` must have the inputs {names}, got {list(arrays)}")
@@ -135,7 +137,7 @@ def _as_input(array: np.ndarray, tensor: keras.KerasTensor) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=input_type(tensor))
 
 
-def in_batches(arrays: Arrays, batch: int) -> Iterator[Arrays]:
+def split_batches(arrays: Arrays, batch: int) -> Iterator[Arrays]:
     """Batches of one size, the last filled up from the front: a model may have a fixed one."""
     count = len(arrays[0])
     for start in range(0, count, batch):
@@ -152,7 +154,7 @@ def input_type(tensor: keras.KerasTensor) -> str:
     return "float32" if "float" in tensor.dtype else tensor.dtype
 
 
-def _spread(items: Sequence) -> Sequence:
+def _choose_evenly(items: Sequence) -> Sequence:
     """At most `LIMIT` of them, at equal distances: a set may be sorted by class."""
     step = max(1.0, len(items) / LIMIT)
     chosen = [math.floor(number * step) for number in range(min(len(items), LIMIT))]
@@ -178,7 +180,7 @@ def _read_folder(model: keras.Model, folder: Path) -> np.ndarray:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise InputError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
-    return _as_pixels(model, [_fitted(model, open_image(path)) for path in _spread(paths)])
+    return _as_pixels(model, [_fitted(model, open_image(path)) for path in _choose_evenly(paths)])
 
 
 def _without_calibration(model: keras.Model) -> tuple[Arrays, str]:

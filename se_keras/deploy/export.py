@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from se_keras.catalog import load_keras_model
-from se_keras.deploy.calibration import Arrays, in_batches, open_samples
+from se_keras.deploy.calibration import Arrays, open_samples, split_batches
 from se_keras.deploy.engines import Engine, Run, find_engine
 from se_keras.deploy.rewrites import optimize
 from se_keras.deploy.targets import Target, find_target
@@ -238,17 +238,17 @@ def _compare(model: keras.Model, run: Run, arrays: Arrays) -> dict[str, Any]:
         outputs = keras.tree.flatten(model.predict_on_batch(structured))
         return [keras.ops.convert_to_numpy(output) for output in outputs]
 
-    ours, theirs = (_outputs(function, arrays, batch) for function in (keras_run, run))
+    ours, theirs = (_run_all(function, arrays, batch) for function in (keras_run, run))
     return {
         "max_difference": max(map(_difference, ours, theirs)),
         "top1_agreement": _agreement(ours, theirs),
-        **_latencies(keras_run, run, next(in_batches(arrays, model.inputs[0].shape[0] or 1))),
+        **_latencies(keras_run, run, next(split_batches(arrays, model.inputs[0].shape[0] or 1))),
     }
 
 
-def _outputs(run: Run, arrays: Arrays, batch: int) -> list[np.ndarray]:
+def _run_all(run: Run, arrays: Arrays, batch: int) -> list[np.ndarray]:
     """One array an output, of all samples, in float64."""
-    parts = [run(inputs) for inputs in in_batches(arrays, batch)]
+    parts = [run(inputs) for inputs in split_batches(arrays, batch)]
     return [np.concatenate(part).astype("float64") for part in zip(*parts, strict=True)]
 
 

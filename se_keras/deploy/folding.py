@@ -23,7 +23,7 @@ from se_keras.linear import (
 from se_keras.models.parts import ChannelPadding
 
 # What training adds and inference passes through.
-INERT = (
+INERT_LAYERS = (
     layers.Dropout,
     *of_all_ranks("SpatialDropout{}D"),
     layers.GaussianDropout,
@@ -37,7 +37,7 @@ INERT = (
 def drop_inert(graph: Graph, node: Node) -> str | None:
     """Dropout, drop path, noise and the identity are taken out."""
     linear = type(node.op) is layers.Activation and node.op.activation is keras.activations.linear
-    if type(node.op) not in INERT and not linear:
+    if type(node.op) not in INERT_LAYERS and not linear:
         return None
     if node.kwargs.get("training"):
         raise LeftAlone("it is called with training=True")
@@ -71,11 +71,11 @@ def fold_normalization(graph: Graph, node: Node) -> str | None:
     rank = len(node.output.shape)
     if channel_axis(node.op, rank) != channel_axis(before.op, rank):
         raise LeftAlone("it normalizes another axis than the channels")
-    graph.redirect(node.output, scale_outputs(graph, before, *_affine(node.op)).output)
+    graph.redirect(node.output, scale_outputs(graph, before, *_factor_and_shift(node.op)).output)
     return "folded into the layer before it"
 
 
-def _affine(layer: layers.BatchNormalization) -> tuple[Array, Array]:
+def _factor_and_shift(layer: layers.BatchNormalization) -> tuple[Array, Array]:
     scale = 1 / np.sqrt(array(layer.moving_variance) + layer.epsilon)
     if layer.scale:
         scale = scale * array(layer.gamma)

@@ -30,13 +30,13 @@ from se_keras.linear import (
     with_weights,
 )
 
-POINTWISE = {rank: layer for layer, rank in CONVOLUTIONS.items()}
+CONVOLUTION_OF_RANK = {rank: layer for layer, rank in CONVOLUTIONS.items()}
 POOLS = {
     (kind, rank): getattr(layers, f"Global{name}Pooling{rank}D")
     for kind, name in (("avg", "Average"), ("max", "Max"))
-    for rank in POINTWISE
+    for rank in CONVOLUTION_OF_RANK
 }
-MEANS = tuple(pool for (kind, _), pool in POOLS.items() if kind == "avg")
+MEAN_POOLS = tuple(pool for (kind, _), pool in POOLS.items() if kind == "avg")
 
 
 def fold_constant_gate(graph: Graph, node: Node) -> str | None:
@@ -70,7 +70,7 @@ def lower_squeeze_excite(graph: Graph, node: Node) -> str | None:
         raise LeftAlone("it is quantized")
     x = node.inputs[0]
     name = node.name.replace("#", "_")  # a layer that is called again is one more here
-    gate = _gate(graph, node.op, x, name)
+    gate = _add_gate(graph, node.op, x, name)
     product = graph.add(layers.Multiply(dtype=node.op.dtype_policy, name=name), [x, gate])
     graph.redirect(node.output, product.output)
     return "written as a pool, two pointwise layers and a product"
@@ -80,7 +80,7 @@ def _is_quantized(layer: SqueezeExcite) -> bool:
     return any(part.quantization_mode is not None for part in (layer.reduce, layer.expand))
 
 
-def _gate(graph: Graph, layer: SqueezeExcite, x: KerasTensor, name: str) -> KerasTensor:
+def _add_gate(graph: Graph, layer: SqueezeExcite, x: KerasTensor, name: str) -> KerasTensor:
     rank = len(x.shape) - 2
     last = layer.data_format == "channels_last"
     common: dict[str, Any] = {"dtype": layer.reduce.dtype_policy}
@@ -89,7 +89,7 @@ def _gate(graph: Graph, layer: SqueezeExcite, x: KerasTensor, name: str) -> Kera
     )
     gate = graph.add(pool, x).output
     if not last:  # TensorFlow has no channels_first convolution on a CPU
-        gate = _reshaped(graph, gate, (*[1] * rank, x.shape[1]), f"{name}_channels_last", common)
+        gate = _add_reshape(graph, gate, (*[1] * rank, x.shape[1]), f"{name}_channels_last", common)
     for part, activation in (
         (layer.reduce, layer.activation),
         (layer.expand, layer.gate_activation),
@@ -100,11 +100,13 @@ def _gate(graph: Graph, layer: SqueezeExcite, x: KerasTensor, name: str) -> Kera
         scale = layers.Rescaling(layer.gate_scale, name=f"{name}_scale", **common)
         gate = graph.add(scale, gate).output
     if not last:
-        gate = _reshaped(graph, gate, (x.shape[1], *[1] * rank), f"{name}_channels_first", common)
+        gate = _add_reshape(
+            graph, gate, (x.shape[1], *[1] * rank), f"{name}_channels_first", common
+        )
     return gate
 
 
-def _reshaped(
+def _add_reshape(
     graph: Graph, x: KerasTensor, shape: tuple[int, ...], name: str, common: dict[str, Any]
 ) -> KerasTensor:
     return graph.add(layers.Reshape(shape, name=name, **common), x).output
@@ -117,7 +119,7 @@ def _add_pointwise(
 
     Engines compute it in the layout of the map; a dense layer on (N, 1, 1, C) costs transposes.
     """
-    convolution = POINTWISE[len(x.shape) - 2](
+    convolution = CONVOLUTION_OF_RANK[len(x.shape) - 2](
         dense.units,
         1,
         use_bias=dense.use_bias,
@@ -172,7 +174,7 @@ def squeeze_before_pointwise(graph: Graph, node: Node) -> str | None:
     The cost rule: the mean then reads C_in values at each position in place of C_out, and the first
     layer of the gate has C_in inputs in place of C_out; so it pays where C_in < C_out.
     """
-    if type(node.op) not in MEANS:
+    if type(node.op) not in MEAN_POOLS:
         return None
     reduce = graph.sole_consumer(node.output)
     if reduce is None or not is_pointwise(reduce) or getattr(reduce.op, "groups", 1) != 1:

@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto, helper, load, numpy_helper, shape_infere
 from onnx.reference import ReferenceEvaluator
 
 Shape = tuple[int | str, ...]  # sizes, or the names of open ones
-LAYOUTS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
+LAYOUT_OPS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
 
 
 def fold_layouts(model: ModelProto) -> None:
@@ -25,7 +25,7 @@ def fold_layouts(model: ModelProto) -> None:
     values = {constant.name: constant for constant in model.graph.initializer}
     kept = []
     for node in model.graph.node:
-        if node.op_type in LAYOUTS and all(name in values for name in node.input):
+        if node.op_type in LAYOUT_OPS and all(name in values for name in node.input):
             arrays = {name: numpy_helper.to_array(values[name]) for name in node.input}
             (array,) = ReferenceEvaluator(node).run(None, arrays)
             values[node.output[0]] = numpy_helper.from_array(array, node.output[0])
@@ -58,12 +58,12 @@ def spread_gates(model: ModelProto) -> ModelProto:
     Args:
         model: in float32; it stays as it is.
     """
-    spread = _spread(model, skip=set())
+    spread = _spread_except(model, skip=set())
     # A resize outside of the blocked layout costs more than the reordering that it is to save.
-    return _spread(model, skip=_not_blocked(spread))
+    return _spread_except(model, skip=_find_unblocked(spread))
 
 
-def _spread(model: ModelProto, skip: set[str]) -> ModelProto:
+def _spread_except(model: ModelProto, skip: set[str]) -> ModelProto:
     new = ModelProto()
     new.CopyFrom(model)
     shapes = _shapes(model)
@@ -73,7 +73,7 @@ def _spread(model: ModelProto, skip: set[str]) -> ModelProto:
         if node.op_type == "Mul" and node.output[0] not in skip:
             gate = _gate_index(node, shapes)
             if gate is not None and node.input[gate] in computed:
-                nodes.append(_resize(new, node, gate, shapes))
+                nodes.append(_make_resize(new, node, gate, shapes))
         nodes.append(node)
     _set_nodes(new, nodes)
     return new
@@ -89,7 +89,7 @@ def _gate_index(node: NodeProto, shapes: Mapping[str, Shape]) -> int | None:
     return None
 
 
-def _resize(
+def _make_resize(
     model: ModelProto, node: NodeProto, gate: int, shapes: Mapping[str, Shape]
 ) -> NodeProto:
     """The resize that spreads a gate; the product takes its output in place of the gate."""
@@ -111,7 +111,7 @@ def _resize(
     return resize
 
 
-def _not_blocked(model: ModelProto) -> set[str]:
+def _find_unblocked(model: ModelProto) -> set[str]:
     """The products whose spread gate ONNX Runtime leaves outside of its blocked layout."""
     import onnxruntime
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.deploy.calibration import Arrays, in_batches, input_type
+from se_keras.deploy.calibration import Arrays, input_type, split_batches
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,12 +39,12 @@ class Served:
 
     def named(self, *inputs: Any) -> dict[str, Any]:
         """The outputs by name."""
-        return self._by_name(self.function(*inputs))
+        return self._name_outputs(self.function(*inputs))
 
     def open_named(self, *inputs: Any) -> dict[str, Any]:
-        return self._by_name(self.open_function(*inputs))
+        return self._name_outputs(self.open_function(*inputs))
 
-    def _by_name(self, outputs: Any) -> dict[str, Any]:
+    def _name_outputs(self, outputs: Any) -> dict[str, Any]:
         return dict(zip(self.output_names, keras.tree.flatten(outputs), strict=True))
 
 
@@ -91,10 +91,10 @@ def _output_names(model: keras.Model) -> tuple[str, ...]:
     output = model.output
     if isinstance(output, dict) and len(output) == len(model.outputs):
         return tuple(sorted(output))  # the order in which Keras flattens a dict
-    return _unique(model.output_names)
+    return _make_unique(model.output_names)
 
 
-def _unique(names: Sequence[str]) -> tuple[str, ...]:
+def _make_unique(names: Sequence[str]) -> tuple[str, ...]:
     """The names, the second of the same with `_1`, and so on."""
     return tuple(
         f"{name}_{names[:n].count(name)}" if name in names[:n] else name
@@ -128,5 +128,5 @@ def with_policy(model: keras.Model, policy: str) -> keras.Model:
 
 def feeds(model: keras.Model, served: Served, arrays: Arrays) -> Iterator[dict[str, np.ndarray]]:
     """Batches of one by the names of the inputs, or of the number that the model is fixed to."""
-    for batch in in_batches(arrays, model.inputs[0].shape[0] or 1):
+    for batch in split_batches(arrays, model.inputs[0].shape[0] or 1):
         yield dict(zip(served.input_names, batch, strict=True))

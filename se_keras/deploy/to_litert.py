@@ -45,10 +45,10 @@ def _convert(
             # Its calibration runs TensorFlow's own interpreter, which goes in favor of LiteRT's.
             warnings.filterwarnings("ignore", "\\s*Warning: tf.lite.Interpreter is deprecated")
             content = converter.convert()
-    return _in_order(content, served)
+    return _restore_order(content, served)
 
 
-def _in_order(content: bytes, served: Served) -> bytes:
+def _restore_order(content: bytes, served: Served) -> bytes:
     """The same file with its inputs and outputs in the model's order, which the converter loses."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema

@@ -37,7 +37,7 @@ def _convert(served: Served) -> Any:
 
     from se_keras.deploy.onnx_graph import fold_layouts, remove_reshapes
 
-    with _inlined():
+    with _trace_eagerly():
         proto, _ = tf2onnx.convert.from_function(
             served.open_function,
             input_signature=served.open_specs,
@@ -93,7 +93,7 @@ def _set_constants(proto: Any, served: Served) -> None:
 
 
 @contextmanager
-def _inlined() -> Iterator[None]:
+def _trace_eagerly() -> Iterator[None]:
     """Traces Keras' compiled grouped convolution as a part of the model: tf2onnx takes no calls."""
     import tensorflow as tf
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import keras
 
-from se_keras.deploy.calibration import Arrays, describe_count, in_batches
+from se_keras.deploy.calibration import Arrays, describe_count, split_batches
 from se_keras.deploy.engines import OPENVINO_FILE
 from se_keras.deploy.tf_function import Served, serve
 from se_keras.deploy.to_saved_model import save_open
 
 # OpenVINO keeps no such hint in the file.
 HINT = "compile with INFERENCE_PRECISION_HINT {}"
-REST = HINT.format("bf16") + " for what is not int8"
+REST_HINT = HINT.format("bf16") + " for what is not int8"
 
 
 def write_openvino(model: keras.Model, path: Path) -> str:
@@ -32,7 +32,7 @@ def quantize_openvino(model: keras.Model, path: Path, calibration: Arrays) -> st
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     nncf.set_log_level(logging.ERROR)
-    batches = [list(batch) for batch in in_batches(calibration, model.inputs[0].shape[0] or 1)]
+    batches = [list(batch) for batch in split_batches(calibration, model.inputs[0].shape[0] or 1)]
     # NNCF's defaults cut every range at the mean of the images' largest values, and correct biases
     # by a rounded mean: a network of 8 and 16 channels then gave another answer to 39 % of the
     # digits, and without both to 1.4 %; SE-ResNet-20 to 0.3 % and none.
@@ -47,7 +47,7 @@ def quantize_openvino(model: keras.Model, path: Path, calibration: Arrays) -> st
         advanced_parameters=parameters,
     )
     _save(quantized, path)
-    return f"weights and activations in int8 by NNCF, {describe_count(calibration)}; {REST}"
+    return f"weights and activations in int8 by NNCF, {describe_count(calibration)}; {REST_HINT}"
 
 
 def compress_openvino(model: keras.Model, path: Path) -> str:
@@ -56,7 +56,7 @@ def compress_openvino(model: keras.Model, path: Path) -> str:
     nncf.set_log_level(logging.ERROR)
     mode = nncf.CompressWeightsMode.INT8_SYM
     _save(nncf.compress_weights(_convert(model), mode=mode), path)
-    return f"int8 weights per channel by NNCF; {REST}"
+    return f"int8 weights per channel by NNCF; {REST_HINT}"
 
 
 def _convert(model: keras.Model) -> Any:
