@@ -31,10 +31,10 @@ from se_keras.weights.identify import (
 )
 from se_keras.weights.key_maps import (
     CONVOLUTION,
-    KERAS_POINTWISE,
+    KERAS_POINTWISE_MATRIX,
     KEY_MAPS,
     MATRIX,
-    POINTWISE,
+    POINTWISE_MATRIX,
     TorchNames,
 )
 from se_keras.weights.readers import Checkpoint, Tensor
@@ -145,8 +145,8 @@ def test_each_name_leads_back(name):
     [
         (CONVOLUTION, (5, 4, 3, 2), (4, 3, 2, 1), (3, 2, 4, 5), (2, 1, 3, 4)),
         (MATRIX, (5, 4), (4, 3), (4, 5), (3, 4)),
-        (POINTWISE, (5, 4, 1, 1), (4, 3, 0, 0), (4, 5), (3, 4)),
-        (KERAS_POINTWISE, (1, 1, 4, 5), (0, 0, 3, 4), (4, 5), (3, 4)),
+        (POINTWISE_MATRIX, (5, 4, 1, 1), (4, 3, 0, 0), (4, 5), (3, 4)),
+        (KERAS_POINTWISE_MATRIX, (1, 1, 4, 5), (0, 0, 3, 4), (4, 5), (3, 4)),
     ],
 )
 def test_a_layout_turns_a_tensor_and_turns_it_back(layout, source, theirs, target, ours):

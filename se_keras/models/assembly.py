@@ -1,4 +1,4 @@
-"""From a row of the table to a `keras.Model`: input, stages, classifier."""
+"""From a recipe to a `keras.Model`: input, stages, classifier."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
@@ -38,13 +38,15 @@ class Family:
     classifier: Callable[[Parts, KerasTensor, int, Any, float], KerasTensor] = Parts.classifier
 
 
-RESIDUAL = frozenset({"placement", "drop_path_rate", "output_stride"})
+RESIDUAL_OPTIONS = frozenset({"placement", "drop_path_rate", "output_stride"})
 FAMILIES: dict[type[Recipe], Family] = {
-    ResNetRecipe: Family(stages=resnet, options=RESIDUAL),
+    ResNetRecipe: Family(stages=resnet, options=RESIDUAL_OPTIONS),
     MobileNetRecipe: Family(stages=mobilenet, options=frozenset({"output_stride"})),
-    ShuffleNetRecipe: Family(stages=shufflenet, options=RESIDUAL),
+    ShuffleNetRecipe: Family(stages=shufflenet, options=RESIDUAL_OPTIONS),
     InceptionRecipe: Family(stages=inception),
-    InceptionResNetRecipe: Family(stages=inception_resnet, options=RESIDUAL - {"output_stride"}),
+    InceptionResNetRecipe: Family(
+        stages=inception_resnet, options=RESIDUAL_OPTIONS - {"output_stride"}
+    ),
     VGGRecipe: Family(stages=vgg, classifier=vgg_classifier),
 }
 
@@ -131,10 +133,10 @@ class NetworkOptions:
 def build_network(
     recipe: Recipe, options: NetworkOptions, preprocess: keras.layers.Layer | None = None
 ) -> keras.Model:
-    """Builds the network of a row, with fresh weights.
+    """Builds the network of a recipe, with fresh weights.
 
     Args:
-        recipe: the row.
+        recipe: what the network is.
         options: what is asked of the network.
         preprocess: a layer before the network, which makes its input of raw pixels, uint8.
 
@@ -143,9 +145,9 @@ def build_network(
     """
     family = FAMILIES[type(recipe)]
     _refuse_unknown_options(recipe, options, family)
-    parts = _parts(recipe, options)
+    parts = _make_parts(recipe, options)
     dtype = parts.dtype.variable_dtype if preprocess is None else "uint8"
-    image = x = _input(recipe, options, parts, dtype)
+    image = x = _make_input(recipe, options, parts, dtype)
     _refuse_small(recipe, x, parts)
     if preprocess is not None:
         _refuse_other_colors(x, parts)
@@ -155,19 +157,19 @@ def build_network(
     sources = [image] if options.input_tensor is None else keras.utils.get_source_inputs(image)
     return keras.Model(
         sources[0] if len(sources) == 1 else sources,
-        _outputs(features, recipe, options, parts),
+        _make_outputs(features, recipe, options, parts),
         name=options.name or recipe.name,
     )
 
 
-def _parts(recipe: Recipe, options: NetworkOptions) -> Parts:
+def _make_parts(recipe: Recipe, options: NetworkOptions) -> Parts:
     se_options = {
         "ratio": options.ratio or recipe.ratio,
         "divisor": recipe.divisor,
         **(options.se_options or {}),
     }
     return Parts(
-        data_format=_checked_data_format(options.data_format),
+        data_format=_resolve_data_format(options.data_format),
         dtype=keras.dtype_policies.get(options.dtype),
         norm_epsilon=recipe.norm_epsilon or NORM_EPSILON,
         se_options=se_options if options.se else None,
@@ -178,10 +180,10 @@ def _parts(recipe: Recipe, options: NetworkOptions) -> Parts:
     )
 
 
-def _input(recipe: Recipe, options: NetworkOptions, parts: Parts, dtype: str) -> KerasTensor:
+def _make_input(recipe: Recipe, options: NetworkOptions, parts: Parts, dtype: str) -> KerasTensor:
     given = options.input_tensor
     if given is None:
-        shape = _checked_input_shape(recipe, options, parts)
+        shape = _resolve_input_shape(recipe, options, parts)
         return keras.Input(shape, dtype=dtype, name="image")
     if not isinstance(given, KerasTensor):
         raise InputError(f"`input_tensor` must be a Keras tensor, got {type(given).__name__}.")
@@ -193,7 +195,7 @@ def _input(recipe: Recipe, options: NetworkOptions, parts: Parts, dtype: str) ->
     return given
 
 
-def _checked_input_shape(
+def _resolve_input_shape(
     recipe: Recipe, options: NetworkOptions, parts: Parts
 ) -> tuple[int | None, ...]:
     channels_first = parts.data_format == "channels_first"
@@ -207,7 +209,7 @@ def _checked_input_shape(
     return shape
 
 
-def _outputs(
+def _make_outputs(
     features: list[Feature], recipe: Recipe, options: NetworkOptions, parts: Parts
 ) -> KerasTensor | list[KerasTensor]:
     if options.features_only:
@@ -258,7 +260,7 @@ def _refuse_unknown_stages(options: NetworkOptions, features: list[Feature]) -> 
         )
 
 
-def _checked_data_format(data_format: str | None) -> str:
+def _resolve_data_format(data_format: str | None) -> str:
     data_format = standardize_data_format(data_format)
     on_tensorflow_cpu = keras.backend.backend() == "tensorflow" and not (
         keras.distribution.list_devices("gpu")

@@ -1,8 +1,8 @@
-"""The table of variants: one row a network. Imports no keras, so that listing takes no time.
+"""The table of variants: one recipe a network. Imports no keras, so that listing takes no time.
 
 `parameters` are the trainable ones and `multiply_adds` those of convolutions and dense layers, both
-with SE (biases included), 1000 classes (10 for small images) and the row's input size; tests hold
-them to the built networks.
+with SE (biases included), 1000 classes (10 for small images) and the recipe's input size; tests
+hold them to the built networks.
 """
 
 import fnmatch
@@ -16,7 +16,7 @@ from se_keras.support.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What every row has.
+    """What every network has.
 
     Attributes:
         name: catalog name, timm's where timm has the network.
@@ -28,7 +28,7 @@ class Recipe:
         divisor: their widths are rounded to a multiple of it (timm's non-legacy networks: 8).
         norm_epsilon: epsilon of the batch normalizations, where it is not the usual one.
         dropout: rate before the classifier.
-        parameters: trainable parameters; every row of `RECIPES` has them.
+        parameters: trainable parameters; every recipe of `RECIPES` has them.
         multiply_adds: of one image; likewise.
     """
 
@@ -222,8 +222,8 @@ _TIMM = {"divisor": 8}
 # The release (hujie-frank/SENet) as ported by Cadene, timm senet.py.
 _RELEASE = {"stem_pool": "end", "dropout": 0.2, "relu_before_se": True}
 _RELEASED_RESNET = {**_RELEASE, "stride_on_1x1": True}
-# classification_models (qubvel), whose h5 files these rows are for. Its ResNeXts and SENet-154 are
-# timm's seresnext50_32x4d, seresnext101_32x4d and senet154.
+# classification_models (qubvel), whose h5 files these recipes are for. Its ResNeXts and SENet-154
+# are timm's seresnext50_32x4d, seresnext101_32x4d and senet154.
 _CM = {"stride_on_1x1": True}  # models/senet.py: Cadene's units, He et al.'s stem
 _CM_PREACTIVATED = {  # models/resnet.py: MXNet's ResNet
     "block": "preactivated_basic",
@@ -459,25 +459,25 @@ RECIPES: tuple[Recipe, ...] = (
 
 
 def list_models(pattern: str = "*") -> list[Recipe]:
-    """The rows of the catalog whose name matches a pattern, in the table's order.
+    """The recipes of the catalog whose name matches a pattern, in the table's order.
 
     Args:
         pattern: shell-style, such as `"*resnext*"`.
 
     Returns:
-        The rows; each has `.name`, `.builder`, `.parameters`, `.multiply_adds`, ...
+        The recipes; each has `.name`, `.builder`, `.parameters`, `.multiply_adds`, ...
 
     Example:
 
     >>> import se_keras
-    >>> [row.name for row in se_keras.list_models("*mobile*")]
+    >>> [recipe.name for recipe in se_keras.list_models("*mobile*")]
     ['semobilenet']
     """
     return [recipe for recipe in RECIPES if fnmatch.fnmatchcase(recipe.name, pattern)]
 
 
 def find_recipe(name: str) -> Recipe:
-    """The row of this name.
+    """The recipe of this name.
 
     Raises:
         InputError: if there is none; the message names those nearest to it.

@@ -13,7 +13,7 @@ from se_keras.support.errors import InputError
 from se_keras.support.files import written_beside
 from se_keras.support.tables import format_table
 from se_keras.weights.identify import (
-    TELLING,
+    TRAIT_LAYERS,
     Shape,
     Traits,
     builders_that_fit,
@@ -148,12 +148,12 @@ def plan_conversion(
     shapes = _shapes(model)
     if fresh_classifier:
         _refuse_without_classifier(model, shapes)
-        shapes = {path: shape for path, shape in shapes.items() if not _in_classifier(path)}
+        shapes = {path: shape for path, shape in shapes.items() if not _is_in_classifier(path)}
     names = {path: name for path, name in key_map.names(model).items() if path in shapes}
-    ignored = _ignored(key_map, tensors, names, fresh_classifier)
+    ignored = _find_ignored(key_map, tensors, names, fresh_classifier)
     problems = [
         *_problems_of_variables(key_map, names, shapes, tensors),
-        *_unexpected(tensors, names, ignored),
+        *_problems_of_tensors(tensors, names, ignored),
         *_problems_of_types(model, tensors, names),
     ]
     expected = {**key_map.traits, **checkpoint.traits}
@@ -184,7 +184,8 @@ def classes_of(checkpoint: Checkpoint) -> int | None:
 
 def traits_of_model(model: keras.Model) -> Traits:
     layers = {layer.name: layer for layer in model.layers}
-    return traits_of_layers({name: layers[name].get_config() for name in TELLING if name in layers})
+    told = layers.keys() & TRAIT_LAYERS
+    return traits_of_layers({name: layers[name].get_config() for name in told})
 
 
 # --- back ----------------------------------------------------------------------------------------
@@ -281,12 +282,12 @@ def _shapes(model: keras.Model) -> dict[str, Shape]:
     return shapes
 
 
-def _in_classifier(path: str | None) -> bool:
+def _is_in_classifier(path: str | None) -> bool:
     return path is not None and path.startswith(f"{CLASSIFIER}/")
 
 
 def _refuse_without_classifier(model: keras.Model, shapes: Mapping[str, Shape]) -> None:
-    if not any(map(_in_classifier, shapes)):
+    if not any(map(_is_in_classifier, shapes)):
         raise InputError(f"`fresh_classifier=True`: {model.name} has no classifier to keep.")
 
 
@@ -301,21 +302,21 @@ def _assignment(key_map: KeyMap, name: str, path: str, shape: Shape) -> Assignme
     )
 
 
-def _ignored(
+def _find_ignored(
     key_map: KeyMap,
     tensors: Collection[str],
     names: Mapping[str, str | None],
     fresh_classifier: bool,
 ) -> dict[str, str]:
     """Tensors that no variable is to take -> why."""
-    headless = not any(map(_in_classifier, names))
+    headless = not any(map(_is_in_classifier, names))
     kept = (
         "the model keeps its own classifier" if fresh_classifier else "the model has no classifier"
     )
     expected, ignored = set(names.values()), {}
     for name in sorted(set(tensors) - expected):
         reason = key_map.reason_to_ignore(name, expected)
-        if reason is None and headless and _in_classifier(key_map.ours(name)):
+        if reason is None and headless and _is_in_classifier(key_map.ours(name)):
             reason = kept
         if reason is not None:
             ignored[name] = reason
@@ -347,7 +348,7 @@ def _problems_of_variables(
     return problems
 
 
-def _unexpected(
+def _problems_of_tensors(
     tensors: Mapping[str, Tensor], names: Mapping[str, str | None], ignored: Collection[str]
 ) -> list[Problem]:
     unused = sorted(set(tensors) - set(names.values()) - set(ignored))

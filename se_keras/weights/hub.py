@@ -66,7 +66,7 @@ def fetch_config(source: str) -> dict[str, Any] | None:
     Raises:
         InputError: as `fetch` does.
     """
-    repository = _parsed(source)
+    repository = _parse_source(source)
     return _config(source, repository["repo"], repository["revision"])
 
 
@@ -86,7 +86,7 @@ def is_published(source: Any) -> bool:
 
 
 def _from_hub(source: str) -> Fetched:
-    repository = _parsed(source)
+    repository = _parse_source(source)
     file = repository["file"] or WEIGHTS_FILE
     path = _download(source, repository["repo"], repository["revision"], file)
     _refuse_damaged(path, source)
@@ -95,7 +95,7 @@ def _from_hub(source: str) -> Fetched:
     return Fetched(path=path, config=_config(source, repository["repo"], commit))
 
 
-def _parsed(source: str) -> dict[str, str | None]:
+def _parse_source(source: str) -> dict[str, str | None]:
     match = HUB_SOURCE.fullmatch(source)
     if match is None:
         raise InputError(
@@ -164,11 +164,11 @@ def _hub_reason(error: Exception, file: str) -> str:
     if isinstance(error, errors.HFValidationError):
         return in_one_line(error)
     if isinstance(error, errors.LocalEntryNotFoundError):
-        return _unreached(error.__cause__)
+        return _explain_unreached(error.__cause__)
     return _failure(error, "HF_HOME")
 
 
-def _unreached(cause: BaseException | None) -> str:
+def _explain_unreached(cause: BaseException | None) -> str:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

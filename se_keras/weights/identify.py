@@ -1,4 +1,4 @@
-"""What tells networks of the same shapes apart, and which row a file was made by."""
+"""What tells networks of the same shapes apart, and which recipe a file is of."""
 
 import re
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ Shape = tuple[int, ...]
 STEM_POOLS = {"both": "padded on both sides", "end": "padded at the end", None: "none"}
 STRIDES = {True: "on the 1x1", False: "on the 3x3"}
 ENDS = {True: "with a ReLU before SE", False: "without a ReLU before SE"}
-# The layers that tell.
-TELLING = (
+# The layers that tell them.
+TRAIT_LAYERS = (
     "stem_pool_pad",
     "stage2_block1_relu2",
     "stage3_block1_conv1",
@@ -29,7 +29,7 @@ SHORTCUTS = {True: "an average pool and a convolution", False: "a convolution"}
 
 
 def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
-    """Those of a residual network, from the configurations of its `TELLING` layers by name."""
+    """Those of a residual network, from the configurations of its `TRAIT_LAYERS` by name."""
     pad = layers.get("stem_pool_pad")
     pool = pad and {0: "end", 1: "both"}[pad["padding"][0][0]]
     conv1, conv2 = (layers.get(f"stage3_block1_conv{n}") for n in (1, 2))
@@ -47,7 +47,7 @@ def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
 
 
 def traits_of_recipe(recipe: ResNetRecipe) -> Traits:
-    """Those that the network of a row has."""
+    """Those that the network of a recipe has."""
     return _traits(
         stem_pool=recipe.stem_pool,
         bottleneck=recipe.block.endswith("bottleneck"),
@@ -88,12 +88,12 @@ def differences(expected: Traits, found: Traits) -> list[tuple[str, str, str]]:
     return [row for row in rows if row[2] not in (None, row[1])]
 
 
-# --- which row -----------------------------------------------------------------------------------
+# --- which recipe --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """Sizes that no two rows of a naming scheme share.
+    """Sizes that no two recipes of a naming scheme share.
 
     Attributes:
         stem: channels of its convolutions.
@@ -123,7 +123,7 @@ _PLACE = re.compile(r"stage(\d+)_block(\d+)_")
 
 
 def signature_of_recipe(recipe: ResNetRecipe) -> Signature:
-    """That of the network of a row (`se_keras.models.resnet`)."""
+    """That of the network of a recipe (`se_keras.models.resnet`)."""
     stem, planes = recipe.stem_widths[-1], recipe.widths[0]
     unit: tuple[Shape, ...] = ((3, 3, stem, planes), (3, 3, planes, planes))
     if recipe.block.endswith("bottleneck"):

@@ -34,8 +34,8 @@ def parts_of_tensors(file: Any, path: Path) -> dict[str, list[Any]]:
             f"{path} is not a whole weights file of Keras 2 (one of Keras 3 must end with "
             f".weights.h5): {error}"
         ) from error
-    groups = itertools.groupby(layers.items(), _group)
-    return dict(itertools.chain.from_iterable(_merged(dict(group)) for _, group in groups))
+    groups = itertools.groupby(layers.items(), _group_key)
+    return dict(itertools.chain.from_iterable(_merge_groups(dict(group)) for _, group in groups))
 
 
 def _layers(root: Any) -> dict[str, Variables]:
@@ -53,7 +53,9 @@ def _layers(root: Any) -> dict[str, Variables]:
     if different:
         raise ValueError(f"it does not list each of its tensors once: {', '.join(different)}")
     return {
-        name: _by_variable({variable: items[f"{name}/{variable}"] for variable in variables[name]})
+        name: _shorten_names(
+            {variable: items[f"{name}/{variable}"] for variable in variables[name]}
+        )
         for name in names
         if variables[name]
     }
@@ -70,13 +72,13 @@ def _texts(group: Any, attribute: str) -> list[str]:
     return [text.decode() if isinstance(text, bytes) else text for text in texts]
 
 
-def _by_variable(datasets: Variables) -> Variables:
+def _shorten_names(datasets: Variables) -> Variables:
     """`conv2d_1/kernel:0` -> `kernel`; as they are where that is ambiguous, as in a model's."""
     short = {name.rpartition("/")[2].partition(":")[0]: item for name, item in datasets.items()}
     return short if len(short) == len(datasets) else datasets
 
 
-def _group(layer: tuple[str, Variables]) -> Any:
+def _group_key(layer: tuple[str, Variables]) -> Any:
     """The same for the groups of one convolution: there is no normalization between them."""
     name, variables = layer
     if set(variables) != {"kernel"}:
@@ -84,7 +86,7 @@ def _group(layer: tuple[str, Variables]) -> Any:
     return variables["kernel"].shape, variables["kernel"].dtype
 
 
-def _merged(layers: Mapping[str, Variables]) -> Iterator[tuple[str, list[Any]]]:
+def _merge_groups(layers: Mapping[str, Variables]) -> Iterator[tuple[str, list[Any]]]:
     first, *others = layers
     name = f"{first} ... {others[-1]}" if others else first
     for variable in layers[first]:

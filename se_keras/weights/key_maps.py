@@ -63,8 +63,8 @@ def as_is(rank: int) -> Layout:
 CONVOLUTION = Layout(name="OIHW -> HWIO", axes=(2, 3, 1, 0))
 MATRIX = Layout(name="OI -> IO", axes=(1, 0))
 # The two layers of SE are 1x1 convolutions in PyTorch, and in classification_models.
-POINTWISE = Layout(name="OI11 -> IO", axes=(1, 0), ones=(2, 3))
-KERAS_POINTWISE = Layout(name="11IO -> IO", axes=(0, 1), ones=(0, 1))
+POINTWISE_MATRIX = Layout(name="OI11 -> IO", axes=(1, 0), ones=(2, 3))
+KERAS_POINTWISE_MATRIX = Layout(name="11IO -> IO", axes=(0, 1), ones=(0, 1))
 
 
 # --- naming schemes ------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class TorchNames:
         layer, _, variable = path.rpartition("/")
         leaf = _variables(layer).get(variable)
         for ours, theirs in self.layers.items():
-            numbers = _numbers(ours, layer)
+            numbers = _match_numbers(ours, layer)
             if numbers is not None and leaf is not None:
                 shifted = {key: n + self.shift.get(key, 0) for key, n in numbers.items()}
                 return f"{theirs.format(**shifted)}.{leaf}"
@@ -140,7 +140,7 @@ class TorchNames:
     def ours(self, name: str) -> str | None:
         module, _, leaf = name.rpartition(".")
         for ours, theirs in self.layers.items():
-            numbers = _numbers(theirs, module)
+            numbers = _match_numbers(theirs, module)
             variables = {value: key for key, value in _variables(ours).items()}
             if numbers is not None and leaf in variables:
                 shifted = {key: n - self.shift.get(key, 0) for key, n in numbers.items()}
@@ -148,8 +148,8 @@ class TorchNames:
         return None
 
     def layout(self, path: str, rank: int) -> Layout:
-        if _in_se(path) and rank > 1:
-            return POINTWISE
+        if _is_in_se(path) and rank > 1:
+            return POINTWISE_MATRIX
         return {2: MATRIX, 4: CONVOLUTION}.get(rank, as_is(rank))
 
     def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
@@ -181,7 +181,7 @@ class OrderedNames:
         return self.paths.get(name)
 
     def layout(self, path: str, rank: int) -> Layout:
-        return KERAS_POINTWISE if _in_se(path) and rank > 1 else as_is(rank)
+        return KERAS_POINTWISE_MATRIX if _is_in_se(path) and rank > 1 else as_is(rank)
 
     def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
         return None
@@ -196,7 +196,7 @@ class KerasNames:
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
         layers = {
-            variable.path: _below(layer.name, variable.path)
+            variable.path: _strip_models(layer.name, variable.path)
             for layer in innermost_layers(model)
             for variable in layer.weights
         }
@@ -220,13 +220,13 @@ class KerasNames:
         return "state of training" if name.startswith("optimizer/") else None
 
 
-def _below(layer: str, path: str) -> str:
+def _strip_models(layer: str, path: str) -> str:
     """A path without the models that a layer is in."""
     parts = path.split("/")
     return "/".join(parts[parts.index(layer) :]) if layer in parts else path
 
 
-def _in_se(path: str) -> bool:
+def _is_in_se(path: str) -> bool:
     return path.rpartition("/")[0].endswith(("_se/reduce", "_se/expand"))
 
 
@@ -234,7 +234,7 @@ def _variables(layer: str) -> Mapping[str, str]:
     return NORM_VARIABLES if re.search(r"norm(\d|\{n\})*$", layer) else VARIABLES
 
 
-def _numbers(template: str, name: str) -> dict[str, int] | None:
+def _match_numbers(template: str, name: str) -> dict[str, int] | None:
     """The numbers in a name that is made by the template."""
     match = _pattern(template).fullmatch(name)
     return match and {key: int(text) for key, text in match.groupdict().items()}

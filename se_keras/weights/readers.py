@@ -62,7 +62,7 @@ def open_checkpoint(source: str | os.PathLike, model_name: str) -> Iterator[Chec
     Args:
         source: `"imagenet"`, `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`,
             `.pth`, `.pt`, `.bin`, `.weights.h5`, `.keras` or `.h5` (of Keras 2) file.
-        model_name: of the row whose published weights `"imagenet"` stands for.
+        model_name: of the recipe whose published weights `"imagenet"` stands for.
 
     Raises:
         InputError: if there is no such file, or it is not whole or not of its kind.
@@ -215,7 +215,7 @@ def _as_bfloat16(bits: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _keras_weights(path: Path) -> Iterator[Contents]:
-    with _opened_h5(path, path) as tensors:
+    with _open_h5(path, path) as tensors:
         yield tensors, {}
 
 
@@ -231,7 +231,7 @@ def _keras_archive(path: Path) -> Iterator[Contents]:
             weights = archive.open("model.weights.h5")
         except (KeyError, ValueError) as error:
             raise InputError(f"{path} is not a .keras file: {error}") from error
-        with weights, _opened_h5(weights, path) as tensors:
+        with weights, _open_h5(weights, path) as tensors:
             yield tensors, traits
 
 
@@ -241,7 +241,7 @@ def _traits_of_config(config: dict[str, Any]) -> Traits:
 
 
 @contextmanager
-def _opened_h5(file: Path | IO[bytes], path: Path) -> Iterator[dict[str, Tensor]]:
+def _open_h5(file: Path | IO[bytes], path: Path) -> Iterator[dict[str, Tensor]]:
     with _h5_file(file, path) as opened:
         tensors: dict[str, Tensor] = {}
         opened.visititems(partial(_add_h5, tensors))
@@ -295,19 +295,19 @@ def _h5_values(item: Any, bfloat16: bool) -> np.ndarray:
 def _keras2(path: Path) -> Iterator[Contents]:
     with _h5_file(path, path) as file:
         parts = keras2.parts_of_tensors(file, path)
-        yield {name: _of_parts(datasets) for name, datasets in parts.items()}, {}
+        yield {name: _join_parts(datasets) for name, datasets in parts.items()}, {}
 
 
-def _of_parts(datasets: list[Any]) -> Tensor:
+def _join_parts(datasets: list[Any]) -> Tensor:
     *others, channels = datasets[0].shape or (1,)
     return Tensor(
         shape=(*others, channels * len(datasets)),
         dtype=str(datasets[0].dtype),
-        read=partial(_concatenated, datasets),
+        read=partial(_concatenate, datasets),
     )
 
 
-def _concatenated(datasets: list[Any]) -> np.ndarray:
+def _concatenate(datasets: list[Any]) -> np.ndarray:
     return np.concatenate([np.atleast_1d(dataset[()]) for dataset in datasets], axis=-1)
 
 
