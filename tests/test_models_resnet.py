@@ -194,7 +194,7 @@ def test_channels_of_zeros_stand_on_both_sides(axis, policy):
 
 
 def with_old_padding(model):
-    """As files have it of before `ChannelPadding`: zero-padding, told the other data format."""
+    """As in files saved before `ChannelPadding` was here: zero-padding told the wrong format."""
 
     def clone(layer):
         if not isinstance(layer, ChannelPadding):
@@ -207,12 +207,13 @@ def with_old_padding(model):
     return old
 
 
-def test_a_file_with_the_padding_of_before_is_the_same_network(tmp_path):
+def test_a_file_with_the_old_padding_is_the_same_network(tmp_path):
     model = se_keras.SEResNet20(se=False, input_shape=(16, 16, 3))
     set_random_weights(model)
     with_old_padding(model).save(tmp_path / "old.keras")
     old = keras.models.load_model(tmp_path / "old.keras")
-    assert sum(isinstance(layer, keras.layers.ZeroPadding2D) for layer in old.layers) == 2
+    paddings = [old.get_layer(f"stage{stage}_block1_shortcut_pad") for stage in (3, 4)]
+    assert {padding.data_format for padding in paddings} == {"channels_first"}
     model.save(tmp_path / "model.keras")  # a file of weights, which either takes
     se_keras.load_weights(old, tmp_path / "model.keras")
     x = np.random.default_rng(0).random((2, 16, 16, 3), "float32")

@@ -43,8 +43,8 @@ class ChannelPadding(layers.Layer):
     [0.0, 1.0, 1.0, 0.0, 0.0]
     """
 
-    # A layer of its own: those of Keras pad space, and `keras.ops.pad` in a network has no name to
-    # be found by, and stands in a saved file under the name of a private module.
+    # A layer of its own: those of Keras pad space only, and an operation of `keras.ops` in a
+    # network has no name of ours, and a saved file names a private module of Keras for it.
 
     def __init__(self, padding: tuple[int, int], axis: int = -1, **kwargs: Any):
         super().__init__(**kwargs)

@@ -232,7 +232,7 @@ _CM_PREACTIVATED = {  # models/resnet.py: MXNet's ResNet
     "norm_input": True,
     "norm_epsilon": 2e-5,
 }
-_SMALL = {
+_SMALL_IMAGES = {
     "input_size": 32,
     "classes": 10,
     "widths": (16, 32, 64),
@@ -245,17 +245,17 @@ _SMALL = {
 def _small_resnet(depth: int) -> dict:
     # He et al. 2015, sec. 4.2: 6n + 2 layers; option A shortcuts.
     blocks = (depth - 2) // 6
-    return {**_SMALL, "block": "basic", "depths": (blocks,) * 3, "shortcut": "zeros"}
+    return {**_SMALL_IMAGES, "block": "basic", "depths": (blocks,) * 3, "shortcut": "zeros"}
 
 
 _164 = {  # arXiv 1603.05027, sec. 4.1: 9n + 2 layers
-    **_SMALL,
+    **_SMALL_IMAGES,
     "block": "preactivated_bottleneck",
     "depths": (18, 18, 18),
     "shortcut": "convolution",
 }
 _WRN_16_8 = {  # arXiv 1605.07146, Table 1: 6n + 4 layers, widths times 8
-    **_SMALL,
+    **_SMALL_IMAGES,
     "block": "preactivated_basic",
     "depths": (2, 2, 2),
     "widths": (128, 256, 512),

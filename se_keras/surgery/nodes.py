@@ -92,8 +92,8 @@ def is_convolution(node: Node) -> bool:
 
 def data_format(node: Node) -> str | None:
     """Where a layer says that the channels are; `None` if it says nothing."""
-    # Only zero-padding is not asked: there was no other layer to pad channels with, so files of
-    # before `ChannelPadding`, and networks of others, tell it the other format than the map has.
+    # Zero-padding alone is not asked. Keras has no other layer to pad channels with, so files that
+    # were saved before `ChannelPadding` was here, and networks of others, give it the wrong format.
     padding = isinstance(node.op, layers.ZeroPadding2D)
     return None if padding else getattr(node.op, "data_format", None)
 
