@@ -20,6 +20,7 @@ from se_keras.deploy import export as export_module
 from se_keras.deploy.calibration import open_samples
 from se_keras.deploy.engines import ENGINES, Engine, find_engine
 from se_keras.deploy.targets import TARGETS
+from se_keras.models.parts import ChannelPadding
 from se_keras.support.errors import InputError, MissingExtraError
 from se_keras.support.files import read_json
 
@@ -400,12 +401,15 @@ def test_a_quantized_layer_stays_so_in_bfloat16(tmp_path):
     np.testing.assert_allclose(got, network(x), atol=1e-5)
 
 
-def test_operations_of_keras_pass_into_bfloat16(tmp_path):
+@pytest.mark.parametrize("row", TARGETS, ids=lambda row: f"{row.format}-{row.precision}")
+def test_padded_channels_pass_into_every_format(row, tmp_path):
+    """`optimize` writes the padding as an operation of `keras.ops`, which is no layer."""
     image = keras.Input((8, 8, 3))
-    padded = keras.ops.pad(layers.Conv2D(4, 3)(image), [(0, 0), (1, 1), (1, 1), (2, 2)])
-    network = keras.Model(image, layers.GlobalAveragePooling2D()(padded))
-    report = se_keras.export(network, tmp_path / "served", precision="bfloat16")
-    assert report.max_difference < 2e-2
+    padded = ChannelPadding((2, 2), name="padding")(layers.Conv2D(4, 3, name="conv")(image))
+    network = keras.Model(image, layers.GlobalAveragePooling2D(name="mean")(padded))
+    path = tmp_path / f"m{find_engine(row.format).suffix}"
+    report = se_keras.export(network, path, row.format, row.precision)
+    assert report.max_difference < {"float32": 1e-5, "bfloat16": 2e-2, "int8": 0.1}[row.precision]
 
 
 # --- what is refused, and what is left then ------------------------------------------------------
