@@ -178,8 +178,8 @@ class SqueezeExcite(keras.layers.Layer):
         return keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            kernel_initializer=_fresh(self.kernel_initializer),
-            bias_initializer=_fresh(self.bias_initializer),
+            kernel_initializer=_clone_initializer(self.kernel_initializer),
+            bias_initializer=_clone_initializer(self.bias_initializer),
             kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
             kernel_constraint=self.kernel_constraint,
@@ -208,7 +208,7 @@ class SqueezeExcite(keras.layers.Layer):
         return {"dtype": keras.dtype_policies.serialize(policy_map)}
 
 
-def _fresh(initializer: Any) -> Any:
+def _clone_initializer(initializer: Any) -> Any:
     # An initializer draws the same values each time it is called: each layer needs its own.
     return initializer.clone() if isinstance(initializer, keras.Initializer) else initializer
 

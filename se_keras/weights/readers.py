@@ -69,7 +69,7 @@ def open_checkpoint(source: str | os.PathLike, model_name: str) -> Iterator[Chec
         MissingExtraError: for a PyTorch file without PyTorch.
     """
     if not isinstance(source, str | os.PathLike):
-        raise InputError(_expected(source))
+        raise InputError(_describe_choices(source))
     name = os.fspath(source)
     published = find_preset(model_name).source if name == "imagenet" else name
     fetched = _fetch(published)
@@ -95,10 +95,10 @@ def _reader(source: str, path: Path) -> Callable:
     for suffix, reader in READERS.items():
         if path.name.endswith(suffix):
             return reader
-    raise InputError(_expected(source))
+    raise InputError(_describe_choices(source))
 
 
-def _expected(source: Any) -> str:
+def _describe_choices(source: Any) -> str:
     return (
         "`weights` must be None, 'imagenet', 'hf://owner/repo' or the path of a file "
         f"({', '.join(READERS)}), got {source!r}."
@@ -128,7 +128,7 @@ def _safetensors(path: Path) -> Iterator[Contents]:
     from safetensors import SafetensorError
 
     try:
-        mapped = _Mapped(path)
+        mapped = _MappedFile(path)
     except SafetensorError as error:
         raise InputError(f"{path} is not a whole safetensors file: {error}") from error
     try:
@@ -137,7 +137,7 @@ def _safetensors(path: Path) -> Iterator[Contents]:
         mapped.file = None
 
 
-class _Mapped:
+class _MappedFile:
     """A safetensors file, mapped into memory.
 
     Pages that were read stay there until the file is unmapped: it is mapped anew now and then.
@@ -190,10 +190,10 @@ def _torch(path: Path) -> Iterator[Contents]:
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise InputError(f"{path} must hold a state_dict, tensors by their names.")
-    yield {name: _of_torch(tensor) for name, tensor in state.items()}, {}
+    yield {name: _torch_tensor(tensor) for name, tensor in state.items()}, {}
 
 
-def _of_torch(tensor: Any) -> Tensor:
+def _torch_tensor(tensor: Any) -> Tensor:
     dtype = str(tensor.dtype).removeprefix("torch.")
     return Tensor(shape=tuple(tensor.shape), dtype=dtype, read=partial(_torch_values, tensor))
 
