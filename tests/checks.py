@@ -1,14 +1,23 @@
-"""What several test modules share: the float64 reference of SE, and fresh processes."""
+"""What several test modules share: paths, the float64 reference of SE, fresh processes."""
 
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
+
+from se_keras import SqueezeExcite
+from se_keras.models.recipes import find_recipe
 
 TESTS = Path(__file__).parent
+GOLDEN = TESTS / "golden"
+REPO = TESTS.parent
+README = REPO / "README.md"
+LARGE = 40_000_000  # parameters, from which on a test is slow
 POLICIES = ("float32", "bfloat16", "mixed_bfloat16", "mixed_float16", "float64")
 ACTIVATIONS = {
     "relu": lambda v: np.where(v > 0, v, 0.0),
@@ -72,6 +81,38 @@ def set_random_weights(layer, seed=0):
             values = rng.uniform(0.5, 1.5, weight.shape)
         if "int" not in weight.dtype:
             weight.assign(values)
+
+
+def trainable(model):
+    """The number of trainable parameters."""
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+def se_layers(model):
+    """The SE layers of a model, and those of the models in it."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, SqueezeExcite):
+            found.append(layer)
+        elif isinstance(layer, keras.Model):
+            found += se_layers(layer)
+    return found
+
+
+def by_size(names):
+    """Return names of the catalog as parameters of a test.
+
+    Large networks are slow, and so are those that differ in depth alone from one before.
+    """
+    parameters, seen = [], set()
+    for name in names:
+        recipe = find_recipe(name)
+        kind = replace(recipe, name="", builder="", parameters=0, multiply_adds=0)
+        kind = replace(kind, depths=()) if hasattr(kind, "depths") else kind
+        slow = kind in seen or recipe.parameters > LARGE
+        seen.add(kind)
+        parameters.append(pytest.param(name, marks=pytest.mark.slow if slow else ()))
+    return parameters
 
 
 def run_python(code, *arguments, backend="tensorflow"):

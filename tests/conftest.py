@@ -33,6 +33,16 @@ def pytest_configure(config):
     )
 
 
+@pytest.fixture
+def shapes_only():
+    """Models that the test builds have names and shapes of weights and no numbers.
+
+    Drawing the numbers takes most of the time of building a large network.
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_keras():
     """Each test starts from the same seed and leaves no global setting behind."""

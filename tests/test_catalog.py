@@ -1,16 +1,13 @@
 """Every row of the catalog against the network it builds."""
 
-from pathlib import Path
-
 import pytest
+from checks import GOLDEN, README
 
 import se_keras
 from se_keras import cli
 from se_keras.models.recipes import RECIPES
 
-README = Path(__file__).parent.parent / "README.md"
-MANIFESTS = Path(__file__).parent / "golden" / "manifests"
-LARGE = 40_000_000  # parameters, from which on a build is slow
+MANIFESTS = GOLDEN / "manifests"
 
 
 # The paper's Tables 2 and 3, with SE, in 10^9: convolutions and dense layers, SE's two included.
@@ -27,23 +24,18 @@ PAPER_MULTIPLY_ADDS = {
 }
 
 
-def rows():
-    return [
-        pytest.param(row, id=row.name, marks=pytest.mark.slow if row.parameters > LARGE else ())
-        for row in RECIPES
-    ]
-
-
-@pytest.mark.parametrize("row", rows())
+@pytest.mark.usefixtures("shapes_only")
+@pytest.mark.parametrize("row", RECIPES, ids=lambda row: row.name)
 def test_a_row_says_what_it_builds(row, request):
     """Counts and input are the row's; names and shapes of all weights are as they were.
 
-    A name that changes breaks files that users have. `pytest -m '' --update-manifests` writes
-    the names anew, where a change is meant.
+    A name that changes breaks files that users have. `pytest tests/test_catalog.py
+    --update-manifests` writes the names anew, where a change is meant.
     """
     model = se_keras.create(row.name)
     count = se_keras.count(model)
     assert (count.trainable, count.macs) == (row.parameters, row.multiply_adds)
+    assert count.uncounted == ()
     assert model.input_shape == (None, row.input_size, row.input_size, 3)
     assert model.output_shape == (None, row.classes)
     found = [f"{w.path} {'x'.join(map(str, w.shape))}" for w in model.weights]

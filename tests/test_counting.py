@@ -7,8 +7,6 @@ import pytest
 import se_keras
 from se_keras import SqueezeExcite, count
 
-SLOW_FROM = 1_000_000_000  # multiply-adds; such networks take seconds to build
-
 
 def counted(layer, *shape, **inputs):
     """The only row of a model of one layer."""
@@ -259,16 +257,17 @@ PUBLISHED = [
     # He et al. 2015, Table 1: 3.8 G, and 3.86 G in the SENet paper, Table 2.
     pytest.param("ResNet50", 3.86e9, 0.002, id="ResNet50"),
     # SENet paper, Table 2: 15.47 G.
-    pytest.param("VGG16", 15.47e9, 0.001, id="VGG16", marks=pytest.mark.slow),
+    pytest.param("VGG16", 15.47e9, 0.001, id="VGG16"),
     # Sandler et al. 2018 (arXiv 1801.04381), Table 4: 300 M.
-    pytest.param("MobileNetV2", 300e6, 0.01, id="MobileNetV2", marks=pytest.mark.slow),
+    pytest.param("MobileNetV2", 300e6, 0.01, id="MobileNetV2"),
     # Tan and Le 2019 (arXiv 1905.11946), Table 2: 0.39 B, with SE.
-    pytest.param("EfficientNetB0", 0.39e9, 0.015, id="EfficientNetB0", marks=pytest.mark.slow),
+    pytest.param("EfficientNetB0", 0.39e9, 0.015, id="EfficientNetB0"),
     # timm's table, as below: 2.87 G.
-    pytest.param("DenseNet121", 2.87e9, 0.015, id="DenseNet121", marks=pytest.mark.slow),
+    pytest.param("DenseNet121", 2.87e9, 0.015, id="DenseNet121"),
 ]
 
 
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize(("name", "macs", "tolerance"), PUBLISHED)
 def test_networks_of_keras_applications_have_the_published_multiply_adds(name, macs, tolerance):
     model = getattr(keras.applications, name)(weights=None)
@@ -291,30 +290,7 @@ ACTIVATIONS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "millions"),
-    [
-        pytest.param(*item, marks=[] if item[0] == "seresnet50" else [pytest.mark.slow])
-        for item in ACTIVATIONS.items()
-    ],
-)
+@pytest.mark.usefixtures("shapes_only")
+@pytest.mark.parametrize(("name", "millions"), ACTIVATIONS.items())
 def test_activations_are_timms(name, millions):
     assert round(count(se_keras.create(name)).activations / 1e6, 2) == millions
-
-
-ROWS = [
-    pytest.param(
-        row,
-        id=row.name,
-        marks=[pytest.mark.slow] if row.multiply_adds > SLOW_FROM else [],
-    )
-    for row in se_keras.list_models()
-]
-
-
-@pytest.mark.parametrize("row", ROWS)
-def test_the_catalog_lists_what_the_built_networks_have(row):
-    result = count(se_keras.create(row.name))
-    assert result.macs == row.multiply_adds
-    assert result.trainable == row.parameters
-    assert result.uncounted == ()

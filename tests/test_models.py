@@ -5,7 +5,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from checks import array
+from checks import array, se_layers, trainable
 
 import se_keras
 from se_keras.models.recipes import RECIPES, find_recipe
@@ -51,6 +51,7 @@ def test_an_unknown_name_is_refused_with_those_near_to_it():
         se_keras.SEResNet51  # noqa: B018
 
 
+@pytest.mark.usefixtures("shapes_only")
 def test_defaults_are_those_of_the_row():
     model = se_keras.SEResNet20()
     assert model.name == "seresnet20"
@@ -121,6 +122,7 @@ def test_features_only_gives_each_stage_with_its_stride_in_its_name():
     ]
 
 
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize("stride", [8, 16])
 @pytest.mark.parametrize(
     "name", ["seresnet18", "seresnext26d_32x4d", "semobilenet", "seshufflenet"]
@@ -230,15 +232,18 @@ def test_the_plain_mobilenet_is_keras_applications(alpha, depth_multiplier):
     np.testing.assert_allclose(array(ours(x)), array(theirs(x)), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("shapes_only")
 def test_semobilenet_has_13_se_layers_and_the_papers_parameters():
     """4.7M in the paper's Table 3; the widths are those of arXiv 1704.04861, Table 1."""
     model = se_keras.SEMobileNet(se_options={"use_bias": False})
-    layers = [layer for layer in model.layers if isinstance(layer, se_keras.SqueezeExcite)]
     widths = [64, 128, 128, 256, 256, *[512] * 6, 1024, 1024]
-    assert [(se.expand.units, se.reduce.units) for se in layers] == [(c, c // 16) for c in widths]
-    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 4_711_720
+    assert [(se.expand.units, se.reduce.units) for se in se_layers(model)] == [
+        (c, c // 16) for c in widths
+    ]
+    assert trainable(model) == 4_711_720
 
 
+@pytest.mark.usefixtures("shapes_only")
 def test_every_layer_has_a_name_of_its_place():
     """Building a second time in one process gives the same names."""
     for name in ("seresnet20", "semobilenet"):

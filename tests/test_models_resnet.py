@@ -1,12 +1,10 @@
 """The residual networks, against the paper's counts and timm's outputs."""
 
-import pathlib
-
 import keras
 import numpy as np
 import pytest
 import timm_weights
-from checks import array, set_random_weights
+from checks import GOLDEN, array, by_size, se_layers, set_random_weights, trainable
 from drawn_weights import image
 
 import se_keras
@@ -15,10 +13,8 @@ from se_keras.models.parts import ChannelPadding
 from se_keras.models.recipes import find_recipe
 from se_keras.weights.convert import plan_for_timm
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
 # Those that golden/make_timm.py ran.
 TIMM = [line.split()[0] for line in (GOLDEN / "timm_names.txt").read_text().splitlines()]
-LARGE = 40_000_000  # parameters, from which on a test is slow
 
 # Trainable parameters: plain, with SE, with SE and biases (counts of conv + BN + fc; each is the
 # paper's or the release's architecture counted layer by layer).
@@ -42,32 +38,18 @@ COUNTS = {
 }
 
 
-def trainable(model):
-    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-
-
-def by_size(names):
-    return [
-        pytest.param(name, marks=pytest.mark.slow if find_recipe(name).parameters > LARGE else ())
-        for name in names
-    ]
-
-
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize("name", by_size(COUNTS))
 def test_parameters_are_the_papers_to_the_digit(name):
     plain, without_bias, with_bias = COUNTS[name]
     assert trainable(se_keras.create(name, se=False)) == plain
     assert trainable(se_keras.create(name, se_options={"use_bias": False})) == without_bias
-    assert find_recipe(name).parameters == with_bias  # held to the built network in test_counting
+    assert find_recipe(name).parameters == with_bias  # held to the built network in test_catalog
 
 
-@pytest.fixture(scope="module")
-def seresnet50():
+@pytest.fixture
+def seresnet50(shapes_only):
     return se_keras.create("seresnet50", input_shape=(32, 32, 3))
-
-
-def se_layers(model):
-    return [layer for layer in model.layers if isinstance(layer, se_keras.SqueezeExcite)]
 
 
 def test_seresnet50_has_16_se_layers_of_the_right_widths(seresnet50):
@@ -82,6 +64,7 @@ def test_se_is_before_the_addition(seresnet50):
     assert unit[-4:] == ["norm3", "se", "add", "out"]
 
 
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize(
     ("name", "strided"),
     [
@@ -97,6 +80,7 @@ def test_the_stride_is_where_the_release_has_it(name, strided):
     assert set(strides.values()) == {(1, 1)}
 
 
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize(
     ("ratio", "millions"), [(2, 45.730), (4, 35.670), (8, 30.640), (16, 28.125), (32, 26.868)]
 )
@@ -107,6 +91,7 @@ def test_reduction_ratios_of_table_10(ratio, millions):
     assert model.count_params() / 1e6 == pytest.approx(millions, abs=0.001)
 
 
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize(
     ("stages", "added"), [([2], 24_576), ([3], 131_072), ([4], 786_432), (None, 2_514_944)]
 )
@@ -118,6 +103,7 @@ def test_stage_ablation_adds_the_papers_weights(stages, added):
     assert trainable(model) - 25_557_032 == added
 
 
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize(
     ("placement", "parameters"),
     [
@@ -245,6 +231,7 @@ def test_drop_path_drops_whole_images_and_grows_with_depth():
     assert (kept.min(axis=1) == kept.max(axis=1)).all()
 
 
+@pytest.mark.usefixtures("shapes_only")
 def test_preactivated_networks_are_as_large_as_their_papers_say():
     """arXiv 1603.05027, Table 4 (1.7M) and arXiv 1605.07146, Table 4 (11.0M), without SE."""
     assert trainable(se_keras.SEResNet164(se=False)) == pytest.approx(1.7e6, rel=0.01)

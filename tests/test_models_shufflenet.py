@@ -6,7 +6,14 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from checks import array, reference_se, run_python, serve_without_the_package, uniform
+from checks import (
+    array,
+    reference_se,
+    run_python,
+    se_layers,
+    trainable,
+    uniform,
+)
 
 import se_keras
 from se_keras.models.assembly import NetworkOptions, build_network
@@ -47,14 +54,6 @@ def small(**options):
     return build_network(recipe, NetworkOptions(**{"ratio": 4, **options}))
 
 
-def trainable(model):
-    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-
-
-def se_layers(model):
-    return [layer for layer in model.layers if isinstance(layer, se_keras.SqueezeExcite)]
-
-
 def set_weights(model, seed=0):
     """Random weights that keep the maps' size from unit to unit, and no bias at zero."""
     rng = np.random.default_rng(seed)
@@ -72,6 +71,7 @@ def set_weights(model, seed=0):
 # --- counts --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("shapes_only")
 def test_the_parameters_are_those_of_the_table():
     plain = 27 * 24 + 2 * 24 + 960 * 1000 + 1000
     for channels, end, width, groups in units():
@@ -100,6 +100,7 @@ def test_the_multiply_adds_are_those_of_the_table():
     assert find_recipe("seshufflenet").multiply_adds == plain + added
 
 
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize(
     ("placement", "channels"),
     [
@@ -244,12 +245,14 @@ def test_a_dilated_network_gives_the_same_pixels_and_those_between():
     assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.usefixtures("shapes_only")
 def test_stochastic_depth_grows_over_the_units():
     model = small(include_top=False, drop_path_rate=0.3)
     rates = [layer.rate for layer in model.layers if layer.name.endswith("drop_path")]
     assert rates == pytest.approx([0.1, 0.2, 0.3])
 
 
+@pytest.mark.usefixtures("shapes_only")
 def test_the_named_stages_alone_carry_se():
     names = {layer.name[:6] for layer in se_layers(small(include_top=False, se_stages=(2, 4)))}
     assert names == {"stage2", "stage4"}
@@ -285,10 +288,9 @@ def test_a_saved_network_is_the_same(small_model, tmp_path):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModel of TensorFlow")
 def test_an_export_for_unknown_sizes_serves_the_same(small_model, tmp_path):
-    path = tmp_path / "exported"
-    small_model.export(path, verbose=False)
+    small_model.export(tmp_path / "exported", verbose=False)
     x = uniform((2, 40, 71, 3))
-    (served,) = serve_without_the_package({path: x})
+    served = keras.layers.TFSMLayer(tmp_path / "exported", call_endpoint="serve")(x)
     np.testing.assert_allclose(served, small_model.predict(x, verbose=0), rtol=1e-4, atol=1e-6)
 
 
@@ -306,7 +308,8 @@ np.testing.assert_allclose(first.predict(x.transpose(0, 3, 1, 2), verbose=0), ex
 """
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_channels_first_computes_the_same_with_the_same_weights(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")

@@ -1,14 +1,13 @@
 """SE-VGG-16, against the paper's counts, keras.applications and timm."""
 
 import importlib.util
-import pathlib
 from dataclasses import replace
 from itertools import pairwise
 
 import keras
 import numpy as np
 import pytest
-from checks import array, run_python, set_random_weights, uniform
+from checks import GOLDEN, array, run_python, se_layers, set_random_weights, trainable, uniform
 from drawn_weights import image
 from timm_weights import VARIABLES, draw
 
@@ -16,7 +15,6 @@ import se_keras
 from se_keras.models.assembly import NetworkOptions, build_network
 from se_keras.models.recipes import find_recipe
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
 NAMES = ("sevgg16", "sevgg16_bn")
 # arXiv 1409.1556, Table 1, column D.
 WIDTHS = [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
@@ -35,17 +33,10 @@ def small(name="sevgg16_bn", input_shape=(32, 32, 3), **options):
     return build_network(recipe, NetworkOptions(input_shape=input_shape, **options))
 
 
-def trainable(model):
-    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-
-
-def se_layers(model):
-    return [layer for layer in model.layers if isinstance(layer, se_keras.SqueezeExcite)]
-
-
 # --- counts --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_parameters_are_those_of_the_paper(name):
     plain = se_keras.create(name, include_top=False, se=False)
@@ -67,12 +58,13 @@ def test_the_multiply_adds_are_those_of_the_paper(name):
     assert total == pytest.approx(15.48e9, rel=0.01)  # paper, Table 2
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_whole_network_has_them_too(name):
     assert trainable(se_keras.create(name)) == find_recipe(name).parameters
 
 
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize("name", NAMES)
 def test_se_stands_behind_the_non_linearity_of_each_convolution(name):
     model = se_keras.create(name, include_top=False)
@@ -166,13 +158,14 @@ def test_each_se_layer_is_in_the_way():
 def test_a_training_step_reaches_every_se_layer():
     model = small(include_top=False, pooling="avg", ratio=1)
     before = {w.path: array(w) for layer in se_layers(model) for w in layer.trainable_weights}
-    model.compile("adam", "mse")
+    model.compile("adam", "mse", run_eagerly=True)
     model.fit(uniform((4, 32, 32, 3)), uniform((4, 32)), batch_size=4, verbose=0)
     after = {weight.path: array(weight) for weight in model.trainable_weights}
     assert len(before) == 6 * 4
     assert [path for path, old in before.items() if (after[path] == old).all()] == []
 
 
+@pytest.mark.usefixtures("shapes_only")
 def test_the_named_stages_alone_carry_se():
     names = [layer.name for layer in se_layers(small(include_top=False, se_stages=(2, 4)))]
     assert names == ["stage2_se1", "stage2_se2", "stage4_se1"]
@@ -181,6 +174,7 @@ def test_the_named_stages_alone_carry_se():
 # --- the classifier ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("shapes_only")
 def test_the_classifier_fits_any_known_size():
     model = small(input_shape=(97, 64, 1), classes=5)
     layers = ["flatten", "fc1", "fc1_dropout", "fc2", "fc2_dropout", "predictions"]
@@ -189,6 +183,7 @@ def test_the_classifier_fits_any_known_size():
     assert model.output_shape == (None, 5)
 
 
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize(("dropout", "rates"), [(None, [0.5, 0.5]), (0.25, [0.25] * 2), (0.0, [])])
 def test_dropout_has_the_given_rate(dropout, rates):
     layers = small(dropout=dropout).layers
@@ -221,6 +216,7 @@ def test_an_option_of_other_families_is_refused():
 # --- what every network gives --------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("shapes_only")
 def test_features_are_the_pooled_maps():
     model = small(features_only=True, input_shape=(65, 97, 3))
     assert model.output_names == [f"stage{i}_stride{2**i}" for i in range(1, 6)]
