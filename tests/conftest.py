@@ -26,6 +26,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # Without it OpenVINO reports nothing to its makers: it would start a process for each message.
+    sys.modules["openvino_telemetry"] = None
     # Keras turns its variables, and torch's tensors, into arrays by an `__array__` without the
     # `copy` keyword that NumPy 2 asks for.
     config.addinivalue_line(

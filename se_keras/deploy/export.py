@@ -249,7 +249,9 @@ def _compare(model: keras.Model, run: Run, arrays: Arrays) -> dict[str, Any]:
 def _run_all(run: Run, arrays: Arrays, batch: int) -> list[np.ndarray]:
     """One array an output, of all samples, in float64."""
     parts = [run(inputs) for inputs in split_batches(arrays, batch)]
-    return [np.concatenate(part).astype("float64") for part in zip(*parts, strict=True)]
+    outputs = (np.concatenate(part) for part in zip(*parts, strict=True))
+    # Without those that fill the last batch up.
+    return [output[: len(arrays[0])].astype("float64") for output in outputs]
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
