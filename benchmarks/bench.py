@@ -1,385 +1,122 @@
-"""The table of runs, and the pass that carries it out, row by row."""
+"""Models against their plain twins (the same networks without SE), engine by engine.
 
-import dataclasses
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import groupby
+python -m benchmarks.bench seresnet50 [--formats A,B] [--precisions A,B] [--batches 1,8] ...
+
+Times them as built and optimized, in each engine and precision; models without SE layers of
+`se_keras` against themselves. The CSV file gets a row as soon as it is measured; rows that it has
+are not measured again. Pictures go beside it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
-import keras
-import numpy as np
+from benchmarks.measure import ROUNDS, run_benchmark
+from benchmarks.plan import plan_benchmark
+from se_keras.support.errors import InputError, WrongResultError
 
-from benchmarks.networks import Network, open_network, products_of_matrices
-from benchmarks.ratio_plots import draw_growth, draw_ratios
-from benchmarks.results import (
-    AS_BUILT,
-    OPTIMIZED,
-    PLAIN,
-    RUN_FIELDS,
-    Result,
-    Run,
-    describe_machine,
-    identity,
-    read_rows,
-    write_rows,
-)
-from benchmarks.timing import (
-    Specification,
-    Worker,
-    alternate,
-    clock_of,
-    compare,
-    rounds_of_processes,
-)
-from se_keras.counting import count
-from se_keras.deploy.calibration import input_type, open_samples
-from se_keras.deploy.engines import ENGINES, find_engine
-from se_keras.deploy.rewrites import optimize
-from se_keras.deploy.targets import TARGETS, find_target
-from se_keras.deploy.to_onnx import write_plain_onnx
-from se_keras.support.arguments import positive_integer
-from se_keras.support.errors import MissingExtraError, as_input_error, lines_of
-from se_keras.support.files import written_beside
-from se_keras.support.tables import format_table
-from se_keras.surgery import remove_se
-
-BATCHES = (1, 8, 32)
-ROUNDS = 15
-# The engine's limit is the fastest of a few products; the slower ones were disturbed.
-LIMIT_ROUNDS = 5
-
-StartWorker = Callable[[Specification], Worker]
+BAD_INPUT, STOPPED = 2, 130
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkPlan:
-    """What `plan_benchmark` gives; printed, a table.
-
-    Attributes:
-        runs: one for each row that the CSV file will have.
-        left_out: a sentence for each format that is not there.
-    """
-
-    runs: tuple[Run, ...]
-    left_out: tuple[str, ...]
-
-    def __str__(self) -> str:
-        rows = [[*run.values, clock_of(run.threads)] for run in self.runs]
-        table = format_table([*RUN_FIELDS, "clock"], rows)
-        return "\n".join([table, *self.left_out])
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # One line, without the usage before it.
+        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def plan_benchmark(
-    models: Sequence[str],
-    *,
-    formats: Sequence[str] | None = None,
-    precisions: Sequence[str] | None = None,
-    batches: Sequence[int] = BATCHES,
-    sizes: Sequence[int] | None = None,
-    threads: int | None = None,
-) -> BenchmarkPlan:
-    """The table of runs.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
 
     Args:
-        models: names of the catalog or of `keras.applications`, or `.keras` files.
-        formats: as of `se_keras.export`; `None` for all that are installed.
-        precisions: of these formats; `None` for all.
-        batches: images at once.
-        sizes: pixels; `None` for what each model was made for.
-        threads: how many compute; `None` for all cores.
-
-    Raises:
-        InputError: for what is not there.
-
-    Example:
-
-    >>> from benchmarks.bench import plan_benchmark
-    >>> plan = plan_benchmark(["seresnet20"], formats=["tf_saved_model"], batches=[8], threads=1)
-    >>> [(run.form, run.precision, run.size) for run in plan.runs]
-    [('as built', 'float32', 32), ('optimized', 'float32', 32), \
-('as built', 'bfloat16', 32), ('optimized', 'bfloat16', 32)]
-    """
-    _check_numbers("batches", batches)
-    _check_numbers("sizes", sizes or ())
-    _check_numbers("threads", () if threads is None else (threads,))
-    networks = [open_network(model, sizes) for model in models]
-    targets, left_out = _targets(formats, precisions)
-    runs = tuple(
-        Run(
-            model=network.name,
-            form=form,
-            against=against,
-            format=format,
-            precision=precision,
-            batch=batch,
-            size=size,
-            threads=threads or os.cpu_count(),
-        )
-        for network in networks
-        for size in network.sizes
-        for format, precision in targets
-        for batch in batches
-        for form, against in _forms(network)
-    )
-    return BenchmarkPlan(runs=runs, left_out=left_out)
-
-
-@as_input_error()
-def _check_numbers(argument: str, numbers: Sequence[int]) -> None:
-    for number in numbers:
-        positive_integer(argument, number)
-
-
-def _forms(network: Network) -> tuple[tuple[str, str], ...]:
-    if network.has_se:
-        return ((AS_BUILT, PLAIN), (OPTIMIZED, PLAIN))
-    return ((OPTIMIZED, AS_BUILT),)
-
-
-def _targets(
-    formats: Sequence[str] | None, precisions: Sequence[str] | None
-) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """Formats and precisions that can run, and a sentence for each format that can't."""
-    there, left_out = _installed(formats)
-    pairs = [(t.format, t.precision) for name in there for t in TARGETS if t.format == name]
-    if not precisions:
-        return pairs, left_out
-    for precision in precisions:
-        if precision not in {known for _, known in pairs}:
-            find_target(there[0], precision)  # says what there is
-    return [pair for pair in pairs if pair[1] in precisions], left_out
-
-
-def _installed(formats: Sequence[str] | None) -> tuple[list[str], tuple[str, ...]]:
-    """A format that is asked for must be; of all, those that are not are left out."""
-    if formats:
-        with as_input_error():
-            for name in formats:
-                find_engine(name).require()
-        return list(formats), ()
-    there, left_out = [], []
-    for engine in ENGINES:
-        try:
-            engine.require()
-            there.append(engine.format)
-        except MissingExtraError as error:
-            left_out.append(f"left out: {engine.format}: {error}")
-    return there, tuple(left_out)
-
-
-# --- the pass ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkReport:
-    """What `run_benchmark` gives; printed, a table.
-
-    Attributes:
-        results: of the plan's runs, in its order, without those that failed.
-        failures: a sentence for each engine that broke.
-        files: the CSV file and the pictures.
-    """
-
-    results: tuple[Result, ...]
-    failures: tuple[str, ...]
-    files: tuple[Path, ...]
-
-    def __str__(self) -> str:
-        header = [
-            *("model", "form", "against", "engine", "precision", "size", "batch"),
-            *("ms", "against ms", "ratio", "quartiles", "memory MB", "GFLOP/s", "of a product"),
-        ]
-        rows = [
-            [
-                *(r.model, r.form, r.against, r.engine, r.precision, r.size, r.batch),
-                *(f"{r.ms:.2f}", f"{r.against_ms:.2f}", f"{r.ratio:.3f}"),
-                f"{r.ratio_low:.3f} to {r.ratio_high:.3f}",
-                _memory(r),
-                *(f"{r.gflops:.1f}", f"{r.limit_gflops:.1f}"),
-            ]
-            for r in self.results
-        ]
-        return format_table(header, rows)
-
-
-def _memory(result: Result) -> str:
-    if result.memory_mb is None:
-        return ""
-    return f"{result.memory_mb:.0f} against {result.against_memory_mb:.0f}"
-
-
-def run_benchmark(
-    plan: BenchmarkPlan,
-    out: str | os.PathLike,
-    rounds: int = ROUNDS,
-    start: StartWorker | None = None,
-) -> BenchmarkReport:
-    """Carries out what the CSV file has no row of yet, and writes each row when it is measured.
-
-    A row counts only for the same version of the engine and the same machine. An engine that
-    breaks, while a model is exported for it or while it runs, loses its rows and is named; the
-    others go on.
-
-    Args:
-        plan: of `plan_benchmark`.
-        out: CSV file; pictures go beside it.
-        rounds: how often each of the two networks has its turn, in new processes every third time.
-        start: starts a worker; `None` for a process.
+        arguments: of the command line; `None` for those of the process.
 
     Returns:
-        The report.
+        The exit code: 0, 2 for bad input and for an engine that broke, 130 after Ctrl-C.
     """
-    _check_numbers("rounds", [rounds])
-    bench = _Benchmark(Path(out), rounds, start or (lambda given: Worker(given.command())))
-    pending = [run for run in plan.runs if bench.key(run) not in bench.results]
-    failures = [failure for group in _groups(pending) for failure in bench.measure(group)]
-    results = tuple(bench.results[k] for k in map(bench.key, plan.runs) if k in bench.results)
-    files = (bench.out, *_draw(bench.out, list(bench.results.values())))
-    return BenchmarkReport(results=results, failures=tuple(failures), files=files)
+    parser = _make_parser()
+    options = vars(parser.parse_args(arguments))
+    try:
+        _run(**options)
+    except (InputError, OSError, WrongResultError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"\n{parser.prog}: stopped", file=sys.stderr)
+        return STOPPED
+    return 0
 
 
-def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
-    """Runs that share their files; only the batch and the form differ."""
-    for _, group in groupby(runs, key=lambda run: (run.model, run.size, run.format, run.precision)):
-        yield list(group)
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m benchmarks.bench", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="*",
+        default=["seresnet50"],
+        help="a name that `se-keras list` shows, one of keras.applications, or a .keras file "
+        "(default seresnet50)",
+    )
+    for name, kind, text in (
+        ("--formats", _words, "formats of `se-keras export` (default: all that are installed)"),
+        ("--precisions", _words, "precisions of `se-keras export` (default: all)"),
+        ("--batches", _numbers, "numbers of images at once (default 1,8,32)"),
+        ("--sizes", _numbers, "image sizes in pixels (default: what a model was made for)"),
+    ):
+        # What is not given is not set: `plan_benchmark` has the defaults.
+        parser.add_argument(name, type=kind, metavar="A,B", help=text, default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads that compute (default: one a core); with 1 processor time is measured, which "
+        "depends less on what else the machine does",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=ROUNDS,
+        metavar="N",
+        help="turns of each network (default %(default)s)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/bench.csv"),
+        metavar="OUT",
+        help="CSV file (default %(default)s)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and measure nothing")
+    return parser
 
 
-def _draw(out: Path, results: list[Result]) -> list[Path]:
-    pictures = {"": draw_ratios, "-growth": draw_growth} if results else {}
-    paths = []
-    for suffix, draw in pictures.items():
-        paths.append(out.with_name(f"{out.stem}{suffix}.png"))
-        with written_beside(paths[-1]) as partial:
-            draw(results).savefig(partial, format="png", dpi=100)
-    return paths
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
-class _Benchmark:
-    """The rows that are there, and how one more is made."""
-
-    def __init__(self, out: Path, rounds: int, start: StartWorker):
-        self.out, self.rounds, self.start = out, rounds, start
-        self.machine = describe_machine()
-        self.results = {identity(r, r.engine, r.machine): r for r in read_rows(Result, out)}
-        self._limits: dict[tuple, float] = {}
-
-    def key(self, run: Run) -> tuple:
-        return identity(run, find_engine(run.format).description, self.machine)
-
-    def measure(self, group: list[Run]) -> Iterator[str]:
-        """Measures runs of one group; yields a sentence if that fails."""
-        first = group[0]
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                files = _Files(open_network(first.model, [first.size]), first, Path(folder))
-                for run in group:
-                    self._keep(self._measure(run, files))
-        # Converters and engines raise whatever they like, and the other engines are to go on.
-        except Exception as error:
-            said = lines_of(error)[-1]
-            yield f"{first.model}: {first.format} in {first.precision} broke: {said}"
-
-    def _keep(self, result: Result) -> None:
-        self.results[self.key(result)] = result
-        write_rows(Result, self.out, list(self.results.values()))
-        figures = f"{result.ms:.2f} ms against {result.against_ms:.2f}: {result.ratio:.3f}"
-        print(*result.values, figures, sep=", ", flush=True)
-
-    def _measure(self, run: Run, files: "_Files") -> Result:
-        plain = run.against == PLAIN
-        network = files.specify(run, plain=False, form=run.form)
-        twin = files.specify(run, plain=plain, form=run.form if plain else AS_BUILT)
-        limit = self._limit(run)
-        seconds, peaks = self._times([network, twin], self.rounds)
-        times = compare(*seconds.T)
-        memory = [peak and round(peak / 1e6, 1) for peak in peaks]
-        return Result(
-            **dict(zip(RUN_FIELDS, run.values, strict=True)),
-            engine=find_engine(run.format).description,
-            machine=self.machine,
-            clock=clock_of(run.threads),
-            rounds=self.rounds,
-            ms=round(1e3 * times.seconds, 4),
-            against_ms=round(1e3 * times.against_seconds, 4),
-            ratio=round(times.ratio, 4),
-            ratio_low=round(times.ratio_low, 4),
-            ratio_high=round(times.ratio_high, 4),
-            memory_mb=memory[0],
-            against_memory_mb=memory[1],
-            mega_macs=round(files.macs / 1e6, 3),
-            gflops=round(2e-9 * files.macs * run.batch / times.seconds, 2),
-            limit_gflops=limit,
-        )
-
-    def _limit(self, run: Run) -> float:
-        """Billions of operations a second in a large product of matrices, as it goes fastest."""
-        key = (run.format, run.precision, run.threads)
-        if key not in self._limits:
-            self._limits[key] = round(max(self._rates(run)), 1)
-        return self._limits[key]
-
-    def _rates(self, run: Run) -> Iterator[float]:
-        for network, batch in products_of_matrices():
-            alone = dataclasses.replace(run, batch=batch, size=network.sizes[0])
-            with tempfile.TemporaryDirectory() as folder:
-                files = _Files(network, alone, Path(folder))
-                given = files.specify(alone, plain=False, form=AS_BUILT)
-                seconds, _ = self._times([given], LIMIT_ROUNDS)
-            yield 2e-9 * files.macs * batch / seconds.min()
-
-    def _times(
-        self, given: Sequence[Specification], rounds: int
-    ) -> tuple[np.ndarray, list[int | None]]:
-        """Seconds of one call, (rounds, workers), and what the last workers' memory was at most."""
-        parts = []
-        for part in rounds_of_processes(rounds):
-            with ExitStack() as stack:
-                workers = [stack.enter_context(self.start(one)) for one in given]
-                parts.append(alternate(workers, part))
-        return np.concatenate(parts), [worker.peak_memory for worker in workers]
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers with commas between them, got {text!r}"
+        ) from None
 
 
-class _Files:
-    """A network and its twin, exported in a form when it is first asked for."""
-
-    def __init__(self, network: Network, run: Run, folder: Path):
-        self.run, self.folder = run, folder
-        keras.utils.clear_session(free_memory=False)
-        self.model = network.build(run.size)
-        self.macs = count(self.model, _without_batch(self.model, run.size)).macs
-        self._paths: dict[tuple[bool, str], Path] = {}
-
-    def specify(self, run: Run, *, plain: bool, form: str) -> Specification:
-        if (plain, form) not in self._paths:
-            self._paths[plain, form] = self._write(plain, form)
-        return Specification(
-            format=run.format,
-            precision=run.precision,
-            path=str(self._paths[plain, form]),
-            threads=run.threads,
-            shape=(run.batch, *_without_batch(self.model, run.size)),
-            dtype=input_type(self.model.inputs[0]),
-            clock=clock_of(run.threads),
-        )
-
-    def _write(self, plain: bool, form: str) -> Path:
-        model = remove_se(self.model) if plain else self.model
-        if form == OPTIMIZED:
-            model = optimize(model, verbose=False)
-        run = self.run
-        path = self.folder / f"{len(self._paths)}{find_engine(run.format).suffix}"
-        if form == AS_BUILT and (run.format, run.precision) == ("onnx", "float32"):
-            write_plain_onnx(model, path)  # what is exported has its gates arranged
-            return path
-        # Times do not depend on what the images show, but int8 needs ranges of activations.
-        find_target(run.format, run.precision).write_file(
-            model, path, open_samples(model, None).comparison
-        )
-        return path
+def _run(models: Sequence[str], rounds: int, out: Path, dry_run: bool, **choice: Any) -> None:
+    plan = plan_benchmark(models, **choice)
+    if dry_run:
+        print(plan)
+        return
+    for sentence in plan.left_out:
+        print(sentence)
+    report = run_benchmark(plan, out, rounds)
+    print(report)
+    print(*report.files, sep="\n")
+    if report.failures:
+        raise InputError("; ".join(report.failures))
 
 
-def _without_batch(model: keras.Model, size: int) -> tuple[int, ...]:
-    return tuple(size if n is None else n for n in model.inputs[0].shape[1:])
+if __name__ == "__main__":
+    sys.exit(main())

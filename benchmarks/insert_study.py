@@ -1,6 +1,6 @@
 """A trained plain network, with SE inserted and without, fine-tuned for the same epochs.
 
-python benchmarks/insert_study.py [--seeds 0 1 2 3 4] [--out benchmarks/results/insert_study.csv]
+python -m benchmarks.insert_study [--seeds 0 1 2 3 4] [--out benchmarks/results/insert_study.csv]
 
 For each seed a plain chain of six convolutions is trained on 10,000 images of Fashion-MNIST. Then
 three networks are fine-tuned on the same batches with the same learning rates: itself, a copy with
@@ -18,11 +18,11 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import layers
-from matplotlib.figure import Figure
 
 import se_keras
 from benchmarks.results import read_rows, write_rows
-from benchmarks.seeds import draw_curve, save, with_interval
+from benchmarks.seeds import draw_curve, with_interval
+from se_keras.support.plotting import new_figure, save_figure
 from se_keras.support.tables import format_table
 
 WIDTHS = (16, 32, 64)
@@ -130,7 +130,7 @@ def table(rows: list[Row]) -> str:
 
 def draw(rows: list[Row], path: Path) -> None:
     """Means over the seeds, and the range from the best to the worst."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     # Without a warm start the errors are of another size: the others have a panel of their own.
     for axes, networks in ((left, (PLAIN, WARM)), (right, (PLAIN, WARM, COLD))):
@@ -143,7 +143,7 @@ def draw(rows: list[Row], path: Path) -> None:
         axes.legend()
     seeds = len({row.seed for row in rows})
     figure.suptitle(f"Fashion-MNIST, mean and range of {seeds} seeds")
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """`SqueezeExcite` against the four stock layers, in TensorFlow graph mode.
 
-python benchmarks/layer_speed.py [--rounds N]
+python -m benchmarks.layer_speed [--rounds N]
 
 On the four map sizes of a ResNet-50 at batch 8, in turn: the stock layers, `SqueezeExcite`, the
 same compiled by XLA (`jit_compile=True`), and a plain copy of the map (read once, write once). One
@@ -11,6 +11,7 @@ to the copy.
 
 import argparse
 import time
+from functools import partial
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from keras import layers
 
 from se_keras import SqueezeExcite
 from se_keras.support.tables import format_table
+from se_keras.support.timing import seconds_in_turn
 
 SIZES = ((8, 56, 56, 256), (8, 28, 28, 512), (8, 14, 14, 1024), (8, 7, 7, 2048))
 RATIO = 16
@@ -41,11 +43,9 @@ def compiled(block, shape: tuple[int, ...], jit_compile: bool = False):
     return tf.function(lambda x: model(x, training=False), jit_compile=jit_compile)
 
 
-def seconds(function, x) -> float:
-    start = time.process_time()
+def repeat(function, x) -> None:
     for _ in range(CALLS):
         function(x)
-    return (time.process_time() - start) / CALLS
 
 
 def measure(shape: tuple[int, ...], rounds: int) -> dict[str, np.ndarray]:
@@ -57,10 +57,9 @@ def measure(shape: tuple[int, ...], rounds: int) -> dict[str, np.ndarray]:
         "with XLA": compiled(SqueezeExcite(RATIO), shape, jit_compile=True),
         "copy": tf.function(lambda x: x * 1.5),
     }
-    for function in contenders.values():
-        seconds(function, x)
-    turns = [{name: seconds(f, x) for name, f in contenders.items()} for _ in range(rounds)]
-    return {name: np.array([turn[name] for turn in turns]) for name in contenders}
+    calls = [partial(repeat, function, x) for function in contenders.values()]
+    seconds = seconds_in_turn(calls, rounds, time.process_time)
+    return {name: np.divide(times, CALLS) for name, times in zip(contenders, seconds, strict=True)}
 
 
 def ratio(times: dict[str, np.ndarray], name: str, to: str) -> float:

@@ -9,7 +9,7 @@ from se_keras import catalog
 from se_keras.graph import trace
 from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, find_recipe
-from se_keras.support.errors import InputError, as_input_error
+from se_keras.support.errors import InputError
 
 # Of keras.applications, and of files that leave height and width open.
 DEFAULT_SIZE = 224
@@ -36,7 +36,7 @@ class Network:
 
 
 def open_network(name: str, sizes: Sequence[int] | None) -> Network:
-    """Finds a network.
+    """Find a network.
 
     Args:
         name: of the catalog or of `keras.applications`, or a `.keras` file.
@@ -93,8 +93,10 @@ def _of_file(name: str, sizes: Sequence[int] | None) -> Network:
 
 
 def _has_se(name: str, model: keras.Model) -> bool:
-    with as_input_error(f"can't measure {name}"):
+    try:
         graph = trace(model)
+    except InputError as error:
+        raise InputError(f"cannot measure {name}: {error}") from error
     return any(True for _ in graph.calls(SqueezeExcite))
 
 

@@ -1,7 +1,7 @@
 """The peers' side of `peers.py`: makes or runs a peer's network, in the peer's own interpreter.
 
 python -P peer_side.py export MAKER NETWORK SIZE PATH    writes a file for an engine
-python -P peer_side.py run MAKER SPECIFICATION           takes turns, as se_keras' worker does
+python -P peer_side.py run MAKER SPECIFICATION           takes turns, as worker.py does
 
 NETWORK is `se` for an SE-ResNet-50 or `plain` for a ResNet-50. All weights are new ones.
 """
@@ -202,8 +202,8 @@ EXPORTS = (
 
 
 def _worker():
-    """The module of se_keras that takes turns; it needs nothing but NumPy."""
-    path = Path(__file__).parents[1] / "se_keras" / "benchmark" / "worker.py"
+    """The module that takes turns; it needs nothing but NumPy, and is found without a package."""
+    path = Path(__file__).with_name("worker.py")
     spec = importlib.util.spec_from_file_location("worker", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

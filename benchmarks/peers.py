@@ -1,6 +1,6 @@
 """SE-ResNet-50 and ResNet-50 through other libraries, and through this one.
 
-python benchmarks/peers.py --threads 1 --python timm=/venvs/timm/bin/python ...
+python -m benchmarks.peers --threads 1 --python timm=/venvs/timm/bin/python ...
 
 Each peer is made in the interpreter that `--python NAME=PATH` gives it, NAME being timm,
 classification_models or zeromodels (this one if it is not given); one that is missing is skipped

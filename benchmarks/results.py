@@ -111,19 +111,21 @@ def read_rows(kind: type[Row], path: str | os.PathLike) -> list[Row]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
-        return [kind(**{name: _parsed(kinds[name], line[name]) for name in line}) for line in lines]
+        return [
+            kind(**{name: _read_cell(kinds[name], line[name]) for name in line}) for line in lines
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is not a table of {kind.__name__} rows: {error!r}") from error
 
 
-def _parsed(kind: Any, text: str) -> Any:
+def _read_cell(kind: Any, text: str) -> Any:
     if kind in (str, int, float):
         return kind(text)
     return float(text) if text else None
 
 
 def write_rows(kind: type[Row], path: str | os.PathLike, rows: Sequence[Row]) -> None:
-    """Writes rows as a CSV file, under a header; makes its folder."""
+    """Write rows as a CSV file, under a header; make its folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [field.name for field in dataclasses.fields(kind)]

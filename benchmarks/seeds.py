@@ -1,14 +1,10 @@
 """What studies over several seeds share: 95 % intervals and curves."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy import stats
-
-from se_keras.support.files import written_beside
 
 
 def with_interval(values: np.ndarray) -> str:
@@ -24,8 +20,3 @@ def draw_curve(axes: Axes, label: str, epochs: Iterable[int], curves: np.ndarray
     (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", label=label)
     low, high = curves.min(axis=0), curves.max(axis=0)
     axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15)
-
-
-def save(figure: Figure, path: Path) -> None:
-    with written_beside(path) as partial:
-        figure.savefig(partial, format="png", dpi=100)

@@ -1,6 +1,6 @@
 """Plain networks against SE networks on the same budget, over several seeds.
 
-python benchmarks/study.py digits | fashion_mnist [--seeds 0 1 2]
+python -m benchmarks.study digits | fashion_mnist [--seeds 0 1 2]
 
 A run is one variant with one seed, and one row of `benchmarks/results/study_NAME.csv`, written
 when it is done: a stopped study goes on with the next run. A seed decides which images are trained
@@ -23,9 +23,10 @@ from sklearn.datasets import load_digits
 
 import se_keras
 from benchmarks.results import read_rows, write_rows
-from benchmarks.seeds import draw_curve, save, with_interval
+from benchmarks.seeds import draw_curve, with_interval
 from se_keras.models.recipes import Recipe, find_recipe
 from se_keras.support.errors import InputError
+from se_keras.support.plotting import new_figure, save_figure
 from se_keras.support.tables import format_table
 
 RESULTS = Path(__file__).with_name("results")
@@ -324,7 +325,7 @@ def draw(study: Study, runs: list[Run]) -> Figure:
             names.append(variant.name)
     columns = min(len(panels), 3)
     lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(4 + 2.5 * columns, 1 + 3 * lines), layout="constrained")
+    figure = new_figure(4 + 2.5 * columns, 1 + 3 * lines)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     seeds = complete_seeds(study, runs)
     epochs = range(1, study.epochs + 1)
@@ -362,7 +363,7 @@ def main() -> None:
     except InputError as error:
         parser.error(str(error))
     print(format_table(*table(study, runs)))
-    save(draw(study, runs), study.path.with_suffix(".png"))
+    save_figure(draw(study, runs), study.path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

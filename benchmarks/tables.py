@@ -1,7 +1,7 @@
 """README's tables of speed and of the studies, made of the CSV files.
 
-python benchmarks/tables.py --check    exit code 1 if README has other tables
-python benchmarks/tables.py --write    puts them between their marks in README
+python -m benchmarks.tables --check    exit code 1 if README has other tables
+python -m benchmarks.tables --write    puts them between their marks in README
 """
 
 import argparse
@@ -149,7 +149,7 @@ def main() -> int:
         with written_beside(README) as partial:
             partial.write_text(new, "utf-8")
     elif old != new:
-        print("README's tables are stale: python benchmarks/tables.py --write", file=sys.stderr)
+        print("README's tables are stale: python -m benchmarks.tables --write", file=sys.stderr)
         return 1
     return 0
 

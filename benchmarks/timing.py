@@ -139,7 +139,7 @@ class Worker:
 
 
 def alternate(contenders: Sequence[Turns], rounds: int) -> np.ndarray:
-    """Lets contenders compute in turn, so that what else the machine does hits all alike.
+    """Let contenders compute in turn, so that what else the machine does hits all alike.
 
     Every other round goes backwards. A first turn of each, which warms up, is not kept; it decides
     how many calls a turn has.
@@ -203,7 +203,7 @@ class Comparison:
 
 
 def compare(seconds: Any, against: Any) -> Comparison:
-    """Compares the times of rounds, one number a round each.
+    """Compare the times of rounds, one number a round each.
 
     Example:
 

@@ -1,6 +1,6 @@
 """A training step of SE-ResNet-50 against that of ResNet-50, in TensorFlow.
 
-python benchmarks/training_step.py [--batch N] [--rounds N]
+python -m benchmarks.training_step [--batch N] [--rounds N]
 
 The same network at 224 pixels in four forms, which take turns: without SE, with `SqueezeExcite`,
 with the four stock layers, and with the gate read from the narrow map before the last 1x1
@@ -13,6 +13,7 @@ quartiles.
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import keras
 import numpy as np
@@ -24,6 +25,7 @@ from benchmarks.layer_speed import stock_gate
 from benchmarks.timing import compare
 from se_keras.graph import Graph, Node, trace
 from se_keras.support.tables import format_table
+from se_keras.support.timing import seconds_in_turn
 
 Source = Callable[[Graph, Node], keras.KerasTensor]
 
@@ -53,17 +55,12 @@ def measure(models: dict[str, keras.Model], batch: int, rounds: int) -> dict[str
     """Seconds of each step; the models take turns."""
     images = np.random.default_rng(0).random((batch, 224, 224, 3), "float32")
     labels = np.arange(batch)
-    seconds = {name: [] for name in models}
     for model in models.values():
         optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
         model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
-        model.train_on_batch(images, labels)
-    for _ in range(rounds):
-        for name, model in models.items():
-            start = time.process_time()
-            model.train_on_batch(images, labels)
-            seconds[name].append(time.process_time() - start)
-    return seconds
+    steps = [partial(model.train_on_batch, images, labels) for model in models.values()]
+    seconds = seconds_in_turn(steps, rounds, time.process_time)
+    return dict(zip(models, seconds, strict=True))
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Transfer learning: five classes of Fashion-MNIST by a network that knows the other five.
 
-python benchmarks/transfer.py [--images 1000] [--labels 20] [--seeds 0 1 2] [--out runs/transfer]
+python -m benchmarks.transfer [--images 1000] [--labels 20] [--seeds 0 1 2] [--out runs/transfer]
 
 `se_keras.train` trains an SE-ResNet-20 on images of the first five classes. Its backbone, frozen,
 gets a new classifier for the others, which sees few labels a class; then the last stage is trained

@@ -68,7 +68,7 @@ def load(format: str, path: str, precision: str, threads: int) -> Run:
     # Without its `__init__` the package brings no Keras and no TensorFlow, whose memory an engine
     # has no part in.
     package = types.ModuleType("se_keras")
-    package.__path__ = [str(Path(__file__).parents[1])]
+    package.__path__ = [str(Path(__file__).parents[1] / "se_keras")]
     sys.modules["se_keras"] = package
     from se_keras.deploy.engines import find_engine
 

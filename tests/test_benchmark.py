@@ -2,19 +2,23 @@
 
 import csv
 import dataclasses
+import doctest
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from checks import set_random_weights
+from checks import TESTS, set_random_weights
 
 import se_keras
-from benchmarks import bench as runs
-from benchmarks.bench import plan_benchmark, run_benchmark
+from benchmarks import peer_side, peers, tables, timing
+from benchmarks.bench import main
+from benchmarks.measure import run_benchmark
+from benchmarks.plan import plan_benchmark
 from benchmarks.results import Result, describe_machine, read_rows, write_rows
 from benchmarks.timing import (
     TURN_SECONDS,
@@ -24,11 +28,11 @@ from benchmarks.timing import (
     alternate,
     compare,
 )
-from se_keras.cli import main
+from benchmarks.training_step import narrow_map, own_map, rewritten
+from benchmarks.worker import noise
 from se_keras.deploy.engines import ENGINES, find_engine
 from se_keras.support.errors import InputError, MissingExtraError
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 # What the engines of `clocks` take for one image, in seconds; a product of matrices takes 0.5.
 SECONDS = {"se": 3.0, "plain": 2.0}
 
@@ -161,7 +165,7 @@ def test_what_a_library_prints_is_no_answer():
         "answers = worker.claim_output(); print('a banner');"
         "worker.serve_turns(lambda arrays: print('chatter'), [], 'wall', answers)"
     )
-    folder = str(Path(runs.__file__).parent)
+    folder = str(timing.WORKER.parent)
     with Worker([sys.executable, "-c", code, folder]) as worker:
         assert worker.turn(3) > 0
 
@@ -195,7 +199,7 @@ def test_a_format_that_is_not_installed_is_left_out_unless_it_is_asked_for(monke
     broken = dataclasses.replace(find_engine("litert"), modules=("no_such_package",))
     rows = tuple(broken if row.format == "litert" else row for row in ENGINES)
     monkeypatch.setattr("se_keras.deploy.engines.ENGINES", rows)
-    monkeypatch.setattr(runs, "ENGINES", rows)
+    monkeypatch.setattr("benchmarks.plan.ENGINES", rows)
     plan = plan_benchmark(["seresnet20"])
     assert {run.format for run in plan.runs} == {"tf_saved_model", "onnx", "openvino"}
     (sentence,) = plan.left_out
@@ -238,12 +242,12 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, named, tmp_path, monke
     keras.Model(x, keras.layers.Dense(2)(x)).save("vector.keras")
     before = sorted(tmp_path.rglob("*"))
     try:
-        code = main(["bench", *arguments.split()])
+        code = main(arguments.split())
     except SystemExit as ended:
         code = ended.code
     assert code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("se-keras bench")
+    assert line.startswith("python -m benchmarks.bench: ")
     assert named in line
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -270,7 +274,7 @@ def clocks(monkeypatch):
         network, _ = specification.path.split(", ")
         return Clock(SECONDS[network] * specification.shape[0])
 
-    monkeypatch.setattr(runs._Files, "_write", write)
+    monkeypatch.setattr("benchmarks.measure._Files._write", write)
     return start, started
 
 
@@ -385,7 +389,7 @@ def test_the_command_line_measures_in_processes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.networks.PRODUCT", 32)
     tiny("tiny.keras")
-    command = "bench tiny.keras --formats onnx --precisions float32,int8 --batches 2 --rounds 2"
+    command = "tiny.keras --formats onnx --precisions float32,int8 --batches 2 --rounds 2"
     assert main([*command.split(), "--dry-run"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert not Path("runs").exists()
@@ -412,13 +416,22 @@ def test_the_command_line_measures_in_processes(tmp_path, monkeypatch, capsys):
 def test_the_command_line_names_what_broke(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.networks.PRODUCT", 32)
-    monkeypatch.setattr("benchmarks.bench.Worker", _broken_worker)
+    monkeypatch.setattr("benchmarks.measure.Worker", _broken_worker)
     tiny("tiny.keras")
-    command = "bench tiny.keras --formats onnx --precisions float32 --batches 2"
+    command = "tiny.keras --formats onnx --precisions float32 --batches 2"
     assert main(command.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("se-keras bench: ")
+    assert line.startswith("python -m benchmarks.bench: ")
     assert "onnx in float32 broke: no such instruction" in line
+
+
+def test_the_command_line_is_stopped(monkeypatch, capsys):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.bench.run_benchmark", stopped)
+    assert main(["seresnet20", "--formats", "onnx"]) == 130
+    assert capsys.readouterr().err == "\npython -m benchmarks.bench: stopped\n"
 
 
 def _broken_worker(command):
@@ -429,27 +442,14 @@ def _broken_worker(command):
 # --- the peers, and README -----------------------------------------------------------------------
 
 
-NAMES = ("peers", "peer_side", "tables", "training_step")
+def test_every_peer_has_its_maker():
+    makers = {"pytorch": peer_side.RUNS}
+    for peer in peers.PEERS:
+        assert peer.maker in makers.get(peer.engine, peer_side.EXPORTS)
 
 
-@pytest.fixture(scope="module")
-def benchmarks():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        yield {name: importlib.import_module(name) for name in NAMES}
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-def test_every_peer_has_its_maker(benchmarks):
-    side = benchmarks["peer_side"]
-    makers = {"pytorch": side.RUNS}
-    for peer in benchmarks["peers"].PEERS:
-        assert peer.maker in makers.get(peer.engine, side.EXPORTS)
-
-
-def test_the_stock_peer_computes_se(benchmarks):
-    network, plain = (benchmarks["peer_side"]._stock(name, 32) for name in ("se", "plain"))
+def test_the_stock_peer_computes_se():
+    network, plain = (peer_side._stock(name, 32) for name in ("se", "plain"))
     counts = [se_keras.count(model) for model in (network, plain)]
     # The paper's 2.5 million parameters more, in four stages of 3, 4, 6 and 3 units.
     widths = 3 * [256] + 4 * [512] + 6 * [1024] + 3 * [2048]
@@ -459,11 +459,10 @@ def test_the_stock_peer_computes_se(benchmarks):
     assert kinds.count("Multiply") == 16
 
 
-def test_the_step_with_stock_layers_is_that_of_the_same_network(benchmarks):
-    step = benchmarks["training_step"]
+def test_the_step_with_stock_layers_is_that_of_the_same_network():
     model = se_keras.create("seresnet20", input_shape=(16, 16, 3), classes=4)
     set_random_weights(model)
-    own, narrow = (step.rewritten(model, source) for source in (step.own_map, step.narrow_map))
+    own, narrow = (rewritten(model, source) for source in (own_map, narrow_map))
     se = [layer for layer in model.layers if isinstance(layer, se_keras.SqueezeExcite)]
     gates = [layer for layer in own.layers if isinstance(layer, keras.Model)]
     for layer, gate in zip(se, gates, strict=True):
@@ -476,8 +475,7 @@ def test_the_step_with_stock_layers_is_that_of_the_same_network(benchmarks):
     )
 
 
-def test_peers_are_compared_with_ours_in_the_same_rounds(benchmarks, monkeypatch):
-    peers = benchmarks["peers"]
+def test_peers_are_compared_with_ours_in_the_same_rounds(monkeypatch):
     seconds = {("se_keras", "se"): 2.0, ("se_keras", "plain"): 1.0, (peers.INSERTED, "se"): 1.5}
     started = []
 
@@ -508,8 +506,7 @@ def test_peers_are_compared_with_ours_in_the_same_rounds(benchmarks, monkeypatch
 
 
 @pytest.mark.parametrize("when", ["at once", "later"])
-def test_a_peer_that_breaks_takes_no_other_with_it(benchmarks, monkeypatch, when):
-    peers = benchmarks["peers"]
+def test_a_peer_that_breaks_takes_no_other_with_it(monkeypatch, when):
     started = []
 
     def start(peer, network, setting, exports, python):
@@ -530,17 +527,16 @@ def test_a_peer_that_breaks_takes_no_other_with_it(benchmarks, monkeypatch, when
     ]
 
 
-def test_a_missing_peer_is_named(benchmarks, capsys):
-    found = benchmarks["peers"].found_peers({"timm": "/no/such/python"})
+def test_a_missing_peer_is_named(capsys):
+    found = peers.found_peers({"timm": "/no/such/python"})
     assert "pytorch" not in found
     assert "skipped: timm, eager: /no/such/python" in capsys.readouterr().out
 
 
-def test_readme_tables_are_those_of_the_csv_files(benchmarks):
-    tables = benchmarks["tables"]
+def test_readme_tables_are_those_of_the_csv_files():
     text = tables.README.read_text("utf-8")
     new = tables.with_tables(text)
-    assert text == new, "stale: python benchmarks/tables.py --write"
+    assert text == new, "stale: python -m benchmarks.tables --write"
     stale = new.replace("TensorFlow float32", "TensorFlow float16", 1)
     assert stale != new == tables.with_tables(stale)
     with pytest.raises(ValueError, match="marks"):
@@ -548,10 +544,25 @@ def test_readme_tables_are_those_of_the_csv_files(benchmarks):
 
 
 def test_noise_is_the_same_in_every_process():
-    worker = importlib.import_module("benchmarks.worker")
-    floats, integers = worker.noise((2, 3), "float32"), worker.noise((200,), "uint8")
+    floats, integers = noise((2, 3), "float32"), noise((200,), "uint8")
     assert floats.dtype == np.float32
-    assert (floats == worker.noise((2, 3), "float32")).all()
+    assert (floats == noise((2, 3), "float32")).all()
     assert 0 <= floats.min() < floats.max() < 1
     assert integers.dtype == np.uint8
     assert integers.max() > 200
+
+
+@pytest.mark.parametrize("name", ["networks", "plan", "results", "timing"])
+def test_docstring_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = doctest.testmod(importlib.import_module(f"benchmarks.{name}"))
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+def test_the_commands_of_readme_are_there():
+    text = (TESTS.parent / "README.md").read_text("utf-8")
+    names = set(re.findall(r"python -m (benchmarks\.\w+)", text))
+    assert len(names) >= 7
+    for name in names:
+        assert callable(importlib.import_module(name).main)

@@ -1,4 +1,4 @@
-"""`benchmarks/study.py`: its runs, their resuming after a kill, its tables, and README's copy."""
+"""`benchmarks.study`: its runs, their resuming after a kill, its tables, and README's copy."""
 
 import signal
 import subprocess
@@ -15,8 +15,7 @@ from checks import TESTS
 from benchmarks import seeds, study
 from benchmarks.results import read_rows, write_rows
 from se_keras.support.errors import InputError
-
-BENCHMARKS = TESTS.parent / "benchmarks"
+from se_keras.support.plotting import save_figure
 
 DIGITS = study.STUDIES["digits"]
 TINY = replace(
@@ -43,9 +42,12 @@ def run_of(variant, seed, error):
 @pytest.mark.slow
 def test_a_killed_study_goes_on_with_the_next_run(tmp_path, capsys):
     path = tmp_path / "study.csv"
-    code = "import sys, test_study; test_study.go_on_with_the_tiny_study(sys.argv[1])"
+    code = (
+        "import sys; sys.path.append(sys.argv[2]); import test_study;"
+        "test_study.go_on_with_the_tiny_study(sys.argv[1])"
+    )
     child = subprocess.Popen(
-        [sys.executable, "-c", code, path],
+        [sys.executable, "-c", code, path, TESTS.parent],
         cwd=TESTS,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -134,7 +136,7 @@ def test_differences_are_those_within_a_seed():
 
 def test_curves_are_drawn_beside_the_results(tmp_path):
     runs = [run_of(variant, seed, 1.0) for variant, seed in TINY_RUNS]
-    seeds.save(study.draw(TINY, runs), tmp_path / "study.png")
+    save_figure(study.draw(TINY, runs), tmp_path / "study.png")
     assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
     (axes,) = study.draw(TINY, runs).axes
     assert [line.get_label() for line in axes.lines] == ["plain", "SE"]
@@ -169,4 +171,4 @@ def test_readme_has_the_table_of_the_results(name):
     header, rows = study.table(one, read_rows(study.Run, one.path))
     lines = [header, ["---"] * len(header), *rows]
     expected = [f"| {' | '.join(line)} |" for line in lines]
-    assert block.splitlines() == expected, "stale: python benchmarks/tables.py --write"
+    assert block.splitlines() == expected, "stale: python -m benchmarks.tables --write"

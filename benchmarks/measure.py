@@ -1,0 +1,265 @@
+"""The pass that carries out the plan of a benchmark, run by run."""
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from benchmarks.networks import Network, open_network, products_of_matrices
+from benchmarks.plan import BenchmarkPlan
+from benchmarks.ratio_plots import draw_growth, draw_ratios
+from benchmarks.results import (
+    AS_BUILT,
+    OPTIMIZED,
+    PLAIN,
+    RUN_FIELDS,
+    Result,
+    Run,
+    describe_machine,
+    identity,
+    read_rows,
+    write_rows,
+)
+from benchmarks.timing import (
+    Specification,
+    Worker,
+    alternate,
+    clock_of,
+    compare,
+    rounds_of_processes,
+)
+from se_keras.counting import count
+from se_keras.deploy.calibration import input_type, open_samples
+from se_keras.deploy.engines import find_engine
+from se_keras.deploy.rewrites import optimize
+from se_keras.deploy.targets import find_target
+from se_keras.deploy.to_onnx import write_plain_onnx
+from se_keras.support.arguments import positive_integer
+from se_keras.support.errors import lines_of
+from se_keras.support.plotting import save_figure
+from se_keras.support.tables import format_table
+from se_keras.surgery import remove_se
+
+ROUNDS = 15
+# The engine's limit is the fastest of a few products; the slower ones were disturbed.
+LIMIT_ROUNDS = 5
+
+StartWorker = Callable[[Specification], Worker]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkReport:
+    """What `run_benchmark` gives; printed, a table.
+
+    Attributes:
+        results: of the plan's runs, in its order, without those that failed.
+        failures: a sentence for each engine that broke.
+        files: the CSV file and the pictures.
+    """
+
+    results: tuple[Result, ...]
+    failures: tuple[str, ...]
+    files: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        header = [
+            *("model", "form", "against", "engine", "precision", "size", "batch"),
+            *("ms", "against ms", "ratio", "quartiles", "memory MB", "GFLOP/s", "of a product"),
+        ]
+        rows = [
+            [
+                *(r.model, r.form, r.against, r.engine, r.precision, r.size, r.batch),
+                *(f"{r.ms:.2f}", f"{r.against_ms:.2f}", f"{r.ratio:.3f}"),
+                f"{r.ratio_low:.3f} to {r.ratio_high:.3f}",
+                _memory(r),
+                *(f"{r.gflops:.1f}", f"{r.limit_gflops:.1f}"),
+            ]
+            for r in self.results
+        ]
+        return format_table(header, rows)
+
+
+def _memory(result: Result) -> str:
+    if result.memory_mb is None:
+        return ""
+    return f"{result.memory_mb:.0f} against {result.against_memory_mb:.0f}"
+
+
+def run_benchmark(
+    plan: BenchmarkPlan,
+    out: str | os.PathLike,
+    rounds: int = ROUNDS,
+    start: StartWorker | None = None,
+) -> BenchmarkReport:
+    """Carry out what the CSV file has no row of yet, and write each row when it is measured.
+
+    A row counts only for the same version of the engine and the same machine. An engine that
+    breaks, while a model is exported for it or while it runs, loses its rows and is named; the
+    others go on.
+
+    Args:
+        plan: of `plan_benchmark`.
+        out: CSV file; pictures go beside it.
+        rounds: how often each of the two networks has its turn, in new processes every third time.
+        start: starts a worker; `None` for a process.
+
+    Returns:
+        The report.
+    """
+    positive_integer("rounds", rounds)
+    bench = _Benchmark(Path(out), rounds, start or (lambda given: Worker(given.command())))
+    pending = [run for run in plan.runs if bench.key(run) not in bench.results]
+    failures = [failure for group in _groups(pending) for failure in bench.measure(group)]
+    results = tuple(bench.results[k] for k in map(bench.key, plan.runs) if k in bench.results)
+    files = (bench.out, *_draw(bench.out, list(bench.results.values())))
+    return BenchmarkReport(results=results, failures=tuple(failures), files=files)
+
+
+def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """Runs that share their files; only the batch and the form differ."""
+    for _, group in groupby(runs, key=lambda run: (run.model, run.size, run.format, run.precision)):
+        yield list(group)
+
+
+def _draw(out: Path, results: list[Result]) -> list[Path]:
+    pictures = {"": draw_ratios, "-growth": draw_growth} if results else {}
+    paths = []
+    for suffix, draw in pictures.items():
+        paths.append(out.with_name(f"{out.stem}{suffix}.png"))
+        save_figure(draw(results), paths[-1])
+    return paths
+
+
+class _Benchmark:
+    """The rows that are there, and how one more is made."""
+
+    def __init__(self, out: Path, rounds: int, start: StartWorker):
+        self.out, self.rounds, self.start = out, rounds, start
+        self.machine = describe_machine()
+        self.results = {identity(r, r.engine, r.machine): r for r in read_rows(Result, out)}
+        self._limits: dict[tuple, float] = {}
+
+    def key(self, run: Run) -> tuple:
+        return identity(run, find_engine(run.format).description, self.machine)
+
+    def measure(self, group: list[Run]) -> Iterator[str]:
+        """Measures runs of one group; yields a sentence if that fails."""
+        first = group[0]
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                files = _Files(open_network(first.model, [first.size]), first, Path(folder))
+                for run in group:
+                    self._keep(self._measure(run, files))
+        # Converters and engines raise whatever they like, and the other engines are to go on.
+        except Exception as error:
+            said = lines_of(error)[-1]
+            yield f"{first.model}: {first.format} in {first.precision} broke: {said}"
+
+    def _keep(self, result: Result) -> None:
+        self.results[self.key(result)] = result
+        write_rows(Result, self.out, list(self.results.values()))
+        figures = f"{result.ms:.2f} ms against {result.against_ms:.2f}: {result.ratio:.3f}"
+        print(*result.values, figures, sep=", ", flush=True)
+
+    def _measure(self, run: Run, files: "_Files") -> Result:
+        plain = run.against == PLAIN
+        network = files.specify(run, plain=False, form=run.form)
+        twin = files.specify(run, plain=plain, form=run.form if plain else AS_BUILT)
+        limit = self._limit(run)
+        seconds, peaks = self._times([network, twin], self.rounds)
+        times = compare(*seconds.T)
+        memory = [peak and round(peak / 1e6, 1) for peak in peaks]
+        return Result(
+            **dict(zip(RUN_FIELDS, run.values, strict=True)),
+            engine=find_engine(run.format).description,
+            machine=self.machine,
+            clock=clock_of(run.threads),
+            rounds=self.rounds,
+            ms=round(1e3 * times.seconds, 4),
+            against_ms=round(1e3 * times.against_seconds, 4),
+            ratio=round(times.ratio, 4),
+            ratio_low=round(times.ratio_low, 4),
+            ratio_high=round(times.ratio_high, 4),
+            memory_mb=memory[0],
+            against_memory_mb=memory[1],
+            mega_macs=round(files.macs / 1e6, 3),
+            gflops=round(2e-9 * files.macs * run.batch / times.seconds, 2),
+            limit_gflops=limit,
+        )
+
+    def _limit(self, run: Run) -> float:
+        """Billions of operations a second in a large product of matrices, as it goes fastest."""
+        key = (run.format, run.precision, run.threads)
+        if key not in self._limits:
+            self._limits[key] = round(max(self._rates(run)), 1)
+        return self._limits[key]
+
+    def _rates(self, run: Run) -> Iterator[float]:
+        for network, batch in products_of_matrices():
+            alone = dataclasses.replace(run, batch=batch, size=network.sizes[0])
+            with tempfile.TemporaryDirectory() as folder:
+                files = _Files(network, alone, Path(folder))
+                given = files.specify(alone, plain=False, form=AS_BUILT)
+                seconds, _ = self._times([given], LIMIT_ROUNDS)
+            yield 2e-9 * files.macs * batch / seconds.min()
+
+    def _times(
+        self, given: Sequence[Specification], rounds: int
+    ) -> tuple[np.ndarray, list[int | None]]:
+        """Seconds of one call, (rounds, workers), and what the last workers' memory was at most."""
+        parts = []
+        for part in rounds_of_processes(rounds):
+            with ExitStack() as stack:
+                workers = [stack.enter_context(self.start(one)) for one in given]
+                parts.append(alternate(workers, part))
+        return np.concatenate(parts), [worker.peak_memory for worker in workers]
+
+
+class _Files:
+    """A network and its twin, exported in a form when it is first asked for."""
+
+    def __init__(self, network: Network, run: Run, folder: Path):
+        self.run, self.folder = run, folder
+        keras.utils.clear_session(free_memory=False)
+        self.model = network.build(run.size)
+        self.macs = count(self.model, _without_batch(self.model, run.size)).macs
+        self._paths: dict[tuple[bool, str], Path] = {}
+
+    def specify(self, run: Run, *, plain: bool, form: str) -> Specification:
+        if (plain, form) not in self._paths:
+            self._paths[plain, form] = self._write(plain, form)
+        return Specification(
+            format=run.format,
+            precision=run.precision,
+            path=str(self._paths[plain, form]),
+            threads=run.threads,
+            shape=(run.batch, *_without_batch(self.model, run.size)),
+            dtype=input_type(self.model.inputs[0]),
+            clock=clock_of(run.threads),
+        )
+
+    def _write(self, plain: bool, form: str) -> Path:
+        model = remove_se(self.model) if plain else self.model
+        if form == OPTIMIZED:
+            model = optimize(model, verbose=False)
+        run = self.run
+        path = self.folder / f"{len(self._paths)}{find_engine(run.format).suffix}"
+        if form == AS_BUILT and (run.format, run.precision) == ("onnx", "float32"):
+            write_plain_onnx(model, path)  # what is exported has its gates arranged
+            return path
+        # Times do not depend on what the images show, but int8 needs ranges of activations.
+        find_target(run.format, run.precision).write_file(
+            model, path, open_samples(model, None).comparison
+        )
+        return path
+
+
+def _without_batch(model: keras.Model, size: int) -> tuple[int, ...]:
+    return tuple(size if n is None else n for n in model.inputs[0].shape[1:])
