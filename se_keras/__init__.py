@@ -17,6 +17,7 @@ from se_keras.explain import plot_excitations, prune_se, record_excitations
 from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, list_models
 from se_keras.preprocessing import decode_predictions, load_image, preprocess_input
+from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
 from se_keras.surgery import find_sites, insert_se, remove_se
 from se_keras.weights.convert import load_weights, save_timm
@@ -49,6 +50,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Callable:
     """The named builders, one a row of the catalog."""
+    if name not in __all__:
+        hint = did_you_mean(name, __all__)
+        # With `obj` given, Python adds no suggestion of its own after ours.
+        raise AttributeError(f"module 'se_keras' has no attribute {name!r}.{hint}", obj=None)
     return named_builder(name)
 
 

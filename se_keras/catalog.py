@@ -13,6 +13,7 @@ from se_keras.models.assembly import NetworkOptions, build_network
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 from se_keras.ops import standardize_data_format
 from se_keras.preprocessing import preprocessing_layer, preprocessing_of
+from se_keras.support.arguments import refuse_unknown_options
 from se_keras.support.errors import InputError, as_input_error, lines_of
 from se_keras.support.files import written_beside
 from se_keras.weights.convert import (
@@ -58,8 +59,8 @@ def create(
         A functional `keras.Model`; its input is (N, H, W, C).
 
     Raises:
-        InputError: for an unknown name or a value that an option can't take.
-        InputError: if the weights can't be had, or do not fit to the last tensor.
+        InputError: for an unknown name, for a value that an option can't take, and for weights that
+            can't be had or do not fit to the last tensor.
         TypeError: for an unknown option.
 
     Example:
@@ -176,6 +177,7 @@ def _builder(recipe: Recipe) -> Callable[..., keras.Model]:
     signature = _signature(recipe)
 
     def build(*args: Any, **kwargs: Any) -> keras.Model:
+        refuse_unknown_options(recipe.builder, kwargs, signature.parameters)
         return create(recipe.name, **signature.bind(*args, **kwargs).arguments)
 
     build.__name__ = build.__qualname__ = recipe.builder
@@ -219,9 +221,7 @@ def _options(recipe: Recipe) -> dict[str, Any]:
 def _parsed(recipe: Recipe, options: dict[str, Any]) -> tuple[Recipe, NetworkOptions]:
     """The row and the options of its network, with what the user asks of either."""
     known = _options(recipe)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise TypeError(f"{recipe.name} has no option {unknown}; it has {sorted(known)}.")
+    refuse_unknown_options(recipe.name, options, known)
     own = {name: options[name] for name in recipe.own_options if name in options}
     common = {name: value for name, value in options.items() if name not in own}
     return replace(recipe, **own), NetworkOptions(**common)

@@ -8,8 +8,10 @@ give, as in timm and fvcore. What is in no list here is reported as not counted.
 """
 
 import math
+import numbers
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import layers
@@ -142,15 +144,23 @@ def _resolve_input_shapes(model: keras.Model, input_shape: Sequence | None) -> l
     own = [tuple(tensor.shape) for tensor in model.inputs]
     if input_shape is None:
         return own
-    single = all(size is None or isinstance(size, int) for size in input_shape)
-    given = [tuple(shape) for shape in ([input_shape] if single else input_shape)]
+    given = input_shape if isinstance(input_shape, Sequence) else ()
+    if not any(isinstance(shape, Sequence) for shape in given):
+        given = [given]
     expected = [shape[1:] for shape in own]
-    if len(given) != len(own) or not all(map(shape_fits, given, expected)):
+    shapes = len(given) == len(own) and all(map(_is_shape, given))
+    if not shapes or not all(map(shape_fits, given, expected)):
         raise InputError(
             f"`input_shape` must be that of {model.name!r}, with sizes for None: "
-            f"{expected[0] if len(expected) == 1 else expected}; got {input_shape}."
+            f"{expected[0] if len(expected) == 1 else expected}; got {input_shape!r}."
         )
     return [(None, *shape) for shape in given]
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, Sequence) and all(
+        size is None or (isinstance(size, numbers.Integral) and size > 0) for size in shape
+    )
 
 
 def _make_rows(

@@ -21,7 +21,7 @@ from typing import Any
 import keras
 from keras import KerasTensor, tree
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, in_one_line
 from se_keras.support.tables import format_table
 
 Shape = tuple[int | None, ...]
@@ -407,9 +407,13 @@ def _output_shapes(node: Node, shapes: dict[KerasTensor, Shape]) -> list[Shape]:
             shapes[tensor], node.op.variable_dtype if is_layer_float else tensor.dtype
         )
 
-    spec = node.op.compute_output_spec(
-        *_map_tensors(resize, node.args), **_map_tensors(resize, node.kwargs)
-    )
+    args, kwargs = _map_tensors(resize, node.args), _map_tensors(resize, node.kwargs)
+    try:
+        spec = node.op.compute_output_spec(*args, **kwargs)
+    except ValueError as error:  # Keras' own, for sizes that this layer can't take
+        sizes = ", ".join(str(shapes[tensor]) for tensor in node.inputs)
+        reason = in_one_line(error)
+        raise InputError(f"{node.name!r} can't take an input of shape {sizes}: {reason}") from error
     return [tuple(tensor.shape) for tensor in _tensors(spec)]
 
 

@@ -1,13 +1,23 @@
 """`SqueezeExcite`: the SE block as one Keras layer."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from se_keras import ops
-from se_keras.support.arguments import boolean, finite_number, one_of, positive_integer
+from se_keras.support.arguments import (
+    boolean,
+    finite_number,
+    one_of,
+    positive_integer,
+    refuse_unknown_options,
+)
 from se_keras.support.errors import InputError
+
+# What every Keras layer takes.
+KERAS_OPTIONS = ("name", "dtype", "trainable", "autocast", "activity_regularizer", "input_shape")
 
 
 @keras.saving.register_keras_serializable(package="se_keras")
@@ -78,6 +88,7 @@ class SqueezeExcite(keras.layers.Layer):
         bias_constraint: Any = None,
         **kwargs: Any,
     ):
+        refuse_unknown_options("SqueezeExcite", kwargs, KERAS_OPTIONS + se_options())
         super().__init__(**kwargs)
         self.ratio = positive_integer("ratio", ratio)
         self.divisor = positive_integer("divisor", divisor)
@@ -206,6 +217,18 @@ class SqueezeExcite(keras.layers.Layer):
             return {}
         policy_map = keras.dtype_policies.DTypePolicyMap(self.dtype_policy, quantized)
         return {"dtype": keras.dtype_policies.serialize(policy_map)}
+
+
+def se_options() -> tuple[str, ...]:
+    """Return the names of the arguments of `SqueezeExcite`, without those of every Keras layer.
+
+    Example:
+
+    >>> from se_keras.layers import se_options
+    >>> se_options()[:4]
+    ('ratio', 'reduced_channels', 'divisor', 'pool')
+    """
+    return tuple(name for name in inspect.signature(SqueezeExcite).parameters if name != "kwargs")
 
 
 def _clone_initializer(initializer: Any) -> Any:

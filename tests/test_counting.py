@@ -6,6 +6,7 @@ import pytest
 
 import se_keras
 from se_keras import SqueezeExcite, count
+from se_keras.support.errors import InputError
 
 
 def counted(layer, *shape, **inputs):
@@ -219,13 +220,25 @@ def test_sizes_that_the_model_leaves_open_are_asked_for():
 
 
 @pytest.mark.parametrize(
-    "shape", [(10, 8, 4), (10, 8), (1, 10, 8, 3), [(10, 8, 3), (10, 8, 3)], ()], ids=str
+    "shape",
+    [
+        *((10, 8, 4), (10, 8), (1, 10, 8, 3), [(10, 8, 3), (10, 8, 3)], ()),
+        *((0, 8, 3), (-1, 8, 3), ("10", 8, 3), "abc", 10, [(10, 8, 3), 3]),
+    ],
+    ids=str,
 )
 def test_an_input_shape_that_is_not_the_models(shape):
     x = keras.Input((None, 8, 3))
     model = keras.Model(x, L.Conv2D(8, 3)(x), name="open")
     with pytest.raises(ValueError, match=r"`input_shape` must be that of 'open'.*\(None, 8, 3\)"):
         count(model, shape)
+
+
+def test_sizes_that_a_layer_cannot_take_are_the_users_error():
+    x = keras.Input((None, None, 3))
+    model = keras.Model(x, L.Conv2D(8, 5, name="conv")(x))
+    with pytest.raises(InputError, match=r"'conv' can't take an input of shape \(None, 4, 8, 3\)"):
+        count(model, (4, 8, 3))
 
 
 def test_several_inputs_take_a_shape_each():

@@ -895,7 +895,7 @@ REFUSED = [
     (dense_only, {}, "`where`: .* has no site for 'auto'"),
     (two_units, {"where": "concat"}, "'network' has no site for 'concat'"),
     (unknown_channels, {"where": ["relu"]}, "number of channels behind 'relu' is not known"),
-    (two_units, {"where": ["a1_rel"]}, r"no layer 'a1_rel'; close to it: \['a1_relu'"),
+    (two_units, {"where": ["a1_rel"]}, r"no layer 'a1_rel'. Did you mean 'a1_relu' or"),
     (two_units, {"where": ["logits"]}, r"'logits' gives \(None, 3\), which is no feature map"),
     (two_units, {"where": "("}, "is no regular expression: '\\('"),
     (two_units, {"where": []}, "`where` must be 'auto', one of .* got \\[\\]"),
@@ -923,7 +923,7 @@ def test_refusals_are_one_line(network, options, message):
 
 def test_an_unknown_option_is_refused():
     for option in ("width", "data_format", "name"):
-        with pytest.raises(TypeError, match=f"SqueezeExcite has no option \\['{option}'\\] here"):
+        with pytest.raises(TypeError, match=f"find_sites has no option '{option}'"):
             find_sites(two_units(), **{option: 1})
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import functools
 import shutil
 import sys
 
@@ -50,7 +51,7 @@ def folder(tmp_path):
     return root
 
 
-def small_classifier(model, *, input_tensor, classes, dtype):
+def small_classifier(*, input_tensor, classes, dtype):
     """In place of a network of the catalog: one SE block, with dropout for its random state."""
     x = keras.layers.Conv2D(8, 3, padding="same", dtype=dtype)(input_tensor)
     x = keras.layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
@@ -61,9 +62,8 @@ def small_classifier(model, *, input_tensor, classes, dtype):
     return keras.Model(keras.utils.get_source_inputs(x)[0], x)
 
 
-@pytest.fixture
-def small_network(monkeypatch):
-    monkeypatch.setattr(run.catalog, "create", small_classifier)
+train_small = functools.partial(train, network=small_classifier)
+build_small = functools.partial(run.build_model, network=small_classifier)
 
 
 def picture(path):
@@ -338,14 +338,12 @@ def test_a_zoom_shows_a_part_of_the_image():
 def unbroken(tmp_path_factory):
     """A run of two epochs that nothing stopped; not to be changed."""
     out = tmp_path_factory.mktemp("runs") / "unbroken"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.catalog, "create", small_classifier)
-        train(config(), out)
+    train_small(config(), out)
     return out
 
 
 @pytest.fixture
-def finished(unbroken, small_network, tmp_path):
+def finished(unbroken, tmp_path):
     """Such a run that may be changed, and its report."""
     out = shutil.copytree(unbroken, tmp_path / "run")
     return out, files.read_json(out / "report.json")
@@ -381,9 +379,9 @@ def test_the_report_is_true_of_the_saved_models(finished):
     np.testing.assert_allclose(*served.values(), probabilities, atol=1e-5)
 
 
-def test_the_learning_rate_warms_up_and_falls_as_a_cosine(small_network):
+def test_the_learning_rate_warms_up_and_falls_as_a_cosine():
     settings = config(lr=0.2, epochs=10, batch_size=100).completed()
-    model = run.build_model(settings, data.open_data(settings))
+    model = build_small(settings, data.open_data(settings))
     schedule = keras.optimizers.schedules.deserialize(model.optimizer.get_config()["learning_rate"])
     # 14 steps an epoch; the first 5 % of 140 warm up.
     steps = np.arange(140)
@@ -391,9 +389,9 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine(small_network):
     np.testing.assert_allclose([float(schedule(s)) for s in steps], expected, atol=1e-6)
 
 
-def test_weight_decay_is_for_kernels(small_network):
+def test_weight_decay_is_for_kernels():
     settings = dataclasses.replace(config(weight_decay=0.5, lr=0.1).completed(), batch_size=64)
-    model = run.build_model(settings, data.open_data(settings))
+    model = build_small(settings, data.open_data(settings))
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
     model.optimizer.iterations.assign(10)
@@ -406,15 +404,15 @@ def test_weight_decay_is_for_kernels(small_network):
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6, err_msg=variable.path)
 
 
-def test_raw_pixels_are_scaled_inside_the_model(small_network):
+def test_raw_pixels_are_scaled_inside_the_model():
     settings = dataclasses.replace(config().completed(), batch_size=64)
-    model = run.build_model(settings, data.open_data(settings))
+    model = build_small(settings, data.open_data(settings))
     np.testing.assert_allclose(model.get_layer("scale")(np.array([0.0, 255.0])), [-1, 1])
 
 
-def test_label_smoothing_reaches_the_loss(small_network):
+def test_label_smoothing_reaches_the_loss():
     settings = dataclasses.replace(config(label_smoothing=0.3).completed(), batch_size=64)
-    model = run.build_model(settings, data.open_data(settings))
+    model = build_small(settings, data.open_data(settings))
     truth, guess = np.eye(10, dtype="float32")[:1], np.full((1, 10), 0.05, "float32")
     guess[0, 0] = 0.55
     target = 0.7 * truth + 0.03
@@ -422,35 +420,35 @@ def test_label_smoothing_reaches_the_loss(small_network):
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_trains(precision, small_network, tmp_path):
-    content = train(config(precision=precision, epochs=3), tmp_path / "run")
+def test_mixed_precision_trains(precision, tmp_path):
+    content = train_small(config(precision=precision, epochs=3), tmp_path / "run")
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert model.get_layer(index=2).compute_dtype == precision.removeprefix("mixed_")
     assert {w.dtype for w in model.trainable_weights} == {"float32"}
     assert content["test"]["accuracy"] > 0.8
 
 
-def test_float16_scales_its_loss(small_network):
+def test_float16_scales_its_loss():
     settings = dataclasses.replace(config(precision="mixed_float16").completed(), batch_size=64)
-    model = run.build_model(settings, data.open_data(settings))
+    model = build_small(settings, data.open_data(settings))
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
-def test_another_image_size_is_resized_to(small_network, tmp_path):
-    train(config(image_size=12, epochs=1), tmp_path / "run")
+def test_another_image_size_is_resized_to(tmp_path):
+    train_small(config(image_size=12, epochs=1), tmp_path / "run")
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert model.input_shape == (None, 12, 12, 1)
 
 
-def test_a_folder_of_images_trains(small_network, folder, tmp_path):
-    content = train(config(data=str(folder), image_size=16, epochs=6), tmp_path / "run")
+def test_a_folder_of_images_trains(folder, tmp_path):
+    content = train_small(config(data=str(folder), image_size=16, epochs=6), tmp_path / "run")
     assert content == files.read_json(tmp_path / "run" / "report.json")
     assert content["class_names"] == ["blue", "green", "red"]
     assert content["settings"]["batch_size"] == 24
     assert content["data"]["test_images"] == 6
 
 
-def test_a_saved_model_that_differs_fails_loudly(small_network, tmp_path, monkeypatch):
+def test_a_saved_model_that_differs_fails_loudly(tmp_path, monkeypatch):
     load = saved_model.load_classifier
 
     def spoiled(path):
@@ -461,18 +459,18 @@ def test_a_saved_model_that_differs_fails_loudly(small_network, tmp_path, monkey
 
     monkeypatch.setattr(saved_model, "load_classifier", spoiled)
     with pytest.raises(RuntimeError, match="does not give what the model gives"):
-        train(config(epochs=1), tmp_path / "run")
+        train_small(config(epochs=1), tmp_path / "run")
     assert not (tmp_path / "run" / "report.json").exists()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(small_network, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     with pytest.raises(InputError, match="loss became nan in epoch 1: try a smaller"):
-        train(config(lr=1e30), tmp_path / "run")
+        train_small(config(lr=1e30), tmp_path / "run")
 
 
-def test_a_batch_larger_than_the_data_is_refused(small_network, tmp_path):
+def test_a_batch_larger_than_the_data_is_refused(tmp_path):
     with pytest.raises(InputError, match="`batch_size` must be at most 1438"):
-        train(config(batch_size=2000), tmp_path / "run")
+        train_small(config(batch_size=2000), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -515,12 +513,12 @@ STOPS = {
 
 
 @pytest.mark.parametrize("where", STOPS.values(), ids=STOPS)
-def test_a_run_goes_on_as_if_never_stopped(where, unbroken, small_network, tmp_path, monkeypatch):
+def test_a_run_goes_on_as_if_never_stopped(where, unbroken, tmp_path, monkeypatch):
     stop_once(monkeypatch, *where)
     with pytest.raises(KeyboardInterrupt):
-        train(config(), tmp_path / "run")
+        train_small(config(), tmp_path / "run")
     assert not (tmp_path / "run" / "report.json").exists()
-    train(config(), tmp_path / "run", resume=True)
+    train_small(config(), tmp_path / "run", resume=True)
     assert_same_run(unbroken, tmp_path / "run")
 
 
@@ -540,14 +538,14 @@ def test_a_stop_while_a_run_is_replaced_leaves_none_that_looks_finished(
     assert "checkpoint-0002.weights.h5" not in left or "history.csv" in left
 
 
-def test_epochs_that_were_finished_are_not_trained_again(small_network, tmp_path, monkeypatch):
+def test_epochs_that_were_finished_are_not_trained_again(tmp_path, monkeypatch):
     stop_once(monkeypatch, run._Epochs, "on_epoch_begin", after=2)
     with pytest.raises(KeyboardInterrupt):
-        train(config(epochs=3), tmp_path / "run")
+        train_small(config(epochs=3), tmp_path / "run")
     (checkpoint,) = (tmp_path / "run").glob("checkpoint*")
     assert checkpoint.name == "checkpoint-0002.weights.h5"
     before = rows(tmp_path / "run")
-    train(config(epochs=3), tmp_path / "run", resume=True)
+    train_small(config(epochs=3), tmp_path / "run", resume=True)
     # The seconds, too.
     assert rows(tmp_path / "run")[:2] == before
 
@@ -571,52 +569,61 @@ def test_resuming_with_other_settings_names_the_setting(finished):
     ):
         ((name, value),) = change.items()
         with pytest.raises(InputError, match=f"{name} .*can't go on with {value}"):
-            train(config(**change), out, resume=True)
+            train_small(config(**change), out, resume=True)
+    with pytest.raises(InputError, match="model small_classifier, it can't go on with seresnet20"):
+        train(config(), out, resume=True)
+
+
+@pytest.mark.parametrize("made", [None, keras.Sequential([keras.Input((3,))])])
+def test_a_network_that_is_no_classifier_of_these_images_is_refused(made):
+    settings = config().completed()
+    with pytest.raises(InputError, match=r"`network` must return .* \(None, 10\), got "):
+        run.build_model(settings, data.open_data(settings), network=lambda **options: made)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, capsys):
     out, content = finished
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert train(config(), out, resume=True) == content
+    assert train_small(config(), out, resume=True) == content
     assert "nothing to resume" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == times
 
 
-def test_resuming_with_other_images_is_refused(small_network, folder, tmp_path):
+def test_resuming_with_other_images_is_refused(folder, tmp_path):
     settings = config(data=str(folder), image_size=16, epochs=1)
-    train(settings, tmp_path / "run")
+    train_small(settings, tmp_path / "run")
     (folder / "red" / "7.png").rename(folder / "red" / "new.png")
     with pytest.raises(InputError, match=r"images of .* have changed"):
-        train(settings, tmp_path / "run", resume=True)
+        train_small(settings, tmp_path / "run", resume=True)
 
 
-def test_a_damaged_checkpoint_is_named(small_network, tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch):
     stop_once(monkeypatch, keras.Model, "export")
     with pytest.raises(KeyboardInterrupt):
-        train(config(epochs=1), tmp_path / "run")
+        train_small(config(epochs=1), tmp_path / "run")
     (tmp_path / "run" / "checkpoint-0001.weights.h5").write_bytes(b"no checkpoint")
     with pytest.raises(InputError, match=r"can't read .*checkpoint-0001\.weights\.h5"):
-        train(config(epochs=1), tmp_path / "run", resume=True)
+        train_small(config(epochs=1), tmp_path / "run", resume=True)
 
 
 def test_what_is_there_is_not_overwritten(finished):
     out, content = finished
     with pytest.raises(InputError, match="has a run already: choose --resume, --overwrite"):
-        train(config(), out)
+        train_small(config(), out)
     assert files.read_json(out / "report.json") == content
 
 
 def test_overwriting_replaces_the_run_and_nothing_else(finished):
     out, _ = finished
     (out / "notes.txt").write_text("mine")
-    assert train(config(seed=5), out, overwrite=True)["settings"]["seed"] == 5
+    assert train_small(config(seed=5), out, overwrite=True)["settings"]["seed"] == 5
     assert (out / "notes.txt").read_text() == "mine"
 
 
-def test_a_run_that_was_stopped_before_its_settings_goes_on(small_network, tmp_path):
+def test_a_run_that_was_stopped_before_its_settings_goes_on(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / f"{files.PARTIAL}settings.json").write_text("{")
-    train(config(epochs=1), tmp_path / "run", resume=True)
+    train_small(config(epochs=1), tmp_path / "run", resume=True)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(run.RUN_FILES)
 
 
@@ -634,7 +641,7 @@ def test_bad_data_leaves_the_old_run_whole(finished, folder):
     out, content = finished
     (folder / "red" / "3.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match="can't read"):
-        train(config(data=str(folder)), out, overwrite=True)
+        train_small(config(data=str(folder)), out, overwrite=True)
     assert files.read_json(out / "report.json") == content
 
 

@@ -1,6 +1,8 @@
 """Training in parts and on several devices and processes: it computes what one device computes."""
 
 import dataclasses
+import functools
+import json
 import os
 import signal
 import socket
@@ -32,7 +34,7 @@ from se_keras.train.input_clock import InputClock
 DEADLINE = 600  # seconds, for a machine with much else to do
 
 
-def no_chance(model, *, input_tensor, classes, dtype, norm=False):
+def no_chance(*, input_tensor, classes, dtype, norm=False):
     """In place of a network of the catalog: SE without dropout, with or without normalization."""
     x = keras.layers.Conv2D(8, 3, padding="same", dtype=dtype)(input_tensor)
     if norm:
@@ -43,16 +45,14 @@ def no_chance(model, *, input_tensor, classes, dtype, norm=False):
     return keras.Model(keras.utils.get_source_inputs(x)[0], x)
 
 
-def with_norm(model, **options):
-    return no_chance(model, norm=True, **options)
+def with_norm(**options):
+    return no_chance(norm=True, **options)
 
 
 NETWORKS = {"dropout": small_classifier, "no_chance": no_chance, "with_norm": with_norm}
 
 
-@pytest.fixture
-def network(monkeypatch):
-    monkeypatch.setattr(run.catalog, "create", no_chance)
+build = functools.partial(run.build_model, network=no_chance)
 
 
 def digits(**settings):
@@ -67,7 +67,7 @@ def trained(tmp_path, **settings):
     """Weights after a short training."""
     settings, found = digits(**settings)
     keras.utils.set_random_seed(0)
-    model = run.build_model(settings, found)
+    model = build(settings, found)
     tmp_path.mkdir(exist_ok=True)
     history = run.fit(model, settings, found, tmp_path)
     return model.get_weights(), history
@@ -227,7 +227,7 @@ def test_the_clock_tells_waiting_from_working(reading, working, low, high):
 
 
 @pytest.mark.parametrize("more", [{}, {"clip_norm": 0.1}], ids=["plain", "clipped"])
-def test_parts_add_up_to_the_batch(more, network, tmp_path):
+def test_parts_add_up_to_the_batch(more, tmp_path):
     whole, one = trained(tmp_path / "one", batch_size=16, **more)
     parts, two = trained(tmp_path / "two", batch_size=16, accumulate=2, **more)
     assert_near(parts, whole, 1e-6)
@@ -243,9 +243,9 @@ def gradient(model, images, labels):
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-def test_clipping_is_by_the_norm_of_all_variables(precision, network):
+def test_clipping_is_by_the_norm_of_all_variables(precision):
     settings, found = digits(clip_norm=0.05, lr=0.5, epochs=1, precision=precision)
-    model = run.build_model(settings, found)
+    model = build(settings, found)
     images, labels = next(iter(data.test_batches(found, 20)))
     expected = gradient(model, images, labels)
     norm = np.sqrt(sum((g**2).sum() for g in expected))
@@ -267,10 +267,10 @@ def test_clipping_is_by_the_norm_of_all_variables(precision, network):
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_the_average_of_the_weights_takes_their_place(parts, network):
+def test_the_average_of_the_weights_takes_their_place(parts):
     """Over all parts of batches; those before the second update are its start."""
     settings, found = digits(ema=0.7, epochs=2, accumulate=parts)
-    model = run.build_model(settings, found)
+    model = build(settings, found)
     seen = []
 
     class Record(keras.callbacks.Callback):
@@ -285,9 +285,9 @@ def test_the_average_of_the_weights_takes_their_place(parts, network):
     assert_near(model.get_weights(), expected, 1e-6)
 
 
-def test_the_average_of_the_weights_is_tested(network, tmp_path):
+def test_the_average_of_the_weights_is_tested(tmp_path):
     settings, found = digits(ema=0.7, epochs=2)
-    model = run.build_model(settings, found)
+    model = build(settings, found)
     history = run.fit(model, settings, found, tmp_path)
     images, labels = next(iter(data.test_batches(found, 20)))
     assert float(model.loss(labels, model(images))) == pytest.approx(history[-1]["val_loss"], 1e-5)
@@ -305,22 +305,22 @@ def gathered(found):
         pytest.param((keras.Model, "export", 0), id="in the export", marks=pytest.mark.slow),
     ],
 )
-def test_averages_and_parts_survive_a_stop(where, network, tmp_path, monkeypatch):
+def test_averages_and_parts_survive_a_stop(where, tmp_path, monkeypatch):
     settings = config(batch_size=96, accumulate=4, ema=0.9, clip_norm=0.5, epochs=2)
-    train(settings, tmp_path / "unbroken")
+    train(settings, tmp_path / "unbroken", network=no_chance)
     stop_once(monkeypatch, *where)
     with pytest.raises(KeyboardInterrupt):
-        train(settings, tmp_path / "run")
-    train(settings, tmp_path / "run", resume=True)
+        train(settings, tmp_path / "run", network=no_chance)
+    train(settings, tmp_path / "run", resume=True, network=no_chance)
     assert_same_run(tmp_path / "unbroken", tmp_path / "run")
 
 
 # --- TensorBoard ---------------------------------------------------------------------------------
 
 
-def test_tensorboard_shows_the_history(network, tmp_path):
+def test_tensorboard_shows_the_history(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    train(config(batch_size=200), tmp_path / "run", tensorboard=True)
+    train(config(batch_size=200), tmp_path / "run", tensorboard=True, network=no_chance)
     for part, name in (("train", "loss"), ("validation", "val_loss")):
         events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard" / part)).Reload()
         shown = [float(tf.make_ndarray(e.tensor_proto)) for e in events.Tensors("epoch_loss")]
@@ -338,12 +338,17 @@ def test_a_missing_tensorboard_says_how_to_install_it(tmp_path, monkeypatch):
 WORKER = "import sys, test_train_scale; test_train_scale.work(*sys.argv[1:])"
 
 
-def work(network, *arguments):
-    """In a fresh process: the command line, with a small network."""
-    from se_keras.cli import main
+def work(network, text):
+    """In a fresh process: `train` with a small network; its arguments are JSON."""
+    arguments = json.loads(text)
+    places = {f.name for f in dataclasses.fields(Cluster)} & set(arguments)
+    where = Cluster(**{name: arguments.pop(name) for name in places})
+    options = {name: arguments.pop(name) for name in ("out", "resume") if name in arguments}
+    train(config(**arguments), cluster=where, network=NETWORKS[network], **options)
 
-    run.catalog.create = NETWORKS[network]
-    sys.exit(main(["train", "--seed", "3", *arguments]))
+
+def begun(network, backend, **arguments):
+    return started(network, json.dumps(arguments, default=str), backend=backend)
 
 
 def started(*arguments, backend, code=WORKER):
@@ -373,30 +378,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def pair(out, *arguments, other=()):
+def pair(out, other=None, **arguments):
     """Two processes that meet on this machine; only the first one writes."""
-    together = ("--coordinator", f"localhost:{free_port()}", "--processes", 2)
+    arguments |= {"coordinator": f"localhost:{free_port()}", "processes": 2}
+    of_second = {"out": out.with_name(f"{out.name}-1"), "process": 1, **(other or {})}
     return [
-        started(
-            *("dropout", "--out", out.with_name(f"{out.name}-{number}") if number else out),
-            *(*arguments, *together, "--process", number, *(other if number else ())),
-            backend="jax",
-        )
-        for number in range(2)
+        begun("dropout", "jax", **arguments | own)
+        for own in ({"out": out, "process": 0}, of_second)
     ]
 
 
 def test_two_devices_train_as_one(tmp_path):
     """Within rounding: the sums over a batch are made in another order."""
-    arguments = ("--epochs", 2, "--batch-size", 100, "--sync-batch-norm")
-    limits = ("--ema", 0.9, "--clip-norm", 0.2)
+    settings = {"batch_size": 100, "sync_batch_norm": True, "ema": 0.9, "clip_norm": 0.2}
     runs = [
-        started(
-            *("with_norm", "--out", tmp_path / str(devices), *arguments, *limits),
-            *("--devices", devices),
-            backend="tensorflow",
-        )
-        for devices in (1, 2)
+        begun("with_norm", "tensorflow", out=tmp_path / str(n), devices=n, **settings)
+        for n in (1, 2)
     ]
     _, out = (ended(process) for process in runs)
     assert "batches of 100 (2 devices x 50 images)" in out
@@ -440,9 +437,8 @@ def test_a_loss_that_overflows_on_the_second_device_is_no_update():
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
-    arguments = ("--epochs", 2, "--batch-size", 200)
-    one = started("dropout", "--out", tmp_path / "1", *arguments, backend="jax")
-    first, second = pair(tmp_path / "2", *arguments)
+    one = begun("dropout", "jax", out=tmp_path / "1", batch_size=200)
+    first, second = pair(tmp_path / "2", batch_size=200)
     for process in (one, second):
         ended(process)
     assert "200 (2 devices x 100 images)" in ended(first)
@@ -463,10 +459,10 @@ def wait_for_checkpoint(process, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1], ids=["the first", "the second"])
 def test_a_killed_process_ends_the_other_and_nothing_is_lost(victim, tmp_path):
-    arguments = ("--epochs", 12, "--batch-size", 200, "--ema", 0.9, "--accumulate", 2)
-    for process in pair(tmp_path / "unbroken", *arguments):
+    settings = {"epochs": 12, "batch_size": 200, "ema": 0.9, "accumulate": 2}
+    for process in pair(tmp_path / "unbroken", **settings):
         ended(process)
-    processes = pair(tmp_path / "run", *arguments)
+    processes = pair(tmp_path / "run", **settings)
     wait_for_checkpoint(processes[0], tmp_path / "run")
     processes[victim].send_signal(signal.SIGKILL)
     processes[victim].communicate()
@@ -476,19 +472,19 @@ def test_a_killed_process_ends_the_other_and_nothing_is_lost(victim, tmp_path):
     assert "lost another process" in err or "another task died" in err
     assert not (tmp_path / "run" / "report.json").exists()
 
-    again = (*arguments, "--resume")
+    again = {**settings, "resume": True}
     if victim == 0:
-        out = [ended(process) for process in pair(tmp_path / "run", *again)]
+        out = [ended(process) for process in pair(tmp_path / "run", **again)]
         assert_same_run(tmp_path / "unbroken", tmp_path / "run")
     else:  # with the one that is left
-        out = [ended(started("dropout", "--out", tmp_path / "run", *again, backend="jax"))]
+        out = [ended(begun("dropout", "jax", out=tmp_path / "run", **again))]
         assert_near(weights(tmp_path / "run"), weights(tmp_path / "unbroken"), 1e-5)
     assert "Going on after epoch" in out[0]
 
 
 @pytest.mark.slow
 def test_a_process_with_other_settings_is_refused(tmp_path):
-    first, second = pair(tmp_path / "run", "--epochs", 2, other=("--lr", 0.3))
+    first, second = pair(tmp_path / "run", other={"lr": 0.3})
     _, err = second.communicate(timeout=DEADLINE)
     assert second.returncode == 2
     line = err.splitlines()[-1]
@@ -502,10 +498,9 @@ def test_a_process_with_other_settings_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_parts_add_up_on_jax_too(tmp_path):
-    arguments = ("--epochs", 2, "--batch-size", 96, "--clip-norm", 0.1)
-    whole = started("no_chance", "--out", tmp_path / "1", *arguments, backend="jax")
-    parts = ("--accumulate", 3, "--devices", 2)
-    two = started("no_chance", "--out", tmp_path / "2", *arguments, *parts, backend="jax")
+    settings = {"batch_size": 96, "clip_norm": 0.1}
+    whole = begun("no_chance", "jax", out=tmp_path / "1", **settings)
+    two = begun("no_chance", "jax", out=tmp_path / "2", accumulate=3, devices=2, **settings)
     ended(whole), ended(two)
     assert_near(weights(tmp_path / "2"), weights(tmp_path / "1"), 1e-5)
 

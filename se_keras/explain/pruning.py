@@ -20,7 +20,7 @@ from se_keras.linear import (
     of_all_ranks,
     scaled_weights,
 )
-from se_keras.support.arguments import share
+from se_keras.support.arguments import did_you_mean, share
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 
@@ -208,9 +208,11 @@ def _refuse_other_model(nodes: Mapping[str, Node], stats: ExcitationStats) -> No
 def _names_to_keep(stats: ExcitationStats, keep: Keep) -> set[str]:
     """The names of the SE layers that stay."""
     if isinstance(keep, Collection) and not isinstance(keep, str):
-        unknown = set(keep) - {layer.name for layer in stats.layers}
-        if unknown:
-            raise InputError(f"`keep`: there is no SE layer {sorted(unknown)}.")
+        names = [layer.name for layer in stats.layers]
+        for name in keep:
+            if name not in names:
+                hint = did_you_mean(name, names)
+                raise InputError(f"`keep`: there is no SE layer {name!r}.{hint}")
         return set(keep)
     kept = share("keep", keep, "the share of the SE layers that stay, in [0, 1], or their names")
     number = math.floor(kept * len(stats.layers) + 0.5)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
 from se_keras.support.files import write_csv
 from se_keras.support.tables import format_table
@@ -117,8 +118,9 @@ class ExcitationStats:
         for layer in self.layers:
             if layer.name == name:
                 return layer
-        names = ", ".join(layer.name for layer in self.layers)
-        raise KeyError(f"no SE layer {name!r}; there are {names}")
+        names = [layer.name for layer in self.layers]
+        hint = did_you_mean(name, names) or f" There are {', '.join(names)}."
+        raise KeyError(f"no SE layer {name!r}.{hint}")
 
     def class_number(self, name: str | int) -> int:
         """The place of a class in `classes`, by its name; a number stands for its digits.
@@ -127,7 +129,8 @@ class ExcitationStats:
             InputError: if there is no such class.
         """
         if str(name) not in self.classes:
-            raise InputError(f"`classes` must be some of {self.classes}, got {name!r}.")
+            hint = did_you_mean(name, self.classes)
+            raise InputError(f"`classes` must be some of {self.classes}, got {name!r}.{hint}")
         return self.classes.index(str(name))
 
     def __str__(self) -> str:

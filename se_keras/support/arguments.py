@@ -276,7 +276,7 @@ def with_suggestions(cls: Class) -> Class:
     ...
     TypeError: Settings has no option 'epoch'. Did you mean 'epochs'?
     """
-    init = cls.__init__
+    init = vars(cls)["__init__"]
     names = [field.name for field in dataclasses.fields(cls)]
 
     @functools.wraps(init)
@@ -284,7 +284,7 @@ def with_suggestions(cls: Class) -> Class:
         refuse_unknown_options(cls.__name__, options, names)
         init(self, *args, **options)
 
-    cls.__init__ = checked
+    setattr(cls, "__init__", checked)  # noqa: B010  (a type checker refuses the assignment)
     return cls
 
 

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from se_keras.support.errors import InputError
+
 PARTIAL = ".partial-"
 
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path` to write to, and renames it to `path` at the end.
+    """Give a path beside `path` to write to, and rename it to `path` at the end.
 
-    An error in between leaves `path` as it was and nothing beside it. Works for files and folders;
-    a folder that is already there is replaced.
+    An error in between leaves `path` as it was and nothing beside it. Works for files and folders,
+    in place of either.
 
     Example:
 
@@ -36,13 +38,13 @@ def written_beside(path: Path) -> Iterator[Path]:
     except BaseException:
         remove(partial)
         raise
-    if path.is_dir():
+    if path.is_dir() or partial.is_dir():
         remove(path)
     os.replace(partial, path)
 
 
 def remove(path: Path) -> None:
-    """Deletes a file or a folder, if there is one."""
+    """Delete a file or a folder, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -50,14 +52,27 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write an object to a JSON file."""
     with written_beside(path) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write rows under a header to a CSV file."""
     with written_beside(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8"))
+    """Return the object that a JSON file holds.
+
+    Raises:
+        InputError: if the file is damaged, or holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:  # of the decoder, and of UTF-8's
+        raise InputError(f"can't read {path}: it is no JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise InputError(f"can't read {path}: it must hold a JSON object.")
+    return content

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows of cells under a header; integers with separators, on the right.
+    """Format rows of cells under a header; integers get separators and stand on the right.
 
     Args:
         header: name of each column.
         rows: as many cells each; `None` is an empty cell.
 
     Returns:
-        The lines, joined.
+        The table as text, without a line break at the end.
 
     Example:
 

@@ -8,7 +8,7 @@ import keras
 from se_keras.graph import trace
 from se_keras.layers import SqueezeExcite
 from se_keras.support.errors import InputError
-from se_keras.surgery.plan import InsertionPlan, find_sites, se_layer
+from se_keras.surgery.plan import InsertionPlan, find_sites, refuse_other_options, se_layer
 from se_keras.surgery.rules import Spot, Where
 
 
@@ -61,6 +61,7 @@ def insert_se(
     >>> bool(np.all(np.asarray(new(x)) == np.asarray(model(x))))
     True
     """
+    refuse_other_options(insert_se, options)
     if warm_start:
         options = {**options, "gate_scale": _neutral_scale(ratio, options)}
     plan = find_sites(

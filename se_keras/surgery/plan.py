@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +11,12 @@ import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node, trace
-from se_keras.layers import SqueezeExcite
-from se_keras.support.arguments import one_of
+from se_keras.layers import SqueezeExcite, se_options
+from se_keras.support.arguments import did_you_mean, one_of, refuse_unknown_options
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 from se_keras.surgery.nodes import stride
-from se_keras.surgery.rules import PLACES, Spot, Where, find_spots
+from se_keras.surgery.rules import PLACES, RULES, Spot, Where, find_spots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +138,7 @@ def find_sites(
     conv         16         4         148      0  residual branch of add
     total                             148         1 sites
     """
+    refuse_other_options(find_sites, options)
     one_of("placement", placement, PLACES)
     layer = se_layer(ratio, options)
     graph = trace(model)
@@ -151,29 +152,37 @@ def find_sites(
 
 
 def se_layer(ratio: int, options: dict[str, Any], **place: Any) -> SqueezeExcite:
-    """A layer with a user's options.
+    """Make a layer with a user's options.
 
     Args:
         ratio: reduction ratio r.
         options: what the user gave besides.
         **place: what a site decides.
+    """
+    return SqueezeExcite(ratio, **options, **place)
+
+
+def refuse_other_options(function: Callable, options: dict[str, Any]) -> None:
+    """Refuse options that neither a function of this package nor `SqueezeExcite` has.
+
+    Args:
+        function: takes a model, arguments of its own, and those of `SqueezeExcite` as `options`.
+        options: what the user gave besides the arguments of the function.
 
     Raises:
         TypeError: for an option that is not the user's to give.
     """
-    known = set(inspect.signature(SqueezeExcite).parameters) - {"ratio", "data_format", "kwargs"}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise TypeError(f"SqueezeExcite has no option {unknown} here; it has {sorted(known)}.")
-    return SqueezeExcite(ratio, **options, **place)
+    known = {*inspect.signature(function).parameters, *se_options()}
+    refuse_unknown_options(function.__name__, options, known - {"model", "options", "data_format"})
 
 
 def _refuse_no_site(model: keras.Model, where: Where, placement: str, spots: list[Spot]) -> None:
     if not spots:
-        raise InputError(
-            f"`where`: {model.name!r} has no site for {where!r}. Name the layers behind which SE "
-            "shall go, as in where=['conv1_relu', 'conv2_relu']."
+        names = ("auto", *RULES, *(layer.name for layer in model.layers))
+        hint = did_you_mean(where, names) or (
+            " Name the layers after which SE shall go, as in where=['conv1_relu', 'conv2_relu']."
         )
+        raise InputError(f"`where`: {model.name!r} has no site for {where!r}.{hint}")
     if placement != "standard" and not any(spot.placed for spot in spots):
         raise InputError(
             f"`placement={placement!r}` is for residual units, and {model.name!r} has none for "

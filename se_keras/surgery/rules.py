@@ -1,6 +1,5 @@
 """The rules by which places for squeeze-and-excitation are found, one function a rule."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
+from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
 from se_keras.surgery.nodes import is_own_layer, is_prediction, is_scaling, kernels
 from se_keras.surgery.patterns import ResidualUnit, Structure
@@ -276,8 +276,8 @@ def _check_names(structures: Structures, names: Iterable[str]) -> set[str]:
     }
     for name in wanted:
         if name not in nodes:
-            close = difflib.get_close_matches(name, nodes)
-            raise InputError(f"`where`: there is no layer {name!r}; close to it: {close}.")
+            hint = did_you_mean(name, nodes)
+            raise InputError(f"`where`: there is no layer {name!r}.{hint}")
         if not is_map(nodes[name]):
             shapes = [tensor.shape for tensor in nodes[name].outputs]
             raise InputError(

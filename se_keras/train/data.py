@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError, extra, in_one_line
 from se_keras.support.progress import progress_style
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
@@ -217,7 +218,10 @@ def _folder(folder: Path, seed: int) -> dict[str, Any]:
 
 def _list_folder(folder: Path) -> tuple[tuple[str, ...], list[str]]:
     if not folder.is_dir():
-        raise InputError(f"data must be one of {', '.join(DEFAULTS)} or a folder, got {folder}")
+        raise InputError(
+            f"`data` must be one of {', '.join(DEFAULTS)} or a folder, got {str(folder)!r}."
+            + did_you_mean(folder, DEFAULTS)
+        )
     classes = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."]
     if len(classes) < 2:
         raise InputError(

@@ -25,7 +25,7 @@ def announcement(
     """What is to be trained, on what and how, before it begins."""
     shape = " x ".join(map(str, data.image_shape))
     return (
-        f"{config.model}, {model.count_params():,} parameters, on {config.data}: "
+        f"{model.name}, {model.count_params():,} parameters, on {config.data}: "
         f"{len(data.train):,} images to train, {len(data.test):,} to test, "
         f"{len(data.class_names)} classes, {shape}\n"
         f"{config.epochs} epochs, batches of {config.batch_size}{_parts(config, team)}, learning "
@@ -128,7 +128,7 @@ def summary(
     counts = confusion(data.test.labels, predicted, len(data.class_names))
     recalls = counts.diagonal() / counts.sum(axis=1)
     return {
-        "model": config.model,
+        "model": model.name,
         "parameters": {
             "trainable": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
             "all": model.count_params(),
@@ -141,7 +141,7 @@ def summary(
             "test_images": len(data.test),
         },
         "class_names": list(data.class_names),
-        "settings": dataclasses.asdict(config),
+        "settings": dataclasses.asdict(config) | {"model": model.name},
         "test": {
             "accuracy": float(np.mean(predicted == data.test.labels)),
             "accuracy_by_class": dict(

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from se_keras.train.run_folder import (
 )
 from se_keras.train.saved_model import compare_saved_model, export_saved_model
 
+# Builds what is trained: takes `input_tensor`, `classes` and `dtype`, as `se_keras.create` does.
+Network = Callable[..., keras.Model]
 ONE_DEVICE = Team(devices=("CPU:0",))
 METRICS = (
     "loss",
@@ -54,6 +57,7 @@ def train(
     overwrite: bool = False,
     cluster: Cluster | None = None,
     tensorboard: bool = False,
+    network: Network | None = None,
 ) -> dict[str, Any]:
     """Trains a model on images and leaves a folder that can be used.
 
@@ -68,6 +72,11 @@ def train(
         cluster: the devices and processes; `None` for one device. With several processes the first
             one alone reads and writes `out`, and an error ends the process.
         tensorboard: whether to write what TensorBoard shows into `out/tensorboard`.
+        network: a function that builds the network, in place of `config.model`. It is called as
+            `network(input_tensor=..., classes=..., dtype=...)` with scaled pixels (N, H, W, C) in
+            -1..1, a number of classes and a Keras dtype policy, and returns a `keras.Model` on that
+            tensor that gives class probabilities. `settings.json` keeps its name, so that a run is
+            resumed with the same one.
 
     Returns:
         The content of `report.json`; nothing in a process other than the first.
@@ -83,7 +92,8 @@ def train(
         with extra("tensorboard"):
             from tensorboard import summary  # noqa: F401
     config = config.completed()
-    folder = Path(out or f"runs/{Path(config.data).resolve().name}-{config.model}")
+    name = config.model if network is None else _name_of(network)
+    folder = Path(out or f"runs/{Path(config.data).resolve().name}-{name}")
     cluster = cluster or Cluster()
     if not cluster.process:
         check_folder(folder, resume, overwrite)
@@ -91,14 +101,14 @@ def train(
         data = sources.open_data(config)
         config = _with_batch_size(config, data)
         _check_batch(config, team)
-        settings = dataclasses.asdict(config) | {"files": data.fingerprint}
+        settings = dataclasses.asdict(config) | {"model": name, "files": data.fingerprint}
         _check_same_everywhere(settings, team)
         finished = team.leads and resume and is_finished(folder, settings)
         if team.from_first(bytes([finished])) == bytes([True]):
             return read_json(folder / "report.json") if team.leads else {}
         keras.utils.set_random_seed(config.seed)
         with team.scope():
-            model = build_model(config, data, team)
+            model = build_model(config, data, team, network)
             if team.leads:
                 print(report.announcement(config, data, model, folder, team))
             data = sources.prepare(data)
@@ -110,26 +120,32 @@ def train(
     return _finish(model, config, data, folder, history, team) if team.leads else {}
 
 
+def _name_of(network: Network) -> str:
+    return getattr(network, "__qualname__", type(network).__qualname__)
+
+
 def build_model(
-    config: TrainConfig, data: sources.ImageData, team: Team = ONE_DEVICE
+    config: TrainConfig,
+    data: sources.ImageData,
+    team: Team = ONE_DEVICE,
+    network: Network | None = None,
 ) -> keras.Model:
-    """The model of the settings on raw pixels, ready for `fit`.
+    """Build the model of the settings on raw pixels, ready for `fit`.
+
+    Args:
+        config: the settings, completed.
+        data: the images.
+        team: the devices.
+        network: as in `train`.
 
     Raises:
-        InputError: if the model can't take images of this size.
+        InputError: if the model can't take images of this size, or `network` returns anything but
+            a model of that many classes.
     """
     pixels = keras.Input(data.image_shape, name="pixels")
     # The range that keras.applications calls "tf": -1..1.
     scaled = keras.layers.Rescaling(1 / 127.5, -1.0, dtype="float32", name="scale")(pixels)
-    try:
-        model = catalog.create(
-            config.model,
-            input_tensor=scaled,
-            classes=len(data.class_names),
-            dtype=config.precision,
-        )
-    except ValueError as error:
-        raise InputError(f"{config.model} with images of {data.image_shape}: {error}") from error
+    model = _build_network(config, data, scaled, network)
     on_jax = keras.backend.backend() == "jax"
     mirrored = team.replicas > 1 and not on_jax
     _synchronize(model, config.sync_batch_norm and mirrored)
@@ -143,6 +159,29 @@ def build_model(
         # other way.
         jit_compile=on_jax,
     )
+    return model
+
+
+def _build_network(
+    config: TrainConfig,
+    data: sources.ImageData,
+    pixels: keras.KerasTensor,
+    network: Network | None,
+) -> keras.Model:
+    classes = len(data.class_names)
+    options = {"input_tensor": pixels, "classes": classes, "dtype": config.precision}
+    if network is None:
+        try:
+            return catalog.create(config.model, **options)
+        except InputError as error:
+            size = data.image_shape
+            raise InputError(f"{config.model} with images of {size}: {error}") from error
+    model = network(**options)
+    if not isinstance(model, keras.Model) or model.output_shape != (None, classes):
+        got = getattr(model, "output_shape", type(model).__name__)
+        raise InputError(
+            f"`network` must return a keras.Model with the output (None, {classes}), got {got}."
+        )
     return model
 
 

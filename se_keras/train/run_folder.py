@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, in_one_line
 from se_keras.support.files import PARTIAL, read_json, remove, write_csv, write_json, written_beside
 from se_keras.train.cluster import Team
 
@@ -142,6 +142,11 @@ def remove_checkpoints(folder: Path, keep: int = 0) -> None:
 
 
 def _read_history(folder: Path) -> History:
-    with open(folder / "history.csv", newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    return [row | {"epoch": int(row["epoch"])} for row in rows]
+    path = folder / "history.csv"
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        numbers = [{name: float(value) for name, value in row.items()} for row in rows]
+        return [row | {"epoch": int(row["epoch"])} for row in numbers]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"can't read {path}: {in_one_line(error)}") from error

@@ -1,0 +1,389 @@
+"""The small helpers: errors, checks of arguments, files that are whole or not there, tables."""
+
+import csv
+import math
+import pickle
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import se_keras
+from se_keras.support import arguments, errors, files
+from se_keras.support.errors import InputError, MissingExtraError, extra, in_one_line, lines_of
+from se_keras.support.files import PARTIAL, written_beside
+from se_keras.support.tables import format_table
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def test_the_users_error_is_public_and_a_value_error():
+    assert se_keras.InputError is errors.InputError
+    with pytest.raises(ValueError, match="`ratio` must be a positive integer, got 0"):
+        se_keras.SqueezeExcite(0)
+
+
+def test_errors_go_through_a_process_pool():
+    error = pickle.loads(pickle.dumps(InputError("`ratio` must be 3.")))
+    assert (type(error), str(error)) == (InputError, "`ratio` must be 3.")
+
+
+def test_a_missing_extra_says_what_to_install():
+    with pytest.raises(MissingExtraError) as caught, extra("train"):
+        import no_such_package  # noqa: F401
+    assert str(caught.value) == (
+        "the package 'no_such_package' is missing: pip install 'se_keras[train]'"
+    )
+    assert isinstance(caught.value, InputError)
+    assert isinstance(caught.value, ImportError)
+
+
+def test_an_extra_lets_other_errors_through():
+    with pytest.raises(KeyError), extra("train"):
+        raise KeyError("bug")
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (ValueError("a  b\n\n c\td\n"), ["a b", "c d"]),
+        (ValueError(""), ["ValueError"]),
+        (ValueError(" \n "), ["ValueError"]),
+        (TimeoutError(), ["TimeoutError"]),
+        (KeyError("name"), ["'name'"]),
+    ],
+)
+def test_lines_of_an_error(error, lines):
+    assert lines_of(error) == lines
+    assert in_one_line(error) == " ".join(lines)
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+INTEGERS = st.integers() | st.integers(-(2**31), 2**31 - 1).map(np.int32)
+FLOATS = st.floats() | st.floats(width=32).map(np.float32) | st.floats(width=16).map(np.float16)
+NUMBERS = INTEGERS | FLOATS | st.fractions()
+BOOLEANS = st.booleans() | st.booleans().map(np.bool_)
+NO_NUMBERS = (
+    BOOLEANS
+    | st.none()
+    | st.text()
+    | st.complex_numbers()
+    | st.lists(st.integers())
+    | st.floats().map(lambda number: np.array([number]))
+)
+CHECKS = {
+    arguments.finite_number: lambda number: math.isfinite(number),
+    arguments.positive_number: lambda number: 0 < number < math.inf,
+    arguments.rate: lambda number: 0 <= number < 1,
+    arguments.share: lambda number: 0 <= number <= 1,
+    arguments.positive_integer: lambda number: number >= 1,
+}
+INTEGRAL = {arguments.positive_integer}
+
+
+def accepted(check, value):
+    """What a check returns; `None` where it refuses, naming the argument and the value."""
+    try:
+        return check("size", value)
+    except InputError as error:
+        message = str(error)
+    assert message.startswith("`size` must be ")
+    assert message.endswith(f", got {value!r}.")
+    return None
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@given(value=NUMBERS)
+def test_a_number_in_range_is_returned_as_pythons(check, value):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
+    kind = int if check in INTEGRAL else float
+    # An integer is no float, and 3.0 no integer; an integer of any size is a positive one.
+    fits = value > 0 if isinstance(value, int) and kind is int else CHECKS[check](number)
+    fits = fits and not (kind is int and isinstance(value, float | np.floating | Fraction))
+    result = accepted(check, value)
+    if fits:
+        assert type(result) is kind
+        assert result == kind(value)
+    else:
+        assert result is None
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@given(value=NO_NUMBERS)
+def test_what_is_no_number_is_refused(check, value):
+    assert accepted(check, value) is None
+
+
+@given(value=INTEGERS, end=st.integers(1, 100))
+def test_an_integer_below_an_end(value, end):
+    assert accepted(lambda name, v: arguments.integer_below(name, v, end), value) == (
+        int(value) if 0 <= value < end else None
+    )
+
+
+@pytest.mark.parametrize("value", [0.49, float("nan"), math.inf, True, "1", None, 10**400])
+def test_a_number_below_the_least_is_refused(value):
+    assert arguments.number_from("alpha", 0.5, 0.5) == 0.5
+    with pytest.raises(InputError, match=r"`alpha` must be a number of at least 0.5, got "):
+        arguments.number_from("alpha", value, 0.5)
+
+
+@given(value=BOOLEANS)
+def test_a_boolean_is_one(value):
+    result = arguments.boolean("flag", value)
+    assert type(result) is bool
+    assert result == value
+
+
+@pytest.mark.parametrize("value", [0, 1, 1.0, "False", None, np.int64(1), np.array([True])])
+def test_what_is_no_boolean_is_refused(value):
+    with pytest.raises(InputError, match="`flag` must be True or False, got "):
+        arguments.boolean("flag", value)
+
+
+def test_a_text_is_a_string_or_a_path(tmp_path):
+    assert arguments.text("data", "digits") == "digits"
+    assert arguments.text("data", tmp_path) == str(tmp_path)
+    for value in ("", None, 3, b"digits"):
+        with pytest.raises(InputError, match="`data` must be a non-empty string, got "):
+            arguments.text("data", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [("agv", " Did you mean 'avg'?"), ("AVG", " Did you mean 'avg'?"), ("sum", ""), (None, "")],
+)
+def test_another_word_gets_the_choices_and_the_nearest(value, hint):
+    with pytest.raises(InputError) as caught:
+        arguments.one_of("pool", value, ("avg", "max"))
+    assert str(caught.value) == f"`pool` must be one of ('avg', 'max'), got {value!r}.{hint}"
+
+
+def test_a_choice_is_returned_as_it_stands_in_the_list():
+    assert type(arguments.one_of("pool", np.str_("avg"), ("avg", "max"))) is str
+    assert arguments.one_of("format", "onnx", {"onnx": 1, "litert": 2}) == "onnx"
+    assert arguments.one_of("pooling", None, (None, "avg")) is None
+    for value in ([], np.array(["avg"]), np.array([1, 2]), {"avg"}):
+        with pytest.raises(InputError, match="must be one of"):
+            arguments.one_of("pool", value, ("avg", "max"))
+
+
+@given(word=st.text(), known=st.lists(st.text(), max_size=5))
+def test_a_suggestion_is_a_known_name_or_nothing(word, known):
+    hint = arguments.did_you_mean(word, known)
+    assert not hint or any(repr(name) in hint for name in known)
+    for name in known:
+        assert repr(name) in arguments.did_you_mean(name, [name])
+
+
+def test_a_suggestion_is_short():
+    known = [f"seresnet{number}" for number in range(100)]
+    assert arguments.did_you_mean("SEResNet50", known) == " Did you mean 'seresnet50'?"
+    assert arguments.did_you_mean("seresnet500", known).count("'seresnet") <= 3
+    assert arguments.did_you_mean(3, [3, None]) == ""
+
+
+@arguments.with_suggestions
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    epochs: int | None = None
+    parts: int = 1
+
+    def __post_init__(self):
+        checks = {"epochs": arguments.positive_integer, "parts": arguments.positive_integer}
+        arguments.check_fields(self, checks)
+
+
+def test_fields_are_checked_and_stored_as_pythons():
+    settings = Settings(epochs=np.int64(3))
+    assert (settings, type(settings.epochs)) == (Settings(epochs=3, parts=1), int)
+    assert Settings().epochs is None
+    with pytest.raises(InputError, match="`parts` must be a positive integer, got None"):
+        Settings(parts=None)
+
+
+def test_a_misspelled_field_gets_a_suggestion():
+    with pytest.raises(TypeError, match=r"^Settings has no option 'part'. Did you mean 'parts'\?$"):
+        Settings(part=2)
+    with pytest.raises(TypeError, match=r"^Settings has no option 'lr'. It has epochs, parts.$"):
+        Settings(lr=2)
+
+
+# --- misspelled names in the public calls --------------------------------------------------------
+
+
+def block(**options):
+    return se_keras.se_block(se_keras.SEResNet20(include_top=False).output, **options)
+
+
+def insert(**options):
+    return se_keras.insert_se(se_keras.SEResNet20(se=False), **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "misspelled", "meant"),
+    [
+        (se_keras.SqueezeExcite, "rato", "ratio"),
+        (se_keras.SqueezeExcite, "dtyp", "dtype"),
+        (se_keras.SEResNet50, "clases", "classes"),
+        (se_keras.SEMobileNet, "alhpa", "alpha"),
+        (lambda **options: se_keras.create("seresnet50", **options), "clases", "classes"),
+        (lambda **options: se_keras.create("seresnet50", **options), "weigths", "weights"),
+        (lambda **options: se_keras.create("seresnet20", se_options=options), "rato", "ratio"),
+        (block, "gate_activaton", "gate_activation"),
+        (insert, "rato", "ratio"),
+        (insert, "skip_last_stages", "skip_last_stage"),
+        (insert, "reduced_chanels", "reduced_channels"),
+    ],
+)
+def test_a_misspelled_option_is_named_with_the_nearest(call, misspelled, meant):
+    with pytest.raises(TypeError, match=f"no option '{misspelled}'. Did you mean '{meant}'") as e:
+        call(**{misspelled: 3})
+    assert "\n" not in str(e.value)
+
+
+def test_a_misspelled_name_of_the_package_is_named_with_the_nearest():
+    for given_name, meant in {"SEResnet50": "SEResNet50", "sqeeze_excite": "SqueezeExcite"}.items():
+        with pytest.raises(AttributeError, match=f"'{given_name}'. Did you mean '{meant}'"):
+            getattr(se_keras, given_name)
+    with pytest.raises(AttributeError, match=r"^module 'se_keras' has no attribute 'vit'\.$"):
+        se_keras.vit  # noqa: B018
+
+
+def test_a_misspelled_model_is_named_with_the_nearest():
+    with pytest.raises(InputError, match=r"got 'seresnet05'. Did you mean '.*'seresnet50'"):
+        se_keras.create("seresnet05")
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def write(path, text, folder):
+    if folder:
+        path.mkdir()
+        (path / "inner.txt").write_text(text)
+    else:
+        path.write_text(text)
+
+
+def read(path):
+    return (path / "inner.txt" if path.is_dir() else path).read_text()
+
+
+@pytest.mark.parametrize("old", ["nothing", "file", "folder"])
+@pytest.mark.parametrize("new", ["file", "folder"])
+def test_what_is_written_takes_the_place_of_what_was_there(old, new, tmp_path):
+    path = tmp_path / "a.keras"
+    if old != "nothing":
+        write(path, "old", old == "folder")
+    with written_beside(path) as partial:
+        assert partial.suffix == ".keras"
+        write(partial, "new", new == "folder")
+        assert not path.exists() if old == "nothing" else read(path) == "old"
+    assert read(path) == "new"
+    assert path.is_dir() == (new == "folder")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def stop_half_way(path, folder, error):
+    with written_beside(path) as partial:
+        write(partial, "half", folder)
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("folder", [False, True])
+def test_an_error_leaves_the_old_and_nothing_beside(error, folder, tmp_path):
+    path = tmp_path / "a"
+    for before in ([], [path]):
+        with pytest.raises(error):
+            stop_half_way(path, folder, error)
+        assert list(tmp_path.iterdir()) == before
+        if not before:
+            write(path, "old", folder)
+    assert read(path) == "old"
+
+
+def test_what_an_earlier_stop_left_is_cleared_away(tmp_path):
+    write(tmp_path / f"{PARTIAL}a", "half", True)
+    with written_beside(tmp_path / "a") as partial:
+        assert not partial.exists()
+        partial.write_text("whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_remove_leaves_what_a_link_points_to(tmp_path):
+    write(tmp_path / "folder", "kept", True)
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    files.remove(tmp_path / "link")
+    files.remove(tmp_path / "missing")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    files.remove(tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+TEXT = st.text(st.characters(codec="utf-8"))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(content=st.dictionaries(TEXT, JSON, max_size=3))
+def test_json_comes_back(content, tmp_path_factory):
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    files.write_json(path, content)
+    assert files.read_json(path) == content
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"[1]", b"\xff"])
+def test_what_is_no_json_object_is_named(content, tmp_path):
+    path = tmp_path / "report.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"can't read .*report.json: it (is no JSON|must hold) "):
+        files.read_json(path)
+
+
+# A carriage return ends a row for some readers.
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"))
+
+
+@given(rows=st.lists(st.tuples(CELLS, st.integers(), st.floats(allow_nan=False)), max_size=4))
+def test_csv_comes_back(rows, tmp_path_factory):
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    files.write_csv(path, ["name", "count", "share"], rows)
+    assert b"\r" not in path.read_bytes()
+    with open(path, newline="", encoding="utf-8") as file:
+        header, *read_rows = csv.reader(file)
+    assert header == ["name", "count", "share"]
+    assert [(name, int(count), float(part)) for name, count, part in read_rows] == rows
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def test_a_table_without_rows_is_its_header():
+    assert format_table(["layer", "parameters"], []) == "layer  parameters"
+
+
+def test_integers_stand_right_with_separators_and_nothing_where_none_is():
+    rows = [["a", 1234567, None], ["long name", None, "x"], [None, -5, True]]
+    assert format_table(["layer", "n", "why"], rows).splitlines() == [
+        "layer              n  why",
+        "a          1,234,567",
+        "long name             x",
+        "                  -5  True",
+    ]
+
+
+def test_a_row_of_another_length_is_a_bug():
+    with pytest.raises(ValueError, match="zip"):
+        format_table(["a", "b"], [[1]])
