@@ -101,17 +101,17 @@ class SqueezeExcite(keras.layers.Layer):
                     f"`reduced_channels={reduced_channels}` it must stay 1, got {divisor}."
                 )
         self.pool = one_of("pool", pool, ops.POOLS)
-        self.activation = _resolve("activation", activation)
-        self.gate_activation = _resolve("gate_activation", gate_activation)
+        self.activation = resolve("activation", activation)
+        self.gate_activation = resolve("gate_activation", gate_activation)
         self.gate_scale = finite_number("gate_scale", gate_scale)
         self.use_bias = boolean("use_bias", use_bias)
         self.data_format = ops.standardize_data_format(data_format)
-        self.kernel_initializer = _resolve("kernel_initializer", kernel_initializer)
-        self.bias_initializer = _resolve("bias_initializer", bias_initializer)
-        self.kernel_regularizer = _resolve("kernel_regularizer", kernel_regularizer)
-        self.bias_regularizer = _resolve("bias_regularizer", bias_regularizer)
-        self.kernel_constraint = _resolve("kernel_constraint", kernel_constraint)
-        self.bias_constraint = _resolve("bias_constraint", bias_constraint)
+        self.kernel_initializer = resolve("kernel_initializer", kernel_initializer)
+        self.bias_initializer = resolve("bias_initializer", bias_initializer)
+        self.kernel_regularizer = resolve("kernel_regularizer", kernel_regularizer)
+        self.bias_regularizer = resolve("bias_regularizer", bias_regularizer)
+        self.kernel_constraint = resolve("kernel_constraint", kernel_constraint)
+        self.bias_constraint = resolve("bias_constraint", bias_constraint)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) not in (3, 4, 5):
@@ -236,8 +236,22 @@ def _clone_initializer(initializer: Any) -> Any:
     return initializer.clone() if isinstance(initializer, keras.Initializer) else initializer
 
 
-def _resolve(argument: str, value: Any) -> Any:
-    """The activation, initializer, regularizer or constraint that a name or a config stands for."""
+def resolve(argument: str, value: Any) -> Any:
+    """Return the activation, initializer, regularizer or constraint that `value` stands for.
+
+    Args:
+        argument: its name, which ends with what it is.
+        value: a name, a config or a function.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.layers import resolve
+    >>> resolve("gate_activation", "sigmoid").__name__
+    'sigmoid'
+    """
     kind = argument.rpartition("_")[-1]
     get = {
         "activation": keras.activations.get,

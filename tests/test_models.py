@@ -187,10 +187,19 @@ def test_dtype_is_that_of_every_layer(policy):
         ("weights", 5, "`weights` must be None, 'imagenet', .* got 5"),
         ("weights", "none.weights.h5", "there is no file 'none.weights.h5'"),
         ("data_format", "NCHW", "`data_format` must be"),
+        ("se", "no", "`se` must be True or False, got 'no'"),
+        ("include_top", 1, "`include_top` must be True or False, got 1"),
+        ("input_shape", 32, "`input_shape` must be a tuple of positive integers"),
+        ("input_shape", (-8, 8, 3), "`input_shape` must be a tuple of positive integers"),
+        ("se_stages", 3, r"`se_stages` must be numbers of stages, as in \[2, 3\], got 3"),
+        ("se_options", ["pool"], "`se_options` must be a dict"),
+        ("name", 3, "`name` must be a non-empty string, got 3"),
+        ("classifier_activation", "sofmax", "`classifier_activation` must be a Keras activation"),
+        ("dtype", "floot", "`dtype` must be a Keras dtype policy, .* got 'floot'"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(option, value, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(se_keras.InputError, match=message):
         se_keras.SEResNet20(**{option: value})
 
 
@@ -213,7 +222,13 @@ def test_channels_first_on_a_tensorflow_cpu_is_refused_at_once():
 
 @pytest.mark.parametrize(
     ("alpha", "depth_multiplier", "message"),
-    [(0, 1, "`alpha`"), ("1", 1, "`alpha`"), (1.0, 0, "`depth_multiplier`"), (1.0, 1.5, "`depth")],
+    [
+        (0, 1, "`alpha`"),
+        ("1", 1, "`alpha`"),
+        (float("nan"), 1, "`alpha`"),
+        (1.0, 0, "`depth_multiplier`"),
+        (1.0, 1.5, "`depth"),
+    ],
 )
 def test_mobilenets_multipliers_are_checked(alpha, depth_multiplier, message):
     with pytest.raises(ValueError, match=message):

@@ -175,12 +175,20 @@ def test_a_choice_is_returned_as_it_stands_in_the_list():
             arguments.one_of("pool", value, ("avg", "max"))
 
 
-@given(word=st.text(), known=st.lists(st.text(), max_size=5))
+@given(word=st.text(), known=st.lists(st.text(min_size=3), max_size=5))
 def test_a_suggestion_is_a_known_name_or_nothing(word, known):
     hint = arguments.did_you_mean(word, known)
     assert not hint or any(repr(name) in hint for name in known)
     for name in known:
-        assert repr(name) in arguments.did_you_mean(name, [name])
+        assert repr(name) in arguments.did_you_mean(name + "s", [name])
+        assert arguments.did_you_mean(name, [name]) == ""
+
+
+def test_a_shape_is_sizes_and_none():
+    assert arguments.shape("input_shape", np.array([8, 8, 3])) == (8, 8, 3)
+    for value in (3, "abc", (0, 8, 3), (-8, 8, 3), (8.0, 8, 3), (True, 8, 3), None):
+        with pytest.raises(InputError, match="`input_shape` must be a tuple of positive integers"):
+            arguments.shape("input_shape", value)
 
 
 def test_a_suggestion_is_short():

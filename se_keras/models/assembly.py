@@ -9,6 +9,7 @@ import keras
 from keras import KerasTensor
 
 from se_keras.blocks import PLACEMENTS
+from se_keras.layers import resolve
 from se_keras.models.inception import inception, inception_resnet
 from se_keras.models.mobilenet import mobilenet
 from se_keras.models.parts import NORM_EPSILON, Feature, Parts
@@ -25,7 +26,16 @@ from se_keras.models.resnet import resnet
 from se_keras.models.shufflenet import shufflenet
 from se_keras.models.vgg import vgg, vgg_classifier
 from se_keras.ops import standardize_data_format
-from se_keras.support.arguments import boolean, check_fields, one_of, positive_integer, rate
+from se_keras.support.arguments import (
+    boolean,
+    check_fields,
+    instance_of,
+    one_of,
+    positive_integer,
+    rate,
+    shape,
+    text,
+)
 from se_keras.support.errors import InputError
 
 
@@ -54,6 +64,10 @@ CHECKS = {
     **dict.fromkeys(("se", "include_top", "features_only"), boolean),
     **dict.fromkeys(("classes", "ratio"), positive_integer),
     **dict.fromkeys(("dropout", "drop_path_rate"), rate),
+    "name": text,
+    "input_shape": shape,
+    "se_stages": partial(instance_of, kind=Collection, wanted="numbers of stages, as in [2, 3]"),
+    "se_options": partial(instance_of, kind=Mapping, wanted="a dict of SqueezeExcite's arguments"),
     "placement": partial(one_of, choices=PLACEMENTS),
     "pooling": partial(one_of, choices=("avg", "max")),
     "output_stride": partial(one_of, choices=(8, 16, 32)),
@@ -109,6 +123,7 @@ class NetworkOptions:
 
     def __post_init__(self):
         check_fields(self, CHECKS)
+        resolve("classifier_activation", self.classifier_activation)
         if self.pooling is not None and (self.features_only or self.include_top):
             raise InputError(
                 f"`pooling={self.pooling!r}` takes the place of the classifier: it needs "
@@ -170,7 +185,7 @@ def _make_parts(recipe: Recipe, options: NetworkOptions) -> Parts:
     }
     return Parts(
         data_format=_resolve_data_format(options.data_format),
-        dtype=keras.dtype_policies.get(options.dtype),
+        dtype=_resolve_dtype(options.dtype),
         norm_epsilon=recipe.norm_epsilon or NORM_EPSILON,
         se_options=se_options if options.se else None,
         se_stages=None if options.se_stages is None else frozenset(options.se_stages),
@@ -183,13 +198,13 @@ def _make_parts(recipe: Recipe, options: NetworkOptions) -> Parts:
 def _make_input(recipe: Recipe, options: NetworkOptions, parts: Parts, dtype: str) -> KerasTensor:
     given = options.input_tensor
     if given is None:
-        shape = _resolve_input_shape(recipe, options, parts)
-        return keras.Input(shape, dtype=dtype, name="image")
+        given = _resolve_input_shape(recipe, options, parts)
+        return keras.Input(given, dtype=dtype, name="image")
     if not isinstance(given, KerasTensor):
         raise InputError(f"`input_tensor` must be a Keras tensor, got {type(given).__name__}.")
-    if options.input_shape is not None and tuple(options.input_shape) != tuple(given.shape[1:]):
+    if options.input_shape is not None and options.input_shape != tuple(given.shape[1:]):
         raise InputError(
-            f"`input_shape` {tuple(options.input_shape)} is not that of `input_tensor`, "
+            f"`input_shape` {options.input_shape} is not that of `input_tensor`, "
             f"{tuple(given.shape[1:])}."
         )
     return given
@@ -202,11 +217,11 @@ def _resolve_input_shape(
     if options.input_shape is None:
         size = recipe.input_size if options.include_top and not options.features_only else None
         return (3, size, size) if channels_first else (size, size, 3)
-    shape = tuple(options.input_shape)
-    if len(shape) != 3 or shape[0 if channels_first else -1] is None:
+    given = options.input_shape
+    if len(given) != 3 or given[0 if channels_first else -1] is None:
         order = "(C, H, W)" if channels_first else "(H, W, C)"
-        raise InputError(f"`input_shape` must be {order} with a known C, got {shape}.")
-    return shape
+        raise InputError(f"`input_shape` must be {order} with a known C, got {given}.")
+    return given
 
 
 def _make_outputs(
@@ -258,6 +273,15 @@ def _refuse_unknown_stages(options: NetworkOptions, features: list[Feature]) -> 
         raise InputError(
             f"`se_stages` must be among {stages}, got {sorted(unknown, key=str)} beside them."
         )
+
+
+def _resolve_dtype(dtype: Any) -> keras.DTypePolicy:
+    try:
+        return keras.dtype_policies.get(dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"`dtype` must be a Keras dtype policy, such as 'mixed_bfloat16', got {dtype!r}."
+        ) from error
 
 
 def _resolve_data_format(data_format: str | None) -> str:

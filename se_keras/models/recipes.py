@@ -487,6 +487,6 @@ def find_recipe(name: str) -> Recipe:
             return recipe
     names = [recipe.name for recipe in RECIPES]
     raise InputError(
-        f"`name` must be a model of the catalog, got {name!r}.{did_you_mean(name, names)} "
+        f"`model` must be a model of the catalog, got {name!r}.{did_you_mean(name, names)} "
         "`se_keras.list_models()` gives them all."
     )

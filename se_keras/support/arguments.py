@@ -166,6 +166,48 @@ def text(argument: str, value: Any) -> str:
     return plain
 
 
+def instance_of(argument: str, value: Any, kind: type, wanted: str) -> Any:
+    """Return `value` if it is an instance of `kind`.
+
+    Args:
+        argument: its name.
+        value: what was given for it.
+        kind: a class.
+        wanted: what the message says that it must be.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import instance_of
+    >>> instance_of("se_options", {"pool": "max"}, dict, "a dict")
+    {'pool': 'max'}
+    """
+    if not isinstance(value, kind):
+        raise InputError(_message(argument, wanted, value))
+    return value
+
+
+def shape(argument: str, value: Any) -> tuple[int | None, ...]:
+    """Return `value` as a tuple of positive integers and, for sizes that are open, `None`.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import shape
+    >>> shape("input_shape", [None, None, 3])
+    (None, None, 3)
+    """
+    wanted = "a tuple of positive integers or None, such as (224, 224, 3)"
+    sizes = [_plain(size) for size in instance_of(argument, value, Iterable, wanted)]
+    if not all(size is None or (type(size) is int and size > 0) for size in sizes):
+        raise InputError(_message(argument, wanted, value))
+    return tuple(sizes)
+
+
 def one_of(argument: str, value: Any, choices: Collection) -> Any:
     """Return the one of the choices that `value` is.
 
@@ -218,7 +260,7 @@ def check_fields(instance: Any, checks: Mapping[str, Check]) -> None:
 
 
 def did_you_mean(given: Any, known: Iterable) -> str:
-    """Return a sentence, after a space, that names what is spelled like `given`; or nothing.
+    """Return a sentence, after a space, that names what is spelled much like `given`; or nothing.
 
     Example:
 
@@ -228,10 +270,12 @@ def did_you_mean(given: Any, known: Iterable) -> str:
     >>> did_you_mean("vit", ["seresnet50", "semobilenet"])
     ''
     """
-    names = {name.casefold(): name for name in known if isinstance(name, str)}
+    others = (name for name in known if isinstance(name, str) and name != given)
+    names = {name.casefold(): name for name in others}
     word = str(given).casefold()
     near = [word] if word in names else difflib.get_close_matches(word, names)
-    return f" Did you mean {' or '.join(repr(names[n]) for n in near)}?" if near else ""
+    *first, last = [repr(names[name]) for name in near] or [""]
+    return f" Did you mean {', '.join(first)}{' or ' if first else ''}{last}?" if near else ""
 
 
 def refuse_unknown_options(owner: str, given: Iterable[str], known: Iterable[str]) -> None:

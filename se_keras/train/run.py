@@ -177,10 +177,12 @@ def _build_network(
             size = data.image_shape
             raise InputError(f"{config.model} with images of {size}: {error}") from error
     model = network(**options)
-    if not isinstance(model, keras.Model) or model.output_shape != (None, classes):
-        got = getattr(model, "output_shape", type(model).__name__)
+    # A model that is not built has no shape.
+    got = getattr(model, "output_shape", None)
+    if not isinstance(model, keras.Model) or got != (None, classes):
         raise InputError(
-            f"`network` must return a keras.Model with the output (None, {classes}), got {got}."
+            f"`network` must return a keras.Model with the output (None, {classes}), got "
+            f"{got or type(model).__name__}."
         )
     return model
 
