@@ -270,7 +270,7 @@ def did_you_mean(given: Any, known: Iterable) -> str:
     >>> did_you_mean("vit", ["seresnet50", "semobilenet"])
     ''
     """
-    others = (name for name in known if isinstance(name, str) and name != given)
+    others = (name for name in known if isinstance(name, str) and name != str(given))
     names = {name.casefold(): name for name in others}
     word = str(given).casefold()
     near = [word] if word in names else difflib.get_close_matches(word, names)
