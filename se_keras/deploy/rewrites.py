@@ -156,7 +156,7 @@ def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
     >>> fast = se_keras.optimize(model, verbose=False)
     >>> before, after = ({type(x).__name__ for x in m.layers} for m in (model, fast))
     >>> sorted(before - after)
-    ['BatchNormalization', 'SqueezeExcite']
+    ['BatchNormalization', 'ChannelPadding', 'SqueezeExcite']
     """
     plan = plan_optimization(model)
     if verbose:

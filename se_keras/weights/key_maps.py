@@ -247,24 +247,21 @@ def _pattern(template: str) -> re.Pattern:
 
 # --- the residual networks -----------------------------------------------------------------------
 
-_UNIT = {
-    "stage{stage}_block{block}_conv{n}": "layer{stage}.{block}.conv{n}",
-    "stage{stage}_block{block}_norm{n}": "layer{stage}.{block}.bn{n}",
-}
-_SHORTCUT = {
-    "stage{stage}_block{block}_shortcut_conv": "layer{stage}.{block}.downsample.0",
-    "stage{stage}_block{block}_shortcut_norm": "layer{stage}.{block}.downsample.1",
-}
-_POOL_SHORTCUT = {  # downsample.0 is the pool
-    "stage{stage}_block{block}_shortcut_conv": "layer{stage}.{block}.downsample.1",
-    "stage{stage}_block{block}_shortcut_norm": "layer{stage}.{block}.downsample.2",
-}
+
+def _in_units(layers: Mapping[str, str]) -> dict[str, str]:
+    """The templates of layers of residual units: ours and theirs."""
+    return {
+        "stage{stage}_block{block}_" + ours: "layer{stage}.{block}." + theirs
+        for ours, theirs in layers.items()
+    }
+
+
+_UNIT = _in_units({"conv{n}": "conv{n}", "norm{n}": "bn{n}"})
+_SHORTCUT = _in_units({"shortcut_conv": "downsample.0", "shortcut_norm": "downsample.1"})
+# downsample.0 is the pool.
+_POOL_SHORTCUT = _in_units({"shortcut_conv": "downsample.1", "shortcut_norm": "downsample.2"})
 # timm, resnet.py
-_SE = {
-    "stage{stage}_block{block}_se/reduce": "layer{stage}.{block}.se.fc1",
-    "stage{stage}_block{block}_se/expand": "layer{stage}.{block}.se.fc2",
-    CLASSIFIER: "fc",
-}
+_SE = {**_in_units({"se/reduce": "se.fc1", "se/expand": "se.fc2"}), CLASSIFIER: "fc"}
 _STEM = {"stem_conv": "conv1", "stem_norm": "bn1"}
 _DEEP_STEM = {
     "stem_conv1": "conv1.0",
@@ -276,8 +273,7 @@ _DEEP_STEM = {
 }
 # timm, senet.py
 _LEGACY_SE = {
-    "stage{stage}_block{block}_se/reduce": "layer{stage}.{block}.se_module.fc1",
-    "stage{stage}_block{block}_se/expand": "layer{stage}.{block}.se_module.fc2",
+    **_in_units({"se/reduce": "se_module.fc1", "se/expand": "se_module.fc2"}),
     CLASSIFIER: "last_linear",
 }
 _LEGACY_STEM = {"stem_conv": "layer0.conv1", "stem_norm": "layer0.bn1"}
@@ -293,11 +289,10 @@ _TRAITS = {
     "normalization": "behind its convolution",
 }
 _LEGACY_TRAITS = {
+    **_TRAITS,
     "stem pool": "padded at the end",
     "stride of units": "on the 1x1",
-    "stride of grouped units": "on the 3x3",
     "end of basic units": "with a ReLU before SE",
-    "normalization": "behind its convolution",
 }
 
 
