@@ -129,7 +129,7 @@ def _sweep(rule: Rule, path: str, graph: Graph) -> Iterator[Step]:
 
 
 def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
-    """A model for inference with equal outputs, in stock layers of Keras only.
+    """A model for inference with equal outputs, in layers and operations of Keras only.
 
     Batch normalization is folded into the layers before it; dropout and the like are taken out;
     `SqueezeExcite` becomes stock layers, and its gate is computed from the narrow map before the
