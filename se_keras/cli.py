@@ -200,7 +200,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         help="folder of a run of `se-keras train`, .keras file, or SavedModel folder; left out "
         "with --weights",
     )
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP or GIF file")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image file")
     parser.add_argument(
         "--weights",
         metavar="SOURCE",

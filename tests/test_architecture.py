@@ -24,6 +24,7 @@ ORDER = (
     "models",
     "weights",
     "images",
+    "folders",
     "preprocessing",
     "catalog",
     "linear",

@@ -68,8 +68,13 @@ def digit_images(folder):
     return paths
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(signal.SIGKILL, id="kill -9"),
+        pytest.param(signal.SIGINT, id="Ctrl-C", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_goes_on(stop, tmp_path, capsys):
     out = tmp_path / "runs" / "digits-seresnet20"
     process = started(*RUN, folder=tmp_path)
@@ -230,6 +235,18 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, named, workplace, caps
     assert named in line
     assert not {"Iterator", "[Op"} & set(re.findall(r"\[?\w+", line))  # of TensorFlow
     assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
+
+
+def test_nothing_of_the_extra_is_imported_with_the_package():
+    code = (
+        "import sys, keras; before = set(sys.modules); import se_keras; "
+        "print({name.split('.')[0] for name in set(sys.modules) - before})"
+    )
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
+    out = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert not {"matplotlib", "sklearn", "PIL"} & eval(out)
 
 
 def test_what_loading_says_is_held_back_from_the_command_alone():

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from checks import array, set_random_weights, uniform
+from checks import array, run_python, serve_without_the_package, set_random_weights, uniform
 from keras import layers
 
 import se_keras
@@ -816,10 +816,30 @@ def test_other_families_from_their_twins(name, size):
 # --- files ---------------------------------------------------------------------------------------
 
 
+def test_files_give_the_same_model(tmp_path):
+    """Loaded in a process that knows the package, and served in one that does not."""
+    model = insert_se(u_net(), ratio=2)
+    set_random_weights(model)
+    x = inputs_of(model)
+    (expected,) = outputs(model, x)
+    model.save(tmp_path / "model.keras")
+    model.export(tmp_path / "saved_model", verbose=False)
+    np.save(tmp_path / "x.npy", x)
+    run_python(
+        "import sys, keras, numpy as np, se_keras\n"
+        "model = keras.saving.load_model(sys.argv[1] + '/model.keras')\n"
+        "y = keras.ops.convert_to_numpy(model(np.load(sys.argv[1] + '/x.npy')))\n"
+        "np.save(sys.argv[1] + '/y.npy', y)",
+        tmp_path,
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
+    (served,) = serve_without_the_package({tmp_path / "saved_model": x})
+    np.testing.assert_allclose(served, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "network",
     [
-        u_net,
         audio,
         two_inputs,
         shared_backbone,

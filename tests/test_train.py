@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import functools
+import os
 import shutil
 import sys
 
@@ -17,6 +18,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import se_keras
+from se_keras.images import read_image
 from se_keras.support import files
 from se_keras.support.errors import MissingExtraError
 from se_keras.train import (
@@ -189,19 +191,65 @@ def test_a_folder_gives_its_classes(folder):
             assert f"/{found.class_names[label]}/" in path
 
 
+def all_images(found):
+    batches = [images for images, _ in data.test_batches(found, 4)]
+    return np.concatenate(batches).astype("uint8")
+
+
 @pytest.mark.parametrize("size", [16, 33])
-def test_images_are_read_as_keras_reads_them(folder, size):
-    keras_images = keras.utils.image_dataset_from_directory(
-        folder,
-        shuffle=False,
-        batch_size=None,
-        image_size=(size, size),
-        crop_to_aspect_ratio=True,
-        verbose=False,
+def test_images_are_those_of_the_one_reader(folder, size):
+    found = data.open_data(config(data=str(folder), image_size=size).completed())
+    expected = np.stack([read_image(path, size) for path in found.test.items])
+    for each in (found, data.prepare(found)):
+        np.testing.assert_array_equal(all_images(each), expected)
+
+
+@pytest.mark.parametrize("size", [5, 12])
+def test_arrays_are_resized_by_the_one_reader(size, monkeypatch):
+    found = data.open_data(config(image_size=size).completed())
+    few = dataclasses.replace(found, test=found.test.part(np.arange(6)))
+    expected = np.stack([read_image(image, size, 1) for image in few.test.items])
+    for limit in (2**30, 0):
+        monkeypatch.setattr(data, "CACHE_BYTES", limit)
+        np.testing.assert_array_equal(all_images(data.prepare(few)), expected)
+
+
+def test_hidden_copies_are_no_data_and_are_counted(folder):
+    before = data.open_data(config(data=str(folder)).completed())
+    shutil.copytree(folder / "red", folder / "red" / ".ipynb_checkpoints")
+    (folder / "red" / "._0.png").write_bytes(b"")
+    shutil.copytree(folder / "red", folder / "__MACOSX" / "red")
+    found = data.open_data(config(data=str(folder)).completed())
+    assert found.fingerprint == before.fingerprint
+    assert found.class_names == before.class_names
+    assert found.left_out.startswith("Left out: 32 hidden (")
+
+
+@pytest.mark.parametrize(
+    ("parts", "tested"), [(("train", "val"), "val"), (("train", "val", "test"), "test")]
+)
+def test_a_folder_that_is_divided_keeps_its_parts(folder, tmp_path, parts, tested):
+    for part in parts:
+        shutil.copytree(folder, tmp_path / "divided" / part)
+    found = data.open_data(config(data=str(tmp_path / "divided")).completed())
+    assert found.class_names == ("blue", "green", "red")
+    assert (len(found.train), len(found.test)) == (30, 30)
+    assert all("/train/" in path for path in found.train.items)
+    assert all(f"/{tested}/" in path for path in found.test.items)
+    assert f"train and {tested}" in found.split
+    assert ("30 images to validate are not used" in found.split) == (len(parts) == 3)
+
+
+def test_names_of_any_bytes_are_read(folder, monkeypatch):
+    name = os.fsdecode(b"caf\xe9")
+    (folder / "red").rename(folder / name)
+    (folder / name / "1.png").rename(folder / name / f"{name}.png")
+    opened = data.open_data(config(data=str(folder), image_size=16).completed())
+    assert opened.class_names == ("blue", "caf\\xe9", "green")
+    monkeypatch.setattr(data, "CACHE_BYTES", 0)
+    np.testing.assert_array_equal(
+        all_images(data.prepare(opened)), np.stack([read_image(p, 16) for p in opened.test.items])
     )
-    for path, (expected, _) in zip(keras_images.file_paths, keras_images, strict=True):
-        ours = data.read_image(path, size, 3)
-        np.testing.assert_allclose(ours, expected, atol=0.5 + 1e-3)
 
 
 def test_a_folder_too_large_for_memory_gives_the_same_batches(folder, monkeypatch):
@@ -228,10 +276,10 @@ def remove_but(folder, keep):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: [shutil.rmtree(root / name) for name in ("blue", "red")], "it has 1"),
+        (lambda root: [shutil.rmtree(root / name) for name in ("blue", "red")], "it has green"),
         (lambda root: shutil.rmtree(root), "a folder, got .*images"),
         (lambda root: remove_but(root / "red", 0), "red has no images"),
-        (lambda root: remove_but(root / "red", 1), "red has 1 image "),
+        (lambda root: remove_but(root / "red", 1), "red has 1 image;"),
         (
             lambda root: (root / "red" / "3.jpg").write_bytes(b"no image"),
             r"can't read .*red/3\.jpg",
@@ -251,6 +299,17 @@ def test_what_is_wrong_with_a_folder_is_named(folder, spoil, message):
     with pytest.raises(InputError, match=message) as caught:
         data.prepare(data.open_data(config(data=str(folder)).completed()))
     assert "\n" not in str(caught.value)
+
+
+def test_all_that_cannot_be_read_are_named_at_once(folder):
+    for name in COLORS:
+        for number in range(5):
+            (folder / name / f"{number}.{'png' if number % 3 else 'jpg'}").write_bytes(b"no image")
+    with pytest.raises(
+        InputError, match=r"can't read 15 of 30 images: .*; and 5 more\.$"
+    ) as caught:
+        data.prepare(data.open_data(config(data=str(folder)).completed()))
+    assert str(caught.value).count("it is no PNG") == 10
 
 
 def epochs_of(found, seed, epochs, size=32):

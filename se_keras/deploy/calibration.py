@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from se_keras.folders import SUFFIXES, for_each_image, list_images
 from se_keras.graph import in_model_order, shape_fits
+from se_keras.images import name_of, read_image
 from se_keras.models.recipes import RECIPES
-from se_keras.preprocessing import open_image, preprocess_input, preprocessing_of
+from se_keras.preprocessing import load_image, preprocess_input, preprocessing_of
 from se_keras.support.batches import read_batches
 from se_keras.support.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 # NNCF's default; more move the ranges of activations little.
 LIMIT = 300
 # Every fifth is kept for the comparison, where that makes at least ten.
@@ -60,8 +61,10 @@ def open_samples(model: keras.Model, calibration: Any) -> Samples:
     if calibration is None:
         arrays, text = _without_calibration(model)
         return Samples(calibration=None, comparison=arrays, text=text)
+    left_out = ""
     if isinstance(calibration, str | os.PathLike):
-        arrays, name = (_read_folder(model, Path(calibration)),), os.fspath(calibration)
+        pixels, left_out = _read_folder(model, Path(calibration))
+        arrays, name = (pixels,), name_of(calibration)
     else:
         arrays, name = _collect(model, calibration), type(calibration).__name__
     _check_fit(model, arrays)
@@ -70,16 +73,14 @@ def open_samples(model: keras.Model, calibration: Any) -> Samples:
     )
     count = len(arrays[0])
     if count < HOLD_OUT_MINIMUM:
-        return Samples(
-            calibration=arrays,
-            comparison=arrays,
-            text=f"the {count} calibration samples of {name}",
-        )
+        text = f"the {count} calibration samples of {name}{left_out}"
+        return Samples(calibration=arrays, comparison=arrays, text=text)
     held_out = np.arange(count) % HOLD_OUT_STEP == HOLD_OUT_STEP - 1
     return Samples(
         calibration=tuple(array[~held_out] for array in arrays),
         comparison=tuple(array[held_out] for array in arrays),
-        text=f"{held_out.sum()} of the {count} samples of {name}, not used for calibration",
+        text=f"{held_out.sum()} of the {count} samples of {name}, not used for calibration"
+        f"{left_out}",
     )
 
 
@@ -164,7 +165,8 @@ def _choose_evenly(items: Sequence) -> Sequence:
 # --- images --------------------------------------------------------------------------------------
 
 
-def _read_folder(model: keras.Model, folder: Path) -> np.ndarray:
+def _read_folder(model: keras.Model, folder: Path) -> tuple[np.ndarray, str]:
+    """The pixels of its images; in words, what was left out."""
     if not folder.is_dir():
         raise InputError(f"`calibration` must be a folder of images, {folder} is none")
     if not _takes_images(model):
@@ -177,10 +179,20 @@ def _read_folder(model: keras.Model, folder: Path) -> np.ndarray:
             f"can't tell what pixels {model.name!r} takes: it is none of the catalog, and does "
             "not begin with a Rescaling or Normalization layer. Give it one, or give arrays"
         )
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    paths, left_out = list_images(folder)
     if not paths:
-        raise InputError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
-    return _as_pixels(model, [_fitted(model, open_image(path)) for path in _choose_evenly(paths)])
+        raise InputError(
+            f"{name_of(folder)} has no images ({', '.join(SUFFIXES)}). {left_out}".strip()
+        )
+    chosen = _choose_evenly(np.array(paths, object))
+    images = [np.empty(0)] * len(chosen)
+
+    def read(number: int) -> None:
+        images[number] = _fitted(model, chosen[number])
+
+    for_each_image(read, len(chosen))
+    said = f"; left out: {left_out.in_words}" if left_out else ""
+    return _as_pixels(model, images), said
 
 
 def _without_calibration(model: keras.Model) -> tuple[Arrays, str]:
@@ -224,14 +236,14 @@ def _takes_images(model: keras.Model) -> bool:
     return len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][-1] in (1, 3)
 
 
-def _fitted(model: keras.Model, image: "Image") -> np.ndarray:
+def _fitted(model: keras.Model, image: "str | Image") -> np.ndarray:
     """The middle of an image at the size of the model's input, uint8 (H, W, C)."""
-    from PIL import ImageOps
-
     _, height, width, channels = model.inputs[0].shape
-    size = (width or _open_size(model), height or _open_size(model))
-    mode = "L" if channels == 1 else "RGB"
-    return np.array(ImageOps.fit(image.convert(mode), size)).reshape(*size[::-1], channels)
+    size = (height or _open_size(model), width or _open_size(model))
+    # As `predict` reads it.
+    if _range(model) == "catalog" and size == (_open_size(model),) * 2:
+        return load_image(image, model)
+    return read_image(image, size, channels)
 
 
 def _open_size(model: keras.Model) -> int:

@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras import catalog
+from se_keras.images import read_image
 from se_keras.models.recipes import find_recipe
 from se_keras.preprocessing import imagenet_labels, labels_of, load_image, preprocessing_of
 from se_keras.support.errors import InputError, as_input_error, lines_of
 from se_keras.support.files import read_json
-from se_keras.train.data import decoder_message, read_image
 from se_keras.weights import hub
 from se_keras.weights.presets import find_preset, preset_of
 
@@ -45,7 +45,7 @@ def predict(
     Args:
         path: the folder of a run, a `.keras` file or a SavedModel that a run left. Class names come
             from the `report.json` beside it; without one the classes are numbered.
-        images: PNG, JPEG, BMP or GIF files.
+        images: files that `se_keras.images` reads.
         top: how many classes to give, the likeliest first.
 
     Returns:
@@ -68,7 +68,7 @@ def predict_pretrained(
     Args:
         weights: as of `se_keras.create`. Class names are ImageNet's or, of another repository of
             the hub, those of its `config.json`; without any the classes are numbered.
-        images: image files that Pillow reads.
+        images: files that `se_keras.images` reads.
         model: catalog name; `None` for the one that a repository of the hub names.
         top: how many classes to give, the likeliest first.
 
@@ -179,11 +179,9 @@ def _saved_model(path: Path) -> dict[str, Any]:
 
 
 def _read(shape: tuple[int | None, ...], image: str | Path) -> np.ndarray:
-    _, height, _, channels = shape
-    try:
-        return read_image(str(image), height, channels).numpy().astype("float32")
-    except tf.errors.OpError as error:
-        raise InputError(f"can't read {image}: {decoder_message(error)}") from error
+    _, height, width, channels = shape
+    size = (height or width, width or height) if height or width else None
+    return read_image(image, size, channels).astype("float32")
 
 
 def _classify(classifier: Classifier, image: str | Path, top: int) -> list[tuple[str, float]]:

@@ -75,7 +75,7 @@ class TrainConfig:
 
     Attributes:
         data: `"digits"`, `"fashion_mnist"`, `"cifar10"`, `"cifar100"`, or a folder with one folder
-            of PNG, JPEG, BMP or GIF files for each class.
+            of images for each class, or with such folders in `train` and `test` or `val`.
         model: a name that `se_keras.list_models()` gives.
         image_size: height and width that images are brought to, pixels. `None`: as the data set
             has them; for a folder what the model was made for, at least 64.

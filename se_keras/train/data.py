@@ -1,13 +1,13 @@
 """Where the images come from, and how they reach the model.
 
-`open_data` reads labels and names only. `prepare` then looks at every image of a folder once, and
-keeps them where they fit into memory. `training_batches` and `test_batches` are what the model
-sees: images of raw pixels, float32 in 0..255, and one-hot labels.
+`open_data` reads labels and names only. `prepare` then looks at every image once, and keeps them
+where they fit into memory, at the model's size. `training_batches` and `test_batches` are what the
+model sees: images of raw pixels, float32 in 0..255, and one-hot labels.
 """
 
 import dataclasses
 import hashlib
-import re
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from se_keras.folders import ClassFolder, for_each_image, list_classes
+from se_keras.images import name_of, read_image
 from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError, extra, in_one_line
 from se_keras.support.progress import progress_style
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
 
-# A folder's decoded images stay in memory up to here; beyond, they are decoded anew each epoch.
+# Images at the model's size stay in memory up to here; beyond, they are read anew each epoch.
 CACHE_BYTES = 2**30
 TEST_SHARE = 0.2
-# What Keras' `image_dataset_from_directory` takes.
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+# Images that one call of Python reads for TensorFlow: a call costs as much as a small image.
+READ_AT_ONCE = 8
 
 CLASS_NAMES = {
     "fashion_mnist": "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot",
@@ -103,6 +105,7 @@ class ImageData:
         size: height and width that the images are brought to.
         train, test: the parts.
         split: in words, how they were parted.
+        left_out: in a line, what of a folder is no image; empty where nothing was left out.
         fingerprint: differs where the files, the classes or the order differ.
         defaults: what fits the data set; has the augmentation.
     """
@@ -113,6 +116,7 @@ class ImageData:
     train: Split
     test: Split
     split: str
+    left_out: str = ""
     fingerprint: str
     defaults: Defaults
 
@@ -191,50 +195,49 @@ def _keras_dataset(name: str) -> dict[str, Any]:
 
 
 def _folder(folder: Path, seed: int) -> dict[str, Any]:
-    class_names, paths = _list_folder(folder)
-    files = [Path(path).relative_to(folder) for path in paths]
-    numbers = {name: number for number, name in enumerate(class_names)}
-    labels = np.array([numbers[file.parts[0]] for file in files], int)
-    counts = np.bincount(labels, minlength=len(class_names))
-    for name, count in zip(class_names, counts, strict=True):
-        if count < 2:
-            raise InputError(
-                f"the class folder {folder / name} has {count or 'no'} image"
-                f"{'' if count else 's'} ({', '.join(IMAGE_SUFFIXES)}); it takes at least 2, one "
-                "to train and one to test"
-            )
-    train, test = stratified_split(
-        Split(items=np.array(paths, object), labels=labels), TEST_SHARE, seed
-    )
+    if not folder.is_dir():
+        raise InputError(
+            f"`data` must be one of {', '.join(DEFAULTS)} or a folder, got {name_of(folder)!r}."
+            + did_you_mean(folder, DEFAULTS)
+        )
+    found = list_classes(folder)
+    everything = Split(items=np.array(found.paths, object), labels=found.labels)
+    if len(found.parts):
+        train, test, split = _own_parts(found, everything)
+    else:
+        _check_counts(found)
+        train, test = stratified_split(everything, TEST_SHARE, seed)
+        split = f"stratified, {TEST_SHARE:.0%} held out for the test"
     return {
-        "class_names": class_names,
+        "class_names": found.class_names,
         "channels": 3,
         "train": train,
         "test": test,
-        "split": f"stratified, {TEST_SHARE:.0%} held out for the test",
-        "fingerprint": _digest("\n".join(file.as_posix() for file in files).encode()),
+        "split": split,
+        "left_out": str(found.left_out),
+        "fingerprint": _digest(os.fsencode("\n".join(Path(x).as_posix() for x in found.files))),
     }
 
 
-def _list_folder(folder: Path) -> tuple[tuple[str, ...], list[str]]:
-    if not folder.is_dir():
+def _own_parts(found: ClassFolder, everything: Split) -> tuple[Split, Split, str]:
+    """The training and the test part of a folder that has them, and what is said of them."""
+    tested = "test" if "test" in found.parts else "val"
+    train, test = (everything.part(np.flatnonzero(found.parts == p)) for p in ("train", tested))
+    text = f"the folder's own, train and {tested}"
+    unused = len(everything) - len(train) - len(test)
+    if unused:
+        text += f" (its {unused:,} images to validate are not used)"
+    return train, test, text
+
+
+def _check_counts(found: ClassFolder) -> None:
+    counts = np.bincount(found.labels)
+    single = [name for name, count in zip(found.class_names, counts, strict=True) if count < 2]
+    if single:
         raise InputError(
-            f"`data` must be one of {', '.join(DEFAULTS)} or a folder, got {str(folder)!r}."
-            + did_you_mean(folder, DEFAULTS)
+            f"the class folder {name_of(found.folder / single[0])} has 1 image; it takes at least "
+            f"2, one to train and one to test"
         )
-    classes = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."]
-    if len(classes) < 2:
-        raise InputError(
-            f"{folder} must have a folder of images for each of two classes or more, "
-            f"it has {len(classes) or 'none'}"
-        )
-    try:
-        listing = keras.utils.image_dataset_from_directory(
-            folder, batch_size=None, shuffle=False, verbose=False
-        )
-    except ValueError as error:
-        raise InputError(in_one_line(error)) from error
-    return tuple(listing.class_names), listing.file_paths
 
 
 def stratified_split(split: Split, share: float, seed: int) -> tuple[Split, Split]:
@@ -260,67 +263,44 @@ def stratified_split(split: Split, share: float, seed: int) -> tuple[Split, Spli
 
 
 def prepare(data: ImageData) -> ImageData:
-    """Decodes every image of a folder once, with a progress bar.
+    """Read every image once, those of a folder with a progress bar.
 
     Returns:
         The same data, with the images in memory where they fit (`CACHE_BYTES`).
 
     Raises:
-        InputError: naming the first file that can't be read.
+        InputError: naming the files that can't be read.
     """
-    if data.train.items.dtype == np.uint8:
+    if _in_memory(data, data.train):
         return data
     pixels = int(np.prod(data.image_shape))
     keep = (len(data.train) + len(data.test)) * pixels <= CACHE_BYTES
-    print(f"Reading every image once{', to keep them in memory' if keep else ''}:")
-    train = _read_all(data.train, data, keep)
-    test = _read_all(data.test, data, keep)
-    return dataclasses.replace(data, train=train, test=test) if keep else data
+    items = np.concatenate([data.train.items, data.test.items])
+    images = np.empty((len(items) if keep else 0, *data.image_shape), "uint8")
 
-
-def _read_all(split: Split, data: ImageData, keep: bool) -> Split:
-    images = np.empty((len(split), *data.image_shape), "uint8") if keep else None
-    decoded = tf.data.Dataset.from_tensor_slices(split.items).map(
-        lambda path: read_image(path, data.size, data.channels), tf.data.AUTOTUNE
-    )
-    progress = keras.utils.Progbar(len(split), unit_name="image", verbose=progress_style())
-    iterator = iter(decoded)
-    for index in range(len(split)):
-        try:
-            image = next(iterator)
-        except tf.errors.OpError as error:
-            raise InputError(
-                f"can't read {split.items[index]}: {decoder_message(error)}"
-            ) from error
+    def read(number: int) -> None:
+        image = read_image(items[number], data.size, data.channels)
         if keep:
-            images[index] = image
-        progress.update(index + 1)
-    return dataclasses.replace(split, items=images) if keep else split
+            images[number] = image
+
+    progress = None
+    if items.dtype == object:
+        print(f"Reading every image once{', to keep them in memory' if keep else ''}:")
+        bar = keras.utils.Progbar(len(items), unit_name="image", verbose=progress_style())
+        progress = bar.update
+    for_each_image(read, len(items), progress)
+    if not keep:
+        return data
+    train, test = np.split(images, [len(data.train)])
+    return dataclasses.replace(
+        data,
+        train=dataclasses.replace(data.train, items=train),
+        test=dataclasses.replace(data.test, items=test),
+    )
 
 
-def read_image(path: Any, size: int | None, channels: int) -> tf.Tensor:
-    """Reads an image file as Keras' `image_dataset_from_directory` does, cropped to a square.
-
-    Args:
-        path: of a PNG, JPEG, BMP or GIF file.
-        size: height and width to bring the central square to, pixels; `None` leaves the image as
-            it is.
-        channels: 1 for gray, 3 for color.
-
-    Returns:
-        uint8, (size, size, channels).
-
-    Raises:
-        tf.errors.OpError: if the file can't be read.
-    """
-    image = tf.io.decode_image(tf.io.read_file(path), channels, expand_animations=False)
-    if size is None:
-        return image
-    side = tf.reduce_min(tf.shape(image)[:2])
-    image = tf.image.resize_with_crop_or_pad(image, side, side)
-    image = tf.image.resize(image, (size, size))
-    image = tf.ensure_shape(image, (size, size, channels))
-    return tf.cast(tf.round(image), tf.uint8)
+def _in_memory(data: ImageData, split: Split) -> bool:
+    return split.items.dtype == np.uint8 and split.items.shape[1:] == data.image_shape
 
 
 def training_batches(
@@ -351,7 +331,6 @@ def training_batches(
         many make an epoch.
     """
     batches, part_size = len(data.train) // batch_size, batch_size // parts
-    read = _reader(data, data.train)
     augment = augmentation(data.defaults)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -361,15 +340,16 @@ def training_batches(
         ours = share.of(order[: batches * batch_size], part_size)
         return tf.data.Dataset.from_tensor_slices(ours).map(lambda index: (index, epoch))
 
-    def example(index: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, label = read(index)
+    def augmented(
+        image: tf.Tensor, label: tf.Tensor, index: tf.Tensor, epoch: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         number = epoch * len(data.train) + index
         return augment(image, tf.stack([tf.constant(seed, tf.int64), number])), label
 
+    indices = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch)
     examples = (
-        tf.data.Dataset.range(epochs.start, epochs.stop)
-        .flat_map(one_epoch)
-        .map(example, tf.data.AUTOTUNE)
+        _with_images(indices, data, data.train)
+        .map(augmented, tf.data.AUTOTUNE)
         .batch(part_size // share.processes, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -378,9 +358,10 @@ def training_batches(
 
 def test_batches(data: ImageData, batch_size: int) -> tf.data.Dataset:
     """The test images in order, as they are; batches such as `training_batches` gives."""
+    indices = tf.data.Dataset.range(len(data.test)).map(lambda index: (index,))
     return (
-        tf.data.Dataset.range(len(data.test))
-        .map(_reader(data, data.test), tf.data.AUTOTUNE)
+        _with_images(indices, data, data.test)
+        .map(lambda image, label, _: (image, label))
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -397,36 +378,46 @@ def full_test_batches(
     """
     count = len(data.test)
     filled = -(-count // batch_size) * batch_size
-    read = _reader(data, data.test)
-
-    def example(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image, label = read(index % count)
-        return image, label, tf.cast(index < count, tf.float32)
-
+    indices = tf.data.Dataset.from_tensor_slices(share.of(tf.range(filled), batch_size)).map(
+        lambda index: (index % count, tf.cast(index < count, tf.float32))
+    )
     batches = (
-        tf.data.Dataset.from_tensor_slices(share.of(tf.range(filled), batch_size))
-        .map(example, tf.data.AUTOTUNE)
+        _with_images(indices, data, data.test)
+        .map(lambda image, label, _, weight: (image, label, weight))
         .batch(batch_size // share.processes, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
     return batches, filled
 
 
-def _reader(data: ImageData, split: Split) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    items, labels = tf.constant(split.items), tf.constant(split.labels)
+def _with_images(indices: tf.data.Dataset, data: ImageData, split: Split) -> tf.data.Dataset:
+    """Put image and target before each element, a tuple that begins with a number in the split."""
+    labels = tf.constant(split.labels)
 
-    def image(index: tf.Tensor) -> tf.Tensor:
-        if items.dtype == tf.string:
-            return read_image(items[index], data.size, data.channels)
-        if items.shape[1:] == data.image_shape:
-            return items[index]
-        return tf.image.resize(items[index], (data.size, data.size))
-
-    def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def with_target(image: tf.Tensor, index: tf.Tensor, *more: tf.Tensor) -> tuple:
         target = tf.one_hot(labels[index], len(data.class_names))
-        return tf.cast(image(index), tf.float32), target
+        return tf.cast(image, tf.float32), target, index, *more
 
-    return read
+    if _in_memory(data, split):
+        images = tf.constant(split.items)
+        return indices.map(
+            lambda index, *more: with_target(images[index], index, *more), tf.data.AUTOTUNE
+        )
+
+    def read(numbers: np.ndarray) -> np.ndarray:
+        return np.stack([read_image(split.items[n], data.size, data.channels) for n in numbers])
+
+    def read_some(numbers: tf.Tensor, *more: tf.Tensor) -> tuple:
+        # Not paths in tensors, which take no names of other bytes than UTF-8.
+        images = tf.numpy_function(read, [numbers], tf.uint8, stateful=False)
+        return tf.ensure_shape(images, (None, *data.image_shape)), numbers, *more
+
+    return (
+        indices.batch(READ_AT_ONCE)
+        .map(read_some, tf.data.AUTOTUNE)
+        .unbatch()
+        .map(with_target, tf.data.AUTOTUNE)
+    )
 
 
 def augmentation(defaults: Defaults) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
@@ -453,10 +444,3 @@ def augmentation(defaults: Defaults) -> Callable[[tf.Tensor, tf.Tensor], tf.Tens
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def decoder_message(error: tf.errors.OpError) -> str:
-    # The message of a failed op ends with where it stands in the graph, and may begin with where it
-    # stands in the pipeline.
-    text = re.split(r"\[\[|\[Op:", in_one_line(error))[0]
-    return re.sub(r"^(.*\}\} )?(Error in .*Iterator::\S+: )?", "", text).strip()

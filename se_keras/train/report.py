@@ -11,12 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras.support.plotting import new_figure, save_figure
+from se_keras.support.tables import format_table
 from se_keras.train.cluster import Team
-from se_keras.train.config import Defaults, TrainConfig
+from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
 from se_keras.train.data import ImageData
 
 # Beyond so many classes the counts in the squares are too small to read.
 READABLE_CLASSES = 20
+# Classes that the announcement lists before it only counts.
+LISTED_CLASSES = 20
 
 
 def announcement(
@@ -31,7 +34,20 @@ def announcement(
         f"{config.epochs} epochs, batches of {config.batch_size}{_parts(config, team)}, learning "
         f"rate up to {config.lr:g}{_rule(config, data.defaults)}\n"
         f"{config.precision}, seed {config.seed}, on {_devices(team)}; into {folder}"
+        f"{_classes(data) if config.data not in DEFAULTS else ''}"
     )
+
+
+def _classes(data: ImageData) -> str:
+    """The classes of a folder with their images in each part; what was left out of it."""
+    names = data.class_names
+    parts = [np.bincount(part.labels, minlength=len(names)) for part in (data.train, data.test)]
+    rows = [[name, *map(int, counts)] for name, *counts in zip(names, *parts, strict=True)]
+    lines = [format_table(["class", "to train", "to test"], rows[:LISTED_CLASSES])]
+    if more := rows[LISTED_CLASSES:]:
+        images = [sum(counts) for _, *counts in more]
+        lines.append(f"and {len(more):,} more classes of {min(images):,} to {max(images):,} images")
+    return "\n".join(["", "", *lines, f"Split: {data.split}.", *filter(None, [data.left_out])])
 
 
 def _parts(config: TrainConfig, team: Team) -> str:

@@ -1,0 +1,376 @@
+"""The one rule for folders: which of their files are images, and of which class and part.
+
+- A file is an image where its suffix, in any case, is one of `SUFFIXES`. What is in it is the
+  reader's to find out (`se_keras.images`).
+- Names that begin with "." and `__MACOSX` are left out, at every depth.
+- A class is a folder on the first level; its images lie in it at any depth. A class folder may be a
+  link; links to folders below it are not followed, so that none leads in a circle.
+- Where the first level has `train` with `val` (`valid`, `validation`) or `test` or both, these are
+  the parts of the data, and the classes are one level below.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from se_keras.images import name_of
+from se_keras.support.errors import InputError
+
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif"),
+    *(".tif", ".tiff"),
+)
+# Names of the parts, in any case.
+PART_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+# How many files, classes or kinds a message names before it only counts.
+NAMED = 10
+# Images that a thread reads before it reports: a report costs as much as a small image.
+CHUNK = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """What of a folder is no image by the rule: the first file and the number, by reason."""
+
+    first: dict[str, str] = field(default_factory=dict)
+    count: Counter = field(default_factory=Counter)
+
+    def add(self, reason: str, path: str) -> None:
+        self.first.setdefault(reason, name_of(path))
+        self.count[reason] += 1
+
+    def __bool__(self) -> bool:
+        return bool(self.count)
+
+    @property
+    def in_words(self) -> str:
+        """The reasons, each with its number and its first file."""
+        return ", ".join(
+            f"{self.count[reason]:,} {reason} ({first}{', ...' if self.count[reason] > 1 else ''})"
+            for reason, first in self.first.items()
+        )
+
+    def __str__(self) -> str:
+        """One line; empty where nothing was left out.
+
+        Example:
+
+        >>> left_out = LeftOut()
+        >>> left_out.add("hidden", "cat/.DS_Store")
+        >>> print(left_out)
+        Left out: 1 hidden (cat/.DS_Store).
+        """
+        return f"Left out: {self.in_words}." if self else ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassFolder:
+    """The images of a folder, with their classes.
+
+    Attributes:
+        folder: where they are.
+        class_names: names of the classes, by number.
+        files: the images, relative to the folder, class by class in each part.
+        labels: the number of each one's class.
+        parts: the name of each one's part ("train", "val", "test"); empty where the folder is not
+            divided.
+        left_out: what is no image.
+    """
+
+    folder: Path
+    class_names: tuple[str, ...]
+    files: tuple[str, ...]
+    labels: np.ndarray
+    parts: np.ndarray
+    left_out: LeftOut
+
+    @property
+    def paths(self) -> list[str]:
+        return [os.path.join(self.folder, file) for file in self.files]
+
+
+def list_images(folder: str | os.PathLike) -> tuple[list[str], LeftOut]:
+    """Find the images of a folder at any depth.
+
+    Returns:
+        Their paths, in order, and what was left out.
+
+    Raises:
+        InputError: if a folder can't be read.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from se_keras.folders import list_images
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for name in ("a.PNG", "b.txt", "._a.png"):
+    ...     (root / name).touch()
+    >>> paths, left_out = list_images(root)
+    >>> [Path(path).name for path in paths], str(left_out)
+    (['a.PNG'], 'Left out: 1 hidden (._a.png), 1 without a suffix of an image (b.txt).')
+    """
+    left_out = LeftOut()
+    files = _images_below(os.fspath(folder), "", left_out)
+    return [os.path.join(folder, file) for file in files], left_out
+
+
+def list_classes(folder: str | os.PathLike) -> ClassFolder:
+    """Find the images of a folder with a folder for each class.
+
+    Raises:
+        InputError: if there are less than two classes, a class has no images, the folder mixes
+            parts with classes, or its parts do not have the same classes.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from se_keras.folders import list_classes
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for name in ("cat/1.png", "dog/old/2.jpeg", "dog/3.webp"):
+    ...     (root / name).parent.mkdir(parents=True, exist_ok=True)
+    ...     (root / name).touch()
+    >>> found = list_classes(root)
+    >>> found.class_names, found.labels.tolist()
+    (('cat', 'dog'), [0, 1, 1])
+    """
+    root = os.fspath(folder)
+    if not os.path.isdir(root):
+        raise InputError(f"there is no folder {name_of(root)}.")
+    left_out = LeftOut()
+    folders = _folders(root, "", left_out)
+    parts = _parts(root, folders)
+    if not parts:
+        names, files, labels = _classes(root, "", folders, left_out)
+        divided = np.array([], str)
+    else:
+        found = {
+            part: _classes(root, top, _folders(root, top, left_out), left_out)
+            for part, top in parts.items()
+        }
+        names = _same_classes(root, parts, {part: x[0] for part, x in found.items()})
+        files = [file for _, of_part, _ in found.values() for file in of_part]
+        labels = [label for _, _, of_part in found.values() for label in of_part]
+        divided = np.repeat(list(found), [len(of_part) for _, of_part, _ in found.values()])
+    return ClassFolder(
+        folder=Path(root),
+        class_names=tuple(map(name_of, names)),
+        files=tuple(files),
+        labels=np.array(labels, int),
+        parts=divided,
+        left_out=left_out,
+    )
+
+
+def for_each_image(
+    read: Callable[[int], None], count: int, progress: Callable[[int], None] | None = None
+) -> None:
+    """Read image files, several at the same time, all of them even where some can't be read.
+
+    Args:
+        read: gets the number of an image; an `InputError` of it is one of a file that can't be
+            read.
+        count: how many images there are.
+        progress: gets the number of those that are done, now and then.
+
+    Raises:
+        InputError: naming the first files that can't be read, and how many there are.
+
+    Example:
+
+    >>> from se_keras.folders import for_each_image
+    >>> seen = set()
+    >>> for_each_image(seen.add, 3)
+    >>> seen
+    {0, 1, 2}
+    """
+
+    def errors_of(start: int) -> list[str]:
+        return list(
+            filter(None, (_attempt(read, n) for n in range(start, min(start + CHUNK, count))))
+        )
+
+    errors: list[str] = []
+    starts = range(0, count, CHUNK)
+    with ThreadPoolExecutor(_threads()) as pool:
+        for start, found in zip(starts, pool.map(errors_of, starts), strict=True):
+            errors += found
+            if progress:
+                progress(min(start + CHUNK, count))
+    if errors:
+        raise InputError(_unreadable(errors, count))
+
+
+def _attempt(read: Callable[[int], None], number: int) -> str | None:
+    try:
+        read(number)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _unreadable(errors: list[str], count: int) -> str:
+    if len(errors) == 1:
+        return errors[0]
+    reasons = "; ".join(
+        error.removeprefix("can't read the image ").rstrip(".") for error in errors[:NAMED]
+    )
+    more = f"; and {len(errors) - NAMED:,} more" if len(errors) > NAMED else ""
+    return f"can't read {len(errors):,} of {count:,} images: {reasons}{more}."
+
+
+# --- what there is -------------------------------------------------------------------------------
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _has_suffix(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _images_below(root: str, top: str, left_out: LeftOut) -> list[str]:
+    """The images of `root/top` at any depth, relative to `root`: folder by folder, by name."""
+    images = []
+    for where, folders, names in sorted(os.walk(os.path.join(root, top), onerror=_refuse)):
+        inside = os.path.relpath(where, root)
+        inside = "" if inside == "." else inside
+        hidden = any(map(_is_hidden, inside.split(os.sep)))
+        for name in sorted(names):
+            path = os.path.join(inside, name)
+            if hidden or _is_hidden(name):
+                left_out.add("hidden", path)
+            elif not _has_suffix(name):
+                left_out.add("without a suffix of an image", path)
+            else:
+                images.append(path)
+        for name in folders:
+            if os.path.islink(os.path.join(where, name)):
+                left_out.add("a link to a folder", os.path.join(inside, name))
+    return images
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"can't read the folder {name_of(error.filename)}: {error.strerror}.")
+
+
+def _folders(root: str, top: str, left_out: LeftOut) -> list[str]:
+    """The folders of `root/top` that are not hidden, relative to `root`; leaves out the rest."""
+    folders = []
+    try:
+        entries = sorted(os.listdir(os.path.join(root, top)))
+    except OSError as error:
+        _refuse(error)
+    for name in entries:
+        path, inside = os.path.join(root, top, name), os.path.join(top, name)
+        if _is_hidden(name):
+            _count_hidden(root, inside, left_out)
+        elif os.path.isdir(path):
+            if _is_around(path, root):
+                left_out.add("a link in a circle", inside)
+            else:
+                folders.append(inside)
+        elif _has_suffix(name):
+            left_out.add("outside of the class folders", inside)
+        else:
+            left_out.add("without a suffix of an image", inside)
+    return folders
+
+
+def _count_hidden(root: str, path: str, left_out: LeftOut) -> None:
+    inside = [
+        os.path.relpath(os.path.join(where, name), root)
+        for where, _, names in os.walk(os.path.join(root, path))
+        for name in names
+    ]
+    for hidden in inside or [path]:
+        left_out.add("hidden", hidden)
+
+
+def _is_around(path: str, root: str) -> bool:
+    """Whether a folder has the root in it, or is the root."""
+    real, root = os.path.realpath(path), os.path.realpath(root)
+    return os.path.commonpath([real, root]) == real
+
+
+def _parts(root: str, folders: list[str]) -> dict[str, str]:
+    """The folder of each part; none where the folders are classes."""
+    named = {
+        part: [folder for folder in folders if folder.lower() in names]
+        for part, names in PART_NAMES.items()
+    }
+    parts = {part: found[0] for part, found in named.items() if found}
+    classes = [folder for folder in folders if not any(folder in x for x in named.values())]
+    if not parts:
+        return {}
+    where, has = name_of(root), f"has the parts {_listed(parts.values())}"
+    if classes:
+        raise InputError(
+            f"{where} {has} beside the class folders {_listed(classes)}: give each part its "
+            "classes, or, where they are classes too, rename them."
+        )
+    for found in named.values():
+        if len(found) > 1:
+            raise InputError(f"{where} has {' and '.join(found)}, which are one part: leave one.")
+    if "train" not in parts or len(parts) == 1:
+        only = next(iter(parts.values()))
+        raise InputError(
+            f"{where} {has} only, and needs train with val or test: to divide the images of "
+            f"{only}, name {name_of(os.path.join(root, only))} itself."
+        )
+    return parts
+
+
+def _same_classes(root: str, parts: dict[str, str], names: dict[str, list[str]]) -> list[str]:
+    """The classes, which every part must have."""
+    every = sorted(set().union(*names.values()))
+    for part, top in parts.items():
+        missing = [name for name in every if name not in names[part]]
+        if missing:
+            where = name_of(os.path.join(root, top))
+            raise InputError(f"{where} lacks the classes {_listed(missing)} of the other parts.")
+    return every
+
+
+def _classes(
+    root: str, top: str, folders: list[str], left_out: LeftOut
+) -> tuple[list[str], list[str], list[int]]:
+    """The names of the classes, the files, and the number of each one's class."""
+    names = [os.path.basename(folder) for folder in folders]
+    if len(folders) < 2:
+        raise InputError(
+            f"{name_of(os.path.join(root, top))} must have a folder of images for each of two "
+            f"classes or more, it has {_listed(names) or 'none'}."
+        )
+    files = [_images_below(root, folder, left_out) for folder in folders]
+    empty = [folder for folder, images in zip(folders, files, strict=True) if not images]
+    if empty:
+        where = _listed([os.path.join(root, folder) for folder in empty])
+        s = "s" if len(empty) > 1 else ""
+        raise InputError(
+            f"the class folder{s} {where} {'have' if s else 'has'} no images "
+            f"({', '.join(SUFFIXES)})."
+        )
+    labels = [label for label, images in enumerate(files) for _ in images]
+    return names, [file for images in files for file in images], labels
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = [name_of(name) for name in names]
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
