@@ -2,14 +2,15 @@
 
 import inspect
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import keras
 
-from se_keras.models.assembly import NetworkOptions, build_network
+from se_keras.models.assembly import NetworkOptions, absent_options, build_network
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 from se_keras.ops import standardize_data_format
 from se_keras.preprocessing import preprocessing_layer, preprocessing_of
@@ -41,19 +42,19 @@ def create(
     include_preprocessing: bool = False,
     **options: Any,
 ) -> keras.Model:
-    """Builds a network of the catalog.
+    """Build a network of the catalog.
 
     Args:
         model: catalog name, such as `"seresnet50"` (`list_models()` gives them all), or a row
             of your own.
-        weights: `None` for fresh ones, or what `load_weights` takes: `"imagenet"`, the best that
-            are published for this row; `"hf://owner/repo[@revision]"`; or the path of a file. The
-            number of classes is the file's, if `classes` does not say.
-        fresh_classifier: leave out the file's classifier, to train another one.
+        weights: `None` for random ones, or what `load_weights` takes: `"imagenet"`, the best that
+            are published for this network; `"hf://owner/repo[@revision]"`; or the path of a file.
+            The number of classes is the file's, if `classes` does not say.
+        fresh_classifier: `True` leaves out the file's classifier, to train another one.
         include_preprocessing: `True` puts `preprocess_input` into the model, which then takes
             raw pixels, uint8, of three colors.
-        **options: those of `se_keras.models.assembly.NetworkOptions`, and those that the family
-            adds (MobileNet: `alpha`, `depth_multiplier`).
+        **options: those of the named builder, by name: `help(se_keras.SEResNet50)` tells them
+            all. MobileNet adds `alpha` and `depth_multiplier`.
 
     Returns:
         A functional `keras.Model`; its input is (N, H, W, C).
@@ -159,7 +160,7 @@ def load_keras_model(path: Source) -> keras.Model:
 
 
 def named_builder(name: str) -> Callable[..., keras.Model]:
-    """The function that builds one row, with the argument order of `keras.applications`.
+    """Return the function that builds one row, with the argument order of `keras.applications`.
 
     Args:
         name: of the function, such as `"SEResNet50"`.
@@ -182,17 +183,13 @@ def _builder(recipe: Recipe) -> Callable[..., keras.Model]:
 
     build.__name__ = build.__qualname__ = recipe.builder
     build.__module__ = __name__
-    build.__signature__ = signature
-    build.__doc__ = (
-        f"Builds `{recipe.name}` (row of `se_keras.models.recipes`).\n\n"
-        f"{recipe.parameters:,} parameters; made for {recipe.input_size}x{recipe.input_size} "
-        f"pixels and {recipe.classes} classes.\nThe arguments are those of `se_keras.create`."
-    )
+    build.__doc__ = _documentation(recipe, list(signature.parameters))
+    build.__signature__ = signature  # type: ignore[attr-defined]  # inspect reads it
     return build
 
 
 def _signature(recipe: Recipe) -> inspect.Signature:
-    known = _options(recipe)
+    known, types = _options(recipe), _annotations(recipe)
     order = [*recipe.positional, *(name for name in known if name not in recipe.positional)]
     return inspect.Signature(
         [
@@ -202,6 +199,7 @@ def _signature(recipe: Recipe) -> inspect.Signature:
                 if name in recipe.positional
                 else inspect.Parameter.KEYWORD_ONLY,
                 default=known[name],
+                annotation=types[name],
             )
             for name in order
         ],
@@ -216,6 +214,50 @@ def _options(recipe: Recipe) -> dict[str, Any]:
     own = {name: getattr(recipe, name) for name in recipe.own_options}
     ours = {"weights": None, "fresh_classifier": False, "include_preprocessing": False}
     return {**ours, **common, **of_row, **own}
+
+
+def _annotations(recipe: Recipe) -> dict[str, Any]:
+    """The type of every option of this row, and of more."""
+    return get_type_hints(type(recipe)) | get_type_hints(create) | get_type_hints(NetworkOptions)
+
+
+def _documentation(recipe: Recipe, options: Iterable[str]) -> str:
+    """What `help` says of a builder: each option as it is documented where it is defined."""
+    of_row, of_create, of_all = (
+        inspect.getdoc(source) or "" for source in (type(recipe), create, NetworkOptions)
+    )
+    texts = dict(_ENTRIES.findall("\n".join([of_row, of_create, of_all])))
+    absent = absent_options(recipe)
+    return _DOCUMENTATION.format(
+        recipe=recipe,
+        kind=of_row.partition("\n")[0],
+        arguments="\n".join(
+            f"    {name}: {texts.get(name)}{_ABSENT if name in absent else ''}" for name in options
+        ),
+        outcome=of_create[of_create.find("Returns:") : of_create.find("Example:")],
+    )
+
+
+# An entry of a list in a docstring: its name, and its text with the lines that continue it.
+_ENTRIES = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+_ABSENT = "\n        This network does not have the option: it must stay at its default."
+_DOCUMENTATION = """Build `{recipe.name}`, a network of the catalog, with SE blocks or without.
+
+Network: {kind}
+SE blocks: Hu et al. 2017, arXiv 1709.01507.
+Made for: {recipe.input_size}x{recipe.input_size} pixels and {recipe.classes} classes.
+Size: {recipe.parameters:,} trainable parameters; {recipe.multiply_adds:,} multiply-adds an image.
+
+Args:
+{arguments}
+
+{outcome}Example:
+
+>>> import se_keras
+>>> model = se_keras.{recipe.builder}(include_top=False, pooling="avg")
+>>> model.name
+'{recipe.name}'
+"""
 
 
 def _parsed(recipe: Recipe, options: dict[str, Any]) -> tuple[Recipe, NetworkOptions]:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import keras
 
@@ -18,6 +18,16 @@ from se_keras.support.errors import InputError
 
 # What every Keras layer takes.
 KERAS_OPTIONS = ("name", "dtype", "trainable", "autocast", "activity_regularizer", "input_shape")
+
+
+class LayerOptions(TypedDict, total=False):
+    """What every Keras layer takes."""
+
+    name: str | None
+    dtype: Any
+    trainable: bool
+    autocast: bool
+    activity_regularizer: Any
 
 
 @keras.saving.register_keras_serializable(package="se_keras")
@@ -86,7 +96,7 @@ class SqueezeExcite(keras.layers.Layer):
         bias_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ):
         refuse_unknown_options("SqueezeExcite", kwargs, KERAS_OPTIONS + se_options())
         super().__init__(**kwargs)

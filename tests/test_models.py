@@ -1,6 +1,8 @@
 """What all builders share: arguments, input, output, names."""
 
+import doctest
 import inspect
+import re
 
 import keras
 import numpy as np
@@ -42,6 +44,32 @@ def test_every_row_has_its_builder_and_its_own_name():
         assert inspect.signature(builder).parameters["classes"].default == row.classes
     assert [row.name for row in se_keras.list_models()] == [row.name for row in RECIPES]
     assert [row.name for row in se_keras.list_models("*mobile*")] == ["semobilenet"]
+
+
+def test_the_help_of_a_builder_tells_every_argument_and_its_type():
+    for row in RECIPES:
+        builder = getattr(se_keras, row.builder)
+        parameters = inspect.signature(builder).parameters
+        told = re.findall(r"^    (\w+): (?!None)\w*\S", builder.__doc__.split("Returns:")[0], re.M)
+        assert told == list(parameters)
+        assert f"{row.parameters:,} trainable parameters" in builder.__doc__
+        assert all(each.annotation is not each.empty for each in parameters.values())
+        assert inspect.signature(builder).return_annotation is keras.Model
+    assert inspect.signature(se_keras.SEMobileNet).parameters["alpha"].annotation is float
+
+
+def test_the_help_of_a_builder_says_which_options_it_does_not_have():
+    without = "does not have the option"
+    assert without not in se_keras.SEResNet50.__doc__
+    assert se_keras.SEMobileNet.__doc__.count(without) == 2
+    assert se_keras.SEVGG16.__doc__.count(without) == 3
+
+
+def test_the_example_of_a_builder_runs():
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner()
+    for builder in (se_keras.SEResNet20, se_keras.SEMobileNet):
+        runner.run(parser.get_doctest(builder.__doc__, {}, builder.__name__, None, None))
+    assert (runner.tries, runner.failures) == (6, 0)
 
 
 def test_an_unknown_name_is_refused_with_those_near_to_it():

@@ -80,15 +80,15 @@ class NetworkOptions:
 
     Attributes:
         se: `False` gives the plain twin: the same network without its SE blocks.
-        include_top: with global average pooling, dropout and the classifier.
+        include_top: `False` leaves out the classifier.
         input_tensor: a Keras tensor to build upon, in place of a new input.
-        input_shape: (H, W, C), or (C, H, W); H and W may be `None`. By default the row's size
+        input_shape: (H, W, C), or (C, H, W); H and W may be `None`. By default the network's size
             with the classifier, unknown sizes without, and 3 channels.
         pooling: without the classifier: `"avg"` or `"max"` over all positions, or `None`.
-        classes: width of the classifier; `None` for the row's.
+        classes: width of the classifier; `None` for the network's.
         classifier_activation: its activation, or `None` for logits.
-        name: name of the model; `None` for the row's.
-        ratio: reduction ratio r; `None` for the row's (16).
+        name: name of the model; `None` for the network's.
+        ratio: reduction ratio r; `None` for the network's (16).
         placement: `"standard"`, `"pre"`, `"post"`, `"identity"` or `"conv3x3"` (paper, Fig. 5).
         se_stages: numbers of the stages that carry SE, as in the layers' names (`stage2_...`; 2
             is the paper's conv2_x); `None` for all.
@@ -96,7 +96,7 @@ class NetworkOptions:
             `use_bias`, ...
         dtype: Keras dtype policy; `None` for the global one.
         data_format: `"channels_last"`, `"channels_first"`; `None` for Keras' global setting.
-        dropout: rate before the classifier; `None` for the row's.
+        dropout: rate before the classifier; `None` for the network's.
         drop_path_rate: stochastic depth: rate in the last residual unit.
         output_stride: 8, 16 or 32: later stages dilate in place of striding.
         features_only: the outputs are the maps of all stages, named `stage2_stride4`, ...
@@ -145,6 +145,20 @@ class NetworkOptions:
         return {f.name for f in fields(self) if getattr(self, f.name) is not f.default}
 
 
+def absent_options(recipe: Recipe) -> frozenset[str]:
+    """Return the names of the options that the row's family does not have.
+
+    Example:
+
+    >>> from se_keras.models.assembly import absent_options
+    >>> from se_keras.models.recipes import find_recipe
+    >>> sorted(absent_options(find_recipe("semobilenet")))
+    ['drop_path_rate', 'placement']
+    """
+    every = (family.options for family in FAMILIES.values())
+    return frozenset().union(*every) - FAMILIES[type(recipe)].options
+
+
 def build_network(
     recipe: Recipe, options: NetworkOptions, preprocess: keras.layers.Layer | None = None
 ) -> keras.Model:
@@ -159,7 +173,7 @@ def build_network(
         InputError: for an option that this family, data format or machine does not have.
     """
     family = FAMILIES[type(recipe)]
-    _refuse_unknown_options(recipe, options, family)
+    _refuse_unknown_options(recipe, options)
     parts = _make_parts(recipe, options)
     dtype = parts.dtype.variable_dtype if preprocess is None else "uint8"
     image = x = _make_input(recipe, options, parts, dtype)
@@ -258,9 +272,8 @@ def _refuse_other_colors(x: KerasTensor, parts: Parts) -> None:
         )
 
 
-def _refuse_unknown_options(recipe: Recipe, options: NetworkOptions, family: Family) -> None:
-    special = frozenset().union(*(f.options for f in FAMILIES.values()))
-    for name in sorted(options.changed() & (special - family.options)):
+def _refuse_unknown_options(recipe: Recipe, options: NetworkOptions) -> None:
+    for name in sorted(options.changed() & absent_options(recipe)):
         raise InputError(
             f"`{name}={getattr(options, name)!r}`: {recipe.name} does not have this option."
         )
