@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import keras
 
 from se_keras import catalog
+from se_keras.commands.model_files import open_model
 from se_keras.graph import trace
 from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, find_recipe
@@ -75,7 +76,7 @@ def open_network(name: str, sizes: Sequence[int] | None) -> Network:
 
 
 def _of_file(name: str, sizes: Sequence[int] | None) -> Network:
-    model = catalog.load_keras_model(name)
+    model = open_model(name)
     has_se = _has_se(name, model)
     shapes = [tensor.shape for tensor in model.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:
@@ -88,7 +89,7 @@ def _of_file(name: str, sizes: Sequence[int] | None) -> Network:
         name=name,
         sizes=tuple(sizes or [fixed or DEFAULT_SIZE]),
         has_se=has_se,
-        build=lambda size: catalog.load_keras_model(name),
+        build=lambda size: open_model(name),
     )
 
 

@@ -1,61 +1,49 @@
 """Squeeze-and-excitation for Keras 3."""
 
-from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
-from se_keras.support.startup import quiet_command
-
-with quiet_command():
-    import keras  # noqa: F401  (first, for its TensorFlow)
-
-from se_keras import ops
-from se_keras.blocks import se_block
-from se_keras.catalog import create, named_builder
-from se_keras.counting import count
-from se_keras.deploy.export import export
-from se_keras.deploy.rewrites import optimize
-from se_keras.explain import plot_excitations, prune_se, record_excitations
-from se_keras.layers import SqueezeExcite
-from se_keras.models.recipes import RECIPES, list_models
-from se_keras.preprocessing import decode_predictions, load_image, preprocess_input
+from se_keras.models.recipes import RECIPES
 from se_keras.support.arguments import did_you_mean
-from se_keras.support.errors import InputError
-from se_keras.surgery import find_sites, insert_se, remove_se
-from se_keras.weights.convert import load_weights, save_timm
+from se_keras.support.startup import is_command
 
 __version__ = "0.1.0"
-__all__ = [
-    "InputError",
-    "SqueezeExcite",
-    "count",
-    "create",
-    "decode_predictions",
-    "export",
-    "find_sites",
-    "insert_se",
-    "list_models",
-    "load_image",
-    "load_weights",
-    "ops",
-    "optimize",
-    "plot_excitations",
-    "preprocess_input",
-    "prune_se",
-    "record_excitations",
-    "remove_se",
-    "save_timm",
-    "se_block",
-    *(recipe.builder for recipe in RECIPES),
-]
+
+# The public names, by the modules that they live in.
+_HOMES = {
+    "blocks": ["se_block"],
+    "catalog": ["create", *(recipe.builder for recipe in RECIPES)],
+    "counting": ["count"],
+    "deploy.export": ["export"],
+    "deploy.rewrites": ["optimize"],
+    "explain": ["plot_excitations", "prune_se", "record_excitations"],
+    "layers": ["SqueezeExcite"],
+    "models.recipes": ["list_models"],
+    "preprocessing": ["decode_predictions", "load_image", "preprocess_input"],
+    "support.errors": ["InputError"],
+    "surgery": ["find_sites", "insert_se", "remove_se"],
+    "weights.convert": ["load_weights", "save_timm"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted([*_HOME_OF, "ops"])
 
 
-def __getattr__(name: str) -> Callable:
-    """The named builders, one a row of the catalog."""
-    if name not in __all__:
-        hint = did_you_mean(name, __all__)
-        # With `obj` given, Python adds no suggestion of its own after ours.
-        raise AttributeError(f"module 'se_keras' has no attribute {name!r}.{hint}", obj=None)
-    return named_builder(name)
+def __getattr__(name: str) -> Any:
+    """Return a public name, or a public module that is not loaded yet."""
+    if name in ("ops", "train"):
+        return import_module(f"se_keras.{name}")
+    if name in _HOME_OF:
+        return getattr(import_module(f"se_keras.{_HOME_OF[name]}"), name)
+    hint = did_you_mean(name, __all__)
+    # With `obj` given, Python adds no suggestion of its own after ours.
+    raise AttributeError(f"module 'se_keras' has no attribute {name!r}.{hint}", obj=None)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "train"]
+
+
+if not is_command():
+    # At once, since Keras finds the layers of a saved model only where their modules are loaded.
+    for _home in _HOMES:
+        import_module(f"se_keras.{_home}")

@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import keras
@@ -15,16 +14,8 @@ from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 from se_keras.ops import standardize_data_format
 from se_keras.preprocessing import preprocessing_layer, preprocessing_of
 from se_keras.support.arguments import refuse_unknown_options
-from se_keras.support.errors import InputError, as_input_error, lines_of
-from se_keras.support.files import written_beside
-from se_keras.weights.convert import (
-    ConversionPlan,
-    apply,
-    classes_of,
-    plan_conversion,
-    plan_for_timm,
-    save_timm,
-)
+from se_keras.support.errors import InputError
+from se_keras.weights.convert import ConversionPlan, apply, classes_of, plan_conversion
 from se_keras.weights.hub import is_published
 from se_keras.weights.presets import preprocessing_of_recipe
 from se_keras.weights.readers import Checkpoint, open_checkpoint
@@ -82,81 +73,13 @@ def create(
     return build_network(recipe, asked, preprocess)
 
 
-def convert_to_keras(
-    source: Source,
-    out: Source,
-    *,
-    model: str,
-    classes: int | None = None,
-    fresh_classifier: bool = False,
-    dry_run: bool = False,
-) -> ConversionPlan:
-    """Makes a `.keras` file of a catalog network and weights for it.
-
-    Args:
-        source: as the `weights` of `create`.
-        out: the file to write.
-        model: catalog name.
-        classes: their number; `None` for the source's.
-        fresh_classifier: as in `create`.
-        dry_run: check everything and write nothing.
-
-    Returns:
-        What went where.
-
-    Raises:
-        InputError: as `create`, and for bad arguments.
-    """
-    _refuse_other_suffix("out", out, ".keras")
-    options = {} if classes is None else {"classes": classes}
-    with as_input_error():
-        recipe, asked = _parsed(find_recipe(model), options)
-        network, plan = _with_weights(recipe, asked, source, fresh_classifier)
-    if not dry_run:
-        with written_beside(Path(out)) as partial:
-            network.save(partial)
-    return plan
-
-
-def convert_to_timm(source: Source, out: Source, *, dry_run: bool = False) -> ConversionPlan:
-    """Makes a `.safetensors` file for timm of a `.keras` file.
-
-    Args:
-        source: the `.keras` file of a network that timm has too.
-        out: the file to write.
-        dry_run: check everything and write nothing.
-
-    Returns:
-        What went where: its tensors are those that are written.
-
-    Raises:
-        InputError: if the model can't be read, or timm has none like it.
-    """
-    _refuse_other_suffix("source", source, ".keras")
-    network = load_keras_model(source)
-    return plan_for_timm(network) if dry_run else save_timm(network, out)
-
-
-def load_keras_model(path: Source) -> keras.Model:
-    """Loads the model of a `.keras` file, without what it was compiled with.
-
-    Raises:
-        InputError: if there is none, or it can't be read.
-
-    Example:
-
-    >>> from se_keras.catalog import load_keras_model
-    >>> load_keras_model("missing.keras")
-    Traceback (most recent call last):
-    ...
-    se_keras.support.errors.InputError: can't read missing.keras: there is no such file
-    """
-    if not Path(path).is_file():
-        raise InputError(f"can't read {path}: there is no such file")
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"can't read {path}: {lines_of(error)[0]}") from error
+def create_with_plan(
+    model: str | Recipe, weights: Source, *, fresh_classifier: bool = False, **options: Any
+) -> tuple[keras.Model, ConversionPlan]:
+    """Build a network with weights, as `create` does; return also which tensor went where."""
+    recipe = model if isinstance(model, Recipe) else find_recipe(model)
+    recipe, asked = _parsed(recipe, options)
+    return _with_weights(recipe, asked, weights, fresh_classifier)
 
 
 def named_builder(name: str) -> Callable[..., keras.Model]:
@@ -171,7 +94,10 @@ def named_builder(name: str) -> Callable[..., keras.Model]:
     for recipe in RECIPES:
         if recipe.builder == name:
             return _builder(recipe)
-    raise AttributeError(f"module 'se_keras' has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__getattr__ = named_builder
 
 
 def _builder(recipe: Recipe) -> Callable[..., keras.Model]:
@@ -327,8 +253,3 @@ def _refuse_other_classes(asked: int | None, classes: int, source: Source) -> No
             f"`classes={asked}`, and {os.fspath(source)!r} has a classifier of {classes}: leave "
             "`classes` out, or say `fresh_classifier=True` to leave out the file's classifier."
         )
-
-
-def _refuse_other_suffix(argument: str, path: Source, suffix: str) -> None:
-    if not os.fspath(path).endswith(suffix):
-        raise InputError(f"`{argument}` must be a {suffix} file, got {os.fspath(path)!r}.")

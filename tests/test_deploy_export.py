@@ -655,7 +655,7 @@ def test_the_command_prints_the_report_and_says_where(run_folder, expected, digi
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ("run -f tflite", "litert in float32, int8"),
+        ("run -f tflite", "--format must be one of"),
         ("run -p int8", "no export to tf_saved_model in int8"),
         ("run -f onnx -o images", ".onnx"),
         ("run -o images", "images is there"),

@@ -902,8 +902,8 @@ REFUSED = [
     (two_units, {"where": 3}, "`where` must be 'auto', one of .* got"),
     (two_units, {"where": [3]}, "`where` must be 'auto', one of .* got"),
     (two_units, {"placement": "conv3x3"}, "`placement` must be one of .* got 'conv3x3'"),
-    (u_net, {"placement": "pre"}, "`placement='pre'` is for residual units"),
-    (two_units, {"where": ["a1"], "placement": "pre"}, "`placement='pre'` is for residual units"),
+    (u_net, {"placement": "pre"}, "--placement pre is for residual units"),
+    (two_units, {"where": ["a1"], "placement": "pre"}, "--placement pre is for residual units"),
     (two_units, {"stages": [2]}, r"`stages` must be some of \[1\], those with sites; got \[2\]"),
     (two_units, {"stages": 1}, r"`stages` must be some of \[1\], those with sites; got 1"),
     (two_units, {"skip_last_stage": True}, r"of the stages with sites, \[1\], none is left"),
@@ -962,7 +962,7 @@ def test_the_command_passes_its_options_on(saved, capsys):
     (first, second) = se_layers(keras.saving.load_model(out)).values()
     assert first.gate_scale == second.gate_scale == 1.0
     assert main(["insert", str(out), "--dry-run", "--placement", "pre"]) == 2
-    assert "`placement='pre'` is for residual units" in capsys.readouterr().err
+    assert "--placement pre is for residual units" in capsys.readouterr().err
     again = ["insert", str(out), "-o", str(out)]
     assert main(again) == 2
     assert "at 2 of 2 sites already" in capsys.readouterr().err
@@ -980,11 +980,11 @@ def test_a_dry_run_writes_nothing(saved, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--where", "nothing", "-o", "OUT"], "se-keras insert: `where`: 'audio' has no"),
-        ([], "give the file to write with --out, or --dry-run"),
+        (["--where", "nothing", "-o", "OUT"], "--where: 'audio' has no"),
+        ([], "Give the file to write with --out, or --dry-run"),
         (["-o", "OUT/deeper.keras"], "No such file or directory"),
-        (["-o", "OUT", "--stages", "7"], "`stages` must be some of"),
-        (["-o", "OUT", "--ratio", "0"], "`ratio` must be a positive integer"),
+        (["-o", "OUT", "--stages", "7"], "--stages must be some of"),
+        (["-o", "OUT", "--ratio", "0"], "--ratio must be a positive integer"),
     ],
 )
 def test_the_command_refuses_in_one_line(saved, capsys, arguments, message):

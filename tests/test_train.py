@@ -18,6 +18,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import se_keras
+from se_keras.commands.predict import predict
 from se_keras.images import read_image
 from se_keras.support import files
 from se_keras.support.errors import MissingExtraError
@@ -25,7 +26,6 @@ from se_keras.train import (
     InputError,
     TrainConfig,
     data,
-    predict,
     report,
     run,
     run_folder,
@@ -116,11 +116,11 @@ def test_a_setting_out_of_range_is_named(settings, message):
         TrainConfig(**settings)
 
 
-def test_defaults_fit_the_data():
+def test_defaults_fit_the_data(tmp_path):
     assert TrainConfig(data="cifar10").completed().epochs == 100
     assert TrainConfig(data="cifar10", epochs=3).completed().epochs == 3
-    assert TrainConfig(data="photos").completed().image_size == 64
-    assert TrainConfig(data="photos", model="seresnet50").completed().image_size == 224
+    assert TrainConfig(data=str(tmp_path)).completed().image_size == 64
+    assert TrainConfig(data=str(tmp_path), model="seresnet50").completed().image_size == 224
 
 
 # --- data ----------------------------------------------------------------------------------------
@@ -508,15 +508,13 @@ def test_a_folder_of_images_trains(folder, tmp_path):
 
 
 def test_a_saved_model_that_differs_fails_loudly(tmp_path, monkeypatch):
-    load = saved_model.load_classifier
+    load = saved_model.load_saved_model
 
     def spoiled(path):
-        classifier = load(path)
-        return dataclasses.replace(
-            classifier, probabilities=lambda pixels: classifier.probabilities(pixels) + 0.01
-        )
+        probabilities, shape = load(path)
+        return lambda pixels: probabilities(pixels) + 0.01, shape
 
-    monkeypatch.setattr(saved_model, "load_classifier", spoiled)
+    monkeypatch.setattr(saved_model, "load_saved_model", spoiled)
     with pytest.raises(RuntimeError, match="does not give what the model gives"):
         train_small(config(epochs=1), tmp_path / "run")
     assert not (tmp_path / "run" / "report.json").exists()
@@ -667,7 +665,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch):
 
 def test_what_is_there_is_not_overwritten(finished):
     out, content = finished
-    with pytest.raises(InputError, match="has a run already: choose --resume, --overwrite"):
+    with pytest.raises(InputError, match="has a run already: choose `resume`, `overwrite`"):
         train_small(config(), out)
     assert files.read_json(out / "report.json") == content
 

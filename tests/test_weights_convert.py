@@ -573,11 +573,11 @@ def test_convert_there_and_back(five_classes, good, tmp_path, capsys):
     [
         (["a.keras", "b.keras", "--model", "seresnet18"], "there is no file 'a.keras'"),
         (["a.txt", "b.keras", "--model", "seresnet18"], "there is no file 'a.txt'"),
-        (["a.keras", "b.h5", "--model", "seresnet18"], "`out` must be a .keras file, got 'b.h5'"),
+        (["a.keras", "b.h5", "--model", "seresnet18"], "OUT must be a .keras file, got 'b.h5'"),
         (["a.keras", "b.keras", "--model", "seresnet1"], "Did you mean"),
-        (["a.keras", "b.keras", "--model", "seresnet18", "--classes", "0"], "`classes` must be"),
-        (["a.h5", "b.safetensors", "--to", "timm"], "`source` must be a .keras file, got 'a.h5'"),
-        (["a.keras", "b.safetensors", "--to", "timm"], "can't read a.keras"),
+        (["a.keras", "b.keras", "--model", "seresnet18", "--classes", "0"], "--classes must be"),
+        (["a.h5", "b.safetensors", "--to", "timm"], "SOURCE must be a .keras file, got 'a.h5'"),
+        (["a.keras", "b.safetensors", "--to", "timm"], "There is no a.keras"),
         (["a.keras", "b.safetensors", "--to", "timm", "--classes", "2"], "go with --model"),
     ],
 )

@@ -1,38 +1,84 @@
 """`se-keras explain`: what the SE layers of a saved model do, in tables and pictures."""
 
+import argparse
 import dataclasses
 import functools
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-import numpy as np
-
-from se_keras.catalog import load_keras_model
-from se_keras.counting import count
-from se_keras.explain.plots import plot_excitations
-from se_keras.explain.pruning import PruningPlan, apply, plan_pruning
-from se_keras.explain.record import record_excitations
-from se_keras.explain.statistics import ExcitationStats
+from se_keras.commands.model_files import model_file, open_model
 from se_keras.support.arguments import share
-from se_keras.support.errors import InputError, as_input_error
+from se_keras.support.errors import InputError
 from se_keras.support.files import read_json, write_json, written_beside
 from se_keras.support.tables import format_table
 from se_keras.support.timing import seconds_in_turn
 from se_keras.train.config import DEFAULTS, TrainConfig
-from se_keras.train.data import ImageData, open_data, prepare, test_batches
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from se_keras.explain.pruning import PruningPlan
+    from se_keras.explain.statistics import ExcitationStats
+    from se_keras.train.data import ImageData
 
 BATCH_SIZE = 32
 # A layer whose gates change by less than this part of their size hardly varies.
-HARDLY = 0.1
+LOW_VARIABILITY = 0.1
 TIMED_IMAGES, TIMED_CALLS = 8, 15
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add `explain` to the commands."""
+    parser = commands.add_parser(
+        "explain",
+        help="show what the SE layers of a model do, and take out those that hardly vary",
+        description="Runs a trained model over its training images and writes statistics of all "
+        "gates (the numbers that the SE layers multiply channels by): by layer, class and channel.",
+        epilog="OUT gets report.txt, which is printed too, layers.csv, channels.csv, classes.png, "
+        "spread.png and layers.png; with --prune also pruned.keras, and report.json with the names "
+        "of its classes. variability: standard deviation of a gate over the images, relative to "
+        "the gates' size; specificity: share of the variance that lies between the classes.",
+    )
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="folder of a run, or .keras file of a model that takes raw pixels 0..255",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="a folder of images or a name, as of `se-keras train` (default: that of the run)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="OUT", help="new folder for the results"
+    )
+    parser.add_argument(
+        "--prune",
+        dest="keep",
+        type=float,
+        metavar="KEEP",
+        help="share of the SE layers that stay, 0 to 1: those whose gates vary most. The others "
+        "become constants in the layers before them, and what that costs is measured on the test "
+        "images",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Explain the model and print the report."""
+    print(explain(parsed.model, parsed.out, data=parsed.data, keep=parsed.keep))
+    print(f"\nAll of it is in {parsed.out}")
+    if parsed.keep is not None:
+        pruned = parsed.out / "pruned.keras"
+        print(f"Next: se-keras predict {pruned} IMAGE, or se-keras export {pruned}")
 
 
 def explain(
     path: str | Path, out: str | Path, *, data: str | None = None, keep: float | None = None
 ) -> str:
-    """Looks at the SE layers of a saved model, and prunes them if asked.
+    """Look at the SE layers of a saved model, and prune them if asked.
 
     The statistics are of the training images; what pruning costs is measured on the test images,
     which neither the training nor the statistics have seen.
@@ -54,36 +100,49 @@ def explain(
     """
     folder = Path(out)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} is there already: choose another --out")
-    file = Path(path) / "model.keras" if Path(path).is_dir() else Path(path)
-    model = load_keras_model(file)
-    images = _images(model, file, data)
-    # Not functional, no SE, gates that are not finite, a bad `keep`.
-    with as_input_error(f"can't explain {file}"):
-        return _explain(model, images, folder, keep)
+        raise InputError(f"{folder} is there already: choose another `out`.")
+    if keep is not None:
+        share("keep", keep)
+    file = model_file(path)
+    config = _data_config(file, data)
+    model = open_model(file)
+    if keep is not None:
+        _check_pruning(model)
+    return _explain(model, _images(model, file, config), folder, keep)
 
 
-def _images(model: keras.Model, file: Path, data: str | None) -> ImageData:
+def _data_config(file: Path, data: str | None) -> TrainConfig:
+    """Return what names the images: the settings of the run, or other `data`."""
     settings = file.parent / "settings.json"
     run = read_json(settings) if settings.is_file() else {}
     if data is None and "data" not in run:
-        raise InputError(f"{file} is not of a run of `se-keras train`: name its images with --data")
+        raise InputError(f"{file} is not of a run of `se-keras train`: name its images by `data`.")
     if data is None and run["data"] not in DEFAULTS and not Path(run["data"]).is_dir():
-        raise InputError(f"the run's images in {run['data']} are not here: name them with --data")
+        raise InputError(f"The run's images in {run['data']} are not here: name them by `data`.")
+    return TrainConfig(
+        data=data or run["data"], image_size=run.get("image_size"), seed=run.get("seed", 0)
+    )
+
+
+def _images(model: "keras.Model", file: Path, config: TrainConfig) -> "ImageData":
+    from se_keras.train.data import open_data, prepare
+
     if not isinstance(model.input_shape, tuple) or len(model.input_shape) != 4:
-        raise InputError(f"{file} must take images, it takes {model.input_shape}")
+        raise InputError(f"{file} must take images, it takes {model.input_shape}.")
     _, height, width, channels = model.input_shape
-    size = height or run.get("image_size")
-    config = TrainConfig(data=data or run["data"], image_size=size, seed=run.get("seed", 0))
+    config = dataclasses.replace(config, image_size=height or config.image_size)
     images = open_data(config.completed())
     if width not in (None, images.size) or channels != images.channels:
-        raise InputError(f"{file} takes {model.input_shape[1:]}, not {images.image_shape}")
+        raise InputError(f"{file} takes {model.input_shape[1:]}, not {images.image_shape}.")
     return prepare(images)
 
 
-def _explain(model: keras.Model, images: ImageData, folder: Path, keep: float | None) -> str:
-    if keep is not None:
-        _check_pruning(model, keep)
+def _explain(model: "keras.Model", images: "ImageData", folder: Path, keep: float | None) -> str:
+    from se_keras.explain.plots import plot_excitations
+    from se_keras.explain.pruning import plan_pruning
+    from se_keras.explain.record import record_excitations
+    from se_keras.train.data import test_batches
+
     training = dataclasses.replace(images, test=images.train)
     batches = test_batches(training, BATCH_SIZE)
     stats = record_excitations(model, batches, class_names=images.class_names)
@@ -95,28 +154,28 @@ def _explain(model: keras.Model, images: ImageData, folder: Path, keep: float | 
         stats.write_channels(partial / "channels.csv")
         plot_excitations(stats, path=partial)
         if keep is not None:
-            parts += _pruned(model, images, plan_pruning(model, stats, keep=keep), partial)
+            plan = plan_pruning(model, stats, keep=keep)
+            parts += [str(plan), _compare_pruned(model, images, plan, partial)]
         text = "\n\n".join(parts)
         (partial / "report.txt").write_text(text + "\n", "utf-8")
     return text
 
 
-def _check_pruning(model: keras.Model, keep: float) -> None:
-    """Refuses before the pass over the images what would be refused behind it."""
-    share("keep", keep)
+def _check_pruning(model: "keras.Model") -> None:
+    """Refuse before the pass over the images what would be refused after it."""
     if not isinstance(model.output_shape, tuple) or len(model.output_shape) != 2:
         raise InputError(
-            f"what pruning costs is measured on scores of classes; the model gives "
-            f"{model.output_shape}"
+            "What pruning costs is measured on scores of classes; the model gives "
+            f"{model.output_shape}."
         )
 
 
-def _in_words(stats: ExcitationStats) -> str:
-    hardly = [layer.name for layer in stats.layers if layer.variability < HARDLY]
+def _in_words(stats: "ExcitationStats") -> str:
+    hardly = [layer.name for layer in stats.layers if layer.variability < LOW_VARIABILITY]
     specific = max(stats.layers, key=lambda layer: layer.specificity)
     lines = [
-        f"Gates that hardly vary (variability below {HARDLY}; a constant could take their place): "
-        f"{', '.join(hardly) or 'none'}.",
+        f"Gates that hardly vary (variability below {LOW_VARIABILITY}; a constant could take their "
+        f"place): {', '.join(hardly) or 'none'}.",
         f"Most specific to the classes: {specific.name}, {specific.specificity:.0%} of whose "
         "variance lies between them.",
     ]
@@ -126,10 +185,13 @@ def _in_words(stats: ExcitationStats) -> str:
 # --- what pruning costs and saves ----------------------------------------------------------------
 
 
-def _pruned(
-    model: keras.Model, images: ImageData, plan: PruningPlan, folder: Path
-) -> tuple[str, str]:
-    """Writes the pruned model; gives the plan and the comparison as text."""
+def _compare_pruned(
+    model: "keras.Model", images: "ImageData", plan: "PruningPlan", folder: Path
+) -> str:
+    """Write the pruned model; return the comparison as text."""
+    from se_keras.counting import count
+    from se_keras.explain.pruning import apply
+
     new = apply(plan)
     new.save(folder / "pruned.keras")
     # `se-keras predict` finds the names of the classes there.
@@ -143,34 +205,38 @@ def _pruned(
         _accuracy_row(model, images, before, after),
         _time_row(model, new, images),
     ]
-    same = np.mean(before == after)
+    same = (before == after).mean()
     table = format_table(["", "before", "after", "ratio"], rows)
-    return str(plan), f"{table}\n\nThe same class for {same:.2%} of {len(before):,} test images."
+    return f"{table}\n\nThe same class for {same:.2%} of {len(before):,} test images."
 
 
-def _answers(model: keras.Model, images: ImageData) -> np.ndarray:
-    """The likeliest class of each test image, (N,)."""
+def _answers(model: "keras.Model", images: "ImageData") -> "np.ndarray":
+    """Return the likeliest class of each test image, (N,)."""
+    from se_keras.train.data import test_batches
+
     scores = model.predict(test_batches(images, BATCH_SIZE), verbose=0)
     return scores.argmax(axis=1)
 
 
 def _accuracy_row(
-    model: keras.Model, images: ImageData, before: np.ndarray, after: np.ndarray
+    model: "keras.Model", images: "ImageData", before: "np.ndarray", after: "np.ndarray"
 ) -> list[Any]:
     label = "accuracy, test images"
     if not _has_classes_of(model, images):
         return [label, "other classes", "other classes", None]
-    shares = (np.mean(answers == images.test.labels) for answers in (before, after))
+    shares = ((answers == images.test.labels).mean() for answers in (before, after))
     return [label, *(f"{share:.2%}" for share in shares), None]
 
 
-def _has_classes_of(model: keras.Model, images: ImageData) -> bool:
+def _has_classes_of(model: "keras.Model", images: "ImageData") -> bool:
     return model.output_shape[-1] == len(images.class_names)
 
 
-def _time_row(model: keras.Model, new: keras.Model, images: ImageData) -> list[Any]:
+def _time_row(model: "keras.Model", new: "keras.Model", images: "ImageData") -> list[Any]:
+    from se_keras.train.data import test_batches
+
     batch, _ = next(iter(test_batches(images, TIMED_IMAGES)))
-    pixels = keras.ops.convert_to_numpy(batch)
+    pixels = batch.numpy()
     for each in (model, new):
         each.jit_compile = False  # minutes for a large network, and most serve without
     calls = [functools.partial(each.predict_on_batch, pixels) for each in (model, new)]

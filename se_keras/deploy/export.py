@@ -11,14 +11,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.catalog import load_keras_model
 from se_keras.deploy.calibration import Arrays, open_samples, split_batches
 from se_keras.deploy.engines import Engine, Run, find_engine
 from se_keras.deploy.rewrites import optimize
 from se_keras.deploy.targets import Target, find_target
 from se_keras.deploy.tf_function import with_policy
 from se_keras.graph import innermost_layers
-from se_keras.support.errors import InputError, WrongResultError, as_input_error
+from se_keras.support.errors import InputError, WrongResultError
 from se_keras.support.files import write_json, written_beside
 from se_keras.support.tables import format_table
 from se_keras.support.timing import seconds_in_turn
@@ -175,36 +174,6 @@ def export(
     )
     write_json(path.with_name(path.name + REPORT_SUFFIX), dataclasses.asdict(report))
     return report
-
-
-def export_file(
-    source: str | os.PathLike,
-    path: str | os.PathLike | None = None,
-    format: str = "tf_saved_model",
-    precision: str = "float32",
-    calibration: Any = None,
-) -> ExportReport:
-    """`export` for the model of a file.
-
-    Args:
-        source: a `.keras` file, or the folder of a run that has one.
-        path: as of `export`; `None` for a name beside the file, such as `model-int8.onnx`.
-        format, precision, calibration: as of `export`.
-
-    Returns:
-        The report.
-
-    Raises:
-        InputError: for all that a user can mend.
-        WrongResultError: as `export`.
-    """
-    file = Path(source) / "model.keras" if Path(source).is_dir() else Path(source)
-    find_target(format, precision)
-    if path is None:
-        path = file.with_name(f"{file.stem}-{precision}{find_engine(format).suffix}")
-    model = load_keras_model(file)
-    with as_input_error(f"can't export {file}"):  # not a functional model
-        return export(model, path, format, precision, calibration)
 
 
 def _check_path(path: Path, engine: Engine) -> None:

@@ -1,5 +1,6 @@
-"""What TensorFlow says while it is loaded, kept from those who use the command line."""
+"""What is special where the process is the `se-keras` command: it starts light and quiet."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -8,23 +9,41 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-@contextmanager
-def quiet_command() -> Iterator[None]:
-    """Holds back the standard error while `se-keras` loads its packages; a script's it leaves.
-
-    TensorFlow's libraries write notes on drivers and instruction sets there before they read
-    `TF_CPP_MIN_LOG_LEVEL`. With `TF_CPP_MIN_LOG_LEVEL=0` all of it is shown, and where loading
-    fails too.
+def is_command() -> bool:
+    """Return whether this process is the command `se-keras`, or `python -m se_keras`.
 
     Example:
 
-    >>> from se_keras.support.startup import quiet_command
-    >>> with quiet_command():
-    ...     import keras
+    >>> from se_keras.support.startup import is_command
+    >>> is_command()
+    False
     """
-    if not _is_command() or os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
-        yield
+    if Path(sys.argv[0]).name in ("se-keras", "se-keras.exe"):
+        return True
+    # "-m" is what Python has there until it has found the package that it is to run.
+    return sys.argv[0] == "-m" and sys.orig_argv[-len(sys.argv)] in ("se_keras", "-mse_keras")
+
+
+def load_keras() -> None:
+    """Import Keras for a command, which has not done so yet.
+
+    TensorFlow's libraries write notes on drivers and instruction sets to the standard error while
+    they are loaded. They are held back, and shown where loading fails; `TF_CPP_MIN_LOG_LEVEL=0`
+    shows all of it.
+    """
+    # TensorFlow's warnings are about the calls of this package, which a user can't change.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if "keras" in sys.modules:
         return
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
+        import keras
+    else:
+        with _standard_error_held_back():
+            import keras  # noqa: F401
+
+
+@contextmanager
+def _standard_error_held_back() -> Iterator[None]:
     with tempfile.TemporaryFile() as notes:
         shown = os.dup(2)
         os.dup2(notes.fileno(), 2)
@@ -37,8 +56,3 @@ def quiet_command() -> Iterator[None]:
         finally:
             os.dup2(shown, 2)
             os.close(shown)
-
-
-def _is_command() -> bool:
-    # "-m" is what Python has there until it has found the package that it is to run.
-    return sys.argv[0] == "-m" or Path(sys.argv[0]).stem == "se-keras"

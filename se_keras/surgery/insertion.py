@@ -1,11 +1,12 @@
 """`insert_se` and `remove_se`: squeeze-and-excitation into a built model, and out of it."""
 
+import inspect
 from collections.abc import Collection
 from typing import Any
 
 import keras
 
-from se_keras.graph import trace
+from se_keras.graph import Graph, Node, trace
 from se_keras.layers import SqueezeExcite
 from se_keras.support.errors import InputError
 from se_keras.surgery.plan import InsertionPlan, find_sites, refuse_other_options, se_layer
@@ -14,7 +15,7 @@ from se_keras.surgery.rules import Spot, Where
 
 def insert_se(
     model: keras.Model,
-    where: Where = "auto",
+    where: Where | InsertionPlan = "auto",
     ratio: int = 16,
     warm_start: bool = True,
     *,
@@ -32,7 +33,8 @@ def insert_se(
 
     Args:
         model: a functional or Sequential model.
-        where, ratio, placement, stages, skip_last_stage: see `find_sites`.
+        where, ratio, placement, stages, skip_last_stage: see `find_sites`. Or `where` is the plan
+            that it gave for this model: then what the plan was made with is not given again.
         warm_start: every gate is 1 at first, so that the new model computes what `model` does:
             the layer `expand` starts at zero, and `gate_scale` makes up for the activation (2 for
             a sigmoid). `False` is the paper's initialization.
@@ -62,26 +64,31 @@ def insert_se(
     True
     """
     refuse_other_options(insert_se, options)
-    if warm_start:
-        options = {**options, "gate_scale": _neutral_scale(ratio, options)}
-    plan = find_sites(
-        model,
-        where,
-        ratio,
-        placement=placement,
-        stages=stages,
-        skip_last_stage=skip_last_stage,
-        **options,
-    )
+    choice = {"placement": placement, "stages": stages, "skip_last_stage": skip_last_stage}
+    if isinstance(where, InsertionPlan):
+        plan = where
+        _check_plan(plan, model, ratio, {**choice, **options})
+    else:
+        plan = find_sites(model, where, ratio, **choice, **options)
     if not force:
         _refuse_second_se(model, plan)
-    layers = _make_layers(plan, ratio, options)
-    for spot, layer in zip(plan.spots, layers, strict=True):
-        spot.graph.insert(layer, spot.tensor, spot.into)
+    options = plan.options
+    if warm_start:
+        options = {**options, "gate_scale": _neutral_scale(plan.ratio, options)}
+    layers = _make_layers(plan, options)
+    # A graph of its own: the plan can be applied again.
+    graph = trace(model)
+    graphs = dict(graph.graphs())
+    places = [
+        (graphs[spot.path], spot.tensor, _same_nodes(graphs[spot.path], spot.into))
+        for spot in plan.spots
+    ]
+    for (inner, tensor, into), layer in zip(places, layers, strict=True):
+        inner.insert(layer, tensor, into)
     if warm_start:
         for layer in set(layers):
             _start_at_zero(layer.expand)
-    return plan.graph.build()
+    return graph.build()
 
 
 def remove_se(model: keras.Model) -> keras.Model:
@@ -110,6 +117,33 @@ def remove_se(model: keras.Model) -> keras.Model:
     return graph.build()
 
 
+def _check_plan(
+    plan: InsertionPlan, model: keras.Model, ratio: int, choice: dict[str, Any]
+) -> None:
+    """Refuse a plan of another model, and what the plan has decided already."""
+    if plan.graph.model is not model:
+        raise InputError(
+            f"`where` must be a plan of this model, got that of another, {plan.graph.model.name!r}."
+        )
+    parameters = inspect.signature(insert_se).parameters
+    given = [
+        name
+        for name, value in choice.items()
+        if name not in parameters or value != parameters[name].default
+    ]
+    if ratio not in (plan.ratio, parameters["ratio"].default):
+        given.insert(0, "ratio")
+    if given:
+        raise InputError(
+            f"`{given[0]}` is the plan's: give it to `find_sites`, not to `insert_se`."
+        )
+
+
+def _same_nodes(graph: Graph, nodes: Collection[Node] | None) -> list[Node] | None:
+    """The nodes of another trace of the same model that have the names of these."""
+    return None if nodes is None else [graph.find(node.name) for node in nodes]
+
+
 def _refuse_second_se(model: keras.Model, plan: InsertionPlan) -> None:
     taken = [site.after for site in plan.sites if site.has_se]
     if taken:
@@ -120,7 +154,7 @@ def _refuse_second_se(model: keras.Model, plan: InsertionPlan) -> None:
         )
 
 
-def _make_layers(plan: InsertionPlan, ratio: int, options: dict[str, Any]) -> list[SqueezeExcite]:
+def _make_layers(plan: InsertionPlan, options: dict[str, Any]) -> list[SqueezeExcite]:
     """One for each site; sites of one layer have the same."""
     names = {spot.graph: {node.op.name for node in spot.graph.nodes} for spot in plan.spots}
     layers: list[SqueezeExcite] = []
@@ -130,7 +164,7 @@ def _make_layers(plan: InsertionPlan, ratio: int, options: dict[str, Any]) -> li
             continue
         name = _unused_name(spot, names[spot.graph])
         place = {"data_format": spot.data_format, "dtype": spot.dtype_policy, "name": name}
-        layers.append(se_layer(ratio, options, **place))
+        layers.append(se_layer(plan.ratio, options, **place))
     return layers
 
 

@@ -52,11 +52,14 @@ class InsertionPlan:
 
     Attributes:
         sites: those of the outer model first, each model's in execution order.
+        ratio, options: of the layers, as `find_sites` was given them.
         spots: the same places in the graph, one a site.
         graph: the traced model.
     """
 
     sites: tuple[Site, ...]
+    ratio: int
+    options: dict[str, Any]
     spots: tuple[Spot, ...] = field(repr=False)
     graph: Graph = field(repr=False)
 
@@ -148,7 +151,8 @@ def find_sites(
     numbered = [(spot, round(math.log2(strides[spot.tensor]))) for spot in spots]
     chosen = _select_stages(numbered, stages, skip_last_stage)
     sites = tuple(_make_sites(chosen, layer))
-    return InsertionPlan(sites=sites, spots=tuple(spot for spot, _ in chosen), graph=graph)
+    spots = tuple(spot for spot, _ in chosen)
+    return InsertionPlan(sites=sites, ratio=ratio, options=options, spots=spots, graph=graph)
 
 
 def se_layer(ratio: int, options: dict[str, Any], **place: Any) -> SqueezeExcite:

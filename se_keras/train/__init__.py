@@ -1,9 +1,20 @@
-"""Training SE networks on images: data sources, the run and its resuming, prediction."""
+"""Training SE networks on images: the settings, the data, the run and its resuming."""
+
+from typing import TYPE_CHECKING, Any
 
 from se_keras.support.errors import InputError
-from se_keras.train.classify import predict
-from se_keras.train.cluster import Cluster
-from se_keras.train.config import TrainConfig
-from se_keras.train.run import train
+from se_keras.train.config import Cluster, TrainConfig
 
-__all__ = ["Cluster", "InputError", "TrainConfig", "predict", "train"]
+if TYPE_CHECKING:
+    from se_keras.train.run import train
+
+__all__ = ["Cluster", "InputError", "TrainConfig", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return `train`; TensorFlow, which it needs, is imported on its first use."""
+    if name != "train":
+        raise AttributeError(f"module 'se_keras.train' has no attribute {name!r}")
+    from se_keras.train.run import train
+
+    return train

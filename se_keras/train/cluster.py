@@ -14,15 +14,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.support.arguments import check_fields, integer_below, positive_integer, text
 from se_keras.support.errors import InputError, in_one_line
+from se_keras.train.config import Cluster
 from se_keras.train.data import ALL, Share
 
 # Seconds that a process waits for the others at the start.
@@ -32,47 +31,6 @@ PATIENCE = 300
 HEARTBEAT = 30
 # How the errors read that jaxlib raises, as a bare `ValueError`, where another process is gone.
 LOST = ("gloo", "nccl", "coordination", "heartbeat", "peer", "socket closed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """The devices and processes of a run; they do not change what it computes.
-
-    Attributes:
-        devices: how many devices each process uses. `None`: one, or with a `coordinator` all that
-            the process has. A machine without a GPU parts its CPU into so many.
-        coordinator: `"HOST:PORT"` of the first process, where all of them meet.
-        process: number of this process, from 0.
-        processes: how many there are.
-
-    Raises:
-        InputError: if they are out of range, or some of the last three are missing.
-
-    Example:
-
-    >>> Cluster(coordinator="10.0.0.1:4321", process=4, processes=4)
-    Traceback (most recent call last):
-    ...
-    se_keras.support.errors.InputError: `process` must be an integer from 0 to 3, got 4.
-    """
-
-    devices: int | None = None
-    coordinator: str | None = None
-    process: int | None = None
-    processes: int | None = None
-
-    def __post_init__(self):
-        checks = {"devices": positive_integer, "processes": positive_integer, "coordinator": text}
-        check_fields(self, checks)
-        together = (self.coordinator, self.process, self.processes)
-        if together == (None, None, None):
-            return
-        if None in together:
-            raise InputError("`coordinator`, `process` and `processes` go together.")
-        host, _, port = self.coordinator.rpartition(":")
-        if not host or not port.isdecimal():
-            raise InputError(f"`coordinator` must be HOST:PORT, got {self.coordinator!r}.")
-        check_fields(self, {"process": partial(integer_below, end=self.processes)})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

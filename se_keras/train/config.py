@@ -1,13 +1,18 @@
 """What a training run is told: the settings, and what fits each data set."""
 
 import dataclasses
-from dataclasses import dataclass
+import inspect
+import textwrap
+from dataclasses import dataclass, field, fields
 from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 from se_keras.models.recipes import find_recipe
 from se_keras.support.arguments import (
     boolean,
     check_fields,
+    did_you_mean,
     integer_below,
     number_from,
     one_of,
@@ -17,6 +22,9 @@ from se_keras.support.arguments import (
     text,
     with_suggestions,
 )
+from se_keras.support.errors import InputError
+
+Settings = TypeVar("Settings")
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -51,6 +59,8 @@ DEFAULTS = {
     "cifar10": Defaults(epochs=100, batch_size=128, lr=0.1, image_size=32, shift=4, flip=True),
     "cifar100": Defaults(epochs=100, batch_size=128, lr=0.1, image_size=32, shift=4, flip=True),
 }
+# Height and width to which the images of a folder are brought at least.
+SMALLEST = 64
 FOLDER_DEFAULTS = Defaults(epochs=30, batch_size=32, lr=0.05, image_size=None, flip=True, zoom=0.7)
 
 CHECKS = {
@@ -66,36 +76,45 @@ CHECKS = {
 }
 
 
+def option(metavar: str, help: str, default: Any = None, unset: str = "") -> Any:
+    """Make the field of a setting, of which `se-keras train` makes an option.
+
+    Args:
+        metavar: what stands for the value in the help.
+        help: what the setting is.
+        default: `None` where it depends on the rest.
+        unset: what `None`, or no flag, means.
+    """
+    meaning = unset or default
+    text = help if meaning is None else f"{help} (default: {meaning})"
+    return field(default=default, metadata={"metavar": metavar, "help": text})
+
+
+def _fitting(name: str) -> str:
+    """Return what the data sets have where the user says nothing: "20 for digits; ..."."""
+    names: dict[Any, list[str]] = {}
+    for data, row in {**DEFAULTS, "a folder": FOLDER_DEFAULTS}.items():
+        names.setdefault(getattr(row, name), []).append(data)
+    return "; ".join(f"{value} for {', '.join(of)}" for value, of in names.items() if value)
+
+
+def documented(settings: type[Settings]) -> type[Settings]:
+    """Add the help of each field to the docstring of a dataclass, as its attributes."""
+    shape = {"width": 100, "initial_indent": 4 * " ", "subsequent_indent": 8 * " "}
+    texts = (f"{each.name}: {each.metadata['help']}." for each in fields(settings))
+    attributes = "\n".join(textwrap.fill(text, **shape) for text in texts)
+    doc = inspect.getdoc(settings)
+    settings.__doc__ = doc.replace("Raises:", f"Attributes:\n{attributes}\n\nRaises:")
+    return settings
+
+
 @with_suggestions
+@documented
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The settings of a training run.
 
-    `None` stands for what fits the data (`se_keras.train.config.DEFAULTS`).
-
-    Attributes:
-        data: `"digits"`, `"fashion_mnist"`, `"cifar10"`, `"cifar100"`, or a folder with one folder
-            of images for each class, or with such folders in `train` and `test` or `val`.
-        model: a name that `se_keras.list_models()` gives.
-        image_size: height and width that images are brought to, pixels. `None`: as the data set
-            has them; for a folder what the model was made for, at least 64.
-        epochs: passes over the training images.
-        batch_size: images that decide one update of the weights, over all devices.
-        lr: peak of the learning rate, which rises linearly over the first steps and falls as a
-            cosine. `None`: that of `DEFAULTS`, in proportion to `batch_size` (the linear scaling
-            rule of Goyal et al. 2017, arXiv 1706.02677, sec. 2.1).
-        weight_decay: decoupled, for all kernels; not for biases and normalizations.
-        label_smoothing: share of each target that goes to all classes alike, in [0, 1).
-        seed: of the split, the initial weights, the shuffles and the augmentation.
-        precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
-        accumulate: parts that a batch is computed in, one after the other, for less memory; their
-            mean gradient makes the update. Batch normalization sees one part at a time.
-        clip_norm: largest norm of an update's gradient, all variables together; `None` for no
-            limit.
-        ema: momentum, in [0, 1), of the moving average of the weights over the updates, which is
-            tested and saved in their place; `None` for the last weights.
-        sync_batch_norm: normalize with the statistics of all devices. Without it TensorFlow uses
-            those of each device; JAX has those of the whole batch either way.
+    `None` stands for what fits the data.
 
     Raises:
         InputError: if a setting is out of its range.
@@ -109,22 +128,67 @@ class TrainConfig:
     se_keras.support.errors.InputError: `epochs` must be a positive integer, got 0.
     """
 
-    data: str = "digits"
-    model: str = "seresnet20"
-    image_size: int | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
+    data: str = option(
+        "DATA",
+        f"{', '.join(DEFAULTS)}, or a folder with one folder of images for each class, or "
+        "with such folders in train and test or val",
+        "digits",
+    )
+    model: str = option("NAME", "a name that `se-keras list` shows", "seresnet20")
+    image_size: int | None = option(
+        "PIXELS",
+        "height and width that images are brought to",
+        unset=f"{_fitting('image_size')}; what the model was made for, at least {SMALLEST}, for a "
+        "folder",
+    )
+    epochs: int | None = option("N", "passes over the training images", unset=_fitting("epochs"))
+    batch_size: int | None = option(
+        "N",
+        "images that decide one update of the weights, over all devices",
+        unset=_fitting("batch_size"),
+    )
+    # In proportion to the batch: Goyal et al. 2017 (arXiv 1706.02677), sec. 2.1.
+    lr: float | None = option(
+        "RATE",
+        "peak of the learning rate, which rises linearly over the first steps and falls as a "
+        "cosine",
+        unset=f"{_fitting('lr')}; in proportion to the batch size",
+    )
     # He et al. 2015, sec. 4.2, and the SENet paper, sec. 5.1.
-    weight_decay: float = 1e-4
+    weight_decay: float = option(
+        "RATE", "decoupled weight decay of kernels; not of biases and normalizations", 1e-4
+    )
     # Szegedy et al. 2015 (arXiv 1512.00567), sec. 7.
-    label_smoothing: float = 0.1
-    seed: int = 0
-    precision: str = "float32"
-    accumulate: int = 1
-    clip_norm: float | None = None
-    ema: float | None = None
-    sync_batch_norm: bool = False
+    label_smoothing: float = option(
+        "SHARE", "share of each target, 0 to below 1, that goes to all classes alike", 0.1
+    )
+    seed: int = option(
+        "N", "seed of the split, the initial weights, the shuffles and the augmentation", 0
+    )
+    precision: str = option("P", f"one of {', '.join(PRECISIONS)}", PRECISIONS[0])
+    accumulate: int = option(
+        "N",
+        "parts that each batch is computed in, one after the other, for less memory; batch "
+        "normalization sees one part at a time",
+        1,
+    )
+    clip_norm: float | None = option(
+        "NORM",
+        "largest norm of an update's gradient, all variables together",
+        unset="no limit",
+    )
+    ema: float | None = option(
+        "MOMENTUM",
+        "test and save the moving average of the weights over the updates, with this momentum, "
+        "such as 0.999",
+        unset="the last weights",
+    )
+    sync_batch_norm: bool = option(
+        "",
+        "batch normalization with the statistics of all devices, as JAX always does",
+        False,
+        unset="those of each device",
+    )
 
     def __post_init__(self):
         check_fields(self, CHECKS)
@@ -135,7 +199,10 @@ class TrainConfig:
         return DEFAULTS.get(self.data, FOLDER_DEFAULTS)
 
     def completed(self) -> "TrainConfig":
-        """The same with every setting filled in, except the batch size of a folder.
+        """Return the same with every setting filled in, except the batch size of a folder.
+
+        Raises:
+            InputError: if there is no such data set.
 
         Example:
 
@@ -144,11 +211,61 @@ class TrainConfig:
         >>> TrainConfig(data="cifar10", batch_size=256).completed().lr
         0.2
         """
+        if self.data not in DEFAULTS and not Path(self.data).is_dir():
+            raise InputError(
+                f"`data` must be one of {', '.join(DEFAULTS)} or a folder, got {self.data!r}."
+                + did_you_mean(self.data, DEFAULTS)
+            )
         batches = (self.batch_size or self.defaults.batch_size) / self.defaults.batch_size
+        made_for = find_recipe(self.model).input_size
         fallback = {
-            "image_size": self.defaults.image_size or max(64, find_recipe(self.model).input_size),
+            "image_size": self.defaults.image_size or max(SMALLEST, made_for),
             "epochs": self.defaults.epochs,
             "lr": self.defaults.lr * batches,
         }
         missing = {name: value for name, value in fallback.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
+
+
+@with_suggestions
+@documented
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """The devices and processes of a run; they do not change what it computes.
+
+    Raises:
+        InputError: if they are out of range, or some of the last three are missing.
+
+    Example:
+
+    >>> Cluster(coordinator="10.0.0.1:4321", process=4, processes=4)
+    Traceback (most recent call last):
+    ...
+    se_keras.support.errors.InputError: `process` must be an integer from 0 to 3, got 4.
+    """
+
+    devices: int | None = option(
+        "N",
+        "devices that each process uses; a machine without a GPU parts its CPU into so many",
+        unset="1, with a coordinator all it has",
+    )
+    coordinator: str | None = option(
+        "HOST:PORT",
+        "address of process 0, where all processes of a run meet; needs KERAS_BACKEND=jax",
+        unset="one process",
+    )
+    process: int | None = option("I", "with a coordinator: number of this process, from 0")
+    processes: int | None = option("N", "with a coordinator: how many processes there are")
+
+    def __post_init__(self):
+        checks = {"devices": positive_integer, "processes": positive_integer, "coordinator": text}
+        check_fields(self, checks)
+        together = (self.coordinator, self.process, self.processes)
+        if together == (None, None, None):
+            return
+        if None in together:
+            raise InputError("`coordinator`, `process` and `processes` go together.")
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdecimal():
+            raise InputError(f"`coordinator` must be HOST:PORT, got {self.coordinator!r}.")
+        check_fields(self, {"process": partial(integer_below, end=self.processes)})

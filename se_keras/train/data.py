@@ -19,7 +19,6 @@ import tensorflow as tf
 
 from se_keras.folders import ClassFolder, for_each_image, list_classes
 from se_keras.images import name_of, read_image
-from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError, extra, in_one_line
 from se_keras.support.progress import progress_style
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
@@ -195,11 +194,6 @@ def _keras_dataset(name: str) -> dict[str, Any]:
 
 
 def _folder(folder: Path, seed: int) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise InputError(
-            f"`data` must be one of {', '.join(DEFAULTS)} or a folder, got {name_of(folder)!r}."
-            + did_you_mean(folder, DEFAULTS)
-        )
     found = list_classes(folder)
     everything = Split(items=np.array(found.paths, object), labels=found.labels)
     if len(found.parts):

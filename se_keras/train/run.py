@@ -19,8 +19,8 @@ from se_keras.support.files import read_json, write_json, written_beside
 from se_keras.support.progress import progress_style
 from se_keras.train import data as sources
 from se_keras.train import report
-from se_keras.train.cluster import Cluster, Team, alone, joined
-from se_keras.train.config import TrainConfig
+from se_keras.train.cluster import Team, alone, joined
+from se_keras.train.config import Cluster, TrainConfig
 from se_keras.train.input_clock import InputClock
 from se_keras.train.optimizer import build_optimizer
 from se_keras.train.run_folder import (
@@ -29,6 +29,7 @@ from se_keras.train.run_folder import (
     History,
     begin,
     check_folder,
+    default_folder,
     is_finished,
     remove_checkpoints,
     restore,
@@ -93,7 +94,7 @@ def train(
             from tensorboard import summary  # noqa: F401
     config = config.completed()
     name = config.model if network is None else _name_of(network)
-    folder = Path(out or f"runs/{Path(config.data).resolve().name}-{name}")
+    folder = Path(out or default_folder(config.data, name))
     cluster = cluster or Cluster()
     if not cluster.process:
         check_folder(folder, resume, overwrite)

@@ -11,13 +11,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from se_keras.support.errors import InputError, in_one_line
 from se_keras.support.files import PARTIAL, read_json, remove, write_csv, write_json, written_beside
-from se_keras.train.cluster import Team
+
+if TYPE_CHECKING:
+    import keras
+
+    from se_keras.train.cluster import Team
 
 RUN_FILES = (
     "settings.json",
@@ -35,18 +37,35 @@ TENSORBOARD = "tensorboard"
 History = list[dict[str, float]]
 
 
+def default_folder(data: str, model: str) -> Path:
+    """Return the folder of a run that is told none.
+
+    Example:
+
+    >>> from se_keras.train.run_folder import default_folder
+    >>> default_folder("digits", "seresnet20").as_posix()
+    'runs/digits-seresnet20'
+    """
+    return Path("runs") / f"{Path(data).resolve().name}-{model}"
+
+
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that has something else, or a run that is neither to go on nor to go away.
+
+    Raises:
+        InputError: for such a folder.
+    """
     if resume and overwrite:
-        raise InputError("resume and overwrite exclude each other")
+        raise InputError("`resume` and `overwrite` exclude each other.")
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"out must be a folder, {folder} is a file")
+        raise InputError(f"`out` must be a folder, {folder} is a file.")
     if not folder.exists() or all(path.name.startswith(PARTIAL) for path in folder.iterdir()):
         return
     if not (folder / "settings.json").exists():
-        raise InputError(f"{folder} is there and is not the folder of a run: choose another --out")
+        raise InputError(f"{folder} is not the folder of a run: choose another `out`.")
     if not (resume or overwrite):
         raise InputError(
-            f"{folder} has a run already: choose --resume, --overwrite or another --out"
+            f"{folder} has a run already: choose `resume`, `overwrite` or another `out`."
         )
 
 
@@ -92,7 +111,7 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in named if match)
 
 
-def restore(model: keras.Model, folder: Path, team: Team) -> tuple[int, History]:
+def restore(model: "keras.Model", folder: Path, team: "Team") -> tuple[int, History]:
     """Loads the last checkpoint, if there is one: the weights and the state of the optimizer."""
     checkpoints = _checkpoints(folder) if team.leads else []
     done, path = checkpoints[-1] if checkpoints else (0, None)
@@ -113,7 +132,7 @@ def restore(model: keras.Model, folder: Path, team: Team) -> tuple[int, History]
 
 
 @contextmanager
-def _for_all(path: Path | None, team: Team) -> Iterator[Path]:
+def _for_all(path: Path | None, team: "Team") -> Iterator[Path]:
     """The first process' file in every process: other machines need not see its folder."""
     if team.share.processes == 1:
         yield path
@@ -124,7 +143,7 @@ def _for_all(path: Path | None, team: Team) -> Iterator[Path]:
         yield copy
 
 
-def save_epoch(folder: Path, model: keras.Model, history: History) -> None:
+def save_epoch(folder: Path, model: "keras.Model", history: History) -> None:
     """Puts an epoch on the disk that has just been finished; its row is the last of `history`."""
     # A stop between the two leaves a row too many, which `restore` drops.
     rows = (list(row.values()) for row in history)

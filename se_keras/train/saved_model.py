@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from se_keras.support.errors import WrongResultError
-from se_keras.train.classify import load_classifier
+from se_keras.support.errors import InputError, WrongResultError, lines_of
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData, test_batches
 
@@ -35,6 +36,34 @@ def export_saved_model(model: keras.Model, file: Path, path: Path) -> None:
         raise RuntimeError(f"the SavedModel can't be made:\n{done.stderr}")
 
 
+def load_saved_model(
+    path: Path,
+) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[int | None, ...]]:
+    """Load a SavedModel, which need not be of this package.
+
+    Returns:
+        Its function from pixels (N, H, W, C) to probabilities (N, classes), and the shape of its
+        input.
+
+    Raises:
+        InputError: if it can't be read, or takes more than one input.
+    """
+    try:
+        signature = tf.saved_model.load(path).signatures["serving_default"]
+    # What TensorFlow raises for a file that is broken, or was written for another purpose.
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"Can't read {path}: {lines_of(error)[0]}") from error
+    (name, spec), *more = signature.structured_input_signature[1].items()
+    if more:
+        raise InputError(f"Can't use {path}: it takes more than one input.")
+
+    def call(pixels: np.ndarray) -> np.ndarray:
+        (output, *_) = signature(**{name: tf.constant(pixels, spec.dtype)}).values()
+        return output.numpy()
+
+    return call, tuple(spec.shape)
+
+
 def compare_saved_model(
     model: keras.Model, config: TrainConfig, data: ImageData, saved: Path
 ) -> tuple[np.ndarray, float]:
@@ -46,7 +75,7 @@ def compare_saved_model(
     Raises:
         WrongResultError: if the SavedModel does not give what the model gives.
     """
-    serve = load_classifier(saved).probabilities
+    serve, _ = load_saved_model(saved)
     pairs = [
         (model.predict_on_batch(images.numpy()), serve(images.numpy()))
         for images, _ in test_batches(data, config.batch_size)

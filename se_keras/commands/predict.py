@@ -1,25 +1,73 @@
-"""Classifying image files with what a run left, or with pretrained weights."""
+"""`se-keras predict`: image files classified with what a run left, or with pretrained weights."""
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import keras
-import numpy as np
-import tensorflow as tf
-
-from se_keras import catalog
-from se_keras.images import read_image
+from se_keras.commands.model_files import model_file, open_model
 from se_keras.models.recipes import find_recipe
-from se_keras.preprocessing import imagenet_labels, labels_of, load_image, preprocessing_of
-from se_keras.support.errors import InputError, as_input_error, lines_of
+from se_keras.support.arguments import positive_integer
+from se_keras.support.errors import InputError
 from se_keras.support.files import read_json
-from se_keras.weights import hub
+from se_keras.support.startup import load_keras
 from se_keras.weights.presets import find_preset, preset_of
 
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
 BAR_WIDTH = 30
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add `predict` to the commands."""
+    parser = commands.add_parser(
+        "predict",
+        help="classify image files",
+        description="Prints the likeliest classes of each image, with their probabilities.",
+    )
+    parser.add_argument(
+        "path",
+        metavar="MODEL",
+        nargs="?",
+        help="folder of a run of `se-keras train`, .keras file, or SavedModel folder; left out "
+        "with --weights",
+    )
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image file")
+    parser.add_argument(
+        "--weights",
+        metavar="SOURCE",
+        help="pretrained: hf://OWNER/REPO[@REVISION], or, with --model, imagenet or a file",
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", help="with --weights: a name that `se-keras list` shows"
+    )
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=5,
+        metavar="N",
+        help="classes to print for each image (default %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Classify the images and print the answers."""
+    path, images = parsed.path, parsed.images
+    if parsed.weights is not None:
+        images = images if path is None else [path, *images]
+        answers = predict_pretrained(parsed.weights, images, model=parsed.model, top=parsed.top)
+    elif parsed.model is not None:
+        raise InputError("--model goes with --weights.")
+    elif path is None:
+        raise InputError("It takes MODEL and IMAGE, or --weights SOURCE and IMAGE.")
+    else:
+        answers = predict(path, images, top=parsed.top)
+    print(show_predictions(images, answers))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +80,15 @@ class Classifier:
         class_names: names of the classes; empty where none are known.
     """
 
-    probabilities: Callable[[np.ndarray], np.ndarray]
-    read: Callable[[str | Path], np.ndarray]
+    probabilities: "Callable[[np.ndarray], np.ndarray]"
+    read: "Callable[[str | Path], np.ndarray]"
     class_names: tuple[str, ...]
 
 
 def predict(
     path: str | Path, images: Sequence[str | Path], *, top: int = 5
 ) -> list[list[tuple[str, float]]]:
-    """Classifies image files.
+    """Classify image files.
 
     Args:
         path: the folder of a run, a `.keras` file or a SavedModel that a run left. Class names come
@@ -63,7 +111,7 @@ def predict(
 def predict_pretrained(
     weights: str, images: Sequence[str | Path], *, model: str | None = None, top: int = 5
 ) -> list[list[tuple[str, float]]]:
-    """Classifies image files with pretrained weights.
+    """Classify image files with pretrained weights.
 
     Args:
         weights: as of `se_keras.create`. Class names are ImageNet's or, of another repository of
@@ -80,26 +128,30 @@ def predict_pretrained(
             image that can't be read.
     """
     _check(images, top)
-    with as_input_error():
-        classifier = pretrained_classifier(weights, model)
+    classifier = pretrained_classifier(weights, model)
     return [_classify(classifier, image, top) for image in images]
 
 
 def _check(images: Sequence[str | Path], top: int) -> None:
-    if top < 1:
-        raise InputError(f"top must be a positive whole number, got {top}")
+    positive_integer("top", top)
     for image in images:
         if not Path(image).is_file():
-            raise InputError(f"there is no image file {image}")
+            raise InputError(f"There is no image file {image}.")
 
 
 def pretrained_classifier(weights: str, model: str | None = None) -> Classifier:
-    """Builds the network of pretrained weights, with their preprocessing.
+    """Build the network of pretrained weights, with their preprocessing.
 
     Raises:
         InputError: if the weights can't be had, do not fit or come without a model.
-        ValueError: for a model that the catalog or the registry does not have.
     """
+    if model is not None:
+        find_recipe(model)
+    load_keras()
+    from se_keras import catalog
+    from se_keras.preprocessing import imagenet_labels, labels_of, load_image, preprocessing_of
+    from se_keras.weights import hub
+
     name = find_recipe(model or _architecture(weights)).name
     source = find_preset(name).source if weights == "imagenet" else weights
     about = source if hub.is_published(source) else name
@@ -121,6 +173,8 @@ def _architecture(weights: str) -> str:
     preset = preset_of(weights)
     if preset is not None:
         return preset.recipe
+    from se_keras.weights import hub
+
     config = hub.fetch_config(weights) if weights.startswith("hf://") else None
     if not config or "architecture" not in config:
         raise InputError(f"{weights} does not say what network it is for: name it with --model")
@@ -128,78 +182,58 @@ def _architecture(weights: str) -> str:
 
 
 def load_classifier(path: Path) -> Classifier:
-    """Loads the model of a run's folder, a `.keras` file or a SavedModel.
+    """Load the model of a run's folder, a `.keras` file or a SavedModel.
 
     Raises:
         InputError: if there is none of them, or it can't be read.
     """
-    if (path / "settings.json").is_file():
-        path = path / "model.keras"
-        if not path.is_file():
-            raise InputError(
-                f"the run {path.parent} is not finished: `se-keras train` goes on with --resume"
-            )
+    if (path / "saved_model.pb").is_file():
+        load_keras()
+        from se_keras.train.saved_model import load_saved_model
+
+        probabilities, shape = load_saved_model(path)
+    else:
+        path = model_file(path)
+        model = open_model(path)
+        probabilities, shape = _caller(model), model.input_shape
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise InputError(f"Can't use {path}: it must take images, it takes {shape}.")
     report = path.parent / "report.json"
     names = tuple(read_json(report)["class_names"]) if report.is_file() else ()
-    if path.is_file() and path.suffix == ".keras":
-        return Classifier(class_names=names, **_open(_keras_model, path))
-    if (path / "saved_model.pb").is_file():
-        return Classifier(class_names=names, **_open(_saved_model, path))
-    what = "is none of them" if path.exists() else "is not there"
-    raise InputError(f"path must be a run's folder, a .keras file or a SavedModel; {path} {what}")
+    return Classifier(probabilities=probabilities, read=partial(_read, shape), class_names=names)
 
 
-def _open(load: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
-    try:
-        return load(path)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"can't use {path}: {lines_of(error)[0]}") from error
+def _caller(model: "keras.Model") -> "Callable[[np.ndarray], np.ndarray]":
+    import keras
 
-
-def _keras_model(path: Path) -> dict[str, Any]:
-    model = keras.models.load_model(path, compile=False)
-    return {"probabilities": _caller(model), "read": partial(_read, model.input_shape)}
-
-
-def _caller(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     return lambda pixels: keras.ops.convert_to_numpy(model(pixels, training=False))
 
 
-def _saved_model(path: Path) -> dict[str, Any]:
-    signature = tf.saved_model.load(path).signatures["serving_default"]
-    (name, spec), *more = signature.structured_input_signature[1].items()
-    if more:
-        raise ValueError("it takes more than one input")
-    return {
-        "probabilities": lambda pixels: next(
-            iter(signature(**{name: tf.constant(pixels, spec.dtype)}).values())
-        ).numpy(),
-        "read": partial(_read, tuple(spec.shape)),
-    }
+def _read(shape: tuple[int | None, ...], image: str | Path) -> "np.ndarray":
+    from se_keras.images import read_image
 
-
-def _read(shape: tuple[int | None, ...], image: str | Path) -> np.ndarray:
     _, height, width, channels = shape
     size = (height or width, width or height) if height or width else None
     return read_image(image, size, channels).astype("float32")
 
 
 def _classify(classifier: Classifier, image: str | Path, top: int) -> list[tuple[str, float]]:
-    answer = classifier.probabilities(classifier.read(image)[np.newaxis])
+    answer = classifier.probabilities(classifier.read(image)[None])
     if answer.ndim != 2 or abs(answer.sum() - 1) > 0.01:
-        raise InputError(f"the model gives {answer.shape}, not the probabilities of classes")
+        raise InputError(f"The model gives {answer.shape}, not the probabilities of classes.")
     names = classifier.class_names or [f"class {number}" for number in range(answer.shape[1])]
-    order = np.argsort(-answer[0], kind="stable")[:top]
+    order = (-answer[0]).argsort(kind="stable")[:top]
     return [(names[number], float(answer[0, number])) for number in order]
 
 
 def show_predictions(
     images: Sequence[str | Path], predictions: Sequence[Sequence[tuple[str, float]]]
 ) -> str:
-    """The classes of each image as text, with a bar each.
+    """Return the classes of each image as text, with a bar each.
 
     Example:
 
+    >>> from se_keras.commands.predict import show_predictions
     >>> print(show_predictions(["a.png"], [[("cat", 0.9), ("dog", 0.1)]]))
     a.png
       cat   90.0 %  ███████████████████████████

@@ -1,0 +1,88 @@
+"""`se-keras convert`: a `.keras` file of published weights, or a file for timm."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from se_keras.commands.model_files import open_model
+from se_keras.models.recipes import find_recipe
+from se_keras.support.errors import InputError
+from se_keras.support.files import written_beside
+from se_keras.support.startup import load_keras
+
+if TYPE_CHECKING:
+    from se_keras.weights.convert import ConversionPlan
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add `convert` to the commands."""
+    parser = commands.add_parser(
+        "convert",
+        help="make a .keras file of published weights, or a file for timm",
+        description="Makes OUT, a .keras file, of weights and the network that they are for; or, "
+        "with --to timm, a .safetensors file that timm's network of the same name takes.",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="imagenet, hf://OWNER/REPO[@REVISION], or a .safetensors, .pth, .bin, .weights.h5 or "
+        ".keras file; with --to timm a .keras file",
+    )
+    parser.add_argument("out", metavar="OUT", help="file to write")
+    direction = parser.add_mutually_exclusive_group(required=True)
+    direction.add_argument("--model", metavar="NAME", help="a name that `se-keras list` shows")
+    direction.add_argument("--to", choices=["timm"], help="whose names the tensors get")
+    parser.add_argument(
+        "--classes",
+        type=int,
+        metavar="N",
+        help="with --model: number of classes (default SOURCE's)",
+    )
+    parser.add_argument(
+        "--fresh-classifier",
+        action="store_true",
+        help="with --model: leave out SOURCE's classifier, for training another",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Convert, and print what went where."""
+    if parsed.to is None:
+        plan = _convert_to_keras(parsed)
+    elif parsed.classes is not None or parsed.fresh_classifier:
+        raise InputError("--classes and --fresh-classifier go with --model, not with --to.")
+    else:
+        plan = _convert_to_timm(parsed)
+    tensors = f"{len(plan.assignments)} tensors, named as in {plan.scheme}"
+    print(plan if parsed.dry_run else f"{parsed.out}: {tensors}")
+
+
+def _convert_to_keras(parsed: argparse.Namespace) -> "ConversionPlan":
+    _check_suffix("out", parsed.out, ".keras")
+    recipe = find_recipe(parsed.model)
+    load_keras()
+    from se_keras.catalog import create_with_plan
+
+    options = {} if parsed.classes is None else {"classes": parsed.classes}
+    network, plan = create_with_plan(
+        recipe, parsed.source, fresh_classifier=parsed.fresh_classifier, **options
+    )
+    if not parsed.dry_run:
+        with written_beside(Path(parsed.out)) as partial:
+            network.save(partial)
+    return plan
+
+
+def _convert_to_timm(parsed: argparse.Namespace) -> "ConversionPlan":
+    _check_suffix("source", parsed.source, ".keras")
+    network = open_model(parsed.source)
+    from se_keras.weights.convert import plan_for_timm, save_timm
+
+    return plan_for_timm(network) if parsed.dry_run else save_timm(network, parsed.out)
+
+
+def _check_suffix(argument: str, path: str, suffix: str) -> None:
+    if not path.endswith(suffix):
+        raise InputError(f"`{argument}` must be a {suffix} file, got {path!r}.")

@@ -1,0 +1,57 @@
+"""The model that a command is given: that of a run, or of a `.keras` file."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from se_keras.support.errors import InputError, lines_of
+from se_keras.support.startup import load_keras
+
+if TYPE_CHECKING:
+    import keras
+
+
+def model_file(path: str | os.PathLike) -> Path:
+    """Return the `.keras` file that a path stands for: itself, or `model.keras` of a run's folder.
+
+    Raises:
+        InputError: if there is none.
+
+    Example:
+
+    >>> from se_keras.commands.model_files import model_file
+    >>> model_file("missing.keras")
+    Traceback (most recent call last):
+    ...
+    se_keras.support.errors.InputError: There is no missing.keras.
+    """
+    path = Path(path)
+    file = path / "model.keras" if path.is_dir() else path
+    if file.is_file() and file.suffix == ".keras":
+        return file
+    if (path / "settings.json").is_file():
+        raise InputError(
+            f"The run {path} is not finished: `se-keras train` goes on with it by --resume."
+        )
+    if not path.exists():
+        raise InputError(f"There is no {path}.")
+    raise InputError(f"The model must be a .keras file or the folder of a run, got {path}.")
+
+
+def open_model(path: str | os.PathLike) -> "keras.Model":
+    """Load the model of a run's folder or a `.keras` file, without what it was compiled with.
+
+    Raises:
+        InputError: if there is none, or it can't be read.
+    """
+    file = model_file(path)
+    load_keras()
+    import keras
+
+    import se_keras.catalog  # noqa: F401  (all layers of the package, which a file may name)
+
+    try:
+        return keras.saving.load_model(file, compile=False)
+    # What Keras raises for a file that is broken, or that needs code which is not there.
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"Can't read {file}: {lines_of(error)[0]}") from error

@@ -1,0 +1,61 @@
+"""`se-keras train`: a model trained on images."""
+
+import argparse
+from pathlib import Path
+
+from se_keras.commands.options import add_fields, given_fields
+from se_keras.support.startup import load_keras
+from se_keras.train.config import Cluster, TrainConfig
+from se_keras.train.run_folder import check_folder, default_folder
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add `train` to the commands."""
+    parser = commands.add_parser(
+        "train",
+        help="train a model on images and save it",
+        description="Trains a model on images. Without options: SE-ResNet-20 on scikit-learn's "
+        "handwritten digits, in about a minute, without a network.",
+        epilog="A fifth of each class of a folder is held out as test images. OUT gets "
+        "model.keras and saved_model/ (both take raw pixels 0..255), history.csv, curves.png, "
+        "confusion.png and report.json.",
+    )
+    add_fields(parser, TrainConfig)
+    add_fields(parser, Cluster)
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="write what TensorBoard shows to OUT/tensorboard"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="OUT", help="folder of the run (default runs/DATA-MODEL)"
+    )
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on after the last finished epoch of a stopped run",
+    )
+    again.add_argument("--overwrite", action="store_true", help="replace the run that is in OUT")
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Train, and say what to do next."""
+    config = TrainConfig(**given_fields(parsed, TrainConfig)).completed()
+    cluster = Cluster(**given_fields(parsed, Cluster))
+    folder = parsed.out or default_folder(config.data, config.model)
+    if not cluster.process:
+        check_folder(folder, parsed.resume, parsed.overwrite)
+    load_keras()
+    from se_keras.train.run import train
+
+    report = train(
+        config,
+        folder,
+        resume=parsed.resume,
+        overwrite=parsed.overwrite,
+        cluster=cluster,
+        tensorboard=parsed.tensorboard,
+    )
+    if report:
+        # Only the first process of several gets here.
+        print("Next: `se-keras predict`, `explain` and `export` take this folder.")
