@@ -45,11 +45,11 @@ WITHOUT_KERAS = (
     "support.errors",
     "support.files",
     "support.progress",
-    "support.startup",
     "support.tables",
     "support.timing",
     "models.recipes",
     "weights.presets",
+    "train.config",
 )
 
 

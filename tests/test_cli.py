@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,6 +19,10 @@ from sklearn.datasets import load_digits
 
 import se_keras
 from se_keras.cli import main
+from se_keras.train import Cluster, TrainConfig
+from se_keras.train import run as train_run
+
+ROOT = Path(__file__).parent.parent
 
 # Warnings are errors here too, but for the one of Keras that `conftest.py` tells of.
 KERAS_WARNING = "ignore:__array__ implementation doesn't accept:DeprecationWarning"
@@ -151,7 +157,7 @@ def test_count_is_a_table_of_a_saved_model(tmp_path, capsys):
     assert total[0] == "total"
     assert total[2:4] == [f"{row.parameters:,}", f"{row.multiply_adds:,}"]
     assert main(["count", str(path)]) == 2
-    assert "se-keras count: `input_shape` must be given" in capsys.readouterr().err
+    assert "se-keras count: --input-shape must be given" in capsys.readouterr().err
 
 
 def test_version_and_help(capsys):
@@ -200,11 +206,15 @@ def workplace(tmp_path, monkeypatch):
         ("train --epochs few", "few"),
         ("train --color red", "--color"),
         ("train --lr -1", "lr"),
-        ("train --label-smoothing 1", "label_smoothing"),
+        ("train --label-smoothing 1", "--label-smoothing must be"),
+        ("trian", "Did you mean 'train'?"),
+        ("train --epcohs 3", "Did you mean '--epochs'?"),
+        ("train --model seresnet2O", "--model must be a model of the catalog"),
+        ("train --coordinator here:1", "--coordinator, --process and --processes go together"),
         ("train --precision float8", "mixed_bfloat16"),
         ("train --model seresnet21", "seresnet20"),
         ("train --model seinception_v3", "75"),
-        ("train --data imagenet", "imagenet"),
+        ("train --data imagenet", "--data must be one of digits, fashion_mnist"),
         ("train --data photos", "1.png"),
         ("train --data single", "single"),
         ("train --data empty", "empty"),
@@ -214,11 +224,15 @@ def workplace(tmp_path, monkeypatch):
         ("train --out bad.png/deeper", "bad.png"),
         ("train --resume --overwrite", "--overwrite"),
         ("predict nowhere good.png", "nowhere"),
-        ("predict mine good.png", "mine"),
+        ("predict mine good.png", "got mine"),
+        ("predict good.png good.png", "got good.png"),
+        ("count good.keras --input-shape 8,x", "'8,x'"),
+        ("count bad.keras", "bad.keras"),
+        ("insert good.keras -o good.h5", "must be a .keras file, got 'good.h5'"),
         ("predict bad.keras good.png", "bad.keras"),
         ("predict good.keras bad.png", "bad.png"),
         ("predict good.keras missing.png", "missing.png"),
-        ("predict good.keras good.png --top 0", "top"),
+        ("predict good.keras good.png --top 0", "--top must be"),
         ("predict good.keras", "IMAGE"),
         ("list nothing", "nothing"),
     ],
@@ -237,40 +251,207 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, named, workplace, caps
     assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
 
 
-def test_nothing_of_the_extra_is_imported_with_the_package():
-    code = (
-        "import sys, keras; before = set(sys.modules); import se_keras; "
-        "print({name.split('.')[0] for name in set(sys.modules) - before})"
+def test_the_traceback_is_shown_where_it_is_asked_for(capsys):
+    assert main(["--traceback", "train", "--epochs", "0"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback")
+    assert error.endswith("InputError: `epochs` must be a positive integer, got 0.\n")
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+GIVEN = {
+    "data": "cifar100",
+    "model": "seresnet32",
+    "image_size": "40",
+    "epochs": "3",
+    "batch_size": "6",
+    "lr": "0.2",
+    "weight_decay": "0.3",
+    "label_smoothing": "0.4",
+    "seed": "5",
+    "precision": "mixed_float16",
+    "accumulate": "2",
+    "clip_norm": "1.5",
+    "ema": "0.9",
+}
+
+
+def without_training(monkeypatch):
+    """Let `se-keras train` call a function that keeps what it is called with."""
+    calls = []
+    monkeypatch.setattr(train_run, "train", lambda *args, **options: calls.append((args, options)))
+    return calls
+
+
+def test_the_command_has_every_setting(tmp_path, monkeypatch, capsys):
+    calls = without_training(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    options = [(f"--{name.replace('_', '-')}", text) for name, text in GIVEN.items()]
+    arguments = [word for pair in options for word in pair]
+    places = ["--devices", "2", "--coordinator", "a:1", "--process", "1", "--processes", "3"]
+    assert main(["train", *arguments, "--sync-batch-norm", *places, "--resume"]) == 0
+    assert main(["train"]) == 0
+    ((config, _), full), ((default, folder), _) = calls
+    assert {field.name for field in fields(TrainConfig)} == {*GIVEN, "sync_batch_norm"}
+    assert {name: str(getattr(config, name)) for name in GIVEN} == GIVEN
+    assert config.sync_batch_norm
+    assert full["cluster"] == Cluster(devices=2, coordinator="a:1", process=1, processes=3)
+    assert (full["resume"], full["overwrite"], full["tensorboard"]) == (True, False, False)
+    assert default == TrainConfig().completed()
+    assert folder == Path("runs/digits-seresnet20")
+
+
+@pytest.mark.parametrize("settings", [TrainConfig, Cluster])
+def test_the_help_is_that_of_the_fields(settings, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    help_text = "".join(capsys.readouterr().out.split())
+    for field in fields(settings):
+        text = field.metadata["help"]
+        assert "".join(text.split()) in help_text
+        assert "".join(text.split()) in "".join(settings.__doc__.split())
+        assert field.default in (None, False) or f"default: {field.default}" in text
+
+
+def test_the_help_tells_the_defaults_of_each_data_set(monkeypatch):
+    assert "128 for fashion_mnist, cifar10, cifar100; 32 for a folder" in TrainConfig.__doc__
+
+
+# --- the start -----------------------------------------------------------------------------------
+
+# What pip makes of the entry point.
+SCRIPT = "import sys; from se_keras.cli import main; sys.exit(main())"
+NAMES = ("train", "predict", "list", "count", "convert", "insert", "explain", "export")
+LIGHT = (
+    "--help",
+    "--version",
+    "list",
+    "list nothing",
+    *(f"{name} --help" for name in NAMES),
+    "fly",
+    "train --color red",
+    "train --epochs 0",
+    "train --model seresnet21",
+    "train --data nowhere",
+    "train --out taken",
+    "predict nowhere.keras nowhere.png",
+    "predict --weights imagenet --model seresnet21 taken/words.txt",
+    "count nowhere.keras",
+    "convert imagenet out.keras --model seresnet21",
+    "insert nowhere.keras -o out.keras",
+    "explain nowhere.keras --out out",
+    "export nowhere.keras",
+)
+
+
+@pytest.fixture
+def command(tmp_path):
+    """The two ways to start the command."""
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "se-keras"
+    script.write_text(SCRIPT)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "words.txt").write_text("words")
+    return {"script": [script], "module": ["-m", "se_keras"]}
+
+
+@pytest.mark.parametrize("start", ["script", "module"])
+def test_what_needs_no_model_does_not_load_keras(start, command, tmp_path):
+    for arguments in LIGHT:
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", *command[start], *arguments.split()],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        imported = re.findall(r"\| +([\w.]+)$", done.stderr, re.MULTILINE)
+        assert "se_keras.cli" in imported
+        assert not {"keras", "tensorflow"} & set(imported), arguments
+        error = re.sub("^import time:.*\n", "", done.stderr, flags=re.MULTILINE)
+        fine = re.search("help|version|^list$", arguments)
+        assert done.returncode == (0 if fine else 2)
+        assert error.count("\n") == (0 if fine else 1), error
+
+
+def test_the_command_opens_a_model_and_says_nothing_else(command, tmp_path):
+    """Its process has not imported the public API, and a model of this package needs it."""
+    se_keras.create("seshufflenet", input_shape=(32, 32, 3), classes=2).save(tmp_path / "a.keras")
+    environment = {name: v for name, v in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, *command["script"], "count", tmp_path / "a.keras"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
-    out = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    assert not {"matplotlib", "sklearn", "PIL"} & eval(out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("total")
 
 
-def test_what_loading_says_is_held_back_from_the_command_alone():
+def test_every_other_process_has_the_whole_package(tmp_path):
+    """Also `python -m` of a package that imports it, and whose argument is `se_keras`."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "__main__.py").touch()
+    (tmp_path / "other" / "__init__.py").write_text("""
+import os
+os.dup2 = None  # a descriptor is redirected for the command alone
+import se_keras, sys
+for name in ("keras", "se_keras.layers", "se_keras.catalog", "se_keras.deploy.export"):
+    assert name in sys.modules, name
+assert "se_keras.train" not in sys.modules
+assert se_keras.train.TrainConfig(epochs=3).epochs == 3
+assert se_keras.train.train.__module__ == "se_keras.train.run"
+from se_keras import *
+assert SEResNet20 and ops.squeeze
+assert set(se_keras.__all__) <= set(dir(se_keras))
+""")
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    }
+    command = [sys.executable, "-m", "other", "se_keras"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("level", "loads", "shown"),
+    [(None, True, ""), ("0", True, "notes"), (None, False, "notes")],
+    ids=["held back", "asked for", "loading fails"],
+)
+def test_what_tensorflow_says_while_it_is_loaded(level, loads, shown, tmp_path):
+    (tmp_path / "keras.py").write_text(f"import os; os.write(2, b'notes'); assert {loads}")
     code = """
 import os, sys
 
 sys.argv = ["se-keras"]
-from se_keras.support.startup import quiet_command
+from se_keras.support.startup import load_keras
 
-with quiet_command():
-    os.write(2, b"held back")
-os.write(2, b"shown, ")
 try:
-    with quiet_command():
-        os.write(2, b"shown where it fails, ")
-        raise OSError
-except OSError:
+    load_keras()
+except AssertionError:
     pass
-sys.argv = ["script.py"]
-with quiet_command():
-    os.write(2, b"a script's")
+os.write(2, b", and after it")
 """
     environment = {name: v for name, v in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": level} if level else {}
+    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env=environment | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stderr == "shown, shown where it fails, a script's"
+    assert done.stderr == f"{shown}, and after it"
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    with started("list", folder=tmp_path) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
