@@ -9,6 +9,7 @@ from keras import layers
 import se_keras
 from se_keras import SqueezeExcite, create, find_sites, insert_se, remove_se
 from se_keras.cli import main
+from se_keras.graph import trace
 
 
 @keras.saving.register_keras_serializable(package="test_surgery")
@@ -930,6 +931,31 @@ def test_an_unknown_option_is_refused():
 def test_remove_se_refuses_a_model_without():
     with pytest.raises(ValueError, match="'network' has no SqueezeExcite layer to remove"):
         remove_se(two_units())
+
+
+def test_a_plan_is_applied_and_stays_as_it_is():
+    """As often as one likes, with what it was made with."""
+    for make, choice in ((audio, {"ratio": 4, "pool": "max"}), (two_units, {"placement": "pre"})):
+        model = make()
+        plan = find_sites(model, **choice)
+        text = str(plan)
+        for _ in range(2):
+            new, expected = insert_se(model, plan), insert_se(model, **choice)
+            assert [layer.get_config() for layer in se_layers(new).values()] == [
+                layer.get_config() for layer in se_layers(expected).values()
+            ]
+            assert str(trace(new)) == str(trace(expected))
+        assert str(plan) == text
+
+
+def test_a_plan_decides_alone():
+    model = audio()
+    plan = find_sites(model, ratio=4)
+    for option in ({"ratio": 8}, {"stages": [1]}, {"pool": "max"}):
+        with pytest.raises(se_keras.InputError, match=f"`{next(iter(option))}` is the plan's"):
+            insert_se(model, plan, **option)
+    with pytest.raises(se_keras.InputError, match="`where` must be a plan of this model"):
+        insert_se(audio(), plan)
 
 
 # --- the command ---------------------------------------------------------------------------------
