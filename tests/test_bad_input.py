@@ -81,9 +81,14 @@ def files(tmp_path_factory):
     shutil.copy(folder / "square.keras", folder / "run" / "model.keras")
     for name in ("settings", "report"):
         (folder / "run" / f"{name}.json").write_text("{")
+    (folder / "unfinished").mkdir()
+    (folder / "unfinished" / "settings.json").write_text("{}")
     (folder / "other").mkdir()
     shutil.copy(folder / "square.keras", folder / "other" / "model.keras")
     (folder / "other" / "report.json").write_text(json.dumps({"title": "another report"}))
+    (folder / "more").mkdir()
+    shutil.copy(folder / "square.keras", folder / "more" / "model.keras")
+    (folder / "more" / "report.json").write_text(json.dumps({"class_names": ["a", "b"]}))
     return folder
 
 
@@ -116,14 +121,17 @@ REFUSED = [
     ("explain run -o OUT", "settings.json"),
     ("predict flat.keras image.png", "must take images"),
     ("predict two_inputs.keras image.png", "must take images"),
+    ("predict subclassed.keras image.png", "must take images"),
+    ("explain subclassed.keras --data digits -o OUT", "must take images"),
     ("predict wide.keras image.png", "must take images"),
     ("predict five.keras image.png", "must take images"),
     ("predict map.keras image.png", "not the probabilities of classes"),
-    ("predict two_outputs.keras image.png", "not the probabilities of classes"),
+    ("predict two_outputs.keras image.png", "must have one output, it has 2"),
     ("predict square.keras text.png", "text.png"),
     ("predict square.keras missing.png", "missing.png"),
     ("predict square.keras image.png --top 0", "top"),
     ("predict run image.png", "report.json"),
+    ("predict unfinished image.png", "is not finished"),
     ("predict text.h5 image.png", "text.h5"),
     ("predict --weights text.pth --model seresnet20 image.png", "text.pth"),
     ("predict --weights text.pth --model seresnet21 image.png", "Did you mean"),
@@ -167,8 +175,9 @@ def test_bad_input_is_one_line(command, message, files, tmp_path, monkeypatch, c
     assert sorted(files.rglob("*")) == before
 
 
-def test_a_report_of_something_else_names_no_classes(files, monkeypatch, capsys):
-    assert run("predict other image.png", files, monkeypatch) == 0
+@pytest.mark.parametrize("folder", ["other", "more"])
+def test_a_report_of_something_else_names_no_classes(folder, files, monkeypatch, capsys):
+    assert run(f"predict {folder} image.png", files, monkeypatch) == 0
     assert "class 0" in capsys.readouterr().out
 
 

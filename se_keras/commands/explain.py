@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from se_keras.commands.model_files import model_file, open_model
+from se_keras.commands.model_files import check_takes_images, model_file, open_model
 from se_keras.support.arguments import share
 from se_keras.support.errors import InputError
 from se_keras.support.files import read_json, write_json, written_beside
@@ -127,8 +127,7 @@ def _data_config(file: Path, data: str | None) -> TrainConfig:
 def _images(model: "keras.Model", file: Path, config: TrainConfig) -> "ImageData":
     from se_keras.train.data import open_data, prepare
 
-    if not isinstance(model.input_shape, tuple) or len(model.input_shape) != 4:
-        raise InputError(f"{file} must take images, it takes {model.input_shape}.")
+    check_takes_images(getattr(model, "input_shape", None), file)
     _, height, width, channels = model.input_shape
     config = dataclasses.replace(config, image_size=height or config.image_size)
     images = open_data(config.completed())

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from se_keras.support.errors import InputError, lines_of
 from se_keras.support.startup import load_keras
@@ -55,3 +55,23 @@ def open_model(path: str | os.PathLike) -> "keras.Model":
     # What Keras raises for a file that is broken, or that needs code which is not there.
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"Can't read {file}: {lines_of(error)[0]}") from error
+
+
+def check_takes_images(shape: Any, file: Path) -> None:
+    """Refuse a model whose input is not one batch of images (N, H, W, C).
+
+    Args:
+        shape: of the input; `None` for a model that has not told it.
+        file: of the model.
+
+    Raises:
+        InputError: for any other shape.
+
+    Example:
+
+    >>> from pathlib import Path
+    >>> from se_keras.commands.model_files import check_takes_images
+    >>> check_takes_images((None, 32, 32, 3), Path("model.keras"))
+    """
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise InputError(f"{file} must take images, it takes {shape or 'what it does not tell'}.")

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from se_keras.commands.model_files import model_file, open_model
+from se_keras.commands.model_files import check_takes_images, model_file, open_model
 from se_keras.models.recipes import find_recipe
 from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import InputError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 BAR_WIDTH = 30
+# Numbers of channels that image files can be read with.
+COLORS = (1, 3, 4)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -195,11 +197,14 @@ def load_classifier(path: Path) -> Classifier:
     else:
         path = model_file(path)
         model = open_model(path)
-        probabilities, shape = _caller(model), model.input_shape
-    if not isinstance(shape, tuple) or len(shape) != 4:
-        raise InputError(f"Can't use {path}: it must take images, it takes {shape}.")
+        probabilities, shape = _caller(model), getattr(model, "input_shape", None)
+        if not isinstance(getattr(model, "output_shape", ()), tuple):
+            raise InputError(f"{path} must have one output, it has {len(model.output_shape)}.")
+    check_takes_images(shape, path)
+    if shape[1] != shape[2] or shape[3] not in COLORS:
+        raise InputError(f"{path} must take images (N, H, H, C), C of {COLORS}, it takes {shape}.")
     report = path.parent / "report.json"
-    names = tuple(read_json(report)["class_names"]) if report.is_file() else ()
+    names = tuple(read_json(report).get("class_names", ())) if report.is_file() else ()
     return Classifier(probabilities=probabilities, read=partial(_read, shape), class_names=names)
 
 
@@ -221,7 +226,9 @@ def _classify(classifier: Classifier, image: str | Path, top: int) -> list[tuple
     answer = classifier.probabilities(classifier.read(image)[None])
     if answer.ndim != 2 or abs(answer.sum() - 1) > 0.01:
         raise InputError(f"The model gives {answer.shape}, not the probabilities of classes.")
-    names = classifier.class_names or [f"class {number}" for number in range(answer.shape[1])]
+    names = classifier.class_names
+    if len(names) != answer.shape[1]:
+        names = tuple(f"class {number}" for number in range(answer.shape[1]))
     order = (-answer[0]).argsort(kind="stable")[:top]
     return [(names[number], float(answer[0, number])) for number in order]
 

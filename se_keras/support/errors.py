@@ -33,33 +33,6 @@ class WrongResultError(RuntimeError):
 
 
 @contextmanager
-def as_input_error(failing: str = "") -> Iterator[None]:
-    """Inside, or in a function that it decorates, a `ValueError` is about what the user gave.
-
-    Args:
-        failing: what can't be done, put before the message.
-
-    Raises:
-        InputError: in place of any other `ValueError`.
-
-    Example:
-
-    >>> from se_keras.support.errors import as_input_error
-    >>> with as_input_error("can't count"):
-    ...     int("three")
-    Traceback (most recent call last):
-    ...
-    se_keras.support.errors.InputError: can't count: invalid literal for int() with base 10: 'three'
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{failing}: {error}" if failing else str(error)) from error
-
-
-@contextmanager
 def extra(name: str) -> Iterator[None]:
     """Turn a missing package of an optional extra into an error that says what to install.
 
