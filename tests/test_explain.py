@@ -8,7 +8,7 @@ import tracemalloc
 import keras
 import numpy as np
 import pytest
-from checks import array, reference_gate, run_python, set_random_weights, uniform
+from checks import array, reference_gate, run_python, se_layers, set_random_weights, uniform
 from keras import layers
 from PIL import Image
 
@@ -405,13 +405,6 @@ def constant_gates(model):
         layer.expand.kernel.assign(0 * layer.expand.kernel)
         layer.expand.bias.assign(3 * uniform(layer.expand.bias.shape, seed=number))
     return model
-
-
-def se_layers(model):
-    """Those of nested models too."""
-    nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    inside = [layer for inner in nested for layer in se_layers(inner)]
-    return [layer for layer in model.layers if isinstance(layer, SqueezeExcite)] + inside
 
 
 def check_same(model, new, x, **options):

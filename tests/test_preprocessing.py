@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import tensorflow as tf
-from checks import run_python
+from checks import GOLDEN, run_python
 from PIL import Image
 
 import se_keras
@@ -19,7 +19,7 @@ from se_keras.weights.presets import IMAGENET_MEAN, IMAGENET_STD
 
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 # timm's transform of the two photos (golden/make_preprocessing.py).
-with np.load(Path(__file__).parent / "golden" / "preprocessing.npz") as file:
+with np.load(GOLDEN / "preprocessing.npz") as file:
     TIMM = dict(file)
 # timm's name of the weights -> ours.
 SOURCES = {

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from checks import array, run_python, serve_without_the_package, set_random_weights, uniform
+from checks import array, se_layers, set_random_weights, uniform
 from keras import layers
 
 import se_keras
@@ -435,15 +435,9 @@ def after(plan):
     return [site.after for site in plan.sites]
 
 
-def se_layers(model):
-    """Those of a model and of the models in it, by name."""
-    found = {}
-    for layer in model.layers:
-        if isinstance(layer, SqueezeExcite):
-            found[layer.name] = layer
-        elif isinstance(layer, keras.Model):
-            found.update(se_layers(layer))
-    return found
+def se_by_name(model):
+    """Those of a model and of the models in it."""
+    return {layer.name: layer for layer in se_layers(model)}
 
 
 # --- where ---------------------------------------------------------------------------------------
@@ -498,7 +492,7 @@ def fed_by(model, name):
 def test_placements_put_se_where_fig_5_has_it(placement, edges):
     model = insert_se(two_units(), placement=placement)
     assert {name: fed_by(model, name) for name in edges} == edges
-    assert len(se_layers(model)) == 2
+    assert len(se_by_name(model)) == 2
 
 
 def test_stages_are_powers_of_the_stride():
@@ -521,7 +515,7 @@ def test_sites_of_some_stages_only():
     assert after(find_sites(model, stages=[0])) == ["down1", "merge1"]
     assert after(find_sites(model, skip_last_stage=True)) == ["down1", "down2", "merge2", "merge1"]
     assert after(find_sites(model, stages=[1, 2], skip_last_stage=True)) == ["down2", "merge2"]
-    assert list(se_layers(insert_se(model, stages=[2]))) == ["middle_se"]
+    assert list(se_by_name(insert_se(model, stages=[2]))) == ["middle_se"]
 
 
 def test_the_plan_is_a_table():
@@ -536,7 +530,7 @@ def test_the_plan_says_what_is_inserted():
         model = two_units()
         plan, new = find_sites(model, **options), insert_se(model, **options)
         assert new.count_params() - model.count_params() == plan.parameters
-        widths = [layer.reduce.units for layer in se_layers(new).values()]
+        widths = [layer.reduce.units for layer in se_by_name(new).values()]
         assert widths == [site.reduced_channels for site in plan.sites]
 
 
@@ -661,11 +655,11 @@ def test_a_warm_start_changes_no_bit_and_learns(network):
     assert config is None or model.get_config() == config
     assert not {id(w) for w in model.weights} & {id(w) for w in new.weights}
     # All that it had is in the new one; the gates are open; a step of training moves them.
-    assert all(np.all(array(se.expand.kernel) == 0) for se in se_layers(new).values())
+    assert all(np.all(array(se.expand.kernel) == 0) for se in se_by_name(new).values())
     targets = [np.ones_like(y) for y in expected]
     new.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=False)
     new.train_on_batch(x, targets if len(targets) > 1 else targets[0])
-    for se in se_layers(new).values():
+    for se in se_by_name(new).values():
         assert np.any(array(se.expand.bias) != 0), se.name
 
 
@@ -675,16 +669,16 @@ def test_a_warm_start_with_other_gates(gate):
     x = inputs_of(model)
     new = insert_se(model, gate_activation=gate, use_bias=False, pool="max")
     assert_same(outputs(new, x), outputs(model, x))
-    assert {se.gate_scale for se in se_layers(new).values()} == {2.0}
+    assert {se.gate_scale for se in se_by_name(new).values()} == {2.0}
     new.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=False)
     new.train_on_batch(x, np.ones((2, 3)))
-    for se in se_layers(new).values():
+    for se in se_by_name(new).values():
         assert np.any(array(se.expand.kernel) != 0), se.name
 
 
 def test_a_cold_start_is_the_papers_initialization():
     new = insert_se(two_units(), warm_start=False, gate_activation="tanh")
-    for se in se_layers(new).values():
+    for se in se_by_name(new).values():
         assert se.gate_scale == 1.0
         assert np.any(array(se.expand.kernel) != 0)
 
@@ -699,8 +693,8 @@ def test_everything_else_is_carried_over():
     names = [layer.name for layer in copy.layers if not isinstance(layer, SqueezeExcite)]
     assert set(names) == {layer.name for layer in backbone.layers}
     assert not copy.get_layer("a1").trainable
-    assert list(se_layers(new)) == ["a2_bn_se", "b2_bn_se"]
-    assert all(se.trainable for se in se_layers(new).values())
+    assert list(se_by_name(new)) == ["a2_bn_se", "b2_bn_se"]
+    assert all(se.trainable for se in se_by_name(new).values())
     assert fed_by(new, "subtract") == ["network", "network#2"]
 
 
@@ -715,7 +709,7 @@ def test_a_sequential_model_stays_one():
 def test_what_is_shared_shares_its_se():
     model = shared_layers()
     plan, new = find_sites(model), insert_se(model)
-    assert list(se_layers(new)) == ["relu_a_se", "act_se", "act_se2"]
+    assert list(se_by_name(new)) == ["relu_a_se", "act_se", "act_se2"]
     calls = [fed_by(new, name) for name in ("relu_a_se", "relu_a_se#2", "act_se", "act_se2")]
     assert calls == [["relu_a"], ["relu_b"], ["act"], ["act#2"]]
     assert [site.parameters == 0 for site in plan.sites] == [False, True, False, False]
@@ -723,13 +717,13 @@ def test_what_is_shared_shares_its_se():
 
 
 def test_policies_follow_the_map():
-    (se,) = se_layers(insert_se(mixed_precision())).values()
+    (se,) = se_by_name(insert_se(mixed_precision())).values()
     assert se.dtype_policy.name == "mixed_float16"
     assert se.expand.kernel.dtype == "float32"
     model = keras.Sequential(
         [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, activation="relu", dtype="float64")]
     )
-    (se,) = se_layers(insert_se(model)).values()
+    (se,) = se_by_name(insert_se(model)).values()
     assert se.compute_dtype == "float64"
 
 
@@ -738,7 +732,7 @@ def test_data_format_follows_the_map():
     x = layers.ReLU(name="relu")(layers.Conv2D(12, 1, data_format="channels_first")(image))
     model = keras.Model(image, x)
     assert [site.channels for site in find_sites(model).sites] == [12]
-    (se,) = se_layers(insert_se(model)).values()
+    (se,) = se_by_name(insert_se(model)).values()
     assert se.data_format == "channels_first"
 
 
@@ -763,7 +757,7 @@ def assert_same_network(twin, built, **options):
     assert [layer.name for layer in kept.layers] == [layer.name for layer in twin.layers]
     assert kept.get_config() == twin.get_config()
     inserted = insert_se(twin, warm_start=False, **options)
-    ours, theirs = se_layers(inserted), se_layers(built)
+    ours, theirs = se_by_name(inserted), se_by_name(built)
     for mine, other in zip(ours.values(), theirs.values(), strict=True):
         mine.set_weights(other.get_weights())
     x = inputs_of(built)
@@ -817,30 +811,10 @@ def test_other_families_from_their_twins(name, size):
 # --- files ---------------------------------------------------------------------------------------
 
 
-def test_files_give_the_same_model(tmp_path):
-    """Loaded in a process that knows the package, and served in one that does not."""
-    model = insert_se(u_net(), ratio=2)
-    set_random_weights(model)
-    x = inputs_of(model)
-    (expected,) = outputs(model, x)
-    model.save(tmp_path / "model.keras")
-    model.export(tmp_path / "saved_model", verbose=False)
-    np.save(tmp_path / "x.npy", x)
-    run_python(
-        "import sys, keras, numpy as np, se_keras\n"
-        "model = keras.saving.load_model(sys.argv[1] + '/model.keras')\n"
-        "y = keras.ops.convert_to_numpy(model(np.load(sys.argv[1] + '/x.npy')))\n"
-        "np.save(sys.argv[1] + '/y.npy', y)",
-        tmp_path,
-    )
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
-    (served,) = serve_without_the_package({tmp_path / "saved_model": x})
-    np.testing.assert_allclose(served, expected, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     "network",
     [
+        u_net,
         audio,
         two_inputs,
         shared_backbone,
@@ -861,7 +835,7 @@ def test_files_keep_what_networks_have(network, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert_same(outputs(loaded, x), expected)
-    assert list(se_layers(loaded)) == list(se_layers(model))
+    assert list(se_by_name(loaded)) == list(se_by_name(model))
     model.export(tmp_path / "saved_model", verbose=False)
     kept = tf.saved_model.load(tmp_path / "saved_model")
     tolerance = 1e-3 if network is mixed_precision else 1e-6
@@ -941,8 +915,8 @@ def test_a_plan_is_applied_and_stays_as_it_is():
         text = str(plan)
         for _ in range(2):
             new, expected = insert_se(model, plan), insert_se(model, **choice)
-            assert [layer.get_config() for layer in se_layers(new).values()] == [
-                layer.get_config() for layer in se_layers(expected).values()
+            assert [layer.get_config() for layer in se_by_name(new).values()] == [
+                layer.get_config() for layer in se_by_name(expected).values()
             ]
             assert str(trace(new)) == str(trace(expected))
         assert str(plan) == text
@@ -974,7 +948,7 @@ def test_the_command_writes_the_model(saved, capsys):
     assert main(["insert", str(saved), "-o", str(out), *options]) == 0
     assert capsys.readouterr().out == f"{out}: SE at 1 sites, 148 parameters more\n"
     model, new = keras.saving.load_model(saved), keras.saving.load_model(out)
-    assert list(se_layers(new)) == ["act2_se"]
+    assert list(se_by_name(new)) == ["act2_se"]
     x = inputs_of(model)
     assert_same(outputs(new, x), outputs(model, x))
 
@@ -985,7 +959,7 @@ def test_the_command_passes_its_options_on(saved, capsys):
     assert main([*arguments, "--skip-last-stage", "--no-warm-start"]) == 2
     assert "none is left" in capsys.readouterr().err
     assert main([*arguments, "--stages", "1", "--no-warm-start"]) == 0
-    (first, second) = se_layers(keras.saving.load_model(out)).values()
+    (first, second) = se_by_name(keras.saving.load_model(out)).values()
     assert first.gate_scale == second.gate_scale == 1.0
     assert main(["insert", str(out), "--dry-run", "--placement", "pre"]) == 2
     assert "--placement pre is for residual units" in capsys.readouterr().err
@@ -993,7 +967,7 @@ def test_the_command_passes_its_options_on(saved, capsys):
     assert main(again) == 2
     assert "at 2 of 2 sites already" in capsys.readouterr().err
     assert main([*again, "--force"]) == 0
-    assert len(se_layers(keras.saving.load_model(out))) == 4
+    assert len(se_by_name(keras.saving.load_model(out))) == 4
 
 
 def test_a_dry_run_writes_nothing(saved, capsys):

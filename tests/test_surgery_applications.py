@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from checks import array, set_random_weights
 from keras import applications
-from test_surgery import assert_same, inputs_of, outputs, se_layers
+from test_surgery import assert_same, inputs_of, outputs, se_by_name
 
 from se_keras import find_sites, insert_se, remove_se
 
@@ -94,11 +94,11 @@ def test_sites_and_a_warm_start(name):
     new = insert_se(model, force=True)
     assert_same(outputs(new, x), expected)
     assert_same(outputs(model, x), expected)
-    assert len(se_layers(new)) == number
+    assert len(se_by_name(new)) == number
     new.compile(keras.optimizers.SGD(1.0), "mse", run_eagerly=True)
     # Eight images: two may both lose a branch, where the network drops some.
     new.train_on_batch(*(np.repeat(part, 4, axis=0) for part in (x, np.ones_like(expected[0]))))
-    still = [n for n, se in se_layers(new).items() if not np.any(array(se.expand.bias))]
+    still = [n for n, se in se_by_name(new).items() if not np.any(array(se.expand.bias))]
     assert still == []
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from checks import array
-from test_surgery import after, assert_same, inputs_of, outputs, se_layers
+from test_surgery import after, assert_same, inputs_of, outputs, se_by_name
 
 from se_keras import find_sites, insert_se
 
@@ -126,7 +126,7 @@ def test_sites_warm_start_training_and_file(build, sites, tmp_path):
     new.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=False)
     # Eight images: two may both lose a branch, where the network drops some.
     new.train_on_batch(*(np.repeat(part, 4, axis=0) for part in (x, np.ones_like(expected[0]))))
-    still = [n for n, se in se_layers(new).items() if not np.any(array(se.expand.bias))]
+    still = [n for n, se in se_by_name(new).items() if not np.any(array(se.expand.bias))]
     assert still == []
 
 
