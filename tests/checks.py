@@ -1,5 +1,7 @@
 """What several test modules share: paths, the float64 reference of SE, fresh processes."""
 
+import ast
+import inspect
 import os
 import subprocess
 import sys
@@ -115,6 +117,50 @@ def by_size(names):
     return parameters
 
 
+MISSING = object()
+
+
+def wrong_calls(source):
+    """What a program takes from se_keras that is not there, and keywords that its functions lack.
+
+    The program is read, not run, but for its imports of se_keras; raises `SyntaxError` if it is no
+    Python.
+    """
+    tree, names, wrong = ast.parse(source), {}, []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and "se_keras" in ast.unparse(node):
+            try:
+                exec(ast.unparse(node), names)
+            except ImportError as error:
+                wrong.append(str(error))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and _looked_up(node, names) is MISSING:
+            wrong.append(ast.unparse(node))
+        if isinstance(node, ast.Call):
+            unknown = _unknown_keywords(node, _looked_up(node.func, names))
+            wrong += [f"{ast.unparse(node.func)}({keyword}=...)" for keyword in unknown]
+    return wrong
+
+
+def _looked_up(node, names):
+    """What an imported name, or a name of an imported module, is; None for all else."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if not isinstance(node, ast.Attribute):
+        return None
+    owner = _looked_up(node.value, names)
+    return getattr(owner, node.attr, MISSING) if inspect.ismodule(owner) else None
+
+
+def _unknown_keywords(call, function):
+    if not callable(function):
+        return []
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return []
+    return [given.arg for given in call.keywords if given.arg and given.arg not in parameters]
+
+
 def run_python(code, *arguments, backend="tensorflow"):
     """Runs `code` in a fresh interpreter that can import the tests; fails with its stderr.
 
@@ -135,13 +181,19 @@ import sys
 sys.modules["se_keras"] = None
 import numpy as np, tensorflow as tf
 for path in sys.argv[1:]:
-    loaded = tf.saved_model.load(path)  # kept: a function alone does not keep its variables
-    np.save(path + ".served.npy", loaded.serve(np.load(path + ".input.npy")))
+    if path.endswith(".keras"):
+        import keras
+        loaded = keras.models.load_model(path)
+        predict = loaded
+    else:
+        loaded = tf.saved_model.load(path)  # kept: a function alone does not keep its variables
+        predict = loaded.serve
+    np.save(path + ".served.npy", predict(np.load(path + ".input.npy")))
 """
 
 
 def serve_without_the_package(cases):
-    """Predicts with SavedModels in one process that has TensorFlow and not se_keras.
+    """Predicts with SavedModels and .keras files in one process without se_keras.
 
     `cases` maps each path to its input; returns the outputs, in the same order.
     """

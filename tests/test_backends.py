@@ -1,17 +1,19 @@
 """TensorFlow, JAX and PyTorch compute the same: eagerly, compiled, and in a training step.
 
-Keras has one backend a process, so each runs `record` in its own. The cases are the layer's
+Keras has one backend a process, so each other runs `record` in its own. The cases are the layer's
 `LAYERS` below and every public model with the check "backend" in the table of `test_public.py`.
 """
 
 import functools
 import importlib.util
+import traceback
 import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import test_graph
 from checks import array, reference_se, run_python, set_random_weights, to_channels_first, uniform
 from test_public import assert_close, names_with, row_of
 
@@ -66,7 +68,8 @@ def public_model(name):
 PUBLIC = [name for name in names_with("backend") if not row_of(name).slow]
 # An empty batch has no gradient; in bfloat16 a weight's last place is larger than the step.
 TRAINED = [name for name in [*LAYERS, *PUBLIC] if name not in ("empty_batch", "bfloat16")]
-CASES = dict.fromkeys(LAYERS, layer_model) | dict.fromkeys(PUBLIC, public_model)
+GRAPH = "graph"  # tests of test_graph.py, in the same processes
+CASES = dict.fromkeys(LAYERS, layer_model) | dict.fromkeys(PUBLIC, public_model) | {GRAPH: None}
 
 
 # --- in the backend's own process ----------------------------------------------------------------
@@ -96,24 +99,39 @@ def jitted(model):
 
 
 def record(folder, *names):
-    """Writes, for each case, the outputs of every mode and what one step of SGD changes."""
+    """Writes the results of each case."""
     warnings.filterwarnings("error", module="se_keras")
-    backend = keras.backend.backend()
     for name in names:
-        model, x = CASES[name](name)
-        set_random_weights(model)
-        results = {f"weight{i}": array(weight) for i, weight in enumerate(model.weights)}
-        for mode, predict in predictors(model).items():
-            if (backend, mode) in (LAYER_MODES if name in LAYERS else MODEL_MODES):
-                results[mode] = array(predict(keras.ops.convert_to_tensor(x, model.input.dtype)))
-        if name in PUBLIC and backend != "tensorflow":
-            first = row_of(name).make(data_format=FIRST)
-            first.set_weights(model.get_weights())
-            predict = jitted(first) if backend == "jax" else first
-            results[FIRST] = array(predict(to_channels_first(x)))
-        if name in TRAINED:
-            results |= trained(model, x)
-        np.savez(Path(folder) / name, **results)
+        np.savez(Path(folder) / name, **(graph_error() if name == GRAPH else results_of(name)))
+
+
+def results_of(name):
+    """The outputs of every mode and what one step of SGD changes."""
+    backend = keras.backend.backend()
+    model, x = CASES[name](name)
+    set_random_weights(model)
+    results = {f"weight{i}": array(weight) for i, weight in enumerate(model.weights)}
+    for mode, predict in predictors(model).items():
+        if (backend, mode) in (LAYER_MODES if name in LAYERS else MODEL_MODES):
+            results[mode] = array(predict(keras.ops.convert_to_tensor(x, model.input.dtype)))
+    if name in PUBLIC and backend != "tensorflow":
+        first = row_of(name).make(data_format=FIRST)
+        first.set_weights(model.get_weights())
+        predict = jitted(first) if backend == "jax" else first
+        results[FIRST] = array(predict(to_channels_first(x)))
+    return results | (trained(model, x) if name in TRAINED else {})
+
+
+def graph_error():
+    """What the tests of graphs fail with, if they do."""
+    try:
+        for build in (test_graph.nested, test_graph.custom_layers, test_graph.operations):
+            test_graph.test_rebuilt_it_is_the_same_model_with_weights_of_its_own(build, False)
+        test_graph.test_training_the_new_model_leaves_the_original()
+        test_graph.test_insert_inside_a_nested_model_serves_all_its_calls()
+    except Exception:
+        return {"error": traceback.format_exc()}
+    return {"error": ""}
 
 
 def trained(model, x):
@@ -130,9 +148,17 @@ def trained(model, x):
 # --- in the test's process -----------------------------------------------------------------------
 
 
+# Every kind of layer that the networks have. JAX compiles every operation of a network while it is
+# built: some 20 s each.
+QUICK = {
+    "tensorflow": ("SEResNet20", "SEMobileNet", "SEShuffleNet", "insert_se", "optimize"),
+    "torch": ("SEResNet20", "SEMobileNet", "SEShuffleNet", "insert_se", "optimize"),
+    "jax": ("SEResNet20",),
+}
+
+
 def is_slow(backend, name):
-    """JAX compiles every operation of a network while it is built: some 20 s each."""
-    return backend == "jax" and name in PUBLIC and row_of(name).network and name != "SEResNet20"
+    return name in PUBLIC and row_of(name).network and name not in QUICK[backend]
 
 
 def cases(*sets, names):
@@ -154,8 +180,11 @@ def results(tmp_path_factory):
             pytest.skip(f"the {backend} package is not installed")
         folder = tmp_path_factory.mktemp(backend)
         names = [name for name in CASES if is_slow(backend, name) == slow]
-        code = "import sys, test_backends; test_backends.record(*sys.argv[1:])"
-        run_python(code, folder, *names, backend=backend)
+        if backend == keras.backend.backend():
+            record(folder, *names)
+        else:
+            code = "import sys, test_backends; test_backends.record(*sys.argv[1:])"
+            run_python(code, folder, *names, backend=backend)
         return {name: dict(np.load(folder / f"{name}.npz")) for name in names}
 
     return lambda backend, name: recorded(backend, is_slow(backend, name))[name]
@@ -191,9 +220,9 @@ def test_channels_first_is_the_transposed_model(backend, name, results):
     assert_close(result[FIRST], to_channels_first(last), 1e-4)
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_a_training_step_moves_every_weight(name, results):
-    result = results("tensorflow", name)
+@pytest.mark.parametrize(("backend", "name"), cases(("tensorflow",), names=PUBLIC))
+def test_a_training_step_moves_every_weight(backend, name, results):
+    result = results(backend, name)
     steps = zip(result["paths"], numbered(result, "step"), strict=True)
     # The next normalization takes away what a beta adds, where no activation is between them.
     assert [path for path, step in steps if not step.any() and not path.endswith("beta")] == []
@@ -207,3 +236,8 @@ def test_a_training_step_equals_tensorflows(backend, name, results):
     for step, wanted in zip(numbered(results(backend, name), "step"), expected, strict=True):
         atol = tolerance * np.abs(wanted).max() + 1e-5 * largest
         np.testing.assert_allclose(step, wanted, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("backend", [backend for (backend,) in OTHERS])
+def test_graphs_are_rebuilt_trained_and_inserted_into(backend, results):
+    assert str(results(backend, GRAPH)["error"]) == ""

@@ -74,13 +74,8 @@ def digit_images(folder):
     return paths
 
 
-@pytest.mark.parametrize(
-    "stop",
-    [
-        pytest.param(signal.SIGKILL, id="kill -9"),
-        pytest.param(signal.SIGINT, id="Ctrl-C", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_a_stopped_run_goes_on(stop, tmp_path, capsys):
     out = tmp_path / "runs" / "digits-seresnet20"
     process = started(*RUN, folder=tmp_path)

@@ -6,16 +6,15 @@ import doctest
 import importlib
 import re
 import shlex
-from pathlib import Path
 
 import pytest
+from checks import README, wrong_calls
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from test_architecture import MODULES
 
 from se_keras.cli import main
 
-README = Path(__file__).parent.parent / "README.md"
 FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 EXAMPLES = re.compile(r"^\s*>>> ", re.MULTILINE)
 
@@ -38,6 +37,28 @@ def test_every_module_says_what_it_is(module):
     assert ast.get_docstring(tree), module
 
 
+def test_the_readme_examples_call_what_there_is():
+    """In a second; `test_the_readme_examples_run` finds what is wrong beside names."""
+    assert wrong_calls("\n".join(FENCE.findall(README.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("import se_keras\nse_keras.SEResNet51()", "se_keras.SEResNet51"),
+        ("from se_keras.train import Cluster\nCluster(device=2)", "Cluster(device=...)"),
+        ("from se_keras import cout", "cout"),
+        ("from se_keras.models import zoo", "zoo"),
+        ("import se_keras.zoo", "se_keras.zoo"),
+    ],
+)
+def test_a_wrong_call_is_seen(source, wrong):
+    assert [wrong in found for found in wrong_calls(source)] == [True]
+    with pytest.raises(SyntaxError):
+        wrong_calls("a b")
+
+
+@pytest.mark.slow
 def test_the_readme_examples_run(tmp_path, monkeypatch):
     """One after the other, as a reader would paste them into one session."""
     monkeypatch.chdir(tmp_path)
@@ -66,6 +87,7 @@ def crops_of_photos(folder):
             crop.resize((40, 40)).save(folder / name / f"{number}.jpg")
 
 
+@pytest.mark.slow
 def test_the_five_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     """As they stand, but for a size and a number of epochs that fit a test."""
     monkeypatch.chdir(tmp_path)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from checks import POLICIES, array, run_python, set_random_weights, uniform
+from checks import POLICIES, array, set_random_weights, uniform
 
 from se_keras import SqueezeExcite, create
 from se_keras.graph import is_functional, trace
@@ -699,19 +699,6 @@ def test_a_cycle_is_refused():
     graph.redirect(graph.find("conv").output, graph.find("norm").output)
     with pytest.raises(ValueError, match="cycle at 'norm'"):
         graph.build()
-
-
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends_rebuild_train_and_insert(backend):
-    code = """
-import test_graph as t
-for build in (t.nested, t.custom_layers, t.operations):
-    t.test_rebuilt_it_is_the_same_model_with_weights_of_its_own(build, False)
-t.test_training_the_new_model_leaves_the_original()
-t.test_insert_inside_a_nested_model_serves_all_its_calls()
-print("done")
-"""
-    assert run_python(code, backend=backend).strip().endswith("done")
 
 
 @pytest.mark.slow

@@ -234,6 +234,7 @@ print(hub.fetch("hf://me/flowers").path)
 """
 
 
+@pytest.mark.slow
 def test_the_variables_of_the_environment_are_heeded(server, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     monkeypatch.setenv("HF_HOME", str(tmp_path))

@@ -1,5 +1,7 @@
 """The notebooks run in a clean kernel, and what is committed is the output of such a run.
 
+The runs are slow tests; the others look at what is committed.
+
 After a change in a notebook: `python tests/run_notebooks.py`.
 """
 
@@ -12,6 +14,7 @@ import sys
 import nbformat
 import numpy as np
 import pytest
+from checks import wrong_calls
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 from run_notebooks import NOTEBOOKS, execute
@@ -78,6 +81,7 @@ def test_there_are_notebooks():
     assert SE_BLOCK in [path.name for path in NOTEBOOKS]
 
 
+@pytest.mark.slow
 @of_each_notebook
 def test_runs_without_a_word_on_stderr_and_leaves_nothing(path, executed):
     notebook, folder = executed(path)
@@ -85,6 +89,7 @@ def test_runs_without_a_word_on_stderr_and_leaves_nothing(path, executed):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 @of_each_notebook
 def test_draws_pictures(path, executed):
     notebook, _ = executed(path)
@@ -95,6 +100,7 @@ def test_draws_pictures(path, executed):
         assert len(np.unique(drawn)) > 16  # a blank figure has one gray
 
 
+@pytest.mark.slow
 @of_each_notebook
 def test_the_committed_outputs_are_those_of_the_committed_code(path, executed):
     fresh, _ = executed(path)
@@ -120,6 +126,14 @@ def test_the_committed_outputs_are_those_of_the_committed_code(path, executed):
 
 
 @of_each_notebook
+def test_its_code_calls_what_there_is(path):
+    """In a second, where the runs take minutes; those find what is wrong beside names."""
+    cells = code_cells(nbformat.read(path, as_version=4))
+    lines = "\n".join(cell.source for cell in cells).splitlines()
+    assert wrong_calls("\n".join(line for line in lines if not line.startswith("%"))) == []
+
+
+@of_each_notebook
 def test_the_committed_file_is_clean_and_small(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
@@ -131,6 +145,7 @@ def test_the_committed_file_is_clean_and_small(path):
     assert path.stat().st_size < 500_000
 
 
+@pytest.mark.slow
 def test_the_se_block_notebook_shows_what_its_text_says(executed):
     (path,) = (path for path in NOTEBOOKS if path.name == SE_BLOCK)
     text = printed(executed(path)[0])
@@ -146,6 +161,7 @@ def test_the_se_block_notebook_shows_what_its_text_says(executed):
     assert max(map(float, differences)) < 1e-5
 
 
+@pytest.mark.slow
 def test_runs_this_interpreter_with_tensorflow(tmp_path):
     path = write_notebook(
         tmp_path / "where.ipynb",
@@ -154,6 +170,7 @@ def test_runs_this_interpreter_with_tensorflow(tmp_path):
     assert printed(execute(path, tmp_path)).split() == [sys.executable, "tensorflow"]
 
 
+@pytest.mark.slow
 def test_a_warning_comes_out_and_an_error_fails(tmp_path):
     warns = write_notebook(tmp_path / "warns.ipynb", "import warnings\nwarnings.warn('look out')")
     assert "look out" in "".join(on_stderr(execute(warns, tmp_path)))

@@ -2,14 +2,13 @@
 
 import json
 import re
-from pathlib import Path
 
 import classification_models_weights
 import pytest
+from checks import GOLDEN, README
 
 from se_keras.models.recipes import RECIPES, find_recipe
 from se_keras.support.errors import InputError
-from se_keras.weights import hub
 from se_keras.weights.presets import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -21,8 +20,6 @@ from se_keras.weights.presets import (
     preset_of,
 )
 
-README = Path(__file__).parent.parent / "README.md"
-GOLDEN = Path(__file__).parent / "golden"
 # timm's own name of a set of weights -> what it says of it (golden/make_preprocessing.py).
 TIMM = json.loads((GOLDEN / "timm_published.json").read_text())
 NAMES = {recipe.name for recipe in RECIPES}
@@ -97,22 +94,6 @@ def test_every_row_is_of_the_catalog_and_one_of_each_is_the_best():
         assert best[0].top1 == max(preset.top1 for preset in rows)
         # `preprocess_input` knows a model by its row alone.
         assert len({(preset.preprocessing.mean, preset.preprocessing.std) for preset in rows}) == 1
-
-
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.source)
-def test_a_row_is_complete(preset):
-    recipe = find_recipe(preset.recipe)
-    assert preset.classes == recipe.classes
-    assert 69 < preset.top1 < 85
-    assert preset.origin
-    if preset.best:
-        assert preset.preprocessing.size == recipe.input_size
-    if preset.source.startswith("hf://"):
-        assert hub.HUB_SOURCE.fullmatch(preset.source)
-    else:
-        address, _, fragment = preset.source.partition("#")
-        assert re.fullmatch(r"https://github\.com/[\w./-]+\.(pth|h5)", address)
-        assert hub.HASH.fullmatch(fragment)
 
 
 def test_the_readme_has_them_all():

@@ -45,6 +45,7 @@ class Row:
         checks: those that it takes.
         because: why it does not take all of them.
         slow: its model is large.
+        slow_save: the check "save" is slow: SEResNet20 and SEShuffleNet have its kinds of layers.
         network: it has convolutions, which a TensorFlow CPU has in channels_last only.
     """
 
@@ -54,6 +55,7 @@ class Row:
     checks: tuple[str, ...] = CHECKS
     because: str = ""
     slow: bool = False
+    slow_save: bool = False
     network: bool = True
 
     def input(self, batch=2, seed=1):
@@ -174,8 +176,13 @@ ROWS = (
     Row(names="plot_excitations", checks=(), because="it gives pictures, not a model"),
     Row(names="prune_se", checks=(), because="it leaves layers that were there before, scaled"),
     Row(names="SEResNet20", make=network("seresnet20", NARROW_SMALL)),
-    Row(names="SEResNet50", make=network("seresnet50", NARROW), **NO_NEST),
-    Row(names="SEResNeXt50_32x4d", make=network("seresnext50_32x4d", NARROW_GROUPS), **NO_NEST),
+    Row(names="SEResNet50", make=network("seresnet50", NARROW), slow_save=True, **NO_NEST),
+    Row(
+        names="SEResNeXt50_32x4d",
+        make=network("seresnext50_32x4d", NARROW_GROUPS),
+        slow_save=True,
+        **NO_NEST,
+    ),
     Row(names="SEResNet152D", make=network("seresnet152d", NARROW | NARROW_DEEP), **NO_SAVE),
     Row(
         names="LegacySENet154",
@@ -185,7 +192,12 @@ ROWS = (
     Row(names="LegacySEResNet18", make=network("legacy_seresnet18", NARROW), **NO_PROCESS),
     Row(names="SEResNet164", make=network("seresnet164", NARROW_SMALL), **NO_PROCESS),
     Row(names="SEWRN16_8", make=network("sewrn16_8", NARROW_SMALL), **NO_PROCESS),
-    Row(names="SEMobileNet", make=network("semobilenet", {"alpha": 0.25}), **NO_NEST),
+    Row(
+        names="SEMobileNet",
+        make=network("semobilenet", {"alpha": 0.25}),
+        slow_save=True,
+        **NO_NEST,
+    ),
     Row(names="SEVGG16BN", make=network("sevgg16_bn", NARROW_VGG, **NO_TOP), **NO_PROCESS),
     Row(names="SEShuffleNet", make=network("seshufflenet", NARROW_SHUFFLE), **NO_NEST),
     Row(names="SEBNInception", make=network("sebn_inception"), slow=True, **NO_NEST),
@@ -212,9 +224,13 @@ def names_with(check):
 def cases(check):
     """The names that take this check, as parameters of a test."""
     return [
-        pytest.param(name, marks=pytest.mark.slow if row_of(name).slow else ())
+        pytest.param(name, marks=pytest.mark.slow if is_slow(name, check) else ())
         for name in names_with(check)
     ]
+
+
+def is_slow(name, check):
+    return row_of(name).slow or (check == "save" and row_of(name).slow_save)
 
 
 def assert_close(got, expected, tolerance, what=""):
@@ -293,6 +309,10 @@ def read_all(folder):
             (each / "error.txt").write_text(traceback.format_exc())
 
 
+# What it makes is stock Keras layers: a process without the package reads its .keras file too.
+STOCK = {"optimize"}
+
+
 def written_and_read(names, folder):
     for name in names:
         write(name, folder / name)
@@ -304,6 +324,7 @@ def written_and_read(names, folder):
             for name in names
             if not (folder / name / "error.txt").exists()
         }
+        | {folder / name / "model.keras": row_of(name).input(batch=2) for name in {*names} & STOCK}
     )
     return folder
 
@@ -311,13 +332,13 @@ def written_and_read(names, folder):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """All models of usual size, written here, read in two fresh processes."""
-    quick = [name for name in names_with("save") if not row_of(name).slow]
+    quick = [name for name in names_with("save") if not is_slow(name, "save")]
     return written_and_read(quick, tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture
 def folder(name, files, tmp_path):
-    return (written_and_read([name], tmp_path) if row_of(name).slow else files) / name
+    return (written_and_read([name], tmp_path) if is_slow(name, "save") else files) / name
 
 
 @pytest.mark.parametrize("name", cases("save"))
@@ -331,6 +352,12 @@ def test_fresh_processes_read_what_was_written(name, folder):
         ("tuned.served.npy", "expected_tuned.npy"),
     ):
         assert_close(np.load(folder / got), np.load(folder / expected), 1e-5, got)
+
+
+@pytest.mark.parametrize("name", sorted(STOCK))
+def test_a_file_of_stock_layers_needs_keras_alone(name, files):
+    folder = files / name
+    assert_close(np.load(folder / "model.keras.served.npy"), np.load(folder / "expected.npy"), 1e-5)
 
 
 @pytest.mark.parametrize("name", cases("nest"))
@@ -407,8 +434,16 @@ def floats(model):
     return [weight for weight in model.weights if "int" not in weight.dtype]
 
 
-@pytest.mark.parametrize("policy", TOLERANCE)
-@pytest.mark.parametrize("name", cases("dtype"))
+def dtype_cases():
+    """Every name under one policy, small models under all; the rest is slow."""
+    for name in names_with("dtype"):
+        small = not row_of(name).network or name in ("insert_se", "optimize", "SEResNet20")
+        for policy in TOLERANCE:
+            quick = not row_of(name).slow and (small or policy == "mixed_bfloat16")
+            yield pytest.param(name, policy, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "policy"), [*dtype_cases()])
 def test_a_policy_reaches_every_layer(name, policy):
     weights, expected = exact(name)
     model = row_of(name).make(dtype=policy)

@@ -161,14 +161,3 @@ def test_the_parameters_of_the_ratios_are_the_papers():
     squares = 64**2 + 128**2 + 256**2
     for variant, ratio in (("SE", 16), *((f"ratio {r}", r) for r in (2, 4, 8, 32))):
         assert parameters[variant] - parameters["plain"] == 2 * squares // ratio
-
-
-@pytest.mark.parametrize("name", study.STUDIES)
-def test_readme_has_the_table_of_the_results(name):
-    text = (TESTS.parent / "README.md").read_text("utf-8")
-    block = text.partition(f"<!-- study: {name} -->\n")[2].partition("<!-- end -->")[0]
-    one = study.STUDIES[name]
-    header, rows = study.table(one, read_rows(study.Run, one.path))
-    lines = [header, ["---"] * len(header), *rows]
-    expected = [f"| {' | '.join(line)} |" for line in lines]
-    assert block.splitlines() == expected, "stale: python -m benchmarks.tables --write"

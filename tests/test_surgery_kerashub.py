@@ -123,7 +123,7 @@ def test_sites_warm_start_training_and_file(build, sites, tmp_path):
     assert_same(outputs(new, x), expected)
     new.save(tmp_path / "model.keras")
     assert_same(outputs(keras.saving.load_model(tmp_path / "model.keras"), x), expected)
-    new.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=False)
+    new.compile(keras.optimizers.SGD(1.0), "mse", run_eagerly=True)
     # Eight images: two may both lose a branch, where the network drops some.
     new.train_on_batch(*(np.repeat(part, 4, axis=0) for part in (x, np.ones_like(expected[0]))))
     still = [n for n, se in se_by_name(new).items() if not np.any(array(se.expand.bias))]

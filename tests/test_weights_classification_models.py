@@ -6,12 +6,11 @@ The layers and logits in golden/ are those of classification_models itself, unde
 
 import functools
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from checks import array, set_random_weights
+from checks import GOLDEN, array, by_size, set_random_weights
 from classification_models_weights import (
     NAMES,
     SIZES,
@@ -29,8 +28,6 @@ from se_keras.models.recipes import find_recipe
 from se_keras.support.errors import InputError
 from se_keras.weights import hub
 
-GOLDEN = Path(__file__).parent / "golden"
-LARGE = 40_000_000  # parameters, from which on a test is slow
 SMALL = {"input_shape": (32, 32, 3)}
 
 
@@ -47,8 +44,8 @@ def layers_of(name):
 
 
 FILES = [
-    pytest.param(*item, marks=pytest.mark.slow if find_recipe(item[1]).parameters > LARGE else ())
-    for item in NAMES.items()
+    pytest.param(name, row, marks=sized.marks)
+    for (name, row), sized in zip(NAMES.items(), by_size(NAMES.values()), strict=True)
 ]
 
 

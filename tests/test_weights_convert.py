@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from checks import array, run_python, set_random_weights, uniform
+from checks import GOLDEN, array, run_python, set_random_weights, uniform
 from drawn_weights import image
 from golden.make_timm import load_timm
 from hypothesis import HealthCheck, Phase, given, settings
@@ -39,7 +39,6 @@ from se_keras.weights.key_maps import (
 )
 from se_keras.weights.readers import Checkpoint, Tensor
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
 TIMM = {
     line.split()[0]: line.split()[1:]
     for line in (GOLDEN / "timm_names.txt").read_text().splitlines()

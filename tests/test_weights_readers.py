@@ -229,14 +229,17 @@ def test_layers_that_a_file_can_not_tell_apart_are_refused(tmp_path):
 # --- broken files --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.999])
 @pytest.mark.parametrize(("name", "write"), KINDS[:6], ids=[name for name, _ in KINDS[:6]])
-def test_a_truncated_file_is_refused(name, write, part, model, tmp_path):
+def test_a_truncated_file_is_refused(name, write, model, tmp_path):
     write(model, tmp_path / name)
     whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(InputError, match=name):
-        se_keras.load_weights(made(), tmp_path / name)
+    before = model.get_weights()
+    for part in (0, 0.01, 0.5, 0.999):
+        (tmp_path / name).write_bytes(whole[: int(len(whole) * part)])
+        with pytest.raises(InputError, match=name):
+            se_keras.load_weights(model, tmp_path / name)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
 
 
 @pytest.mark.parametrize("suffix", READERS)
