@@ -252,9 +252,13 @@ def _read_data(data: Any) -> tuple[Iterable, float | None]:
 
 def _check_images(images: Any, graph: Graph) -> None:
     expected = [tuple(tensor.shape) for tensor in tree.flatten(graph.inputs)]
-    got = [tuple(array.shape) for array in in_model_order(images, graph.inputs)]
+    arrays = [keras.ops.convert_to_numpy(x) for x in in_model_order(images, graph.inputs)]
+    got = [array.shape for array in arrays]
     if len(got) != len(expected) or not all(map(shape_fits, got, expected)):
         raise InputError(f"`data` must have batches of the shapes {expected}, got {got}.")
+    # Here too: the fused ReLU of some processors makes 0 of NaN, so that no gate would show it.
+    if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
+        raise InputError("`data` must have finite numbers, got NaN or infinity.")
 
 
 def _class_numbers(images: Any, labels: Any, class_names: Sequence[str] | None) -> np.ndarray:
