@@ -11,7 +11,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import keras
 from keras import layers
@@ -159,7 +159,7 @@ def _resolve_input_shapes(model: keras.Model, input_shape: Sequence | None) -> l
 
 def _is_shape(shape: Any) -> bool:
     return isinstance(shape, Sequence) and all(
-        size is None or (isinstance(size, numbers.Integral) and size > 0) for size in shape
+        size is None or (isinstance(size, numbers.Integral) and int(size) > 0) for size in shape
     )
 
 
@@ -194,35 +194,36 @@ def _size_of(weights) -> int:
 # One function a kind of layer: (layer, shape of its input, of its output), both without the batch
 # axis -> (multiply-adds, activations).
 
+Sizes = tuple[int, ...]
 Work = tuple[int, int]
 
 
-def _work_of_conv(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+def _work_of_conv(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
     inputs = _channels_of(layer, x) // layer.groups
     return math.prod(y) * math.prod(layer.kernel_size) * inputs, math.prod(y)
 
 
-def _work_of_depthwise(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+def _work_of_depthwise(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
     return math.prod(y) * math.prod(layer.kernel_size), math.prod(y)
 
 
-def _work_of_separable(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+def _work_of_separable(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
     between = _channels_of(layer, x) * layer.depth_multiplier
     depthwise = math.prod(y) // layer.filters * between
     macs = depthwise * math.prod(layer.kernel_size) + math.prod(y) * between
     return macs, depthwise + math.prod(y)
 
 
-def _work_of_transposed(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+def _work_of_transposed(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
     # Every input element meets the whole kernel once (fvcore's conv_flop_count, transposed).
     return math.prod(x) * math.prod(layer.kernel_size) * layer.filters, math.prod(y)
 
 
-def _work_of_dense(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+def _work_of_dense(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
     return math.prod(y) * x[-1], math.prod(y)
 
 
-def _work_of_einsum(layer: keras.Layer, x: Shape, y: Shape) -> Work:
+def _work_of_einsum(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
     # By the equation: Keras leaves in `y` open what `output_shape` says None for.
     operands, output = layer.equation.split("->")
     given, kernel = operands.split(",")
@@ -236,17 +237,17 @@ def _work_of_einsum(layer: keras.Layer, x: Shape, y: Shape) -> Work:
     return under_dots * math.prod(sizes.values()), under_dots * outputs
 
 
-def _work_of_squeeze_excite(layer: SqueezeExcite, x: Shape, y: Shape) -> Work:
+def _work_of_squeeze_excite(layer: SqueezeExcite, x: Sizes, y: Sizes) -> Work:
     channels = _channels_of(layer, x)
     hidden = layer.hidden_channels(channels)
     return 2 * channels * hidden, channels + hidden
 
 
-def _channels_of(layer: keras.Layer, x: Shape) -> int:
+def _channels_of(layer: keras.Layer, x: Sizes) -> int:
     return x[0 if layer.data_format == "channels_first" else -1]
 
 
-WORK_FUNCTIONS: dict[type[keras.Layer], Callable[[keras.Layer, Shape, Shape], Work]] = {
+WORK_FUNCTIONS: dict[type[keras.Layer], Callable[[keras.Layer, Sizes, Sizes], Work]] = {
     **dict.fromkeys(CONVOLUTIONS, _work_of_conv),
     **dict.fromkeys(DEPTHWISE_LAYERS, _work_of_depthwise),
     **dict.fromkeys(SEPARABLE_LAYERS, _work_of_separable),
@@ -292,7 +293,7 @@ def _work_of(node: Node, shapes: dict[keras.KerasTensor, Shape]) -> tuple[int | 
             f"`input_shape` must be given, such as (224, 224, 3): the model leaves sizes open, and "
             f"{node.name!r} takes {(None, *x)}."
         )
-    return function(node.op, x, y)
+    return function(node.op, cast(Sizes, x), cast(Sizes, y))
 
 
 def _is_free(op: keras.Operation) -> bool:

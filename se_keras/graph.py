@@ -439,6 +439,7 @@ def in_model_order(given: Any, inputs: Any) -> list[Any]:
 
 def nested_inputs(node: Node) -> list[KerasTensor]:
     """The tensors that a call of a nested model takes, in the order of that model's `inputs`."""
+    assert node.subgraph is not None  # or it calls no model
     given = node.args[0] if node.args else node.kwargs["inputs"]
     return in_model_order(given, node.subgraph.inputs)
 

@@ -158,7 +158,7 @@ def add_with_weights(
 def pointwise_matrix(node: Node) -> tuple[Array, Array]:
     """What a pointwise layer does to a channel vector: (C_in, C_out), and the bias (C_out,)."""
     kernel = array(node.op.kernel)
-    kernel = kernel.reshape(kernel.shape[-2:])
+    kernel = kernel.reshape(*kernel.shape[-2:])
     bias = array(node.op.bias) if node.op.use_bias else np.zeros(kernel.shape[-1])
     groups = getattr(node.op, "groups", 1)
     if groups > 1:

@@ -123,9 +123,8 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep) -> P
     factors: dict[str, np.ndarray] = {}
     for layer in stats.layers:
         op = nodes[layer.name].op
-        row = {"name": layer.name, "variability": layer.variability}
         if layer.name in kept:
-            rows.append(PlannedLayer(**row))
+            rows.append(PlannedLayer(name=layer.name, variability=layer.variability))
             continue
         targets, reason = folding.targets(nodes[layer.name], layer.mean_of_all)
         for name, factor in targets.items():
@@ -133,8 +132,17 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep) -> P
         parameters = 0 if op in staying else op.count_params()
         staying.add(op)
         macs = 2 * op.reduce.units * op.expand.units
-        row |= {"keep": False, "into": tuple(targets), "reason": reason}
-        rows.append(PlannedLayer(**row, parameters=parameters, macs=macs))
+        rows.append(
+            PlannedLayer(
+                name=layer.name,
+                variability=layer.variability,
+                keep=False,
+                into=tuple(targets),
+                reason=reason,
+                parameters=parameters,
+                macs=macs,
+            )
+        )
     gates = {layer.name: layer.mean_of_all for layer in stats.layers if layer.name not in kept}
     return PruningPlan(layers=tuple(rows), gates=gates, factors=factors, graph=graph)
 

@@ -241,8 +241,7 @@ def _read_data(data: Any) -> tuple[Iterable, float | None]:
     arrays = data if isinstance(data, tuple) else (data,)
     if len(arrays) <= 2 and all(isinstance(array, np.ndarray) for array in arrays):
         starts = range(0, len(arrays[0]), BATCH_SIZE)
-        batches = (tuple(a[i : i + BATCH_SIZE] for a in arrays) for i in starts)
-        return batches, len(starts)
+        return (tuple(a[i : i + BATCH_SIZE] for a in arrays) for i in starts), len(starts)
     wanted = "batches of images and labels, or two NumPy arrays"
     batches, number = read_batches("data", data, wanted)
     if number == math.inf:

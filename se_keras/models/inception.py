@@ -7,6 +7,7 @@ branch (Fig. 3). A stage begins with the module that halves the map.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from keras import KerasTensor
 
@@ -252,8 +253,9 @@ def module_8(x: KerasTensor, name: str, parts: Parts) -> KerasTensor:
     )
 
 
+Stages = dict[int, tuple[Callable[..., KerasTensor], ...]]
 # hujie-frank/SENet, models/SE-BN-Inception.prototxt: 3a to 5b.
-BN_INCEPTION = {
+BN_INCEPTION: Stages = {
     3: (
         partial(module_bn, single=64, three=(64, 64), double=(64, 96), projection=32),
         partial(module_bn, single=64, three=(64, 96), double=(64, 96), projection=64),
@@ -274,7 +276,7 @@ BN_INCEPTION = {
     ),
 }
 # arXiv 1512.00567, Table 1, as released: 5b to 7c.
-INCEPTION_V3 = {
+INCEPTION_V3: Stages = {
     3: (
         partial(module_35, projection=32),
         partial(module_35, projection=64),
@@ -289,7 +291,10 @@ INCEPTION_V3 = {
     ),
     5: (reduction_17, module_8, module_8),
 }
-VERSIONS = {"bn": (stem_bn, BN_INCEPTION), "v3": (stem_v3, INCEPTION_V3)}
+VERSIONS: dict[str, tuple[Callable, Stages]] = {
+    "bn": (stem_bn, BN_INCEPTION),
+    "v3": (stem_v3, INCEPTION_V3),
+}
 
 
 # --- modules of Inception-ResNet-v2 --------------------------------------------------------------
@@ -307,22 +312,20 @@ def reduction_17_wide(x: KerasTensor, name: str, parts: Parts) -> KerasTensor:
 
 
 # What comes before the units of a stage (slim/nets/inception_resnet_v2.py: 5b, 6a, 7a).
-ENTRIES = {
+ENTRIES: dict[int, Callable[..., KerasTensor]] = {
     3: partial(module_35, single=96, projection=64, average=Module.average_inside),
     4: partial(reduction_35, double=(256, 256, 384)),
     5: reduction_17_wide,
 }
 # The branches of a unit (arXiv 1602.07261, Figs. 16, 17 and 19, with the widths of the release).
-BRANCHES = {
+BRANCHES: dict[int, dict[str, list[Conv]]] = {
     3: {"1x1": [(32, 1)], "3x3": [(32, 1), (32, 3)], "double3x3": [(32, 1), (48, 3), (64, 3)]},
     4: {"1x1": [(192, 1)], "7x7": [(128, 1), (160, (1, 7)), (192, (7, 1))]},
     5: {"1x1": [(192, 1)], "3x3": [(192, 1), (224, (1, 3)), (256, (3, 1))]},
 }
 
 
-def scaled_unit(
-    x: KerasTensor, stage: int, name: str, parts: Parts, **merging: float | str | None
-) -> KerasTensor:
+def scaled_unit(x: KerasTensor, stage: int, name: str, parts: Parts, **merging: Any) -> KerasTensor:
     """A residual unit whose branch is scaled down before the addition (sec. 3.3)."""
 
     def branch(x: KerasTensor, after_3x3: Callable) -> KerasTensor:

@@ -48,11 +48,11 @@ class ChannelPadding(layers.Layer):
 
     def __init__(self, padding: tuple[int, int], axis: int = -1, **kwargs: Any):
         super().__init__(**kwargs)
-        self.padding = tuple(padding)
+        self.padding: tuple[int, ...] = tuple(padding)
         self.axis = axis
 
     def call(self, inputs: KerasTensor) -> KerasTensor:
-        margins = [(0, 0)] * len(inputs.shape)
+        margins: list[tuple[int, ...]] = [(0, 0)] * len(inputs.shape)
         margins[self.axis] = self.padding
         return keras.ops.pad(inputs, margins)
 
@@ -250,6 +250,7 @@ class Parts:
         if padding == "symmetric":
             padding = "same" if stride == 1 or kernel == 1 else "valid"
             if padding == "valid":
+                assert isinstance(kernel, int)  # no strided convolution here has two sizes
                 x = self.pad(x, (kernel // 2, kernel // 2), f"{name}_pad")
         conv = layers.Conv2D(
             filters,

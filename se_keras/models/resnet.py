@@ -59,8 +59,8 @@ STEMS = {"7x7": stem_7x7, "deep": deep_stem, "small": small_stem}
 
 def _stem_pool(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
     # Zeros pad what a ReLU gave, so they never win against it. At the end only: ceil mode.
-    margin = {"both": (1, 1), "end": (0, 1)}[recipe.stem_pool]
-    x = parts.pad(x, margin, "stem_pool_pad")
+    margins: dict[str | None, tuple[int, int]] = {"both": (1, 1), "end": (0, 1)}
+    x = parts.pad(x, margins[recipe.stem_pool], "stem_pool_pad")
     return parts.pool(x, "max", 3, 2, "valid", "stem_pool")
 
 
@@ -113,9 +113,17 @@ def bottleneck(
     width = unit.planes * recipe.width_per_group // 64 * groups
     narrow = width // recipe.reduce_first
     stride_1x1, stride_3x3 = (unit.stride, 1) if recipe.stride_on_1x1 else (1, unit.stride)
-    grouped = {"groups": groups, "dilation": unit.first_dilation}
     x = parts.conv_norm_act(x, narrow, 1, stride=stride_1x1, name=name, index=1)
-    x = parts.conv_norm_act(x, width, 3, stride=stride_3x3, **grouped, name=name, index=2)
+    x = parts.conv_norm_act(
+        x,
+        width,
+        3,
+        stride=stride_3x3,
+        groups=groups,
+        dilation=unit.first_dilation,
+        name=name,
+        index=2,
+    )
     x = after_3x3(x)
     return parts.conv_norm(x, unit.planes * recipe.expansion, 1, name=name, index=3)
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any
 
 import keras
@@ -40,4 +40,4 @@ def read_batches(argument: str, data: Any, wanted: str) -> tuple[Iterable[Any], 
     if hasattr(data, "cardinality"):  # of tf.data: -1 is no end, -2 not known
         number = int(data.cardinality())
         return data, {-1: math.inf, -2: None}.get(number, number)
-    return data, len(data) if hasattr(data, "__len__") else None
+    return data, len(data) if isinstance(data, Sized) else None

@@ -197,7 +197,7 @@ class Structure:
         return bool(node.inputs) and all(
             consumer in nodes and not self.graph.is_output(tensor)
             for tensor in node.outputs
-            for consumer in self.consumers(tensor) or [None]
+            for consumer in tuple(self.consumers(tensor)) or (None,)
         )
 
     def upstream(self, node: Node) -> Iterator[Node]:
@@ -336,7 +336,7 @@ class Structure:
             return None
         return min(producers & sources, key=self.order.__getitem__, default=None)
 
-    def _follows(self, node: Node, ends: set[Node]) -> bool:
+    def _follows(self, node: Node | None, ends: set[Node]) -> bool:
         while node is not None and node not in ends:
             node = self.previous(node)
         return node is not None
@@ -374,10 +374,11 @@ class Structure:
         A layer of the user's is taken to have its own.
         """
         while not (has_activation(node) or is_own_convolution(node) or self.activates(node)):
-            node = self.next(node)
+            following = self.next(node)
             between = (is_normalization, is_scaling, is_pool, self.activates)
-            if node is None or not any(passes(node) for passes in between):
+            if following is None or not any(passes(following) for passes in between):
                 return None
+            node = following
         return node
 
     def gates_a_product(self, node: Node) -> bool:

@@ -206,7 +206,7 @@ def _strides(graph: Graph, of_input: float) -> dict[KerasTensor, float]:
         if node.subgraph is not None:
             inner = _strides(node.subgraph, before)
             strides.update(inner)
-            behind = map(inner.__getitem__, keras.tree.flatten(node.subgraph.outputs))
+            behind = [inner[tensor] for tensor in keras.tree.flatten(node.subgraph.outputs)]
         strides.update(zip(node.outputs, behind, strict=True))
     return strides
 

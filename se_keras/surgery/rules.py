@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 from keras import KerasTensor
@@ -64,7 +65,7 @@ class Spot:
     def dtype_policy(self) -> str | keras.DTypePolicy:
         """That of the nearest layer before it that computes in the type of the map."""
         for node in self.structure.upstream(self.after):
-            policy = getattr(node.op, "dtype_policy", None)
+            policy: Any = getattr(node.op, "dtype_policy", None)
             plain = type(policy) is keras.DTypePolicy
             if plain and policy.compute_dtype == self.tensor.dtype:
                 return policy
@@ -99,7 +100,7 @@ def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:
 
 
 def _find_by_rules(structures: Structures, rules: Iterable["Rule"], placement: str) -> list[Spot]:
-    spots = []
+    spots: list[Spot] = []
     for path, structure in structures:
         found = [spot for rule in rules for spot in rule(structure, placement)]
         found.sort(key=lambda spot: structure.order[spot.after])
@@ -142,8 +143,9 @@ def _cut_pre(structure: Structure, unit: ResidualUnit) -> Cut:
 
 def _cut_post(structure: Structure, unit: ResidualUnit) -> Cut:
     following = structure.next(unit.join)
-    activated = following is not None and structure.activates(following)
-    return (following if activated else unit.join).output, None
+    if following is not None and structure.activates(following):
+        return following.output, None
+    return unit.join.output, None
 
 
 def _cut_identity(structure: Structure, unit: ResidualUnit) -> Cut:
