@@ -155,11 +155,11 @@ def input_type(tensor: keras.KerasTensor) -> str:
     return "float32" if "float" in tensor.dtype else tensor.dtype
 
 
-def _choose_evenly(items: Sequence) -> Sequence:
+def _choose_evenly(items: np.ndarray) -> np.ndarray:
     """At most `LIMIT` of them, at equal distances: a set may be sorted by class."""
     step = max(1.0, len(items) / LIMIT)
     chosen = [math.floor(number * step) for number in range(min(len(items), LIMIT))]
-    return items[chosen] if isinstance(items, np.ndarray) else [items[n] for n in chosen]
+    return items[chosen]
 
 
 # --- images --------------------------------------------------------------------------------------

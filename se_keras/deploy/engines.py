@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,8 @@ class Engine:
 
     def require(self) -> None:
         """Raises `MissingExtraError` where a package is not installed; imports none."""
+        if self.extra is None:
+            return
         with extra(self.extra):
             for module in self.modules:
                 if find_spec(module) is None:
@@ -106,7 +109,7 @@ def _load_onnxruntime(path: Path, precision: str, threads: int | None) -> Run:
 def _load_openvino(path: Path, precision: str, threads: int | None) -> Run:
     import openvino
 
-    options = {"INFERENCE_PRECISION_HINT": OPENVINO_PRECISIONS[precision]}
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": OPENVINO_PRECISIONS[precision]}
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
     compiled = openvino.Core().compile_model(path / OPENVINO_FILE, "CPU", options)

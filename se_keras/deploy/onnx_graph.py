@@ -11,6 +11,7 @@ axis at a resize, and then ONNX Runtime can't know that the two are of one shape
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, load, numpy_helper, shape_inference
@@ -27,8 +28,8 @@ def fold_layouts(model: ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type in LAYOUT_OPS and all(name in values for name in node.input):
             arrays = {name: numpy_helper.to_array(values[name]) for name in node.input}
-            (array,) = ReferenceEvaluator(node).run(None, arrays)
-            values[node.output[0]] = numpy_helper.from_array(array, node.output[0])
+            results: Any = ReferenceEvaluator(node).run(None, arrays)
+            values[node.output[0]] = numpy_helper.from_array(results[0], node.output[0])
             model.graph.initializer.append(values[node.output[0]])
         else:
             kept.append(node)
@@ -141,8 +142,9 @@ def _shapes(model: ModelProto) -> dict[str, Shape]:
 def _same_shape(shapes: Mapping[str, Shape], node: NodeProto) -> bool:
     before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
     # The batch axis is the one whose size inference may lose.
-    known = before and after and all(isinstance(size, int) for size in before[1:])
-    return bool(known) and before[1:] == after[1:]
+    if not before or not after:
+        return False
+    return all(isinstance(size, int) for size in before[1:]) and before[1:] == after[1:]
 
 
 def _set_nodes(model: ModelProto, nodes: list[NodeProto]) -> None:

@@ -162,7 +162,11 @@ def plan_conversion(
         raise InputError(_complaint(model, checkpoint, key_map, problems, different))
     return ConversionPlan(
         scheme=key_map.name,
-        assignments=tuple(_assignment(key_map, names[path], path, shapes[path]) for path in names),
+        assignments=tuple(
+            _assignment(key_map, name, path, shapes[path])
+            for path, name in names.items()
+            if name is not None
+        ),
         ignored=tuple(Ignored(source=name, reason=reason) for name, reason in ignored.items()),
     )
 
@@ -203,7 +207,9 @@ def plan_for_timm(model: keras.Model) -> ConversionPlan:
         fits = isinstance(key_map, TorchNames) and not differences(key_map.traits, traits)
         if fits and None not in names.values():
             rows = (
-                _assignment(key_map, names[path], path, shape) for path, shape in shapes.items()
+                _assignment(key_map, name, path, shape)
+                for path, shape in shapes.items()
+                if (name := names[path]) is not None
             )
             return ConversionPlan(scheme=key_map.name, assignments=tuple(rows))
     parts = "; ".join(f"{what}: {how}" for what, how in traits.items())
@@ -313,7 +319,8 @@ def _find_ignored(
     kept = (
         "the model keeps its own classifier" if fresh_classifier else "the model has no classifier"
     )
-    expected, ignored = set(names.values()), {}
+    expected = {name for name in names.values() if name is not None}
+    ignored: dict[str, str] = {}
     for name in sorted(set(tensors) - expected):
         reason = key_map.reason_to_ignore(name, expected)
         if reason is None and headless and _is_in_classifier(key_map.ours(name)):
@@ -361,14 +368,14 @@ def _problems_of_types(
     model: keras.Model, tensors: Mapping[str, Tensor], names: Mapping[str, str | None]
 ) -> list[Problem]:
     """A file has one type of floating-point numbers, whichever; a tensor of another is damaged."""
-    types = {name: tensors[name].dtype for name in names.values() if name in tensors}
+    types = {name: tensors[name].dtype for name in names.values() if name and name in tensors}
     floats = Counter(dtype for dtype in types.values() if dtype in FLOATS)
     common = floats.most_common(1)[0][0] if floats else "float32"
     variables = {variable.path: variable.dtype for variable in model.weights}
     problems = []
     for path, name in names.items():
         wanted = common if variables[path] in FLOATS else variables[path]
-        if types.get(name, wanted) != wanted:
+        if name in types and types[name] != wanted:
             problems.append(
                 Problem(
                     what="other type", tensor=name, found=types[name], variable=path, wanted=wanted
@@ -395,8 +402,7 @@ def _complaint(
     hint = _hint(model, checkpoint, key_map, different)
     tables = []
     if different:
-        rows = [(what, expected, found) for what, expected, found in different]
-        tables.append(format_table(("network", "of the file", "of the model"), rows))
+        tables.append(format_table(("network", "of the file", "of the model"), different))
     if problems:
         rows = [(p.what, p.tensor, p.found, p.variable, p.wanted) for p in problems]
         tables.append(format_table(("problem", "tensor", "it has", "variable", "wanted"), rows))
@@ -434,10 +440,14 @@ def _classes(shapes: Mapping[str, Shape]) -> int | None:
 
 def shapes_as_ours(checkpoint: Checkpoint, key_map: KeyMap | None) -> dict[str, Shape]:
     """Shapes of the variables that the file's tensors are for, by their paths."""
-    shapes = {}
+    shapes: dict[str, Shape] = {}
+    if key_map is None:
+        return shapes
     for name, tensor in checkpoint.tensors.items():
-        path = key_map and key_map.ours(name)
-        layout = path and key_map.layout(path, len(tensor.shape))
-        if layout and len(tensor.shape) == layout.source_rank:
+        path = key_map.ours(name)
+        if path is None:
+            continue
+        layout = key_map.layout(path, len(tensor.shape))
+        if len(tensor.shape) == layout.source_rank:
             shapes[path] = layout.target_shape(tensor.shape)
     return shapes

@@ -95,7 +95,7 @@ def _from_hub(source: str) -> Fetched:
     return Fetched(path=path, config=_config(source, repository["repo"], commit))
 
 
-def _parse_source(source: str) -> dict[str, str | None]:
+def _parse_source(source: str) -> dict[str, Any]:
     match = HUB_SOURCE.fullmatch(source)
     if match is None:
         raise InputError(
@@ -164,11 +164,11 @@ def _hub_reason(error: Exception, file: str) -> str:
     if isinstance(error, errors.HFValidationError):
         return in_one_line(error)
     if isinstance(error, errors.LocalEntryNotFoundError):
-        return _explain_unreached(error.__cause__)
+        return _explain_unreached(error.__cause__ or error)
     return _failure(error, "HF_HOME")
 
 
-def _explain_unreached(cause: BaseException | None) -> str:
+def _explain_unreached(cause: BaseException) -> str:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

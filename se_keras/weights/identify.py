@@ -31,9 +31,9 @@ SHORTCUTS = {True: "an average pool and a convolution", False: "a convolution"}
 def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
     """Those of a residual network, from the configurations of its `TRAIT_LAYERS` by name."""
     pad = layers.get("stem_pool_pad")
-    pool = pad and {0: "end", 1: "both"}[pad["padding"][0][0]]
+    pool = {0: "end", 1: "both"}[pad["padding"][0][0]] if pad else None
     conv1, conv2 = (layers.get(f"stage3_block1_conv{n}") for n in (1, 2))
-    if conv2 is None:
+    if conv1 is None or conv2 is None:
         return {"stem pool": STEM_POOLS[pool]}
     return _traits(
         stem_pool=pool,
@@ -84,8 +84,11 @@ def _traits(
 def differences(expected: Traits, found: Traits) -> list[tuple[str, str, str]]:
     """(what, how it is expected, how it is) of all that differs."""
     # All know of their stem pool; else a trait is of networks that have the part.
-    rows = ((what, how, found.get(what)) for what, how in expected.items())
-    return [row for row in rows if row[2] not in (None, row[1])]
+    return [
+        (what, how, found[what])
+        for what, how in expected.items()
+        if what in found and found[what] != how
+    ]
 
 
 # --- which recipe --------------------------------------------------------------------------------

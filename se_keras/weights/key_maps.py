@@ -71,15 +71,15 @@ KERAS_POINTWISE_MATRIX = Layout(name="11IO -> IO", axes=(0, 1), ones=(0, 1))
 
 
 class KeyMap(Protocol):
-    """What a plan asks of a naming scheme.
+    """What a plan asks of a naming scheme."""
 
-    Attributes:
-        name: what messages call it.
-        traits: of the networks whose weights are so named.
-    """
+    @property
+    def name(self) -> str:
+        """What messages call it."""
 
-    name: str
-    traits: Traits
+    @property
+    def traits(self) -> Traits:
+        """Those of the networks whose weights are so named."""
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
         """Path of each variable -> name of the file's tensor; `None` where the scheme has none."""
@@ -200,7 +200,8 @@ class KerasNames:
             for layer in innermost_layers(model)
             for variable in layer.weights
         }
-        names, seen = {}, {}
+        names: dict[str, str | None] = {}
+        seen: dict[str, int] = {}
         for variable in model.weights:
             layer = layers.get(variable.path, variable.path).rpartition("/")[0]
             seen[layer] = number = seen.get(layer, -1) + 1

@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from se_keras.support.errors import InputError
 from se_keras.weights.identify import Traits
@@ -116,7 +117,7 @@ def paths_by_order(names: Collection[str]) -> tuple[LayerOrder, dict[str, str]] 
     return order, paths
 
 
-_BOTTLENECK = {
+_BOTTLENECK: dict[str, Any] = {
     "branch": ("conv1", "norm1", "conv2", "norm2", "conv3", "norm3"),
     "shortcut": ("shortcut_conv", "shortcut_norm"),
     "traits": {

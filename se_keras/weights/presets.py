@@ -6,10 +6,12 @@ that the row states. The data set's own terms may apply to weights.
 """
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 from se_keras.models.recipes import Recipe, find_recipe
 from se_keras.support.errors import InputError
 
+Colors = tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -30,8 +32,8 @@ class Preprocessing:
     size: int = 224
     crop: float = 0.875
     interpolation: str = "bicubic"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: Colors = IMAGENET_MEAN
+    std: Colors = IMAGENET_STD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,7 @@ def _classification_models(
     address = "https://github.com/qubvel/classification_models/releases/download/0.0.1"
     # Its README: 224 pixels of 256 at least; it does not say by which resize, Cadene has bilinear.
     # models/resnet.py: the networks that normalize their input get pixels as they are.
-    as_they_are = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
+    as_they_are: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
     return Preset(
         recipe=recipe,
         source=f"{address}/{model}_imagenet_1000.h5#md5={md5}",
@@ -264,8 +266,8 @@ def preprocessing_of_config(config: dict, source: str) -> Preprocessing:
             size=int(height),
             crop=float(fields["crop_pct"]),
             interpolation=fields["interpolation"],
-            mean=tuple(map(float, fields["mean"])),
-            std=tuple(map(float, fields["std"])),
+            mean=cast(Colors, tuple(map(float, fields["mean"]))),
+            std=cast(Colors, tuple(map(float, fields["std"]))),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -133,7 +133,7 @@ def _safetensors(path: Path) -> Iterator[Contents]:
     try:
         yield {name: mapped.tensor(name) for name in mapped.file.keys()}, {}  # noqa: SIM118
     finally:
-        mapped.file = None
+        del mapped.file  # unmaps it
 
 
 class _MappedFile:
@@ -277,7 +277,7 @@ def _own_name(file: Any, place: str) -> str:
     if "/vars/" not in place or place.startswith("optimizer/"):
         return place
     *layers, _, number = place.split("/")
-    names = []
+    names: list[str] = []
     for depth, part in enumerate(layers, start=1):
         group = file.get("/".join([*layers[:depth], "vars"]))
         name = part if group is None else group.attrs.get("name", part)
