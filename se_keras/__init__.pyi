@@ -151,7 +151,7 @@ def se_block(
 
 def insert_se(
     model: keras.Model,
-    where: str | Iterable[str] | Callable[[keras.Layer], bool] = "auto",
+    where: str | Iterable[str] | Callable[[keras.Layer], bool] | InsertionPlan = "auto",
     ratio: int = 16,
     warm_start: bool = True,
     *,

@@ -1,6 +1,7 @@
 """The command line: dispatch to one of `se_keras.commands`, and exit codes."""
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for bad input, 130 after Ctrl-C, 141 if nobody reads the output.
     """
     # A name that the terminal can't show is no reason to stop.
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         try:
             return _run(arguments)

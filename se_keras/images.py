@@ -137,17 +137,18 @@ def center_crop(image: "Image", size: int, crop: float, interpolation: str) -> "
     method = Image.Resampling[interpolation.upper()]
     short = math.floor(size / crop)
     # torchvision.transforms rounds so: Resize the longer side down, CenterCrop to the nearest.
-    resized = tuple(int(short * side / min(image.size)) for side in image.size)
+    width, height = (int(short * side / min(image.size)) for side in image.size)
+    resized = (width, height)
     left, top = (round((side - size) / 2) for side in resized)
     box = (left, top, left + size, top + size)
     if max(image.size) <= LONG * min(image.size):
         return image.resize(resized, method).crop(box)
     scales = [side / new for side, new in zip(image.size, resized, strict=True)] * 2
-    inside = [
+    x0, y0, x1, y1 = (
         min(max(0, x * scale), side)
         for x, scale, side in zip(box, scales, image.size * 2, strict=True)
-    ]
-    return image.resize((size, size), method, box=tuple(inside))
+    )
+    return image.resize((size, size), method, box=(x0, y0, x1, y1))
 
 
 def name_of(path: str | os.PathLike) -> str:
@@ -363,7 +364,8 @@ def _resized(image: "Image", box: np.ndarray, new: tuple[int, int]) -> "Image":
     from PIL import Image
 
     # Only after a draft does a box not lie on whole pixels.
-    left, top, right, bottom = math.floor(box[0]), math.floor(box[1]), *np.ceil(box[2:]).astype(int)
+    left, top = math.floor(box[0]), math.floor(box[1])
+    right, bottom = math.ceil(box[2]), math.ceil(box[3])
     image = image.crop((left, top, right, bottom))
     inside = tuple(box - [left, top, left, top])
     return image if image.size == new else image.resize(new, Image.Resampling.BILINEAR, box=inside)

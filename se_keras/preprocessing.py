@@ -109,7 +109,7 @@ def preprocessing_of(model_or_source: keras.Model | str) -> Preprocessing:
     160
     """
     is_model = isinstance(model_or_source, keras.Model)
-    name = model_or_source.name if is_model else model_or_source
+    name: Any = getattr(model_or_source, "name", model_or_source)
     if hub.is_published(name):
         return _preprocessing_of_source(name)
     if name in {recipe.name for recipe in RECIPES}:
@@ -205,8 +205,8 @@ def _with_shorter_side(image: "Image", preprocessing: Preprocessing) -> "Image":
 
     short = math.floor(preprocessing.size / preprocessing.crop)
     # The longer side is rounded down, as by torchvision.transforms.Resize.
-    size = tuple(int(short * side / min(image.size)) for side in image.size)
-    return image.resize(size, Image.Resampling[preprocessing.interpolation.upper()])
+    width, height = (int(short * side / min(image.size)) for side in image.size)
+    return image.resize((width, height), Image.Resampling[preprocessing.interpolation.upper()])
 
 
 # --- from an answer to names ---------------------------------------------------------------------
@@ -259,7 +259,8 @@ def imagenet_labels() -> tuple[tuple[str, str], ...]:
     """WordNet's number and first name of the 1000 classes (`data/imagenet_classes.txt`)."""
     file = importlib.resources.files("se_keras") / "data" / "imagenet_classes.txt"
     lines = file.read_text("utf-8").splitlines()
-    return tuple(tuple(line.split(" ", 1)) for line in lines if not line.startswith("#"))
+    pairs = (line.partition(" ") for line in lines if not line.startswith("#"))
+    return tuple((number, name) for number, _, name in pairs)
 
 
 def labels_of(source: str) -> tuple[tuple[str, str], ...] | None:

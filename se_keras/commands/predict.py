@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from se_keras.commands.model_files import check_takes_images, model_file, open_model
 from se_keras.models.recipes import find_recipe
@@ -189,6 +189,7 @@ def load_classifier(path: Path) -> Classifier:
     Raises:
         InputError: if there is none of them, or it can't be read.
     """
+    shape: Any  # of the model's input; checked below
     if (path / "saved_model.pb").is_file():
         load_keras()
         from se_keras.train.saved_model import load_saved_model
@@ -214,7 +215,7 @@ def _caller(model: "keras.Model") -> "Callable[[np.ndarray], np.ndarray]":
     return lambda pixels: keras.ops.convert_to_numpy(model(pixels, training=False))
 
 
-def _read(shape: tuple[int | None, ...], image: str | Path) -> "np.ndarray":
+def _read(shape: tuple[Any, ...], image: str | Path) -> "np.ndarray":
     from se_keras.images import read_image
 
     _, height, width, channels = shape

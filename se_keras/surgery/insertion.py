@@ -64,7 +64,11 @@ def insert_se(
     True
     """
     refuse_other_options(insert_se, options)
-    choice = {"placement": placement, "stages": stages, "skip_last_stage": skip_last_stage}
+    choice: dict[str, Any] = {
+        "placement": placement,
+        "stages": stages,
+        "skip_last_stage": skip_last_stage,
+    }
     if isinstance(where, InsertionPlan):
         plan = where
         _check_plan(plan, model, ratio, {**choice, **options})

@@ -151,8 +151,8 @@ def find_sites(
     numbered = [(spot, round(math.log2(strides[spot.tensor]))) for spot in spots]
     chosen = _select_stages(numbered, stages, skip_last_stage)
     sites = tuple(_make_sites(chosen, layer))
-    spots = tuple(spot for spot, _ in chosen)
-    return InsertionPlan(sites=sites, ratio=ratio, options=options, spots=spots, graph=graph)
+    taken = tuple(spot for spot, _ in chosen)
+    return InsertionPlan(sites=sites, ratio=ratio, options=options, spots=taken, graph=graph)
 
 
 def se_layer(ratio: int, options: dict[str, Any], **place: Any) -> SqueezeExcite:

@@ -61,8 +61,8 @@ class Team:
         """What the first process gives; all must call it."""
         if self.share.processes == 1:
             return content
-        length = len(content).to_bytes(8, "little")
-        length = int.from_bytes(_broadcast(np.frombuffer(length, "uint8")), "little")
+        header = np.frombuffer(len(content).to_bytes(8, "little"), "uint8")
+        length = int.from_bytes(_broadcast(header), "little")
         ours = np.frombuffer(content, "uint8") if self.leads else np.zeros(length, "uint8")
         return _broadcast(ours).tobytes()
 
@@ -164,6 +164,8 @@ def _meet(cluster: Cluster) -> None:
     import jax
 
     number, count = cluster.process, cluster.processes
+    assert number is not None  # the cluster has been checked
+    assert cluster.coordinator is not None
     print(
         f"Process {number} of {count}: waiting up to {PATIENCE} s for the others at "
         f"{cluster.coordinator}",

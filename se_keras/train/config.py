@@ -100,10 +100,11 @@ def _fitting(name: str) -> str:
 
 def documented(settings: type[Settings]) -> type[Settings]:
     """Add the help of each field to the docstring of a dataclass, as its attributes."""
-    shape = {"width": 100, "initial_indent": 4 * " ", "subsequent_indent": 8 * " "}
-    texts = (f"{each.name}: {each.metadata['help']}." for each in fields(settings))
+    shape: dict[str, Any] = {"width": 100, "initial_indent": 4 * " ", "subsequent_indent": 8 * " "}
+    known = fields(settings)  # type: ignore[arg-type]  # it is a dataclass
+    texts = (f"{each.name}: {each.metadata['help']}." for each in known)
     attributes = "\n".join(textwrap.fill(text, **shape) for text in texts)
-    doc = inspect.getdoc(settings)
+    doc = inspect.getdoc(settings) or ""
     settings.__doc__ = doc.replace("Raises:", f"Attributes:\n{attributes}\n\nRaises:")
     return settings
 
@@ -223,7 +224,9 @@ class TrainConfig:
             "epochs": self.defaults.epochs,
             "lr": self.defaults.lr * batches,
         }
-        missing = {name: value for name, value in fallback.items() if getattr(self, name) is None}
+        missing: dict[str, Any] = {
+            name: value for name, value in fallback.items() if getattr(self, name) is None
+        }
         return dataclasses.replace(self, **missing)
 
 

@@ -150,6 +150,7 @@ def open_data(config: TrainConfig) -> ImageData:
         parts = _keras_dataset(config.data)
     else:
         parts = _folder(Path(config.data), config.seed)
+    assert config.image_size is not None  # the settings are completed
     return ImageData(size=config.image_size, defaults=config.defaults, **parts)
 
 

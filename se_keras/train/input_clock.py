@@ -35,7 +35,8 @@ class InputClock(keras.callbacks.Callback):
         return batches.enumerate().map(pass_on)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.waited, self.counted, self.first_ended = 0.0, 0, None
+        self.waited, self.counted = 0.0, 0
+        self.first_ended: float | None = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.begun = time.perf_counter()
@@ -52,7 +53,8 @@ class InputClock(keras.callbacks.Callback):
 
     def figures(self) -> dict[str, float]:
         """Those of the epoch that ends; of its only step, if it has no other."""
-        seconds = self.ended - (self.first_ended if self.counted else self.first_begun)
+        begun = self.first_begun if self.first_ended is None else self.first_ended
+        seconds = self.ended - (begun if self.counted else self.first_begun)
         return {
             "images_per_second": round(max(1, self.counted) * self.images_a_step / seconds, 1),
             "waiting_for_input": round(self.waited / seconds, 4),

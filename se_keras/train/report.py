@@ -56,6 +56,7 @@ def _parts(config: TrainConfig, team: Team) -> str:
         for count, what in ((team.replicas, "devices"), (config.accumulate, "parts"))
         if count > 1
     ]
+    assert config.batch_size is not None  # the settings are completed
     each = config.batch_size // (team.replicas * config.accumulate)
     return f" ({' x '.join(parts)} x {each} images)" if parts else ""
 
@@ -104,7 +105,7 @@ def draw_confusion(
     figure.colorbar(image, label="share of the row", fraction=0.046)
     font = 9 if len(class_names) <= READABLE_CLASSES else 5
     # A dollar sign in a folder's name is no formula.
-    text = {"fontsize": font, "parse_math": False}
+    text: dict[str, Any] = {"fontsize": font, "parse_math": False}
     ticks = range(len(class_names))
     axes.set_xticks(ticks, class_names, rotation=90, **text)
     axes.set_yticks(ticks, class_names, **text)

@@ -150,6 +150,8 @@ def build_model(
     on_jax = keras.backend.backend() == "jax"
     mirrored = team.replicas > 1 and not on_jax
     _synchronize(model, config.sync_batch_norm and mirrored)
+    assert config.epochs is not None  # the settings are completed
+    assert config.batch_size is not None
     updates = config.epochs * (len(data.train) // config.batch_size)
     model.compile(
         optimizer=build_optimizer(config, model, updates, mirrored=mirrored),
@@ -208,6 +210,7 @@ def fit(
     Returns:
         The rows of `history.csv`, one for each epoch since the start of the run.
     """
+    assert config.epochs is not None  # the settings are completed
     done, history = restore(model, folder, team)
     if done and team.leads:
         print(f"Going on after epoch {done} of {config.epochs}.")
@@ -228,6 +231,8 @@ def _fit(
     history: History,
     tensorboard: bool,
 ) -> None:
+    assert config.epochs is not None  # the settings are completed
+    assert config.batch_size is not None
     batches, steps = sources.training_batches(
         data,
         config.batch_size,
@@ -294,6 +299,7 @@ class _Epochs(keras.callbacks.Callback):
             state.assign(drawn)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        assert logs is not None  # `fit` gives them
         if not math.isfinite(logs["loss"]):
             raise InputError(
                 f"the loss became {logs['loss']} in epoch {epoch + 1}: try a smaller learning rate"
@@ -322,6 +328,7 @@ def _check_same_everywhere(settings: dict[str, Any], team: Team) -> None:
 
 
 def _check_batch(config: TrainConfig, team: Team) -> None:
+    assert config.batch_size is not None  # the settings are completed
     parts = team.replicas * config.accumulate
     if config.batch_size % parts:
         raise InputError(

@@ -134,12 +134,12 @@ def restore(model: "keras.Model", folder: Path, team: "Team") -> tuple[int, Hist
 @contextmanager
 def _for_all(path: Path | None, team: "Team") -> Iterator[Path]:
     """The first process' file in every process: other machines need not see its folder."""
-    if team.share.processes == 1:
+    if path is not None and team.share.processes == 1:
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy.weights.h5"
-        copy.write_bytes(team.from_first(path.read_bytes() if team.leads else b""))
+        copy.write_bytes(team.from_first(b"" if path is None else path.read_bytes()))
         yield copy
 
 

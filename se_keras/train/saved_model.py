@@ -30,7 +30,7 @@ def export_saved_model(model: keras.Model, file: Path, path: Path) -> None:
         return
     # What JAX itself exports runs only on the kind of device that it was exported on.
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", EXPORT, file, path]
+    command: list[str | Path] = [sys.executable, "-c", EXPORT, file, path]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the SavedModel can't be made:\n{done.stderr}")
@@ -75,6 +75,7 @@ def compare_saved_model(
     Raises:
         WrongResultError: if the SavedModel does not give what the model gives.
     """
+    assert config.batch_size is not None  # the settings are completed
     serve, _ = load_saved_model(saved)
     pairs = [
         (model.predict_on_batch(images.numpy()), serve(images.numpy()))
