@@ -15,8 +15,7 @@ from PIL import Image
 import se_keras
 from se_keras import SqueezeExcite, plot_excitations, prune_se, record_excitations
 from se_keras.cli import main
-from se_keras.commands import explain as explain_report
-from se_keras.explain import plan_pruning
+from se_keras.explain import plan_pruning, plots
 from se_keras.support.files import PARTIAL
 
 LABELS = np.array([2, 0, 0, 3, 2, 0, 3, 3, 2, 0] * 5)  # no image of class 1
@@ -745,7 +744,7 @@ def test_a_stopped_explain_leaves_nothing(trained, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(explain_report, "plot_excitations", stopped)
+    monkeypatch.setattr(plots, "plot_excitations", stopped)
     arguments = [tmp_path / "model.keras", "--data", "digits", "--out", tmp_path / "out"]
     assert main(["explain", *map(str, arguments)]) == 130
     assert {path.name for path in tmp_path.iterdir()} == {"model.keras"}
