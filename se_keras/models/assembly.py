@@ -27,6 +27,7 @@ from se_keras.models.shufflenet import shufflenet
 from se_keras.models.vgg import vgg, vgg_classifier
 from se_keras.ops import standardize_data_format
 from se_keras.support.arguments import (
+    Check,
     boolean,
     check_fields,
     instance_of,
@@ -60,7 +61,7 @@ FAMILIES: dict[type[Recipe], Family] = {
     VGGRecipe: Family(stages=vgg, classifier=vgg_classifier),
 }
 
-CHECKS = {
+CHECKS: dict[str, Check] = {
     **dict.fromkeys(("se", "include_top", "features_only"), boolean),
     **dict.fromkeys(("classes", "ratio"), positive_integer),
     **dict.fromkeys(("dropout", "drop_path_rate"), rate),

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from se_keras.support.arguments import check_fields, did_you_mean, number_from, positive_integer
+from se_keras.support.arguments import (
+    Check,
+    check_fields,
+    did_you_mean,
+    number_from,
+    positive_integer,
+)
 from se_keras.support.errors import InputError
 
 
@@ -135,7 +141,10 @@ class MobileNetRecipe(Recipe):
 
     def __post_init__(self):
         # The stem has 32 channels.
-        checks = {"alpha": partial(number_from, least=1 / 32), "depth_multiplier": positive_integer}
+        checks: dict[str, Check] = {
+            "alpha": partial(number_from, least=1 / 32),
+            "depth_multiplier": positive_integer,
+        }
         check_fields(self, checks)
 
 

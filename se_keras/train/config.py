@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from se_keras.models.recipes import find_recipe
 from se_keras.support.arguments import (
+    Check,
     boolean,
     check_fields,
     did_you_mean,
@@ -63,7 +64,7 @@ DEFAULTS = {
 SMALLEST = 64
 FOLDER_DEFAULTS = Defaults(epochs=30, batch_size=32, lr=0.05, image_size=None, flip=True, zoom=0.7)
 
-CHECKS = {
+CHECKS: dict[str, Check] = {
     **dict.fromkeys(("image_size", "epochs", "batch_size", "accumulate"), positive_integer),
     **dict.fromkeys(("lr", "clip_norm"), positive_number),
     **dict.fromkeys(("label_smoothing", "ema"), rate),
@@ -261,12 +262,16 @@ class Cluster:
     processes: int | None = option("N", "with a coordinator: how many processes there are")
 
     def __post_init__(self):
-        checks = {"devices": positive_integer, "processes": positive_integer, "coordinator": text}
+        checks: dict[str, Check] = {
+            "devices": positive_integer,
+            "processes": positive_integer,
+            "coordinator": text,
+        }
         check_fields(self, checks)
         together = (self.coordinator, self.process, self.processes)
         if together == (None, None, None):
             return
-        if None in together:
+        if self.coordinator is None or self.process is None or self.processes is None:
             raise InputError("`coordinator`, `process` and `processes` go together.")
         host, _, port = self.coordinator.rpartition(":")
         if not host or not port.isdecimal():
