@@ -1,0 +1,132 @@
+"""Images a second of the package's reader, against TensorFlow's decoder without antialiasing.
+
+    python -m benchmarks.reading
+
+Makes folders of JPEG and PNG files of scikit-learn's two photos, and reads each in turns: with
+`tf.io.decode_image` and `tf.image.resize` in `tf.data`, which do not smooth before they shrink;
+with the package in `tf.data`, as images are read that do not fit into memory; and in the pass that
+reads every image once. Prints medians, of wall and of CPU time, and their ratios.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from se_keras.support.tables import format_table
+from se_keras.train import data as sources
+from se_keras.train.config import DEFAULTS, TrainConfig
+
+CLASSES = ("china", "flower")
+
+
+def write_folder(folder: Path, count: int, size: int, suffix: str) -> None:
+    """Write pieces of the photos, with the noise of a camera, whose longer side is `size`."""
+    generator = np.random.default_rng(0)
+    for name, array in zip(CLASSES, load_sample_images().images, strict=True):
+        photo = Image.fromarray(array)
+        scale = max(1, size * 1.05 / photo.width)
+        if scale > 1:
+            photo = photo.resize((round(photo.width * scale), round(photo.height * scale)))
+        (folder / name).mkdir(parents=True)
+        for number in range(count // len(CLASSES)):
+            width, height = size, round(size * generator.uniform(0.6, 0.67))
+            left, top = (
+                int(generator.integers(0, whole - part + 1))
+                for whole, part in zip(photo.size, (width, height), strict=True)
+            )
+            piece = np.asarray(photo.crop((left, top, left + width, top + height)))
+            noisy = piece + generator.normal(0, 3, (height, width, 1))
+            image = Image.fromarray(noisy.clip(0, 255).astype("uint8"))
+            image.save(folder / name / f"{number}.{suffix}", quality=88)
+
+
+def without_antialiasing(path: tf.Tensor, size: int) -> tf.Tensor:
+    """Read the central square of an image as the package did before it had a reader of its own."""
+    image = tf.io.decode_image(tf.io.read_file(path), 3, expand_animations=False)
+    side = tf.reduce_min(tf.shape(image)[:2])
+    image = tf.image.resize_with_crop_or_pad(image, side, side)
+    image = tf.ensure_shape(tf.image.resize(image, (size, size)), (size, size, 3))
+    return tf.cast(tf.round(image), tf.uint8)
+
+
+def ways_to_read(folder: Path, size: int) -> dict[str, Callable[[], object]]:
+    """Each way as a function that reads the whole folder once."""
+    config = TrainConfig(data=str(folder), image_size=size).completed()
+    found = sources.open_data(config)
+    items = np.concatenate([found.train.items, found.test.items])
+    labels = np.concatenate([found.train.labels, found.test.labels])
+    everything = sources.Split(items=items, labels=labels)
+    data = sources.ImageData(
+        class_names=found.class_names,
+        channels=3,
+        size=size,
+        train=everything,
+        test=everything,
+        split="",
+        fingerprint="",
+        defaults=DEFAULTS["digits"],
+    )
+    streamed = sources.test_batches(data, 32)
+    decoded = (
+        tf.data.Dataset.from_tensor_slices((list(items), labels))
+        .map(lambda path, label: (without_antialiasing(path, size), label), tf.data.AUTOTUNE)
+        .map(lambda image, label: (tf.cast(image, tf.float32), tf.one_hot(label, 2)))
+        .batch(32)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    return {
+        "TensorFlow": lambda: [None for _ in decoded],
+        "tf.data": lambda: [None for _ in streamed],
+        "first pass": lambda: sources.for_each_image(
+            lambda n: sources.read_image(items[n], size), len(items)
+        ),
+    }
+
+
+def measure(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """Medians of wall and CPU seconds of each way; they take turns."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, read in ways.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            read()
+            if number:  # before, what is built once
+                times = (time.perf_counter() - wall, time.process_time() - cpu)
+                seconds[name].append(times)
+    return {name: np.median(times, axis=0) for name, times in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each way")
+    rounds = parser.parse_args().rounds
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for count, side, suffix, sizes in (
+            (500, 500, "jpg", (64, 224)),
+            (40, 3000, "jpg", (64, 224)),
+            (1000, 48, "png", (32, 64)),
+        ):
+            folder = Path(temporary) / f"{suffix}-{side}"
+            write_folder(folder, count, side, suffix)
+            for size in sizes:
+                times = measure(ways_to_read(folder, size), rounds)
+                base = times["TensorFlow"]
+                for name, each in times.items():
+                    wall, cpu = count / each
+                    ratios = [f"{ratio:.2f}" for ratio in each / base]
+                    what = f"{count} {suffix} of {side}, to {size}"
+                    rows.append([what, name, round(wall), round(cpu), *ratios])
+    header = ["images", "way", "a second", "a CPU second", "time", "CPU time"]
+    print(format_table(header, rows))
+
+
+if __name__ == "__main__":
+    main()
