@@ -107,25 +107,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=7, help="turns of each way")
     rounds = parser.parse_args().rounds
-    rows = []
+    header = ["images", "way", "a second", "a CPU second", "time", "CPU time"]
     with tempfile.TemporaryDirectory() as temporary:
         for count, side, suffix, sizes in (
             (500, 500, "jpg", (64, 224)),
             (40, 3000, "jpg", (64, 224)),
-            (1000, 48, "png", (32, 64)),
+            (1000, 48, "png", (32,)),
         ):
             folder = Path(temporary) / f"{suffix}-{side}"
             write_folder(folder, count, side, suffix)
             for size in sizes:
                 times = measure(ways_to_read(folder, size), rounds)
                 base = times["TensorFlow"]
+                rows = []
                 for name, each in times.items():
                     wall, cpu = count / each
                     ratios = [f"{ratio:.2f}" for ratio in each / base]
                     what = f"{count} {suffix} of {side}, to {size}"
                     rows.append([what, name, round(wall), round(cpu), *ratios])
-    header = ["images", "way", "a second", "a CPU second", "time", "CPU time"]
-    print(format_table(header, rows))
+                print(format_table(header, rows), flush=True)
 
 
 if __name__ == "__main__":
