@@ -19,10 +19,11 @@ _HOMES = {
     "explain": ["plot_excitations", "prune_se", "record_excitations"],
     "layers": ["SqueezeExcite"],
     "models.recipes": ["list_models"],
-    "preprocessing": ["decode_predictions", "load_image", "preprocess_input"],
+    "pixels": ["decode_predictions", "load_image", "pixels_of", "preprocess_input"],
     "support.errors": ["InputError"],
     "surgery": ["find_sites", "insert_se", "remove_se"],
     "weights.convert": ["load_weights", "save_timm"],
+    "weights.preprocessing": ["Pixels"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted([*_HOME_OF, "ops"])

@@ -12,12 +12,12 @@ import keras
 from se_keras.models.assembly import NetworkOptions, absent_options, build_network
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 from se_keras.ops import standardize_data_format
-from se_keras.preprocessing import preprocessing_layer, preprocessing_of
+from se_keras.pixels import known_pixels, normalization_layer, pixels_of_name
 from se_keras.support.arguments import refuse_unknown_options
 from se_keras.support.errors import InputError
 from se_keras.weights.convert import ConversionPlan, apply, classes_of, plan_conversion
-from se_keras.weights.hub import is_published
-from se_keras.weights.presets import preprocessing_of_recipe
+from se_keras.weights.preprocessing import Pixels
+from se_keras.weights.presets import USUAL, name_with_source
 from se_keras.weights.readers import Checkpoint, open_checkpoint
 
 Source = str | os.PathLike
@@ -30,7 +30,7 @@ def create(
     *,
     weights: Source | None = None,
     fresh_classifier: bool = False,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
     **options: Any,
 ) -> keras.Model:
     """Build a network of the catalog.
@@ -40,10 +40,13 @@ def create(
             of your own.
         weights: `None` for random ones, or what `load_weights` takes: `"imagenet"`, the best that
             are published for this network; `"hf://owner/repo[@revision]"`; or the path of a file.
-            The number of classes is the file's, if `classes` does not say.
+            The number of classes is the file's, if `classes` does not say, and the size of images
+            that of the published weights, if `input_shape` does not.
         fresh_classifier: `True` leaves out the file's classifier, to train another one.
         include_preprocessing: `True` puts `preprocess_input` into the model, which then takes
-            raw pixels, uint8, of three colors.
+            raw pixels, uint8, of three colors. The numbers are those of published `weights`, or
+            ImageNet's without any. For weights of a file give, in place of `True`, what
+            `pixels_of` takes: the name of the weights that they began with, or `Pixels`.
         **options: those of the named builder, by name: `help(se_keras.SEResNet50)` tells them
             all. MobileNet adds `alpha` and `depth_multiplier`.
 
@@ -65,12 +68,12 @@ def create(
     """
     recipe = model if isinstance(model, Recipe) else find_recipe(model)
     recipe, asked = _parsed(recipe, options)
-    preprocess = _preprocess(recipe, asked, weights) if include_preprocessing else None
     if weights is not None:
-        return _with_weights(recipe, asked, weights, fresh_classifier, preprocess)[0]
+        return _with_weights(recipe, asked, weights, fresh_classifier, include_preprocessing)[0]
     if fresh_classifier:
         raise InputError("`fresh_classifier=True` leaves out that of `weights`: give both.")
-    return build_network(recipe, asked, preprocess)
+    pixels = Pixels(**USUAL) if include_preprocessing is True else include_preprocessing
+    return build_network(recipe, asked, _preprocess(pixels, asked))
 
 
 def create_with_plan(
@@ -203,7 +206,7 @@ def _with_weights(
     options: NetworkOptions,
     weights: Source,
     fresh_classifier: bool,
-    preprocess: keras.layers.Layer | None = None,
+    include_preprocessing: bool | str | Pixels = False,
 ) -> tuple[keras.Model, ConversionPlan]:
     has_classifier = options.include_top and not options.features_only
     takes_classifier = has_classifier and not fresh_classifier
@@ -212,19 +215,50 @@ def _with_weights(
     with open_checkpoint(weights, recipe.name) as checkpoint:
         if takes_classifier:
             options = _with_classifier_of(checkpoint, options)
-        network = build_network(recipe, options, preprocess)
+        pixels = include_preprocessing
+        if pixels is True:
+            pixels = _pixels_of_weights(checkpoint)
+        options = _as_published(recipe, options, checkpoint)
+        network = build_network(recipe, options, _preprocess(pixels, options))
         plan = plan_conversion(network, checkpoint, fresh_classifier=fresh_classifier)
         apply(plan, network, checkpoint)
     return network, plan
 
 
-def _preprocess(
-    recipe: Recipe, options: NetworkOptions, weights: Source | None
-) -> keras.layers.Layer:
-    """The layer that prepares images for these weights; for those of a file as the row's are."""
-    published = is_published(weights)
-    preprocessing = preprocessing_of(weights) if published else preprocessing_of_recipe(recipe)
-    return preprocessing_layer(preprocessing, standardize_data_format(options.data_format))
+def _preprocess(pixels: bool | str | Pixels, options: NetworkOptions) -> keras.layers.Layer | None:
+    """The layer that prepares images, if one is asked for."""
+    if pixels is False:
+        return None
+    known = known_pixels(pixels)
+    if known.raw:
+        raise InputError("`include_preprocessing` must be Pixels with `mean` and `std`.")
+    return normalization_layer(known, standardize_data_format(options.data_format))
+
+
+def _as_published(
+    recipe: Recipe, options: NetworkOptions, checkpoint: Checkpoint
+) -> NetworkOptions:
+    """The options with the name and the size of published weights, where none is asked for."""
+    name = checkpoint.origin and name_with_source(recipe.name, checkpoint.origin)
+    if not name:
+        return options
+    size = pixels_of_name(name).height_and_width
+    asked = (options.input_shape, options.input_tensor) != (None, None)
+    if size and options.include_top and not (asked or options.features_only):
+        first = standardize_data_format(options.data_format) == "channels_first"
+        options = replace(options, input_shape=(3, *size) if first else (*size, 3))
+    return replace(options, name=options.name or name)
+
+
+def _pixels_of_weights(checkpoint: Checkpoint) -> str:
+    """What says which pixels the weights of an open file take."""
+    if checkpoint.origin is None:
+        raise InputError(
+            f"`include_preprocessing=True`: what pixels the weights of {checkpoint.source} take is "
+            "unknown. In place of True give the weights that they began with, such as "
+            "'seresnet50.a1_in1k', or se_keras.Pixels(mean=(...), std=(...))."
+        )
+    return checkpoint.origin
 
 
 def _with_classifier_of(checkpoint: Checkpoint, options: NetworkOptions) -> NetworkOptions:

@@ -25,7 +25,7 @@ ORDER = (
     "weights",
     "images",
     "folders",
-    "preprocessing",
+    "pixels",
     "catalog",
     "linear",
     "counting",
@@ -39,7 +39,7 @@ ORDER = (
 )
 # These stand side by side: none imports another.
 SIDE_BY_SIDE = {"weights", "surgery", "deploy", "counting", "explain"}
-USES_TENSORFLOW = ("deploy", "train", "commands")
+USES_TENSORFLOW = ("pixels", "deploy", "train", "commands")
 WITHOUT_KERAS = (
     "support.arguments",
     "support.errors",
@@ -48,6 +48,7 @@ WITHOUT_KERAS = (
     "support.tables",
     "support.timing",
     "models.recipes",
+    "weights.preprocessing",
     "weights.presets",
     "train.config",
 )

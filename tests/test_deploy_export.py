@@ -587,13 +587,13 @@ def test_a_folder_of_images_is_cropped_and_resized(raw, tmp_path):
 def test_the_folder_has_the_pixels_that_the_model_takes(tmp_path):
     Image.new("RGB", (40, 40), (255, 0, 0)).save(tmp_path / "red.png")
     shape = (32, 32, 3)
-    named = se_keras.create("seresnet20", input_shape=shape)
+    named = se_keras.create("seresnet20", input_shape=shape, name="seresnet50.a1_in1k")
     inside = se_keras.create("seresnet20", include_preprocessing=True, input_shape=shape)
     image = keras.Input(shape)
     gray = keras.Input((None, None, 1))
     nested = keras.Model(image, inside(keras.ops.cast(image, "uint8")))
     open_size = keras.Model(gray, layers.Conv2D(1, 1)(layers.Rescaling(1 / 255)(gray)))
-    normalized = se_keras.preprocess_input(np.array([[[255, 0, 0]]], "uint8"), "seresnet20")
+    normalized = se_keras.preprocess_input(np.array([[[255, 0, 0]]], "uint8"), named)
     # 76: red's part of a gray value (ITU-R 601-2), as Pillow has it.
     for network, pixel in (
         (named, normalized[0, 0]),
@@ -604,6 +604,18 @@ def test_the_folder_has_the_pixels_that_the_model_takes(tmp_path):
         ((sample,),) = open_samples(network, tmp_path).calibration
         np.testing.assert_allclose(sample, np.broadcast_to(pixel, sample.shape), atol=1e-6)
     assert sample.shape == (224, 224, 1)
+
+
+def test_without_a_set_the_photos_are_as_the_model_takes_them():
+    shape = (32, 32, 3)
+    named = se_keras.create("seresnet20", input_shape=shape, name="seresnet50.a1_in1k")
+    samples = open_samples(named, None)
+    assert samples.text == "20 pieces of scikit-learn's two photos"
+    assert samples.comparison[0].min() < -2
+    samples = open_samples(se_keras.create("seresnet20", input_shape=shape), None)
+    assert samples.text.endswith("in -1..1, as what pixels the model takes is unknown")
+    (photos,) = samples.comparison
+    assert -1 <= photos.min() < photos.max() <= 1
 
 
 def test_bad_calibration_sets_are_refused(raw, tmp_path):
@@ -619,7 +631,8 @@ def test_bad_calibration_sets_are_refused(raw, tmp_path):
         (raw, tmp_path / "missing", "must be a folder"),
         (raw, tmp_path / "empty", "has no images"),
         (raw, tmp_path / "bad", r"torn\.png"),
-        (unknown, tmp_path / "good", "can't tell what pixels"),
+        (unknown, tmp_path / "good", "what pixels the model takes; of .* it is not: its first"),
+        (se_keras.create("seresnet20"), tmp_path / "good", "nor its name say it. Give arrays"),
         (keras.Model(vector, layers.Dense(2)(vector)), tmp_path / "good", "give arrays"),
         (raw, np.zeros((4, 16, 16, 3)), r"samples of \[\(None, 16, 12, 3\)\]"),
         (raw, np.zeros((0, 16, 12, 3)), "samples of"),

@@ -19,6 +19,7 @@ import se_keras
 from se_keras.cli import main
 from se_keras.support.errors import InputError
 from se_keras.weights import hub, presets
+from se_keras.weights.preprocessing import Pixels
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 CONFIG = {"architecture": "seresnet20", "num_classes": 3}
@@ -28,12 +29,15 @@ PAGE = b"<!DOCTYPE html>\n<html><body>Please log in to the network</body></html>
 
 
 class Server(ThreadingHTTPServer):
-    """A hub with one repository, `me/flowers`, its CDN, and a folder `/files/`.
+    """A hub with `me/flowers` and two repositories of timm, its CDN, and a folder `/files/`.
+
+    All repositories have the same files.
 
     `faults` says what goes wrong with the large file: what `serve_file` takes.
     """
 
     daemon_threads = True
+    repositories = r"me/flowers|timm/seresnet50\.a[13]_in1k"
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -64,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self):
         server = self.server
         server.requests.append((self.command, self.path, self.headers.get("Range")))
-        resolve = re.fullmatch(r"/me/flowers/resolve/([^/]+)/(.+)", self.path)
+        resolve = re.fullmatch(rf"/(?:{server.repositories})/resolve/([^/]+)/(.+)", self.path)
         if server.refusal:
             status, code = server.refusal
             self.reply(status, {"X-Error-Code": code} if code else {})
@@ -506,6 +510,42 @@ def test_predicting_with_a_repository(the_hub, tmp_path, capsys):
     np.testing.assert_allclose([s for _, s in found], [s for _, s in expected], atol=0.06)
 
 
+README = Path(__file__).parent.parent / "README.md"
+
+
+def example_of_readme():
+    """The lines that load the a1 weights and classify a photo with them."""
+    blocks = README.read_text().split("```")
+    start = 'model = se_keras.create("seresnet50", weights="hf://timm/seresnet50.a1_in1k")\n'
+    (block,) = [block for block in blocks if block.startswith(f"text\n{start}")]
+    return block.removeprefix("text\n")
+
+
+@pytest.fixture(scope="module")
+def seresnet50(tmp_path_factory):
+    """The content of a file of weights, which all of timm's repositories here have."""
+    path = tmp_path_factory.mktemp("weights") / hub.WEIGHTS_FILE
+    se_keras.save_timm(se_keras.create("seresnet50"), path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("tag", "size"), [("a1", 224), ("a3", 160)])
+def test_the_example_of_the_readme_cuts_the_photo_as_timm(
+    tag, size, the_hub, seresnet50, tmp_path, monkeypatch
+):
+    the_hub.files = {"config.json": b"{}", hub.WEIGHTS_FILE: seresnet50}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(PHOTO.read_bytes())
+    names = {"se_keras": se_keras}
+    exec(example_of_readme().replace("a1_in1k", f"{tag}_in1k"), names)
+    assert names["model"].name == f"seresnet50.{tag}_in1k"
+    timm = np.load(Path(__file__).parent / "golden" / "preprocessing.npz")
+    assert names["image"].shape == (size, size, 3)
+    expected = timm[f"seresnet50.{tag}_in1k/flower.jpg/pixels"].astype(int)
+    assert np.abs(names["image"][::7, ::7] - expected).max() <= 1
+    assert names["scores"].shape == (1, 1000)
+
+
 def test_predicting_with_the_best_published_weights(
     server, keras_home, monkeypatch, tmp_path, capsys
 ):
@@ -513,8 +553,9 @@ def test_predicting_with_the_best_published_weights(
     server.files = {"a.weights.h5": content}
     preset = presets.Preset(
         recipe="seresnet20",
+        tag="test",
         source=with_hash(server, content, "a.weights.h5"),
-        preprocessing=presets.Preprocessing(size=40, crop=0.5),
+        pixels=Pixels(**presets.USUAL | {"size": 40, "crop": 0.5}, labels="imagenet"),
         top1=0.0,
         origin="this test",
         best=True,
@@ -531,7 +572,8 @@ def test_predicting_with_the_best_published_weights(
 
 def test_predicting_with_a_file(tmp_path, capsys):
     trained(4, tmp_path / "a.weights.h5")
-    found = printed(capsys, "--weights", tmp_path / "a.weights.h5", "--model", "seresnet20")
+    weights = ["--weights", tmp_path / "a.weights.h5", "--model", "seresnet20"]
+    found = printed(capsys, *weights, "--pixels", "cm_seresnet18")
     assert sorted(name for name, _ in found) == [f"class {number}" for number in range(4)]
     assert sum(share for _, share in found) == pytest.approx(100, abs=0.3)
 
@@ -543,9 +585,15 @@ def test_predicting_with_a_file(tmp_path, capsys):
         ("--weights imagenet", "name it with --model"),
         ("--weights imagenet --model semobilenet", "none are published for semobilenet"),
         ("--weights imagenet --model resnet50", "must be a model of the catalog"),
-        ("--weights missing.safetensors --model seresnet20", "missing.safetensors"),
+        (
+            "--weights missing.safetensors --model seresnet20 --pixels seresnet50.a1_in1k",
+            "missing.safetensors",
+        ),
+        ("--weights tuned.safetensors --model seresnet50", "name with --pixels"),
+        ("--weights a.h5 --model seresnet50 --pixels seresnet50", "take different images"),
+        ("--pixels seresnet50.a1_in1k", "--pixels go with --weights"),
         ("--weights hf://me", "hf://owner/repo"),
-        ("--model seresnet20", "--model goes with --weights"),
+        ("--model seresnet20", "--model and --pixels go with --weights"),
         ("", "--weights SOURCE and IMAGE"),
     ],
 )
@@ -560,6 +608,7 @@ def test_predicting_says_which_image_is_none(tmp_path, capsys):
     (tmp_path / "bad.jpg").write_bytes(PHOTO.read_bytes()[:3000])
     trained(4, tmp_path / "a.weights.h5")
     weights = ["--weights", str(tmp_path / "a.weights.h5"), "--model", "seresnet20"]
+    weights += ["--pixels", "seresnet50.a1_in1k"]
     assert main(["predict", *weights, str(tmp_path / "bad.jpg")]) == 2
     assert "bad.jpg" in capsys.readouterr().err
 

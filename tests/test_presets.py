@@ -7,16 +7,14 @@ import classification_models_weights
 import pytest
 from checks import GOLDEN, README
 
-from se_keras.models.recipes import RECIPES, find_recipe
+from se_keras.models.recipes import RECIPES
 from se_keras.support.errors import InputError
+from se_keras.weights.preprocessing import Pixels, pixels_of_config
 from se_keras.weights.presets import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     PRESETS,
-    Preprocessing,
     find_preset,
-    preprocessing_of_config,
-    preprocessing_of_recipe,
     preset_of,
 )
 
@@ -55,7 +53,7 @@ def test_each_file_of_classification_models_is_in_the_registry(name):
     preset = preset_of(f"{RELEASE}/{name}_imagenet_1000.h5#md5={md5}")
     assert preset.recipe == classification_models_weights.NAMES[name]
     assert (preset.top1, preset.license) == (top1, "MIT")
-    pixels = preset.preprocessing
+    pixels = preset.pixels
     assert (pixels.size, pixels.crop) == (224, 224 / 256)
     if name in {"seresnet18", "seresnet34"}:  # models/resnet.py: preprocess_input gives x
         assert [255 * std for std in pixels.std] == [1, 1, 1]
@@ -76,12 +74,15 @@ def test_every_set_of_timm_is_in_the_registry_and_none_is_made_up():
 def test_images_are_prepared_as_timm_prepares_them(name):
     row = OF_TIMM[name]
     preset = preset_of(timm_source(name, row))
-    assert preset.preprocessing == Preprocessing(
+    assert preset.name == name
+    assert preset.pixels == Pixels(
         size=row["input_size"][1],
         crop=row["crop_pct"],
         interpolation=row["interpolation"],
         mean=tuple(row["mean"]),
         std=tuple(row["std"]),
+        labels="imagenet",
+        origin=f"weights {name}",
     )
     assert preset.license == row["license"]
 
@@ -92,15 +93,15 @@ def test_every_row_is_of_the_catalog_and_one_of_each_is_the_best():
         best = [preset for preset in rows if preset.best]
         assert best == [find_preset(recipe)]
         assert best[0].top1 == max(preset.top1 for preset in rows)
-        # `preprocess_input` knows a model by its row alone.
-        assert len({(preset.preprocessing.mean, preset.preprocessing.std) for preset in rows}) == 1
+        # `preprocess_input` takes the name of a row.
+        assert len({(preset.pixels.mean, preset.pixels.std) for preset in rows}) == 1
 
 
 def test_the_readme_has_them_all():
     def line(preset):
         address = preset.source.partition("#")[0]
         file = address.removeprefix("hf://") if "hf:" in address else address.rpartition("/")[2]
-        pixels = preset.preprocessing
+        pixels = preset.pixels
         name = f"`{preset.recipe}`{' *' if preset.best else ''}"
         cells = (name, file, pixels.size, pixels.crop, pixels.interpolation, f"{preset.top1:.2f}")
         return f"| {' | '.join(map(str, cells))} |"
@@ -155,14 +156,9 @@ def test_a_name_that_no_row_has_is_refused():
 def test_a_source_is_known_with_any_revision():
     source = "hf://timm/seresnet50.a3_in1k"
     assert preset_of(source) == preset_of(f"{source}@main") == preset_of(f"{source}@{'0' * 40}")
-    assert preset_of(source).preprocessing.size == 160
+    assert preset_of(source).pixels.size == 160
     assert preset_of("hf://me/flowers") is None
     assert preset_of("imagenet") is None
-
-
-def test_the_images_of_a_row_without_weights_are_of_its_size():
-    assert preprocessing_of_recipe(find_recipe("seinception_v3")) == Preprocessing(size=299)
-    assert preprocessing_of_recipe(find_recipe("seresnet152d")).size == 256
 
 
 CONFIG = {
@@ -177,8 +173,13 @@ CONFIG = {
 
 @pytest.mark.parametrize("config", [CONFIG, {"architecture": "a", "pretrained_cfg": CONFIG}])
 def test_a_config_of_the_hub_is_read(config):
-    assert preprocessing_of_config(config, "hf://me/flowers") == Preprocessing(
-        size=192, crop=0.9, interpolation="bilinear", mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3)
+    assert pixels_of_config(config, "hf://me/flowers") == Pixels(
+        size=192,
+        crop=0.9,
+        interpolation="bilinear",
+        mean=(0.5, 0.4, 0.3),
+        std=(0.1, 0.2, 0.3),
+        origin="hf://me/flowers",
     )
 
 
@@ -203,13 +204,13 @@ def test_a_config_of_the_hub_is_read(config):
 )
 def test_a_config_that_asks_for_something_else_is_refused(change):
     with pytest.raises(InputError, match=r"hf://me/flowers: config\.json"):
-        preprocessing_of_config(CONFIG | change, "hf://me/flowers")
+        pixels_of_config(CONFIG | change, "hf://me/flowers")
 
 
 def test_a_config_that_leaves_something_out_is_refused():
     for name in CONFIG.keys() - {"crop_mode"}:
         config = {key: value for key, value in CONFIG.items() if key != name}
         with pytest.raises(InputError, match=f"KeyError: '{name}'"):
-            preprocessing_of_config(config, "hf://me/flowers")
+            pixels_of_config(config, "hf://me/flowers")
     with pytest.raises(InputError, match="does not say"):
-        preprocessing_of_config({"pretrained_cfg": []}, "hf://me/flowers")
+        pixels_of_config({"pretrained_cfg": []}, "hf://me/flowers")

@@ -729,7 +729,7 @@ def test_a_model_without_report_numbers_its_classes(finished, tmp_path):
 def test_a_model_of_something_else_is_refused(tmp_path):
     write_image(tmp_path / "image.png", (1, 2, 3))
     x = keras.Input((8, 8, 3))
-    keras.Model(x, keras.layers.Rescaling(2.0)(x)).save(tmp_path / "other.keras")
+    keras.Model(x, keras.layers.Rescaling(1 / 255)(x)).save(tmp_path / "other.keras")
     with pytest.raises(InputError, match="not the probabilities of classes"):
         predict(tmp_path / "other.keras", [tmp_path / "image.png"])
 

@@ -48,6 +48,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--model", metavar="NAME", help="with --weights: a name that `se-keras list` shows"
     )
     parser.add_argument(
+        "--pixels",
+        metavar="NAME",
+        help="with --weights of a file: the published weights that they began with, such as "
+        "seresnet50.a1_in1k, which say what pixels they take",
+    )
+    parser.add_argument(
         "--top",
         type=int,
         default=5,
@@ -62,9 +68,11 @@ def run(parsed: argparse.Namespace) -> None:
     path, images = parsed.path, parsed.images
     if parsed.weights is not None:
         images = images if path is None else [path, *images]
-        answers = predict_pretrained(parsed.weights, images, model=parsed.model, top=parsed.top)
-    elif parsed.model is not None:
-        raise InputError("--model goes with --weights.")
+        answers = predict_pretrained(
+            parsed.weights, images, model=parsed.model, pixels=parsed.pixels, top=parsed.top
+        )
+    elif parsed.model is not None or parsed.pixels is not None:
+        raise InputError("--model and --pixels go with --weights.")
     elif path is None:
         raise InputError("It takes MODEL and IMAGE, or --weights SOURCE and IMAGE.")
     else:
@@ -111,7 +119,12 @@ def predict(
 
 
 def predict_pretrained(
-    weights: str, images: Sequence[str | Path], *, model: str | None = None, top: int = 5
+    weights: str,
+    images: Sequence[str | Path],
+    *,
+    model: str | None = None,
+    pixels: str | None = None,
+    top: int = 5,
 ) -> list[list[tuple[str, float]]]:
     """Classify image files with pretrained weights.
 
@@ -120,6 +133,8 @@ def predict_pretrained(
             the hub, those of its `config.json`; without any the classes are numbered.
         images: files that `se_keras.images` reads.
         model: catalog name; `None` for the one that a repository of the hub names.
+        pixels: what pixels the weights take: the name or source of those that they began with;
+            `None` for their own, which those of a file do not say.
         top: how many classes to give, the likeliest first.
 
     Returns:
@@ -130,7 +145,7 @@ def predict_pretrained(
             image that can't be read.
     """
     _check(images, top)
-    classifier = pretrained_classifier(weights, model)
+    classifier = pretrained_classifier(weights, model, pixels)
     return [_classify(classifier, image, top) for image in images]
 
 
@@ -141,7 +156,9 @@ def _check(images: Sequence[str | Path], top: int) -> None:
             raise InputError(f"There is no image file {image}.")
 
 
-def pretrained_classifier(weights: str, model: str | None = None) -> Classifier:
+def pretrained_classifier(
+    weights: str, model: str | None = None, pixels: str | None = None
+) -> Classifier:
     """Build the network of pretrained weights, with their preprocessing.
 
     Raises:
@@ -151,24 +168,40 @@ def pretrained_classifier(weights: str, model: str | None = None) -> Classifier:
         find_recipe(model)
     load_keras()
     from se_keras import catalog
-    from se_keras.preprocessing import imagenet_labels, labels_of, load_image, preprocessing_of
-    from se_keras.weights import hub
+    from se_keras.pixels import labels_of, load_image, pixels_of_images
 
     name = find_recipe(model or _architecture(weights)).name
-    source = find_preset(name).source if weights == "imagenet" else weights
-    about = source if hub.is_published(source) else name
-    size = preprocessing_of(about).size
+    about = pixels or _origin(name, weights)
+    if about is None:
+        raise InputError(
+            f"What pixels the weights of {weights} take is unknown: name with --pixels the "
+            "weights that they began with, such as seresnet50.a1_in1k."
+        )
+    known = pixels_of_images(about)
     network = catalog.create(
-        name, weights=weights, include_preprocessing=True, input_shape=(size, size, 3)
+        name,
+        weights=weights,
+        include_preprocessing=about,
+        input_shape=(*known.height_and_width, 3),
     )
-    labels = labels_of(about) if about == source else None
-    if labels is None and network.output_shape[-1] == len(imagenet_labels()):
-        labels = imagenet_labels()
+    labels = labels_of(about)
+    if labels is None or len(labels) != network.output_shape[-1]:
+        labels = ()
     return Classifier(
         probabilities=_caller(network),
-        read=partial(load_image, model_or_source=about),
-        class_names=tuple(class_name for _, class_name in labels or ()),
+        read=partial(load_image, model_or_source=known),
+        class_names=tuple(class_name for _, class_name in labels),
     )
+
+
+def _origin(name: str, weights: str) -> str | None:
+    """The published source of the weights, if they have one."""
+    from se_keras.weights import hub
+    from se_keras.weights.readers import origin_of_file
+
+    if weights == "imagenet":
+        return find_preset(name).source
+    return weights if hub.is_published(weights) else origin_of_file(Path(weights))
 
 
 def _architecture(weights: str) -> str:
@@ -190,7 +223,8 @@ def load_classifier(path: Path) -> Classifier:
         InputError: if there is none of them, or it can't be read.
     """
     shape: Any  # of the model's input; checked below
-    if (path / "saved_model.pb").is_file():
+    is_saved_model = (path / "saved_model.pb").is_file()
+    if is_saved_model:
         load_keras()
         from se_keras.train.saved_model import load_saved_model
 
@@ -204,15 +238,28 @@ def load_classifier(path: Path) -> Classifier:
     check_takes_images(shape, path)
     if shape[1] != shape[2] or shape[3] not in COLORS:
         raise InputError(f"{path} must take images (N, H, H, C), C of {COLORS}, it takes {shape}.")
+    # A SavedModel that a run left takes raw pixels.
+    read = partial(_read, shape) if is_saved_model else _reader(model)
     report = path.parent / "report.json"
     names = tuple(read_json(report).get("class_names", ())) if report.is_file() else ()
-    return Classifier(probabilities=probabilities, read=partial(_read, shape), class_names=names)
+    return Classifier(probabilities=probabilities, read=read, class_names=names)
 
 
 def _caller(model: "keras.Model") -> "Callable[[np.ndarray], np.ndarray]":
     import keras
 
     return lambda pixels: keras.ops.convert_to_numpy(model(pixels, training=False))
+
+
+def _reader(model: "keras.Model") -> "Callable[[str | Path], np.ndarray]":
+    from se_keras.pixels import known_pixels, load_image, preprocess_input
+
+    pixels = known_pixels(model)
+    if pixels.size is None:
+        return partial(_read, model.input_shape)
+    return lambda image: preprocess_input(
+        load_image(image, pixels), pixels, data_format="channels_last"
+    )
 
 
 def _read(shape: tuple[Any, ...], image: str | Path) -> "np.ndarray":

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,21 +13,20 @@ import numpy as np
 
 from se_keras.folders import SUFFIXES, for_each_image, list_images
 from se_keras.graph import in_model_order, shape_fits
-from se_keras.images import name_of, read_image
-from se_keras.models.recipes import RECIPES
-from se_keras.preprocessing import load_image, preprocess_input, preprocessing_of
+from se_keras.images import name_of
+from se_keras.pixels import Pixels, load_image, pixels_of, preprocess_input
 from se_keras.support.batches import read_batches
 from se_keras.support.errors import InputError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from se_keras.images import ImageSource
 
 # NNCF's default; more move the ranges of activations little.
 LIMIT = 300
 # Every fifth is kept for the comparison, where that makes at least ten.
 HOLD_OUT_STEP = 5
 HOLD_OUT_MINIMUM = 50
-# Pixels of a network that leaves height and width open and is none of the catalog.
+# Where neither the model nor its weights say how large an image is.
 OPEN_SIZE = 224
 
 Arrays = tuple[np.ndarray, ...]
@@ -174,25 +173,21 @@ def _read_folder(model: keras.Model, folder: Path) -> tuple[np.ndarray, str]:
             "`calibration` can be a folder only for a model that takes images of 1 or 3 channels, "
             f"channels last; it takes {[tensor.shape for tensor in model.inputs]}: give arrays"
         )
-    if _range(model) is None:
+    pixels = _pixels(model)
+    if pixels.unknown:
         raise InputError(
-            f"can't tell what pixels {model.name!r} takes: it is none of the catalog, and does "
-            "not begin with a Rescaling or Normalization layer. Give it one, or give arrays"
+            f"`calibration` can be a folder only where it is known what pixels the model takes; of "
+            f"{model.name!r} it is not: {pixels.origin}. Give arrays, made with "
+            "`se_keras.load_image` and `preprocess_input`, or a model with published weights or a "
+            "Rescaling layer at its front (`include_preprocessing`)."
         )
     paths, left_out = list_images(folder)
     if not paths:
         raise InputError(
             f"{name_of(folder)} has no images ({', '.join(SUFFIXES)}). {left_out}".strip()
         )
-    chosen = _choose_evenly(np.array(paths, object))
-    images = [np.empty(0)] * len(chosen)
-
-    def read(number: int) -> None:
-        images[number] = _fitted(model, chosen[number])
-
-    for_each_image(read, len(chosen))
     said = f"; left out: {left_out.in_words}" if left_out else ""
-    return _as_pixels(model, images), said
+    return _as_model_takes(pixels, _choose_evenly(np.array(paths, object))), said
 
 
 def _without_calibration(model: keras.Model) -> tuple[Arrays, str]:
@@ -202,21 +197,23 @@ def _without_calibration(model: keras.Model) -> tuple[Arrays, str]:
         from sklearn.datasets import load_sample_images
     except ImportError:
         return _noise(model), "noise, since scikit-learn, which has photos, is not installed"
-    from PIL import Image
+    pieces = [piece for photo in load_sample_images().images for piece in _pieces(photo)]
+    pixels, text = _pixels(model), f"{len(pieces)} pieces of scikit-learn's two photos"
+    if pixels.unknown:
+        # Two programs of one network are compared, and any numbers will do.
+        half = (0.5,) * pixels.channels
+        pixels = replace(pixels, mean=half, std=half)
+        text += " in -1..1, as what pixels the model takes is unknown"
+    return (_as_input(_as_model_takes(pixels, pieces), model.inputs[0]),), text
 
-    photos = [Image.fromarray(array) for array in load_sample_images().images]
-    pieces = [_fitted(model, piece) for photo in photos for piece in _pieces(photo)]
-    pixels = _as_input(_as_pixels(model, pieces), model.inputs[0])
-    return (pixels,), f"{len(pixels)} pieces of scikit-learn's two photos"
 
-
-def _pieces(photo: "Image") -> Iterator["Image"]:
+def _pieces(photo: np.ndarray) -> Iterator[np.ndarray]:
     """The photo, and nine pieces of half its sides."""
     yield photo
-    width, height = photo.size
+    height, width, _ = photo.shape
     for x, y in product(range(3), repeat=2):
         left, top = x * width // 4, y * height // 4
-        yield photo.crop((left, top, left + width // 2, top + height // 2))
+        yield photo[top : top + height // 2, left : left + width // 2]
 
 
 def _noise(model: keras.Model) -> Arrays:
@@ -236,43 +233,17 @@ def _takes_images(model: keras.Model) -> bool:
     return len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][-1] in (1, 3)
 
 
-def _fitted(model: keras.Model, image: "str | Image") -> np.ndarray:
-    """The middle of an image at the size of the model's input, uint8 (H, W, C)."""
-    _, height, width, channels = model.inputs[0].shape
-    size = (height or _open_size(model), width or _open_size(model))
-    # As `predict` reads it.
-    if _range(model) == "catalog" and size == (_open_size(model),) * 2:
-        return load_image(image, model)
-    return read_image(image, size, channels)
+def _pixels(model: keras.Model) -> Pixels:
+    """What the model takes, at some size."""
+    pixels = pixels_of(model)
+    return replace(pixels, size=pixels.size or OPEN_SIZE)
 
 
-def _open_size(model: keras.Model) -> int:
-    return preprocessing_of(model).size if _is_of_catalog(model) else OPEN_SIZE
+def _as_model_takes(pixels: Pixels, images: "Sequence[ImageSource]") -> np.ndarray:
+    cut = [np.empty(0)] * len(images)
 
+    def read(number: int) -> None:
+        cut[number] = load_image(images[number], pixels)
 
-def _as_pixels(model: keras.Model, images: Sequence[np.ndarray]) -> np.ndarray:
-    """uint8 images in the range of pixels that the model takes."""
-    pixels = np.stack(images)
-    if _range(model) == "raw":
-        return pixels
-    if _range(model) == "catalog":
-        return preprocess_input(pixels, model, data_format="channels_last")
-    return pixels.astype("float32") / 127.5 - 1
-
-
-def _range(model: keras.Model) -> str | None:
-    """What pixels a model takes: 0..255, or as `preprocess_input` gives them; `None`: unknown."""
-    normalizing = (keras.layers.Rescaling, keras.layers.Normalization)
-    if isinstance(_first_layer(model), normalizing) or "int" in model.inputs[0].dtype:
-        return "raw"
-    return "catalog" if _is_of_catalog(model) and model.inputs[0].shape[-1] == 3 else None
-
-
-def _first_layer(model: keras.Model) -> keras.Layer | None:
-    layers = (x for x in model.layers if not isinstance(x, keras.layers.InputLayer))
-    first = next(layers, None)
-    return _first_layer(first) if isinstance(first, keras.Model) else first
-
-
-def _is_of_catalog(model: keras.Model) -> bool:
-    return model.name in {recipe.name for recipe in RECIPES}
+    for_each_image(read, len(images))
+    return preprocess_input(np.stack(cut), pixels, data_format="channels_last")

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from se_keras.models.recipes import RECIPES
 from se_keras.support.errors import InputError
 from se_keras.support.files import written_beside
 from se_keras.support.tables import format_table
@@ -32,6 +33,7 @@ from se_keras.weights.key_maps import (
     TorchNames,
     find_key_map,
 )
+from se_keras.weights.presets import name_with_source, recipe_of_name
 from se_keras.weights.readers import Checkpoint, Tensor, open_checkpoint
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -98,7 +100,9 @@ def load_weights(
         model: a network of this package, or one whose layers have the same names.
         source: `"imagenet"`, `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`,
             `.pth`, `.pt`, `.bin`, `.weights.h5`, `.keras` or (of classification_models) `.h5`
-            file. `"imagenet"` goes by the model's name, which must be one of the catalog.
+            file. `"imagenet"` goes by the model's name, which must be one of the catalog. A model
+            that bears the name of its row gets that of the weights, `"seresnet50.a1_in1k"`, where
+            they are published: so `se_keras.pixels_of` knows them.
         fresh_classifier: leave the classifier as it is, and that of the file unused.
 
     Returns:
@@ -122,6 +126,10 @@ def load_weights(
     with open_checkpoint(source, model.name) as checkpoint:
         plan = plan_conversion(model, checkpoint, fresh_classifier=fresh_classifier)
         apply(plan, model, checkpoint)
+    recipe = recipe_of_name(model.name)
+    if recipe in {row.name for row in RECIPES}:  # else the user chose the name
+        origin = checkpoint.origin
+        model.name = (origin and name_with_source(recipe, origin)) or recipe
     return plan
 
 

@@ -19,12 +19,10 @@ from typing import Any
 import keras
 
 from se_keras.support.errors import InputError, in_one_line
+from se_keras.weights.presets import HUB_SOURCE
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-HUB_SOURCE = re.compile(
-    r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@/]+))?(/(?P<file>[^@]+))?", re.ASCII
-)
 # A hash as the fragment of an address, as pip writes it: `#sha256=ce0d4300`.
 HASH = re.compile(r"(?P<algorithm>sha256|md5)=(?P<digits>[0-9a-f]{8,64})")
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -68,6 +66,19 @@ def fetch_config(source: str) -> dict[str, Any] | None:
     """
     repository = _parse_source(source)
     return _config(source, repository["repo"], repository["revision"])
+
+
+def cached_config(source: str) -> dict[str, Any] | None:
+    """Return the `config.json` that an earlier download left; asks nobody for another one.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    repository = _parse_source(source)
+    path = try_to_load_from_cache(repository["repo"], CONFIG_FILE, revision=repository["revision"])
+    return _read_config(source, Path(path)) if isinstance(path, str) else None
 
 
 def is_published(source: Any) -> bool:
@@ -115,6 +126,10 @@ def _config(source: str, repo: str, revision: str | None) -> dict[str, Any] | No
         if missing or _known_to_be_missing(repo, revision):
             return None
         raise
+    return _read_config(source, path)
+
+
+def _read_config(source: str, path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
     except ValueError as error:

@@ -5,35 +5,27 @@ classification_models those of its README, on ImageNet's validation images, at t
 that the row states. The data set's own terms may apply to weights.
 """
 
+import re
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from se_keras.models.recipes import Recipe, find_recipe
+from se_keras.models.recipes import find_recipe
 from se_keras.support.errors import InputError
+from se_keras.weights.preprocessing import IMAGENET, Pixels
 
-Colors = tuple[float, float, float]
+HUB_SOURCE = re.compile(
+    r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@/]+))?(/(?P<file>[^@]+))?", re.ASCII
+)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-INTERPOLATIONS = ("bilinear", "bicubic")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """What an image goes through before the network sees it.
-
-    Attributes:
-        size: height and width of the network's input, pixels.
-        crop: side of the central crop, as a share of the resized image's shorter side.
-        interpolation: of the resize: `"bilinear"` or `"bicubic"`.
-        mean, std: of the colors red, green, blue, on a scale where white is 1. The network gets
-            (pixel / 255 - mean) / std.
-    """
-
-    size: int = 224
-    crop: float = 0.875
-    interpolation: str = "bicubic"
-    mean: Colors = IMAGENET_MEAN
-    std: Colors = IMAGENET_STD
+# How timm prepares images where nothing else is said.
+USUAL: dict[str, Any] = {
+    "size": 224,
+    "crop": 0.875,
+    "interpolation": "bicubic",
+    "mean": IMAGENET_MEAN,
+    "std": IMAGENET_STD,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +34,11 @@ class Preset:
 
     Attributes:
         recipe: name of the row of the catalog that it fits.
+        tag: which of the row's sets it is; see `name`.
         source: `hf://owner/repo`, or the address of a file with its hash behind `#`: `sha256=` and
             its first digits, or `md5=` and all of them.
-        preprocessing: what the weights were made for.
-        top1: accuracy in percent, at `preprocessing.size`.
+        pixels: what the weights were made for.
+        top1: accuracy in percent, at `pixels.size`.
         origin: who trained it, and how it came here.
         license: that its publisher states.
         classes: number of classes.
@@ -53,13 +46,22 @@ class Preset:
     """
 
     recipe: str
+    tag: str
     source: str
-    preprocessing: Preprocessing
+    pixels: Pixels
     top1: float
     origin: str
     license: str = "apache-2.0"
     classes: int = 1000
     best: bool = False
+
+    @property
+    def name(self) -> str:
+        """The full name of the set, such as `seresnet50.a1_in1k`: as timm has it, where it has it.
+
+        It is the default name of a model with these weights too, and travels with the model.
+        """
+        return f"{self.recipe}.{self.tag}"
 
 
 _RSB = "timm; recipe of arXiv 2110.00476"
@@ -68,13 +70,20 @@ _GLUON = "Gluon CV model zoo, ported in timm"
 _RELEASE = "hujie-frank/SENet, ported by Cadene, kept by timm"
 
 
-def _hub(recipe: str, tag: str, top1: float, origin: str, **more) -> Preset:
+def _pixels(recipe: str, tag: str, **more: Any) -> Pixels:
+    """Those of a set; what is not given is usual."""
+    return Pixels(**USUAL | more, labels=IMAGENET, origin=f"weights {recipe}.{tag}")
+
+
+def _hub(recipe: str, trainer: str, top1: float, origin: str, **more: Any) -> Preset:
     """A repository of timm on the Hugging Face hub; what is not given of its image is usual."""
     best = more.pop("best", False)
+    tag = f"{trainer}_in1k"
     return Preset(
         recipe=recipe,
-        source=f"hf://timm/{recipe}.{tag}_in1k",
-        preprocessing=Preprocessing(**more),
+        tag=tag,
+        source=f"hf://timm/{recipe}.{tag}",
+        pixels=_pixels(recipe, tag, **more),
         top1=top1,
         origin=origin,
         best=best,
@@ -85,10 +94,12 @@ def _release(recipe: str, file: str, top1: float, origin: str, interpolation: st
     """A file of timm's GitHub releases; its name ends with the first digits of its sha256."""
     digits = file.removesuffix(".pth").rpartition("-")[2]
     address = "https://github.com/rwightman/pytorch-image-models/releases/download"
+    tag = "in1k"
     return Preset(
         recipe=recipe,
+        tag=tag,
         source=f"{address}/{file}#sha256={digits}",
-        preprocessing=Preprocessing(interpolation=interpolation),
+        pixels=_pixels(recipe, tag, interpolation=interpolation),
         top1=top1,
         origin=origin,
         best=True,
@@ -102,11 +113,14 @@ def _classification_models(
     address = "https://github.com/qubvel/classification_models/releases/download/0.0.1"
     # Its README: 224 pixels of 256 at least; it does not say by which resize, Cadene has bilinear.
     # models/resnet.py: the networks that normalize their input get pixels as they are.
-    as_they_are: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
+    as_they_are = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
+    tag = "cm_in1k"
+    numbers = as_they_are if unscaled else {}
     return Preset(
         recipe=recipe,
+        tag=tag,
         source=f"{address}/{model}_imagenet_1000.h5#md5={md5}",
-        preprocessing=Preprocessing(interpolation="bilinear", **(as_they_are if unscaled else {})),
+        pixels=_pixels(recipe, tag, interpolation="bilinear", **numbers),
         top1=top1,
         origin="classification_models, from Cadene's pretrained-models.pytorch",
         license="MIT",
@@ -227,67 +241,98 @@ def _best(recipe: str) -> Preset | None:
 
 
 def preset_of(source: str) -> Preset | None:
-    """The row of a source, whatever its revision, or `None` for a source that is not published.
+    """The row of a name or a source, whatever its revision; `None` where there is no such row.
 
     Example:
 
     >>> from se_keras.weights.presets import preset_of
-    >>> preset_of("hf://timm/seresnet50.a3_in1k@main").preprocessing.size
+    >>> preset_of("hf://timm/seresnet50.a3_in1k@main").pixels.size
     160
+    >>> preset_of("seresnet50.a3_in1k").top1
+    75.1
     """
     address = source.partition("@")[0] if source.startswith("hf://") else source
-    return next((preset for preset in PRESETS if preset.source == address), None)
+    return next((preset for preset in PRESETS if address in (preset.source, preset.name)), None)
 
 
-def preprocessing_of_recipe(recipe: Recipe) -> Preprocessing:
-    """That of the best published weights of a row.
+def presets_of(recipe: str) -> tuple[Preset, ...]:
+    """All published sets of a row of the catalog.
 
-    Where there are none: the usual mean and standard deviation of ImageNet, at the row's size.
+    Example:
+
+    >>> from se_keras.weights.presets import presets_of
+    >>> [preset.name for preset in presets_of("senet154")]
+    ['senet154.gluon_in1k', 'senet154.cm_in1k']
     """
-    preset = _best(recipe.name)
-    return preset.preprocessing if preset else Preprocessing(size=recipe.input_size)
+    return tuple(preset for preset in PRESETS if preset.recipe == recipe)
 
 
-def preprocessing_of_config(config: dict, source: str) -> Preprocessing:
-    """What the `config.json` of a timm repository on the hub says of its images.
+# --- what a model's name says of its weights -----------------------------------------------------
+
+# The name is what Keras keeps of a model wherever it goes: in files, in clones, in other models.
+# It may hold no slash, and TensorFlow takes few other signs; the hub allows no `--` in a name.
+OF_HUB = re.compile(
+    r"[^.]+\.hf--(?P<owner>[\w.-]+?)--(?P<repo>[\w.-]+?)(--(?P<revision>[\w.-]+))?", re.ASCII
+)
+
+
+def name_with_source(recipe: str, source: str) -> str | None:
+    """The name of a model that says where its weights come from.
 
     Args:
-        config: its content.
-        source: named in errors.
+        recipe: name of the row.
+        source: of the weights.
 
-    Raises:
-        InputError: if a value can't be one.
+    Returns:
+        The name of the set or, for another repository of the hub, the row and the repository;
+        `None` for a source that a name can't hold, such as a file.
+
+    Example:
+
+    >>> from se_keras.weights.presets import name_with_source
+    >>> name_with_source("seresnet50", "hf://timm/seresnet50.a1_in1k@main")
+    'seresnet50.a1_in1k'
+    >>> name_with_source("seresnet50", "hf://me/flowers@v2/best.safetensors")
+    'seresnet50.hf--me--flowers--v2'
     """
-    # timm wrote these fields at the top before it wrote `pretrained_cfg` (timm, models/_hub.py).
-    fields = config.get("pretrained_cfg", config)
-    try:
-        channels, height, width = fields["input_size"]
-        preprocessing = Preprocessing(
-            size=int(height),
-            crop=float(fields["crop_pct"]),
-            interpolation=fields["interpolation"],
-            mean=cast(Colors, tuple(map(float, fields["mean"]))),
-            std=cast(Colors, tuple(map(float, fields["std"]))),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{source}: config.json does not say how images are prepared: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    square = channels == 3 and height == width and fields.get("crop_mode", "center") == "center"
-    if not (square and _is_usual(preprocessing)):
-        raise InputError(
-            f"{source}: config.json asks for images that are prepared otherwise than by a resize "
-            f"({' or '.join(INTERPOLATIONS)}) and a central square crop of three colors: {fields}"
-        )
-    return preprocessing
+    preset = preset_of(source)
+    if preset is not None:
+        return preset.name
+    match = HUB_SOURCE.fullmatch(source)
+    if match is None:
+        return None
+    place = (*match["repo"].split("/"), match["revision"])
+    name = "--".join([f"{recipe}.hf", *filter(None, place)])
+    return name if source_of_name(name) == _hub_source(*place) else None
 
 
-def _is_usual(preprocessing: Preprocessing) -> bool:
-    """Whether it is a resize, a central crop and a normalization that can be computed."""
-    return (
-        0 < preprocessing.crop <= 1
-        and preprocessing.interpolation in INTERPOLATIONS
-        and len(preprocessing.mean) == len(preprocessing.std) == 3
-        and min(preprocessing.std) > 0
-    )
+def source_of_name(name: str) -> str | None:
+    """The source of the weights that a model's name speaks of; `None` if it speaks of none.
+
+    Example:
+
+    >>> from se_keras.weights.presets import source_of_name
+    >>> source_of_name("seresnet50.hf--me--flowers--v2"), source_of_name("seresnet50")
+    ('hf://me/flowers@v2', None)
+    """
+    preset = next((preset for preset in PRESETS if preset.name == name), None)
+    if preset is not None:
+        return preset.source
+    match = OF_HUB.fullmatch(name)
+    return match and _hub_source(match["owner"], match["repo"], match["revision"])
+
+
+def recipe_of_name(name: str) -> str:
+    """The row's name within a model's name, which may speak of weights too.
+
+    Example:
+
+    >>> from se_keras.weights.presets import recipe_of_name
+    >>> recipe_of_name("seresnet50.a1_in1k")
+    'seresnet50'
+    """
+    return name if source_of_name(name) is None else name.partition(".")[0]
+
+
+def _hub_source(owner: str, repo: str, revision: str | None = None) -> str:
+    return f"hf://{owner}/{repo}" + (f"@{revision}" if revision else "")

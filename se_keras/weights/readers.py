@@ -15,7 +15,7 @@ import numpy as np
 from se_keras.support.errors import InputError, extra, lines_of
 from se_keras.weights import hub, keras2
 from se_keras.weights.identify import Shape, Traits, traits_of_layers
-from se_keras.weights.presets import find_preset
+from se_keras.weights.presets import find_preset, recipe_of_name, source_of_name
 
 KERAS_SUFFIXES = (".weights.h5", ".keras")
 
@@ -45,6 +45,8 @@ class Checkpoint:
         architecture: name of the network, where `config.json` of the hub gives one.
         of_keras: whether Keras 3 wrote it.
         traits: of the network, where the file tells.
+        origin: the published source that the tensors are of; `None` for those of a file that does
+            not say it.
     """
 
     source: str
@@ -52,6 +54,7 @@ class Checkpoint:
     of_keras: bool = False
     architecture: str | None = None
     traits: Traits = field(default_factory=dict)
+    origin: str | None = None
 
 
 @contextmanager
@@ -61,7 +64,8 @@ def open_checkpoint(source: str | os.PathLike, model_name: str) -> Iterator[Chec
     Args:
         source: `"imagenet"`, `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`,
             `.pth`, `.pt`, `.bin`, `.weights.h5`, `.keras` or `.h5` (of Keras 2) file.
-        model_name: of the recipe whose published weights `"imagenet"` stands for.
+        model_name: of the model that they are for; `"imagenet"` stands for what is published for
+            its recipe.
 
     Raises:
         InputError: if there is no such file, or it is not whole or not of its kind.
@@ -70,7 +74,8 @@ def open_checkpoint(source: str | os.PathLike, model_name: str) -> Iterator[Chec
     if not isinstance(source, str | os.PathLike):
         raise InputError(_describe_choices(source))
     name = os.fspath(source)
-    published = find_preset(model_name).source if name == "imagenet" else name
+    is_best = name == "imagenet"
+    published = find_preset(recipe_of_name(model_name)).source if is_best else name
     fetched = _fetch(published)
     with _reader(name, fetched.path)(fetched.path) as (tensors, traits):
         yield Checkpoint(
@@ -79,6 +84,7 @@ def open_checkpoint(source: str | os.PathLike, model_name: str) -> Iterator[Chec
             of_keras=name.endswith(KERAS_SUFFIXES),
             architecture=(fetched.config or {}).get("architecture"),
             traits=traits,
+            origin=published if hub.is_published(published) else origin_of_file(fetched.path),
         )
 
 
@@ -88,6 +94,18 @@ def _fetch(source: str) -> hub.Fetched:
     if not os.path.isfile(source):
         raise InputError(f"`weights`: there is no file {source!r}.")
     return hub.Fetched(path=Path(source))
+
+
+def origin_of_file(path: Path) -> str | None:
+    """Return the published source that the name of the model in a `.keras` file speaks of.
+
+    `None` for other files, and where the name speaks of none.
+    """
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        name = json.loads(archive.read("config.json"))["config"].get("name")
+    return source_of_name(name) if isinstance(name, str) else None
 
 
 def _reader(source: str, path: Path) -> Callable:

@@ -1,0 +1,606 @@
+"""What pixels a model takes, from an image to them, and from an answer to names of classes.
+
+`pixels_of` is the one answer. It reads the layers that pixels meet first, and the name of the
+model, which says where its weights come from (`se_keras.weights.presets.name_with_source`). All
+else asks it. Where it knows nothing, nothing is guessed: the call says how to name the weights or
+the numbers.
+"""
+
+import functools
+import importlib.resources
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from se_keras.graph import Graph, Node, is_functional, trace
+from se_keras.images import center_crop, open_image, read_image
+from se_keras.models.recipes import RECIPES
+from se_keras.ops import standardize_data_format
+from se_keras.support.arguments import did_you_mean, positive_integer
+from se_keras.support.errors import InputError
+from se_keras.support.files import read_json
+from se_keras.weights import hub
+from se_keras.weights.preprocessing import IMAGENET, Pixels, pixels_of_config
+from se_keras.weights.presets import (
+    PRESETS,
+    preset_of,
+    presets_of,
+    recipe_of_name,
+    source_of_name,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from se_keras.images import ImageSource
+
+PixelSource = keras.Model | Pixels | str | os.PathLike
+LAYER_NAME = "preprocessing"
+
+
+def preprocess_input(
+    images: Any, model_or_source: PixelSource, *, data_format: str | None = None
+) -> Any:
+    """Return pixels as a model takes them: (pixel / 255 - mean) / std, or as they are.
+
+    The input stays as it is. `load_image` brings images to the right size before.
+
+    Args:
+        images: pixels in 0..255: (H, W, C) or (N, H, W, C), or with the channels first. A NumPy
+            array or a tensor, of uint8 or floats; also within `tf.data`, where the shape may be
+            unknown.
+        model_or_source: as of `pixels_of`.
+        data_format: where the channels are; `None` for Keras' global setting.
+
+    Returns:
+        float32 of the same shape and kind. For a model that normalizes pixels itself: the images.
+
+    Raises:
+        InputError: if it is unknown what pixels the model takes, or if the images have another
+            number of channels.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> white = np.full((1, 1, 3), 255, "uint8")
+    >>> values = se_keras.preprocess_input(white, "seresnet50.a1_in1k")
+    >>> [f"{value:.3f}" for value in values[0, 0]]
+    ['2.249', '2.429', '2.640']
+    """
+    pixels = known_pixels(model_or_source)
+    if pixels.raw:
+        return images
+    data_format = standardize_data_format(data_format)
+    images = _with_channels(images, pixels.channels, data_format)
+    layer = normalization_layer(pixels, data_format)
+    if getattr(images.shape, "rank", 0) is None:
+        return _of_any_rank(images, layer)
+    normalized = layer(images)
+    return keras.ops.convert_to_numpy(normalized) if isinstance(images, np.ndarray) else normalized
+
+
+def _with_channels(images: Any, channels: int, data_format: str) -> Any:
+    """The images, if they have so many channels; in `tf.data` that may show only as they come."""
+    axis = -3 if data_format == "channels_first" else -1
+    message = f"`images` must have {channels} channel{'s' * (channels > 1)}, {data_format}"
+    if not hasattr(images, "shape"):
+        raise InputError(f"{message}, as an array or a tensor, got {type(images).__name__}.")
+    rank = getattr(images.shape, "rank", 0)  # TensorFlow's shapes have it
+    if rank is None or (rank in (3, 4) and images.shape[axis] is None):
+        return _checked_later(images, channels, axis, message)
+    shape = tuple(images.shape)
+    if len(shape) not in (3, 4) or shape[axis] != channels:
+        raise InputError(f"{message}, got the shape {shape}.")
+    return images
+
+
+def _checked_later(images: Any, channels: int, axis: int, message: str) -> Any:
+    import tensorflow as tf  # the images are tensors of it, whatever the backend
+
+    check = tf.debugging.assert_equal(
+        tf.shape(images)[axis], channels, f"{message}: decode them with channels={channels}."
+    )
+    with tf.control_dependencies([check]):
+        images = tf.identity(images)
+    if images.shape.rank is not None:
+        shape = images.shape.as_list()
+        shape[axis] = channels
+        images.set_shape(shape)
+    return images
+
+
+def _of_any_rank(images: Any, layer: keras.layers.Rescaling) -> Any:
+    """What the layer computes, which Keras calls on tensors of a known rank only."""
+    import tensorflow as tf
+
+    return tf.cast(images, tf.float32) * layer.scale + layer.offset
+
+
+def normalization_layer(pixels: Pixels, data_format: str) -> keras.layers.Layer:
+    """Return the stock layer that normalizes pixels 0..255, in float32 under any dtype policy."""
+    mean, std = np.array(pixels.mean), np.array(pixels.std)
+    # Keras shapes a vector by the global data format, and the offset not at all.
+    shape = (-1, 1, 1) if data_format == "channels_first" else (1, 1, -1)
+    return keras.layers.Rescaling(
+        scale=(1 / (255 * std)).reshape(shape).tolist(),
+        offset=(-mean / std).reshape(shape).tolist(),
+        dtype="float32",
+        name=LAYER_NAME,
+    )
+
+
+# --- what pixels ---------------------------------------------------------------------------------
+
+
+def pixels_of(model_or_source: PixelSource) -> Pixels:
+    """Return what pixels a model takes, as far as the model or the source of its weights says it.
+
+    A model says it by its first layers, where they normalize pixels, or by its name, where that
+    is the name of published weights: `create` gives it, and it stays with the model in files, in
+    clones, in other models and in what `insert_se`, `remove_se`, `prune_se` and `optimize` return.
+
+    Args:
+        model_or_source: a model; the name or the source of published weights, such as
+            `"seresnet50.a1_in1k"` or `"hf://timm/seresnet50.a1_in1k"`; the name of a row of the
+            catalog, for what all its published weights have in common; or `Pixels`.
+
+    Returns:
+        The pixels; `unknown` is true of them where nothing says what the model takes.
+
+    Raises:
+        InputError: if it is none of these, or the source can't be had.
+
+    Example:
+
+    >>> import se_keras
+    >>> se_keras.pixels_of("seresnet50.a3_in1k").size
+    160
+    >>> se_keras.pixels_of(se_keras.create("seresnet20")).unknown
+    True
+    >>> se_keras.pixels_of(se_keras.create("seresnet20", include_preprocessing=True)).raw
+    True
+    """
+    if isinstance(model_or_source, Pixels):
+        return model_or_source
+    if isinstance(model_or_source, keras.Model):
+        return _of_model(model_or_source)
+    if isinstance(model_or_source, str | os.PathLike):
+        return _of_source(os.fspath(model_or_source))
+    raise InputError(
+        "`model_or_source` must be a model, the name or the source of its weights, or Pixels, got "
+        f"{model_or_source!r}."
+    )
+
+
+def known_pixels(model_or_source: PixelSource) -> Pixels:
+    """Return `pixels_of` what must be known.
+
+    Raises:
+        InputError: if it is not; the message says what to give.
+
+    Example:
+
+    >>> import se_keras
+    >>> from se_keras.pixels import known_pixels
+    >>> known_pixels("seresnet20")
+    Traceback (most recent call last):
+    ...
+    se_keras.support.errors.InputError: what pixels seresnet20 takes is unknown: ...
+    """
+    pixels = pixels_of(model_or_source)
+    if not pixels.unknown:
+        return pixels
+    name = _called(model_or_source)
+    raise InputError(f"what pixels {name} takes is unknown: {pixels.origin}. {_remedy(name)}")
+
+
+def _called(model_or_source: PixelSource) -> str:
+    if isinstance(model_or_source, Pixels):
+        return "the model of these Pixels"
+    return (
+        model_or_source.name if isinstance(model_or_source, keras.Model) else str(model_or_source)
+    )
+
+
+def _remedy(name: str) -> str:
+    names = [preset.name for preset in presets_of(recipe_of_name(name))]
+    choice = ", ".join(map(repr, names or ["seresnet50.a1_in1k"]))
+    return (
+        f"Give the weights that it has or began with ({'' if names else 'such as '}{choice}, "
+        "'hf://owner/repo'), or the numbers: se_keras.Pixels(mean=(...), std=(...))."
+    )
+
+
+def _unknown(reason: str) -> Pixels:
+    return Pixels(origin=reason)
+
+
+# --- of a source ---------------------------------------------------------------------------------
+
+
+def _of_source(source: str) -> Pixels:
+    preset = preset_of(source)
+    if preset is not None:
+        return preset.pixels
+    if source.startswith("hf://"):
+        config = hub.fetch_config(source)
+        if config is None:
+            raise InputError(f"{source} has no config.json that says how images are prepared.")
+        return pixels_of_config(config, source)
+    if source in {recipe.name for recipe in RECIPES}:
+        return _of_row(source)
+    if hub.is_published(source) or Path(source).exists():
+        return _unknown("a file of weights does not say it")
+    names = [row.name for row in (*RECIPES, *PRESETS)]
+    raise InputError(
+        "`model_or_source` must be a model, Pixels, the name or source of published weights or a "
+        f"row of the catalog, got {source!r}.{did_you_mean(source, names)}"
+    )
+
+
+def _of_row(recipe: str) -> Pixels:
+    """What all published weights of a row have in common; where they differ, `None`."""
+    first, *others = [preset.pixels for preset in presets_of(recipe)] or [
+        _unknown("there are no published weights for it")
+    ]
+    if not others:
+        return first
+    of_images = ("size", "crop", "interpolation")
+    differing = [
+        name
+        for name in of_images
+        if {getattr(pixels, name) for pixels in others} != {getattr(first, name)}
+    ]
+    if any((pixels.mean, pixels.std) != (first.mean, first.std) for pixels in others):
+        return _unknown("its published weights differ")
+    origin = f"all published weights of {recipe}"
+    return replace(first, origin=origin, **dict.fromkeys(differing))
+
+
+# --- of a model ----------------------------------------------------------------------------------
+
+# What may stand between the input and the layer that says it: pixels stay in their range.
+PASSING = tuple(
+    kind
+    for name, kind in vars(keras.layers).items()
+    if name.startswith("Rand") or name in ("AugMix", "CenterCrop", "Identity", "Resizing")
+)
+# How the first layers of our own networks are called.
+OWN_FIRST = ("stem_", "input_norm", "stage1_")
+# Operations with a constant c -> the factor and the shift that they are.
+LINES: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+    "TrueDivide": lambda c: (1 / c, 0),
+    "Divide": lambda c: (1 / c, 0),
+    "Multiply": lambda c: (c, 0),
+    "Subtract": lambda c: (1, -c),
+    "Add": lambda c: (1, c),
+}
+# A factor that is no larger brings 0..255 to small numbers; who has 0..1 would not take it.
+SMALL = 1 / 16
+
+
+def _of_model(model: keras.Model) -> Pixels:
+    if not is_functional(model):
+        return _unknown("its layers are called in Python code")
+    shapes = [tensor.shape for tensor in model.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        return _unknown(f"it does not take images, but {shapes}")
+    height, width, channels = _image_shape(shapes[0])
+    if channels not in (1, 3):
+        return _unknown(f"it takes {channels} channels")
+    graph, (tensor,) = trace(model), model.inputs
+    pixels = _at(graph, tensor)
+    if pixels.unknown and "int" in tensor.dtype:
+        pixels = _raw(graph, "its input, which takes integers")
+    if pixels.mean is not None and len(pixels.mean) != channels:
+        return _unknown(f"it takes {channels} channels, and its weights {len(pixels.mean)}")
+    side = height or width
+    size = (height or side, width or side) if side else pixels.size
+    return replace(pixels, size=size, channels=channels)
+
+
+def _image_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Height, width and channels, wherever the channels are."""
+    _, *shape = shape
+    first = shape[0] in (1, 3) and shape[-1] not in (1, 3)
+    return (*shape[1:], shape[0]) if first else tuple(shape)
+
+
+def _at(graph: Graph, tensor: keras.KerasTensor) -> Pixels:
+    """What the consumers of a tensor say that it is."""
+    answers = {_of_call(graph, node) for node in graph.consumers(tensor)}
+    return answers.pop() if len(answers) == 1 else _unknown("several layers take its input")
+
+
+def _of_call(graph: Graph, node: Node) -> Pixels:
+    if node.subgraph is not None:
+        return _of_nested(graph, node)
+    if isinstance(node.op, PASSING) or type(node.op).__name__ == "Cast":
+        return _at(graph, node.output)
+    if isinstance(node.op, keras.layers.Normalization):
+        return _of_normalization(graph, node)
+    if (line := _line(node)) is not None:
+        return _of_line(graph, node, *line)
+    if node.op.name.startswith(OWN_FIRST):
+        return pixels_of_name(graph.model.name)
+    return _unknown(f"its first layer, {node.op.name!r}, does not say it")
+
+
+def _of_nested(graph: Graph, node: Node) -> Pixels:
+    inputs = keras.tree.flatten(node.subgraph.inputs)
+    if len(inputs) != 1:
+        return _unknown(f"its model {node.op.name!r} has several inputs")
+    pixels = _at(node.subgraph, inputs[0])
+    named = pixels_of_name(graph.model.name)
+    return named if pixels.unknown and not named.unknown else pixels
+
+
+def _line(node: Node) -> tuple[Any, Any] | None:
+    """Factor and shift of a node that computes factor * pixels + shift."""
+    if isinstance(node.op, keras.layers.Rescaling):
+        return node.op.scale, node.op.offset
+    constants = [x for x in (*node.args, *node.kwargs.values()) if isinstance(x, NUMBERS)]
+    line = LINES.get(type(node.op).__name__)
+    if line is None or len(constants) != 1 or len(node.inputs) != 1 or not np.all(constants):
+        return None
+    turned = constants[0] is node.args[0] and type(node.op).__name__ not in ("Multiply", "Add")
+    return None if turned else line(np.asarray(constants[0], float))
+
+
+NUMBERS = (int, float, np.number, np.ndarray)
+
+
+def _of_line(graph: Graph, node: Node, factor: Any, shift: Any) -> Pixels:
+    factor, shift = (float(np.abs(number).max()) for number in (factor, shift))
+    what = f"its layer {node.op.name!r}, which normalizes pixels"
+    if node.op.name == LAYER_NAME or 0 < factor <= SMALL or (factor == 1 and shift > 1):
+        return _raw(graph, what)
+    if factor == 1 and not shift:
+        return _at(graph, node.output)
+    return _unknown(
+        f"its first layer, {node.op.name!r}, multiplies by {factor:g} and adds {shift:g}"
+    )
+
+
+def _of_normalization(graph: Graph, node: Node) -> Pixels:
+    layer, channels = node.op, _image_shape(node.output.shape)[-1]
+    mean = keras.ops.convert_to_numpy(layer.mean)
+    std = np.sqrt(keras.ops.convert_to_numpy(layer.variance))
+    if not layer.invert and std.max() > 1:
+        return _raw(graph, f"its layer {layer.name!r}, which normalizes pixels")
+    if not layer.invert and mean.min() >= 0 and mean.max() <= 1 and std.max() <= 0.5:
+        return Pixels(
+            mean=(0.0,) * channels,
+            std=(1.0,) * channels,
+            channels=channels,
+            origin=f"its layer {layer.name!r}, which takes 0..1",
+        )
+    return _unknown(f"its first layer, {layer.name!r}, has learned no pixels")
+
+
+def _raw(graph: Graph, what: str) -> Pixels:
+    """Pixels in 0..255, cut as for the weights that the model's name speaks of."""
+    named = pixels_of_name(graph.model.name)
+    if named.unknown:
+        return Pixels(raw=True, origin=what)
+    return replace(named, mean=None, std=None, raw=True, origin=f"{what}, and {named.origin}")
+
+
+def pixels_of_name(name: str) -> Pixels:
+    """Return what the name of a model says of its pixels; opens no connection.
+
+    Example:
+
+    >>> from se_keras.pixels import pixels_of_name
+    >>> pixels_of_name("seresnet50.a3_in1k").size, pixels_of_name("seresnet50").unknown
+    (160, True)
+    """
+    preset = preset_of(name)
+    if preset is not None:
+        return preset.pixels
+    source = source_of_name(name)
+    if source is None:
+        return _unknown("neither its first layers nor its name say it")
+    # A name, which may come with a file of anybody's, leads to no download.
+    config = hub.cached_config(source)
+    if config is None:
+        return _unknown(f"its weights are those of {source}; give that, to look there")
+    try:
+        return pixels_of_config(config, source)
+    except InputError as error:
+        return _unknown(str(error).rstrip("."))
+
+
+# --- from a file to an image ---------------------------------------------------------------------
+
+
+def load_image(image: "ImageSource", model_or_source: PixelSource) -> np.ndarray:
+    """Return the middle of an image at the size that a model takes.
+
+    For published weights the image is resized so that its shorter side is size / crop, and the
+    square in the middle is cut out: the pixels are those of timm's evaluation transform. For other
+    models that normalize pixels themselves, as those of `se-keras train`, it is what they are
+    trained on: all of the middle, resized as by Pillow's `BILINEAR`.
+
+    Args:
+        image: path or bytes of an image file, uint8 array (H, W, 3) or (H, W), or image of Pillow.
+        model_or_source: as of `pixels_of`.
+
+    Returns:
+        uint8, (height, width, channels).
+
+    Raises:
+        InputError: if the image can't be read, or if it is unknown what pixels the model takes.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> photo = np.zeros((300, 500, 3), "uint8")
+    >>> se_keras.load_image(photo, "seresnet50.a1_in1k").shape
+    (224, 224, 3)
+    """
+    pixels = pixels_of_images(model_or_source)
+    if pixels.raw and (pixels.crop, pixels.interpolation) == (1, "bilinear"):
+        return read_image(image, pixels.size, pixels.channels)
+    return _cropped(open_image(image, pixels.channels), pixels)
+
+
+def pixels_of_images(model_or_source: PixelSource) -> Pixels:
+    """Return `known_pixels` with which an image can be cut: size, crop and resize are known too.
+
+    Raises:
+        InputError: if one of them is not; the message says what to give.
+
+    Example:
+
+    >>> from se_keras.pixels import pixels_of_images
+    >>> pixels_of_images("legacy_seresnet50").size
+    224
+    """
+    pixels = known_pixels(model_or_source)
+    if None in (pixels.size, pixels.crop, pixels.interpolation):
+        raise InputError(_which_image(model_or_source))
+    return pixels
+
+
+def _which_image(model_or_source: PixelSource) -> str:
+    name = _called(model_or_source)
+    if isinstance(model_or_source, str) and presets_of(name):
+        names = ", ".join(repr(preset.name) for preset in presets_of(name))
+        return f"the published weights of {name} take different images: name one of {names}."
+    return (
+        f"{name} takes images of any size: give "
+        "dataclasses.replace(se_keras.pixels_of(model), size=...) in its place."
+    )
+
+
+def _cropped(image: "Image", pixels: Pixels) -> np.ndarray:
+    from PIL.Image import Resampling
+
+    height, width = pixels.height_and_width
+    if height == width:
+        cropped = center_crop(image, height, pixels.crop, pixels.interpolation)
+    else:
+        scale = pixels.crop * min(image.height / height, image.width / width)
+        across, down = width * scale, height * scale
+        left, top = (image.width - across) / 2, (image.height - down) / 2
+        method = Resampling[pixels.interpolation.upper()]
+        cropped = image.resize((width, height), method, (left, top, left + across, top + down))
+    return np.array(cropped).reshape(height, width, pixels.channels)
+
+
+# --- from an answer to names ---------------------------------------------------------------------
+
+
+def decode_predictions(
+    predictions: Any, model_or_source: PixelSource | None = None, top: int = 5
+) -> list[list[tuple[str, str, float]]]:
+    """Return the likeliest classes, by name.
+
+    Args:
+        predictions: what a classifier gives, (N, classes).
+        model_or_source: what has the names: a model with published weights, or their name or
+            source; the folder of a run of `se-keras train`, or a file in it; `None` for ImageNet's.
+        top: how many classes to give, the likeliest first.
+
+    Returns:
+        For each image tuples of the class's identifier (ImageNet: WordNet's number), its name and
+        its score.
+
+    Raises:
+        InputError: if there are no names, or not as many as the predictions have classes.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> se_keras.decode_predictions(np.eye(1000)[[1]], top=1)
+    [[('n01443537', 'goldfish', 1.0)]]
+    """
+    if isinstance(model_or_source, int):  # as keras.applications has it: decode(predictions, 3)
+        model_or_source, top = None, model_or_source
+    top = positive_integer("top", top)
+    labels = labels_of(IMAGENET if model_or_source is None else model_or_source)
+    if labels is None:
+        name = _called(model_or_source)
+        raise InputError(
+            f"the names of the classes of {name} are unknown: `model_or_source` can be the source "
+            "of its weights, the folder of its run, or None for those of ImageNet."
+        )
+    scores = keras.ops.convert_to_numpy(predictions)
+    if scores.ndim != 2 or scores.shape[1] != len(labels):
+        raise InputError(
+            f"`predictions` must be (N, {len(labels)}), as there are classes, got {scores.shape}."
+        )
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [
+        [(*labels[number], float(row[number])) for number in best]
+        for row, best in zip(scores, order, strict=True)
+    ]
+
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@functools.cache
+def imagenet_labels() -> Labels:
+    """Return WordNet's number and first name of the 1000 classes (`data/imagenet_classes.txt`)."""
+    file = importlib.resources.files("se_keras") / "data" / "imagenet_classes.txt"
+    lines = file.read_text("utf-8").splitlines()
+    return tuple(tuple(line.split(" ", 1)) for line in lines if not line.startswith("#"))
+
+
+def labels_of(model_or_source: PixelSource) -> Labels | None:
+    """Return identifier and name of each class; `None` where nothing says them.
+
+    Args:
+        model_or_source: as of `decode_predictions`; `"imagenet"` for the classes of ImageNet.
+
+    Raises:
+        InputError: if the source can't be had.
+
+    Example:
+
+    >>> from se_keras.pixels import labels_of
+    >>> labels_of("seresnet50.a1_in1k")[1]
+    ('n01443537', 'goldfish')
+    """
+    if model_or_source == IMAGENET:
+        return imagenet_labels()
+    if isinstance(model_or_source, str | os.PathLike):
+        source = os.fspath(model_or_source)
+        if source.startswith("hf://") and preset_of(source) is None:
+            return _labels_in(hub.fetch_config(source) or {})
+        if Path(source).exists():
+            return _labels_of_run(Path(source))
+    labels = pixels_of(model_or_source).labels
+    if labels in (None, IMAGENET):
+        return labels and imagenet_labels()
+    return _labels_in(hub.cached_config(labels) or {})
+
+
+def _labels_in(config: dict[str, Any]) -> Labels | None:
+    names = config.get("label_names")
+    if isinstance(names, dict):  # timm: number -> name, where numbers are left out
+        count = config.get("num_classes", 0)
+        names = [names.get(str(number), f"class {number}") for number in range(count)]
+    if not names:
+        return None
+    descriptions = config.get("label_descriptions") or {}
+    return tuple((str(name), str(descriptions.get(name, name))) for name in names)
+
+
+def _labels_of_run(path: Path) -> Labels | None:
+    """What `se-keras train` has put into the folder or beside the file."""
+    report = next((file for file in (path / REPORT, path.parent / REPORT) if file.is_file()), None)
+    return report and tuple((name, name) for name in read_json(report)["class_names"])
+
+
+REPORT = "report.json"

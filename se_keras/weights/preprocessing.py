@@ -1,0 +1,187 @@
+"""What pixels weights were made for, as data. Imports no keras."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from se_keras.support.arguments import (
+    Check,
+    boolean,
+    check_fields,
+    finite_number,
+    one_of,
+    positive_integer,
+    positive_number,
+    share,
+    with_suggestions,
+)
+from se_keras.support.errors import InputError
+from se_keras.support.tables import format_table
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+# The one set of class names that is no source of weights.
+IMAGENET = "imagenet"
+
+
+@with_suggestions
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """What pixels a model takes, and how `load_image` cuts them out of an image; prints as a table.
+
+    With `mean` and `std` it takes (pixel / 255 - mean) / std. With `raw=True` it takes pixels
+    in 0..255 and normalizes them itself. With neither, nobody knows what it takes.
+
+    Attributes:
+        size: height and width of the model's input, or a pair where they differ; `None` where any
+            size goes, or where the size is unknown.
+        crop: side of the central crop, as a share of the resized image's shorter side; `None`
+            where it is unknown.
+        interpolation: of the resize, `"bilinear"` or `"bicubic"`; `None` where it is unknown.
+        mean, std: one number for each channel, on a scale where white is 1.
+        raw: whether the model normalizes pixels itself.
+        channels: 3 for red, green and blue; 1 for gray.
+        labels: what has the names of the classes: `"imagenet"` or a source; `None` for nothing.
+        origin: what says all this; of unknown pixels, why nothing does.
+
+    Raises:
+        InputError: for numbers that no image can be prepared with.
+
+    Example:
+
+    >>> import se_keras
+    >>> half = (0.5, 0.5, 0.5)
+    >>> print(se_keras.Pixels(size=32, mean=half, std=half, origin="my training"))
+    pixels
+    size         32x32, 3 channels
+    values       (pixel / 255 - mean) / std, from -1 to 1
+    mean         0.5, 0.5, 0.5
+    std          0.5, 0.5, 0.5
+    crop         1 of the shorter side, bilinear
+    class names  unknown
+    known from   my training
+    """
+
+    size: int | tuple[int, int] | None = None
+    crop: float | None = 1.0
+    interpolation: str | None = "bilinear"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    raw: bool = False
+    channels: int = 3
+    labels: str | None = None
+    origin: str = "the caller"
+
+    def __post_init__(self):
+        checks = {
+            "size": _size,
+            "crop": _crop,
+            "interpolation": partial(one_of, choices=(None, *INTERPOLATIONS)),
+            "channels": partial(one_of, choices=(1, 3)),
+            "raw": boolean,
+            "mean": self._one_a_channel(finite_number),
+            "std": self._one_a_channel(positive_number),
+        }
+        check_fields(self, checks)
+        if (self.mean is None) != (self.std is None) or (self.raw and self.mean is not None):
+            raise InputError("`mean` and `std` go together, and without `raw=True`.")
+
+    def _one_a_channel(self, check: Check) -> Check:
+        def checked(argument: str, values: Any) -> tuple[float, ...]:
+            is_row = hasattr(values, "__len__") and not isinstance(values, str | bytes)
+            if not is_row or len(values) != self.channels:
+                raise InputError(f"`{argument}` must be {self.channels} numbers, got {values!r}.")
+            return tuple(check(argument, value) for value in values)
+
+        return checked
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nobody knows what the model takes."""
+        return self.mean is None and not self.raw
+
+    @property
+    def height_and_width(self) -> tuple[int, int] | None:
+        """The size as a pair."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The smallest and the largest number that the model gets; `None` where it is unknown."""
+        if self.unknown:
+            return None
+        if self.raw:
+            return 0.0, 255.0
+        pairs = list(zip(self.mean, self.std, strict=True))
+        return min((0 - mean) / std for mean, std in pairs), max(
+            (1 - mean) / std for mean, std in pairs
+        )
+
+    def __str__(self) -> str:
+        if self.unknown:
+            return f"pixels unknown: {self.origin}"
+        size = "no one size" if self.size is None else "{}x{}".format(*self.height_and_width)
+        crop = "unknown" if self.crop is None else f"{self.crop:g} of the shorter side"
+        formula = "raw pixels" if self.raw else "(pixel / 255 - mean) / std"
+        rows = [
+            ("size", f"{size}, {self.channels} channel{'s' * (self.channels > 1)}"),
+            ("values", "{}, from {:.4g} to {:.4g}".format(formula, *self.range)),
+            *((name, _text(getattr(self, name))) for name in ("mean", "std") if not self.raw),
+            ("crop", f"{crop}, {self.interpolation or 'resize unknown'}"),
+            ("class names", self.labels or "unknown"),
+            ("known from", self.origin),
+        ]
+        return format_table(("pixels", ""), rows)
+
+
+def _size(argument: str, value: Any) -> int | tuple[int, int]:
+    if not isinstance(value, tuple | list):
+        return positive_integer(argument, value)
+    if len(value) != 2:
+        raise InputError(f"`{argument}` must be a number or height and width, got {value!r}.")
+    height, width = (positive_integer(argument, side) for side in value)
+    return height if height == width else (height, width)
+
+
+def _crop(argument: str, value: Any) -> float | None:
+    wanted = "a number above 0 and at most 1"
+    if value is not None and not share(argument, value, wanted):
+        raise InputError(f"`{argument}` must be {wanted}, got {value!r}.")
+    return None if value is None else float(value)
+
+
+def _text(numbers: tuple[float, ...]) -> str:
+    return ", ".join(f"{number:.4g}" for number in numbers)
+
+
+def pixels_of_config(config: dict[str, Any], source: str) -> Pixels:
+    """What the `config.json` of a timm repository on the hub says of its images.
+
+    Args:
+        config: its content.
+        source: of the hub; named in errors.
+
+    Raises:
+        InputError: if it says nothing, or asks for what can't be done.
+    """
+    # timm wrote these fields at the top before it wrote `pretrained_cfg` (timm, models/_hub.py).
+    fields = config.get("pretrained_cfg", config)
+    try:
+        channels, height, width = fields["input_size"]
+        numbers = {name: fields[name] for name in ("interpolation", "mean", "std")}
+        crop = fields["crop_pct"]
+        usual = channels == 3 and fields.get("crop_mode", "center") == "center"
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{source}: config.json does not say how images are prepared: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    try:
+        if not usual or height != width or None in (crop, *numbers.values()):
+            raise InputError("other channels, another crop, or no numbers")
+        labels = source if config.get("label_names") else None
+        return Pixels(size=height, crop=crop, labels=labels, origin=source, **numbers)
+    except ValueError as error:
+        raise InputError(
+            f"{source}: config.json asks for images that are prepared otherwise than by a resize "
+            f"({' or '.join(INTERPOLATIONS)}) and a central square crop of three colors: {fields}"
+        ) from error
