@@ -27,7 +27,7 @@ from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
 CACHE_BYTES = 2**30
 TEST_SHARE = 0.2
 # Images that one call of Python reads for TensorFlow: a call costs as much as a small image.
-READ_AT_ONCE = 8
+READ_AT_ONCE = 32
 
 CLASS_NAMES = {
     "fashion_mnist": "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot",
