@@ -794,7 +794,7 @@ def test_the_papers_stages(stages):
     ("name", "size"),
     [
         ("semobilenet", 32),
-        ("sevgg16_bn", 32),
+        pytest.param("sevgg16_bn", 32, marks=pytest.mark.slow),
         pytest.param("seshufflenet", 32, marks=pytest.mark.slow),
         pytest.param("sebn_inception", 64, marks=pytest.mark.slow),
         pytest.param("seinception_v3", 96, marks=pytest.mark.slow),

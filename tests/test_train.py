@@ -569,7 +569,17 @@ STOPS = {
 }
 
 
-@pytest.mark.parametrize("where", STOPS.values(), ids=STOPS)
+# The others are slow.
+QUICK_STOPS = ("in the second epoch", "between history and checkpoint")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(where, id=name, marks=() if name in QUICK_STOPS else pytest.mark.slow)
+        for name, where in STOPS.items()
+    ],
+)
 def test_a_run_goes_on_as_if_never_stopped(where, unbroken, tmp_path, monkeypatch):
     stop_once(monkeypatch, *where)
     with pytest.raises(KeyboardInterrupt):

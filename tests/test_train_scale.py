@@ -404,11 +404,9 @@ def pair(out, other=None, **arguments):
 def test_two_devices_train_as_one(tmp_path):
     """Within rounding: the sums over a batch are made in another order."""
     settings = {"batch_size": 100, "sync_batch_norm": True, "ema": 0.9, "clip_norm": 0.2}
-    runs = [
-        begun("with_norm", "tensorflow", out=tmp_path / str(n), devices=n, **settings)
-        for n in (1, 2)
-    ]
-    _, out = (ended(process) for process in runs)
+    two = begun("with_norm", "tensorflow", out=tmp_path / "2", devices=2, **settings)
+    train(config(**settings), tmp_path / "1", network=with_norm)
+    out = ended(two)
     assert "batches of 100 (2 devices x 50 images)" in out
     assert "learning rate up to 0.15625 (0.1 for 64 images, in proportion)" in out
     assert_near(weights(tmp_path / "2"), weights(tmp_path / "1"), 2e-5)
