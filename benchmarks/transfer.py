@@ -55,9 +55,7 @@ def classifier(weights: Path | None) -> tuple[keras.Model, keras.Model]:
         include_top=False, pooling="avg", input_shape=SHAPE, weights=weights
     )
     image = keras.Input(SHAPE)
-    # Pretrained batch normalization keeps its statistics; that of fresh weights has none yet.
-    features = backbone(image, training=None if weights is None else False)
-    return keras.Model(image, keras.layers.Dense(10 - KNOWN)(features)), backbone
+    return keras.Model(image, keras.layers.Dense(10 - KNOWN)(backbone(image))), backbone
 
 
 def fit(model: keras.Model, data: Images, epochs: int, rate: float) -> None:
@@ -83,7 +81,9 @@ def transfer(weights: Path, labeled: Images, test: Images) -> list[float]:
     found.append(accuracy(model, test))
     backbone.trainable = True
     for layer in backbone.layers:
-        layer.trainable = layer.name.startswith("stage4")
+        # Pretrained batch normalization keeps its statistics.
+        norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = layer.name.startswith("stage4") and not norm
     fit(model, labeled, TUNED_EPOCHS, RATE / 10)
     return [*found, accuracy(model, test)]
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 import numpy as np
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from se_keras.images import ImageSource
 
-PixelSource = keras.Model | Pixels | str | os.PathLike
+PixelSource: TypeAlias = keras.Model | Pixels | str | os.PathLike
 LAYER_NAME = "preprocessing"
 
 
