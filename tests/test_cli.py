@@ -187,7 +187,8 @@ def workplace(tmp_path, monkeypatch):
     (tmp_path / "bad.png").write_bytes(b"not an image")
     (tmp_path / "good.png").write_bytes((tmp_path / "photos" / "a" / "0.png").read_bytes())
     x = keras.Input((8, 8, 3))
-    y = keras.layers.Softmax()(keras.layers.GlobalAveragePooling2D()(x))
+    y = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(x))
+    y = keras.layers.Softmax()(y)
     keras.Model(x, y).save(tmp_path / "good.keras")
     return tmp_path
 
