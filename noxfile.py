@@ -40,9 +40,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
-    session.install(".[test]", *lower_bounds())
-    # Old packages warn of what they use of newer ones.
-    session.run("pytest", "-W", "default", *(session.posargs or PYTEST))
+    # With a newer pyparsing the oldest matplotlib warns.
+    session.install(".[test]", "pyparsing<3.3", *lower_bounds())
+    session.run("pytest", *(session.posargs or PYTEST))
 
 
 def lower_bounds() -> list[str]:

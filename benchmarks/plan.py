@@ -80,7 +80,7 @@ def plan_benchmark(
             precision=precision,
             batch=batch,
             size=size,
-            threads=threads or os.cpu_count(),
+            threads=threads or os.cpu_count() or 1,
         )
         for network in networks
         for size in network.sizes
