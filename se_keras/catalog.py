@@ -67,9 +67,11 @@ def create(
     2373
     """
     recipe = model if isinstance(model, Recipe) else find_recipe(model)
-    recipe, asked = _parsed(recipe, options)
+    recipe, asked = _split_options(recipe, options)
     if weights is not None:
-        return _with_weights(recipe, asked, weights, fresh_classifier, include_preprocessing)[0]
+        return _build_with_weights(recipe, asked, weights, fresh_classifier, include_preprocessing)[
+            0
+        ]
     if fresh_classifier:
         raise InputError("`fresh_classifier=True` leaves out that of `weights`: give both.")
     pixels = Pixels(**USUAL) if include_preprocessing is True else include_preprocessing
@@ -81,8 +83,8 @@ def create_with_plan(
 ) -> tuple[keras.Model, ConversionPlan]:
     """Build a network with weights, as `create` does; return also which tensor went where."""
     recipe = model if isinstance(model, Recipe) else find_recipe(model)
-    recipe, asked = _parsed(recipe, options)
-    return _with_weights(recipe, asked, weights, fresh_classifier)
+    recipe, asked = _split_options(recipe, options)
+    return _build_with_weights(recipe, asked, weights, fresh_classifier)
 
 
 def named_builder(name: str) -> Callable[..., keras.Model]:
@@ -189,7 +191,7 @@ Args:
 """
 
 
-def _parsed(recipe: Recipe, options: dict[str, Any]) -> tuple[Recipe, NetworkOptions]:
+def _split_options(recipe: Recipe, options: dict[str, Any]) -> tuple[Recipe, NetworkOptions]:
     """The row and the options of its network, with what the user asks of either."""
     known = _options(recipe)
     refuse_unknown_options(recipe.name, options, known)
@@ -201,7 +203,7 @@ def _parsed(recipe: Recipe, options: dict[str, Any]) -> tuple[Recipe, NetworkOpt
 # --- weights -------------------------------------------------------------------------------------
 
 
-def _with_weights(
+def _build_with_weights(
     recipe: Recipe,
     options: NetworkOptions,
     weights: Source,
@@ -214,7 +216,7 @@ def _with_weights(
         _refuse_other_classes(options.classes, IMAGENET_CLASSES, weights)
     with open_checkpoint(weights, recipe.name) as checkpoint:
         if takes_classifier:
-            options = _with_classifier_of(checkpoint, options)
+            options = _take_classes_of(checkpoint, options)
         pixels = include_preprocessing
         if pixels is True:
             pixels = _pixels_of_weights(checkpoint)
@@ -261,7 +263,7 @@ def _pixels_of_weights(checkpoint: Checkpoint) -> str:
     return checkpoint.origin
 
 
-def _with_classifier_of(checkpoint: Checkpoint, options: NetworkOptions) -> NetworkOptions:
+def _take_classes_of(checkpoint: Checkpoint, options: NetworkOptions) -> NetworkOptions:
     """The options with the number of classes that the file has."""
     # Those of others were trained with a softmax, as keras.applications holds it; what this
     # package saved may have had any.

@@ -120,7 +120,7 @@ def list_images(folder: str | os.PathLike) -> tuple[list[str], LeftOut]:
     (['a.PNG'], 'Left out: 1 hidden (._a.png), 1 without a suffix of an image (b.txt).')
     """
     left_out = LeftOut()
-    files = _images_below(os.fspath(folder), "", left_out)
+    files = _find_images(os.fspath(folder), "", left_out)
     return [os.path.join(folder, file) for file in files], left_out
 
 
@@ -148,17 +148,17 @@ def list_classes(folder: str | os.PathLike) -> ClassFolder:
     if not os.path.isdir(root):
         raise InputError(f"there is no folder {name_of(root)}.")
     left_out = LeftOut()
-    folders = _folders(root, "", left_out)
-    parts = _parts(root, folders)
+    folders = _find_folders(root, "", left_out)
+    parts = _find_parts(root, folders)
     if not parts:
-        names, files, labels = _classes(root, "", folders, left_out)
+        names, files, labels = _find_classes(root, "", folders, left_out)
         divided = np.array([], str)
     else:
         found = {
-            part: _classes(root, top, _folders(root, top, left_out), left_out)
+            part: _find_classes(root, top, _find_folders(root, top, left_out), left_out)
             for part, top in parts.items()
         }
-        names = _same_classes(root, parts, {part: x[0] for part, x in found.items()})
+        names = _check_same_classes(root, parts, {part: x[0] for part, x in found.items()})
         files = [file for _, of_part, _ in found.values() for file in of_part]
         labels = [label for _, _, of_part in found.values() for label in of_part]
         divided = np.repeat(list(found), [len(of_part) for _, of_part, _ in found.values()])
@@ -208,7 +208,7 @@ def for_each_image(
             if progress:
                 progress(min(start + CHUNK, count))
     if errors:
-        raise InputError(_unreadable(errors, count))
+        raise InputError(_describe_errors(errors, count))
 
 
 def _attempt(read: Callable[[int], None], number: int) -> str | None:
@@ -223,7 +223,7 @@ def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _unreadable(errors: list[str], count: int) -> str:
+def _describe_errors(errors: list[str], count: int) -> str:
     if len(errors) == 1:
         return errors[0]
     reasons = "; ".join(
@@ -244,7 +244,7 @@ def _has_suffix(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
-def _images_below(root: str, top: str, left_out: LeftOut) -> list[str]:
+def _find_images(root: str, top: str, left_out: LeftOut) -> list[str]:
     """The images of `root/top` at any depth, relative to `root`: folder by folder, by name."""
     images = []
     for where, folders, names in sorted(os.walk(os.path.join(root, top), onerror=_refuse)):
@@ -269,7 +269,7 @@ def _refuse(error: OSError) -> None:
     raise InputError(f"can't read the folder {name_of(error.filename)}: {error.strerror}.")
 
 
-def _folders(root: str, top: str, left_out: LeftOut) -> list[str]:
+def _find_folders(root: str, top: str, left_out: LeftOut) -> list[str]:
     """The folders of `root/top` that are not hidden, relative to `root`; leaves out the rest."""
     folders = []
     try:
@@ -281,7 +281,7 @@ def _folders(root: str, top: str, left_out: LeftOut) -> list[str]:
         if _is_hidden(name):
             _count_hidden(root, inside, left_out)
         elif os.path.isdir(path):
-            if _is_around(path, root):
+            if _holds_root(path, root):
                 left_out.add("a link in a circle", inside)
             else:
                 folders.append(inside)
@@ -302,13 +302,13 @@ def _count_hidden(root: str, path: str, left_out: LeftOut) -> None:
         left_out.add("hidden", hidden)
 
 
-def _is_around(path: str, root: str) -> bool:
+def _holds_root(path: str, root: str) -> bool:
     """Whether a folder has the root in it, or is the root."""
     real, root = os.path.realpath(path), os.path.realpath(root)
     return os.path.commonpath([real, root]) == real
 
 
-def _parts(root: str, folders: list[str]) -> dict[str, str]:
+def _find_parts(root: str, folders: list[str]) -> dict[str, str]:
     """The folder of each part; none where the folders are classes."""
     named = {
         part: [folder for folder in folders if folder.lower() in names]
@@ -318,10 +318,10 @@ def _parts(root: str, folders: list[str]) -> dict[str, str]:
     classes = [folder for folder in folders if not any(folder in x for x in named.values())]
     if not parts:
         return {}
-    where, has = name_of(root), f"has the parts {_listed(parts.values())}"
+    where, has = name_of(root), f"has the parts {_join_names(parts.values())}"
     if classes:
         raise InputError(
-            f"{where} {has} beside the class folders {_listed(classes)}: give each part its "
+            f"{where} {has} beside the class folders {_join_names(classes)}: give each part its "
             "classes, or, where they are classes too, rename them."
         )
     for found in named.values():
@@ -336,18 +336,20 @@ def _parts(root: str, folders: list[str]) -> dict[str, str]:
     return parts
 
 
-def _same_classes(root: str, parts: dict[str, str], names: dict[str, list[str]]) -> list[str]:
+def _check_same_classes(root: str, parts: dict[str, str], names: dict[str, list[str]]) -> list[str]:
     """The classes, which every part must have."""
     every = sorted(set().union(*names.values()))
     for part, top in parts.items():
         missing = [name for name in every if name not in names[part]]
         if missing:
             where = name_of(os.path.join(root, top))
-            raise InputError(f"{where} lacks the classes {_listed(missing)} of the other parts.")
+            raise InputError(
+                f"{where} lacks the classes {_join_names(missing)} of the other parts."
+            )
     return every
 
 
-def _classes(
+def _find_classes(
     root: str, top: str, folders: list[str], left_out: LeftOut
 ) -> tuple[list[str], list[str], list[int]]:
     """The names of the classes, the files, and the number of each one's class."""
@@ -355,12 +357,12 @@ def _classes(
     if len(folders) < 2:
         raise InputError(
             f"{name_of(os.path.join(root, top))} must have a folder of images for each of two "
-            f"classes or more, it has {_listed(names) or 'none'}."
+            f"classes or more, it has {_join_names(names) or 'none'}."
         )
-    files = [_images_below(root, folder, left_out) for folder in folders]
+    files = [_find_images(root, folder, left_out) for folder in folders]
     empty = [folder for folder, images in zip(folders, files, strict=True) if not images]
     if empty:
-        where = _listed([os.path.join(root, folder) for folder in empty])
+        where = _join_names([os.path.join(root, folder) for folder in empty])
         s = "s" if len(empty) > 1 else ""
         raise InputError(
             f"the class folder{s} {where} {'have' if s else 'has'} no images "
@@ -370,7 +372,7 @@ def _classes(
     return names, [file for images in files for file in images], labels
 
 
-def _listed(names: Iterable[str]) -> str:
+def _join_names(names: Iterable[str]) -> str:
     names = [name_of(name) for name in names]
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

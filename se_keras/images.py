@@ -70,9 +70,9 @@ def open_image(source: "ImageSource", channels: int = 3) -> "Image":
     >>> open_image(np.zeros((20, 30), "uint8")).mode
     'RGB'
     """
-    with _opened(source) as image:
-        upright = _turned(image, _orientation(image))
-        return _in_eight_bits(upright, _mode(channels))
+    with _open(source) as image:
+        upright = _turn(image, _orientation(image))
+        return _to_eight_bits(upright, _mode(channels))
 
 
 def read_image(
@@ -103,16 +103,16 @@ def read_image(
     (10, 10, 3)
     """
     if size is None:
-        return _as_array(open_image(source, channels))
+        return _to_array(open_image(source, channels))
     height, width = (size, size) if isinstance(size, int) else size
-    with _opened(source) as image:
+    with _open(source) as image:
         orientation = _orientation(image)
         # A small result is turned faster than a large photo.
         new = (height, width) if orientation in _LYING else (width, height)
         box = _middle(image.size, new, orientation)
         factor = 1 if image is source else _draft(image, box, new)
-        pixels = _in_eight_bits(image, _mode(channels))
-        return _as_array(_turned(_resized(pixels, box / factor, new), orientation))
+        pixels = _to_eight_bits(image, _mode(channels))
+        return _to_array(_turn(_resize(pixels, box / factor, new), orientation))
 
 
 def center_crop(image: "Image", size: int, crop: float, interpolation: str) -> "Image":
@@ -167,12 +167,12 @@ def name_of(path: str | os.PathLike) -> str:
 
 
 @contextmanager
-def _opened(source: "ImageSource") -> "Iterator[Image]":
+def _open(source: "ImageSource") -> "Iterator[Image]":
     """Give the image; what a reader of Pillow raises inside becomes one line about the source."""
     import PIL.Image
 
     if isinstance(source, np.ndarray):
-        yield _of_array(source)
+        yield _from_array(source)
         return
     if not isinstance(source, str | os.PathLike | bytes | PIL.Image.Image):
         raise InputError(
@@ -184,7 +184,7 @@ def _opened(source: "ImageSource") -> "Iterator[Image]":
             _check_pixels(source)
             yield source
         else:
-            with _file(source) as file, _parsed(file) as image:
+            with _file(source) as file, _read_head(file) as image:
                 _check_pixels(image)
                 yield image
     except MemoryError:
@@ -194,7 +194,7 @@ def _opened(source: "ImageSource") -> "Iterator[Image]":
         raise InputError(f"can't read the image {_name(source)}: {_reason(error)}.") from error
 
 
-def _of_array(array: np.ndarray) -> "Image":
+def _from_array(array: np.ndarray) -> "Image":
     from PIL import Image
 
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3, 4))
@@ -216,7 +216,7 @@ def _file(source: str | os.PathLike | bytes) -> IO[bytes]:
     return open(source, "rb")
 
 
-def _parsed(file: IO[bytes]) -> "Image":
+def _read_head(file: IO[bytes]) -> "Image":
     """The image of a file, of which Pillow has read the head only."""
     from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  (they register themselves)
 
@@ -270,7 +270,7 @@ def _mode(channels: int) -> str:
     return "L" if channels == 1 else "RGB"
 
 
-def _in_eight_bits(image: "Image", mode: str) -> "Image":
+def _to_eight_bits(image: "Image", mode: str) -> "Image":
     """The image as "L" or "RGB"."""
     from PIL import Image
 
@@ -303,7 +303,7 @@ def _check_numbers(image: "Image", tags: Any) -> None:
         raise ValueError("its 16-bit colors lie in separate planes, which Pillow misreads")
 
 
-def _as_array(image: "Image") -> np.ndarray:
+def _to_array(image: "Image") -> np.ndarray:
     return np.array(image).reshape(image.height, image.width, -1)
 
 
@@ -321,7 +321,7 @@ def _orientation(image: "Image") -> int:
     return image.getexif().get(_ORIENTATION, 1)
 
 
-def _turned(image: "Image", orientation: int) -> "Image":
+def _turn(image: "Image", orientation: int) -> "Image":
     from PIL import Image
 
     turns = {
@@ -360,7 +360,7 @@ def _draft(image: "Image", box: np.ndarray, new: tuple[int, int]) -> int:
     return factor
 
 
-def _resized(image: "Image", box: np.ndarray, new: tuple[int, int]) -> "Image":
+def _resize(image: "Image", box: np.ndarray, new: tuple[int, int]) -> "Image":
     from PIL import Image
 
     # Only after a draft does a box not lie on whole pixels.

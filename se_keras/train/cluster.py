@@ -74,7 +74,7 @@ def _broadcast(array: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def on_own_device() -> Iterator[None]:
     """Inside, Keras makes what it makes on this process' own device, without the others."""
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
@@ -85,7 +85,7 @@ def alone() -> Iterator[None]:
 
 
 @contextmanager
-def joined(cluster: Cluster) -> Iterator[Team]:
+def join_devices(cluster: Cluster) -> Iterator[Team]:
     """Brings the devices together, and at the end waits for all processes.
 
     An error inside ends a process of several at once, with one line: what is left undone would

@@ -266,7 +266,7 @@ def prepare(data: ImageData) -> ImageData:
     Raises:
         InputError: naming the files that can't be read.
     """
-    if _in_memory(data, data.train):
+    if _fits_memory(data, data.train):
         return data
     pixels = int(np.prod(data.image_shape))
     keep = (len(data.train) + len(data.test)) * pixels <= CACHE_BYTES
@@ -294,7 +294,7 @@ def prepare(data: ImageData) -> ImageData:
     )
 
 
-def _in_memory(data: ImageData, split: Split) -> bool:
+def _fits_memory(data: ImageData, split: Split) -> bool:
     return split.items.dtype == np.uint8 and split.items.shape[1:] == data.image_shape
 
 
@@ -343,7 +343,7 @@ def training_batches(
 
     indices = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch)
     examples = (
-        _with_images(indices, data, data.train)
+        _take_images(indices, data, data.train)
         .map(augmented, tf.data.AUTOTUNE)
         .batch(part_size // share.processes, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
@@ -355,7 +355,7 @@ def test_batches(data: ImageData, batch_size: int) -> tf.data.Dataset:
     """The test images in order, as they are; batches such as `training_batches` gives."""
     indices = tf.data.Dataset.range(len(data.test)).map(lambda index: (index,))
     return (
-        _with_images(indices, data, data.test)
+        _take_images(indices, data, data.test)
         .map(lambda image, label, _: (image, label))
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
@@ -377,7 +377,7 @@ def full_test_batches(
         lambda index: (index % count, tf.cast(index < count, tf.float32))
     )
     batches = (
-        _with_images(indices, data, data.test)
+        _take_images(indices, data, data.test)
         .map(lambda image, label, _, weight: (image, label, weight))
         .batch(batch_size // share.processes, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
@@ -385,7 +385,7 @@ def full_test_batches(
     return batches, filled
 
 
-def _with_images(indices: tf.data.Dataset, data: ImageData, split: Split) -> tf.data.Dataset:
+def _take_images(indices: tf.data.Dataset, data: ImageData, split: Split) -> tf.data.Dataset:
     """Put image and target before each element, a tuple that begins with a number in the split."""
     labels = tf.constant(split.labels)
 
@@ -393,7 +393,7 @@ def _with_images(indices: tf.data.Dataset, data: ImageData, split: Split) -> tf.
         target = tf.one_hot(labels[index], len(data.class_names))
         return tf.cast(image, tf.float32), target, index, *more
 
-    if _in_memory(data, split):
+    if _fits_memory(data, split):
         images = tf.constant(split.items)
         return indices.map(
             lambda index, *more: with_target(images[index], index, *more), tf.data.AUTOTUNE

@@ -19,7 +19,7 @@ from se_keras.support.files import read_json, write_json, written_beside
 from se_keras.support.progress import progress_style
 from se_keras.train import data as sources
 from se_keras.train import report
-from se_keras.train.cluster import Team, alone, joined
+from se_keras.train.cluster import Team, join_devices, on_own_device
 from se_keras.train.config import Cluster, TrainConfig
 from se_keras.train.input_clock import InputClock
 from se_keras.train.optimizer import build_optimizer
@@ -98,9 +98,9 @@ def train(
     cluster = cluster or Cluster()
     if not cluster.process:
         check_folder(folder, resume, overwrite)
-    with joined(cluster) as team:
+    with join_devices(cluster) as team:
         data = sources.open_data(config)
-        config = _with_batch_size(config, data)
+        config = _set_batch_size(config, data)
         _check_batch(config, team)
         settings = dataclasses.asdict(config) | {"model": name, "files": data.fingerprint}
         _check_same_everywhere(settings, team)
@@ -117,7 +117,7 @@ def train(
                 begin(folder, settings, keep=resume)
             history = fit(model, config, data, folder, team, tensorboard=tensorboard)
         if team.leads:
-            model = _saved(model, folder, team)
+            model = _save_model(model, folder, team)
     return _finish(model, config, data, folder, history, team) if team.leads else {}
 
 
@@ -317,7 +317,7 @@ class _Epochs(keras.callbacks.Callback):
             }
         )
         if self.team.leads:
-            with alone():
+            with on_own_device():
                 save_epoch(self.folder, self.model, self.history)
 
 
@@ -342,7 +342,7 @@ def _check_batch(config: TrainConfig, team: Team) -> None:
         )
 
 
-def _with_batch_size(config: TrainConfig, data: sources.ImageData) -> TrainConfig:
+def _set_batch_size(config: TrainConfig, data: sources.ImageData) -> TrainConfig:
     images = len(data.train)
     size = config.batch_size or min(data.defaults.batch_size, images)
     if size > images:
@@ -350,7 +350,7 @@ def _with_batch_size(config: TrainConfig, data: sources.ImageData) -> TrainConfi
     return dataclasses.replace(config, batch_size=size)
 
 
-def _saved(model: keras.Model, folder: Path, team: Team) -> keras.Model:
+def _save_model(model: keras.Model, folder: Path, team: Team) -> keras.Model:
     """Writes `model.keras`; gives the model on one device."""
     _synchronize(model, False)
     # Keras writes which optimizer it was, and could not read back those of this package.

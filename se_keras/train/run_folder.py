@@ -118,7 +118,7 @@ def restore(model: "keras.Model", folder: Path, team: "Team") -> tuple[int, Hist
     done = int(team.from_first(b"%d" % done))
     if not done:
         return 0, []
-    with _for_all(path, team) as path:
+    with _share_file(path, team) as path:
         try:
             model.load_weights(path)
         except (OSError, ValueError, KeyError) as error:
@@ -132,7 +132,7 @@ def restore(model: "keras.Model", folder: Path, team: "Team") -> tuple[int, Hist
 
 
 @contextmanager
-def _for_all(path: Path | None, team: "Team") -> Iterator[Path]:
+def _share_file(path: Path | None, team: "Team") -> Iterator[Path]:
     """The first process' file in every process: other machines need not see its folder."""
     if path is not None and team.share.processes == 1:
         yield path

@@ -123,7 +123,7 @@ def _config(source: str, repo: str, revision: str | None) -> dict[str, Any] | No
         path = _download(source, repo, revision, CONFIG_FILE)
     except InputError as error:
         missing = isinstance(error.__cause__, RemoteEntryNotFoundError)
-        if missing or _known_to_be_missing(repo, revision):
+        if missing or _is_known_missing(repo, revision):
             return None
         raise
     return _read_config(source, path)
@@ -140,7 +140,7 @@ def _read_config(source: str, path: Path) -> dict[str, Any]:
     return config
 
 
-def _known_to_be_missing(repo: str, revision: str | None) -> bool:
+def _is_known_missing(repo: str, revision: str | None) -> bool:
     """Whether an earlier download noted that the commit has no config: so it works offline too."""
     from huggingface_hub import try_to_load_from_cache
 
