@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import keras
 import numpy as np
@@ -237,7 +237,7 @@ def _of_source(source: str) -> Pixels:
         return _of_row(source)
     if hub.is_published(source) or Path(source).exists():
         return _unknown("a file of weights does not say it")
-    names = [row.name for row in (*RECIPES, *PRESETS)]
+    names = [*(recipe.name for recipe in RECIPES), *(preset.name for preset in PRESETS)]
     raise InputError(
         "`model_or_source` must be a model, Pixels, the name or source of published weights or a "
         f"row of the catalog, got {source!r}.{did_you_mean(source, names)}"
@@ -260,7 +260,8 @@ def _of_row(recipe: str) -> Pixels:
     if any((pixels.mean, pixels.std) != (first.mean, first.std) for pixels in others):
         return _unknown("its published weights differ")
     origin = f"all published weights of {recipe}"
-    return replace(first, origin=origin, **dict.fromkeys(differing))
+    nothing: dict[str, Any] = dict.fromkeys(differing)
+    return replace(first, origin=origin, **nothing)
 
 
 # --- of a model ----------------------------------------------------------------------------------
@@ -307,9 +308,9 @@ def _of_model(model: keras.Model) -> Pixels:
 
 def _image_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
     """Height, width and channels, wherever the channels are."""
-    _, *shape = shape
-    first = shape[0] in (1, 3) and shape[-1] not in (1, 3)
-    return (*shape[1:], shape[0]) if first else tuple(shape)
+    _, first, *others = shape
+    is_first = first in (1, 3) and others[-1] not in (1, 3)
+    return (*others, first) if is_first else tuple(shape[1:])
 
 
 def _at(graph: Graph, tensor: keras.KerasTensor) -> Pixels:
@@ -333,6 +334,7 @@ def _of_call(graph: Graph, node: Node) -> Pixels:
 
 
 def _of_nested(graph: Graph, node: Node) -> Pixels:
+    assert node.subgraph is not None
     inputs = keras.tree.flatten(node.subgraph.inputs)
     if len(inputs) != 1:
         return _unknown(f"its model {node.op.name!r} has several inputs")
@@ -347,7 +349,7 @@ def _line(node: Node) -> tuple[Any, Any] | None:
         return node.op.scale, node.op.offset
     constants = [x for x in (*node.args, *node.kwargs.values()) if isinstance(x, NUMBERS)]
     line = LINES.get(type(node.op).__name__)
-    if line is None or len(constants) != 1 or len(node.inputs) != 1 or not np.all(constants):
+    if line is None or len(constants) != 1 or len(node.inputs) != 1 or not np.all(constants[0]):
         return None
     turned = constants[0] is node.args[0] and type(node.op).__name__ not in ("Multiply", "Add")
     return None if turned else line(np.asarray(constants[0], float))
@@ -369,7 +371,8 @@ def _of_line(graph: Graph, node: Node, factor: Any, shift: Any) -> Pixels:
 
 
 def _of_normalization(graph: Graph, node: Node) -> Pixels:
-    layer, channels = node.op, _image_shape(node.output.shape)[-1]
+    layer: Any = node.op
+    channels: Any = _image_shape(node.output.shape)[-1]
     mean = keras.ops.convert_to_numpy(layer.mean)
     std = np.sqrt(keras.ops.convert_to_numpy(layer.variance))
     if not layer.invert and std.max() > 1:
@@ -484,14 +487,15 @@ def _which_image(model_or_source: PixelSource) -> str:
 def _cropped(image: "Image", pixels: Pixels) -> np.ndarray:
     from PIL.Image import Resampling
 
-    height, width = pixels.height_and_width
+    height, width = cast(tuple[int, int], pixels.height_and_width)
+    crop, interpolation = cast(float, pixels.crop), cast(str, pixels.interpolation)
     if height == width:
-        cropped = center_crop(image, height, pixels.crop, pixels.interpolation)
+        cropped = center_crop(image, height, crop, interpolation)
     else:
-        scale = pixels.crop * min(image.height / height, image.width / width)
+        scale = crop * min(image.height / height, image.width / width)
         across, down = width * scale, height * scale
         left, top = (image.width - across) / 2, (image.height - down) / 2
-        method = Resampling[pixels.interpolation.upper()]
+        method = Resampling[interpolation.upper()]
         cropped = image.resize((width, height), method, (left, top, left + across, top + down))
     return np.array(cropped).reshape(height, width, pixels.channels)
 
@@ -525,7 +529,7 @@ def decode_predictions(
     [[('n01443537', 'goldfish', 1.0)]]
     """
     if isinstance(model_or_source, int):  # as keras.applications has it: decode(predictions, 3)
-        model_or_source, top = None, model_or_source
+        return decode_predictions(predictions, None, model_or_source)
     top = positive_integer("top", top)
     labels = labels_of(IMAGENET if model_or_source is None else model_or_source)
     if labels is None:
@@ -554,7 +558,8 @@ def imagenet_labels() -> Labels:
     """Return WordNet's number and first name of the 1000 classes (`data/imagenet_classes.txt`)."""
     file = importlib.resources.files("se_keras") / "data" / "imagenet_classes.txt"
     lines = file.read_text("utf-8").splitlines()
-    return tuple(tuple(line.split(" ", 1)) for line in lines if not line.startswith("#"))
+    parts = (line.partition(" ") for line in lines if not line.startswith("#"))
+    return tuple((number, name) for number, _, name in parts)
 
 
 def labels_of(model_or_source: PixelSource) -> Labels | None:
@@ -582,7 +587,7 @@ def labels_of(model_or_source: PixelSource) -> Labels | None:
             return _labels_of_run(Path(source))
     labels = pixels_of(model_or_source).labels
     if labels in (None, IMAGENET):
-        return labels and imagenet_labels()
+        return None if labels is None else imagenet_labels()
     return _labels_in(hub.cached_config(labels) or {})
 
 
@@ -600,7 +605,8 @@ def _labels_in(config: dict[str, Any]) -> Labels | None:
 def _labels_of_run(path: Path) -> Labels | None:
     """What `se-keras train` has put into the folder or beside the file."""
     report = next((file for file in (path / REPORT, path.parent / REPORT) if file.is_file()), None)
-    return report and tuple((name, name) for name in read_json(report)["class_names"])
+    names = () if report is None else read_json(report).get("class_names", ())
+    return tuple((name, name) for name in names) or None
 
 
 REPORT = "report.json"

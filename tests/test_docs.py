@@ -7,12 +7,15 @@ import importlib
 import re
 import shlex
 
+import keras
+import numpy as np
 import pytest
 from checks import README, wrong_calls
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from test_architecture import MODULES
 
+import se_keras
 from se_keras.cli import main
 
 FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -108,3 +111,23 @@ def test_the_five_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     for expected in ("4 of 9 go", "onnx, int8", "same top-1 class", "flower"):
         assert expected in printed
     assert (tmp_path / "runs" / "explained" / "pruned-int8.onnx").is_file()
+
+
+def test_a_frozen_normalization_keeps_its_statistics_in_fit(tmp_path, monkeypatch):
+    """The README's way of fine-tuning; a `training=False` in the call would let them move."""
+    monkeypatch.chdir(tmp_path)
+    blocks = FENCE.findall(README.read_text())
+    (source,) = [block for block in blocks if "def accuracy_after" in block]
+    start, fit, end = source.partition("frozen = accuracy_after")
+    names = {"keras": keras, "np": np, "se_keras": se_keras}
+    exec(start, names)
+    norms = [
+        layer
+        for layer in names["backbone"].layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    before = [keras.ops.convert_to_numpy(norm.moving_mean).copy() for norm in norms]
+    exec(fit + end, names)
+    assert len(norms) > 10
+    for norm, mean in zip(norms, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(norm.moving_mean), mean)

@@ -182,7 +182,7 @@ def pretrained_classifier(
         name,
         weights=weights,
         include_preprocessing=about,
-        input_shape=(*known.height_and_width, 3),
+        input_shape=(*(known.height_and_width or ()), 3),
     )
     labels = labels_of(about)
     if labels is None or len(labels) != network.output_shape[-1]:

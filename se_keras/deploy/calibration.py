@@ -187,7 +187,7 @@ def _read_folder(model: keras.Model, folder: Path) -> tuple[np.ndarray, str]:
             f"{name_of(folder)} has no images ({', '.join(SUFFIXES)}). {left_out}".strip()
         )
     said = f"; left out: {left_out.in_words}" if left_out else ""
-    return _as_model_takes(pixels, _choose_evenly(np.array(paths, object))), said
+    return _as_model_takes(pixels, list(_choose_evenly(np.array(paths, object)))), said
 
 
 def _without_calibration(model: keras.Model) -> tuple[Arrays, str]:

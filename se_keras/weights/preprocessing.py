@@ -72,7 +72,7 @@ class Pixels:
     origin: str = "the caller"
 
     def __post_init__(self):
-        checks = {
+        checks: dict[str, Check] = {
             "size": _size,
             "crop": _crop,
             "interpolation": partial(one_of, choices=(None, *INTERPOLATIONS)),
@@ -107,19 +107,20 @@ class Pixels:
     @property
     def range(self) -> tuple[float, float] | None:
         """The smallest and the largest number that the model gets; `None` where it is unknown."""
-        if self.unknown:
-            return None
         if self.raw:
             return 0.0, 255.0
+        if self.mean is None or self.std is None:
+            return None
         pairs = list(zip(self.mean, self.std, strict=True))
         return min((0 - mean) / std for mean, std in pairs), max(
             (1 - mean) / std for mean, std in pairs
         )
 
     def __str__(self) -> str:
-        if self.unknown:
+        if self.range is None:
             return f"pixels unknown: {self.origin}"
-        size = "no one size" if self.size is None else "{}x{}".format(*self.height_and_width)
+        sides = self.height_and_width
+        size = "no one size" if sides is None else "{}x{}".format(*sides)
         crop = "unknown" if self.crop is None else f"{self.crop:g} of the shorter side"
         formula = "raw pixels" if self.raw else "(pixel / 255 - mean) / std"
         rows = [
