@@ -40,7 +40,16 @@ def files(tmp_path_factory):
 
 
 def load_image(paths, files):
-    return [se_keras.load_image(path, "seresnet50") for path in paths]
+    model = keras.models.load_model(files / "model.keras")
+    return [se_keras.load_image(path, model) for path in paths]
+
+
+def load_image_as_timm(paths, files):
+    return [se_keras.load_image(path, "seresnet50.a1_in1k") for path in paths]
+
+
+def predict_run(paths, files):
+    return list(map(load_classifier(files).read, paths))
 
 
 def predict_keras(paths, files):
@@ -90,10 +99,11 @@ def explain(paths, files):
     return in_order(paths, *(np.concatenate(part) for part in zip(*pairs, strict=True)))
 
 
-# `load_image` follows with the module that says what pixels a model takes.
-LOAD_IMAGE = pytest.param(load_image, marks=pytest.mark.xfail(reason="still reads by itself"))
-SQUARE_PLACES = [predict_keras, predict_saved_model, train, train_streamed, calibration, explain]
-PLACES = [LOAD_IMAGE, *SQUARE_PLACES]
+SQUARE_PLACES = [
+    *(load_image, predict_run, predict_keras, predict_saved_model),
+    *(train, train_streamed, calibration, explain),
+]
+PLACES = [load_image_as_timm, *SQUARE_PLACES]
 
 
 def put(folder, contents):
@@ -130,7 +140,7 @@ def test_a_place_sees_what_a_user_of_pillow_sees(place, files, tmp_path):
         assert np.abs(np.asarray(ours) - square).max() <= 1
 
 
-@pytest.mark.parametrize("place", [LOAD_IMAGE, predict_keras, train, calibration, explain])
+@pytest.mark.parametrize("place", [load_image, predict_keras, train, calibration, explain])
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_named_by_every_place(name, place, files, tmp_path):
     content, _ = BROKEN[name]
