@@ -10,6 +10,7 @@ from PIL import Image
 
 import se_keras
 from se_keras.cli import main
+from se_keras.commands.predict import predict
 
 L = keras.layers
 
@@ -33,8 +34,9 @@ def subclassed():
 
 
 def of_images(height, width, channels=3, name=None):
-    """A classifier whose convolution needs 5 x 5 pixels."""
-    x = image = keras.Input((height, width, channels))
+    """A classifier of raw pixels, whose convolution needs 5 x 5 of them."""
+    image = keras.Input((height, width, channels))
+    x = L.Rescaling(1 / 255, name="scale")(image)
     x = L.ReLU(name="relu")(L.Conv2D(4, 5, name="conv")(x))
     x = L.Dense(3, activation="softmax")(L.GlobalAveragePooling2D()(x))
     return keras.Model(image, x, name=name)
@@ -57,7 +59,10 @@ MODELS = {
     "five": lambda: of_images(8, 8, 5),
     "square": lambda: of_images(8, 8),
     "flat": lambda: keras.Sequential([keras.Input((4,)), L.Dense(2, activation="softmax")]),
-    "map": lambda: keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(2, 3)]),
+    "map": lambda: keras.Sequential([keras.Input((8, 8, 3)), L.Rescaling(1 / 255), L.Conv2D(2, 3)]),
+    "unknown": lambda: keras.Sequential(
+        [keras.Input((8, 8, 3)), L.Flatten(), L.Dense(2, activation="softmax")]
+    ),
     "two_outputs": two_outputs,
     "two_inputs": two_inputs,
     "subclassed": subclassed,
@@ -127,6 +132,8 @@ REFUSED = [
     ("predict five.keras image.png", "must take images"),
     ("predict map.keras image.png", "not the probabilities of classes"),
     ("predict two_outputs.keras image.png", "must have one output, it has 2"),
+    ("predict unknown.keras image.png", "--pixels"),
+    ("predict unknown.keras image.png --pixels rwa", "rwa"),
     ("predict square.keras text.png", "text.png"),
     ("predict square.keras missing.png", "missing.png"),
     ("predict square.keras image.png --top 0", "top"),
@@ -182,6 +189,19 @@ def test_weights_of_another_network_are_a_table(source, files, tmp_path, monkeyp
         in (capsys.readouterr().err.splitlines()[0])
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_user_says_what_pixels_an_unknown_model_takes(files, monkeypatch):
+    monkeypatch.chdir(files)
+    model = keras.saving.load_model("unknown.keras")
+    white = np.full((1, 8, 8, 3), 100, "float32")
+    for pixels, x in (
+        ("raw", white),
+        ("seresnet50.a1_in1k", se_keras.preprocess_input(white, "seresnet50.a1_in1k")),
+    ):
+        ((answer,),) = (predict("unknown.keras", ["image.png"], pixels=pixels, top=1),)
+        expected = model.predict(x, verbose=0)[0]
+        assert answer[0] == (f"class {expected.argmax()}", pytest.approx(expected.max()))
 
 
 @pytest.mark.parametrize("folder", ["other", "more"])

@@ -120,10 +120,11 @@ def test_what_the_devices_cannot_have_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_learning_rate_is_in_proportion_to_the_batch():
+def test_the_learning_rate_is_in_proportion_to_the_batch(tmp_path):
+    photos = str(tmp_path)
     assert TrainConfig(data="cifar10", batch_size=1024).completed().lr == pytest.approx(0.8)
-    assert TrainConfig(data="photos", batch_size=256).completed().lr == pytest.approx(0.4)
-    assert TrainConfig(data="photos", batch_size=256, lr=0.1).completed().lr == 0.1
+    assert TrainConfig(data=photos, batch_size=256).completed().lr == pytest.approx(0.4)
+    assert TrainConfig(data=photos, batch_size=256, lr=0.1).completed().lr == 0.1
 
 
 # --- what each process reads ---------------------------------------------------------------------

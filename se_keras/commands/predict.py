@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from se_keras.pixels import Pixels
+
 BAR_WIDTH = 30
 # Numbers of channels that image files can be read with.
-COLORS = (1, 3, 4)
+COLORS = (1, 3)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -50,8 +52,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--pixels",
         metavar="NAME",
-        help="with --weights of a file: the published weights that they began with, such as "
-        "seresnet50.a1_in1k, which say what pixels they take",
+        help="what pixels the model takes, where neither it nor its weights say so: those of the "
+        "published weights that it began with, such as seresnet50.a1_in1k, or, of a MODEL, raw for "
+        "0..255",
     )
     parser.add_argument(
         "--top",
@@ -71,12 +74,12 @@ def run(parsed: argparse.Namespace) -> None:
         answers = predict_pretrained(
             parsed.weights, images, model=parsed.model, pixels=parsed.pixels, top=parsed.top
         )
-    elif parsed.model is not None or parsed.pixels is not None:
-        raise InputError("--model and --pixels go with --weights.")
+    elif parsed.model is not None:
+        raise InputError("--model goes with --weights.")
     elif path is None:
         raise InputError("It takes MODEL and IMAGE, or --weights SOURCE and IMAGE.")
     else:
-        answers = predict(path, images, top=parsed.top)
+        answers = predict(path, images, pixels=parsed.pixels, top=parsed.top)
     print(show_predictions(images, answers))
 
 
@@ -96,7 +99,7 @@ class Classifier:
 
 
 def predict(
-    path: str | Path, images: Sequence[str | Path], *, top: int = 5
+    path: str | Path, images: Sequence[str | Path], *, pixels: str | None = None, top: int = 5
 ) -> list[list[tuple[str, float]]]:
     """Classify image files.
 
@@ -104,6 +107,8 @@ def predict(
         path: the folder of a run, a `.keras` file or a SavedModel that a run left. Class names come
             from the `report.json` beside it; without one the classes are numbered.
         images: files that `se_keras.images` reads.
+        pixels: what pixels the model takes, in place of what it says itself: `"raw"` for 0..255,
+            or the name or source of the published weights that it began with.
         top: how many classes to give, the likeliest first.
 
     Returns:
@@ -114,7 +119,7 @@ def predict(
             probabilities.
     """
     _check(images, top)
-    classifier = load_classifier(Path(path))
+    classifier = load_classifier(Path(path), pixels)
     return [_classify(classifier, image, top) for image in images]
 
 
@@ -216,11 +221,16 @@ def _architecture(weights: str) -> str:
     return config["architecture"]
 
 
-def load_classifier(path: Path) -> Classifier:
+def load_classifier(path: Path, pixels: str | None = None) -> Classifier:
     """Load the model of a run's folder, a `.keras` file or a SavedModel.
 
+    Args:
+        path: where it is.
+        pixels: as of `predict`.
+
     Raises:
-        InputError: if there is none of them, or it can't be read.
+        InputError: if there is none of them, or it can't be read, or it is unknown what pixels it
+            takes.
     """
     shape: Any  # of the model's input; checked below
     is_saved_model = (path / "saved_model.pb").is_file()
@@ -238,8 +248,11 @@ def load_classifier(path: Path) -> Classifier:
     check_takes_images(shape, path)
     if shape[1] != shape[2] or shape[3] not in COLORS:
         raise InputError(f"{path} must take images (N, H, H, C), C of {COLORS}, it takes {shape}.")
+    from se_keras.pixels import Pixels, pixels_of
+
     # A SavedModel that a run left takes raw pixels.
-    read = partial(_read, shape) if is_saved_model else _reader(model)
+    own = Pixels(raw=True, size=shape[1], channels=shape[3]) if is_saved_model else pixels_of(model)
+    read = _reader(path, own if pixels is None else _pixels_called(pixels, own), shape)
     report = path.parent / "report.json"
     names = tuple(read_json(report).get("class_names", ())) if report.is_file() else ()
     return Classifier(probabilities=probabilities, read=read, class_names=names)
@@ -251,15 +264,28 @@ def _caller(model: "keras.Model") -> "Callable[[np.ndarray], np.ndarray]":
     return lambda pixels: keras.ops.convert_to_numpy(model(pixels, training=False))
 
 
-def _reader(model: "keras.Model") -> "Callable[[str | Path], np.ndarray]":
-    from se_keras.pixels import known_pixels, load_image, preprocess_input
+def _pixels_called(name: str, own: "Pixels") -> "Pixels":
+    """What the user says of the values, at the size and with the channels of the model."""
+    from se_keras.pixels import Pixels, known_pixels
 
-    pixels = known_pixels(model)
-    if pixels.size is None:
-        return partial(_read, model.input_shape)
-    return lambda image: preprocess_input(
-        load_image(image, pixels), pixels, data_format="channels_last"
-    )
+    if name == "raw":
+        return Pixels(raw=True, size=own.size, channels=own.channels)
+    return replace(known_pixels(name), size=own.size, channels=own.channels)
+
+
+def _reader(
+    path: Path, pixels: "Pixels", shape: tuple[Any, ...]
+) -> "Callable[[str | Path], np.ndarray]":
+    from se_keras.pixels import load_image, preprocess_input
+
+    if pixels.unknown:
+        raise InputError(
+            f"What pixels {path} takes is unknown: {pixels.origin}. Say it with --pixels: raw for "
+            "0..255, or the weights that it began with, such as seresnet50.a1_in1k."
+        )
+    any_size = pixels.size is None
+    cut = partial(_read, shape) if any_size else partial(load_image, model_or_source=pixels)
+    return lambda image: preprocess_input(cut(image), pixels, data_format="channels_last")
 
 
 def _read(shape: tuple[Any, ...], image: str | Path) -> "np.ndarray":
