@@ -187,7 +187,7 @@ def _open(source: "ImageSource") -> "Iterator[Image]":
             with _file(source) as file, _read_head(file) as image:
                 _check_pixels(image)
                 yield image
-    except MemoryError:
+    except (InputError, MemoryError):
         raise
     # Files are not ours: a damaged one makes Pillow raise nearly anything.
     except Exception as error:

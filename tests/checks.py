@@ -201,3 +201,18 @@ def serve_without_the_package(cases):
         np.save(f"{path}.input.npy", x)
     run_python(SERVE, *cases)
     return [np.load(f"{path}.served.npy") for path in cases]
+
+
+def exit_code(main, arguments):
+    """Run a command line; return its exit code, also where argparse ends the process."""
+    try:
+        return main(arguments)
+    except SystemExit as ended:
+        return ended.code
+
+
+def refused(main, arguments, capsys):
+    """Run a command line that must end with exit code 2; return its one line on stderr."""
+    assert exit_code(main, arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line

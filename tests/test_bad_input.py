@@ -6,6 +6,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from checks import exit_code
 from PIL import Image
 
 import se_keras
@@ -162,10 +163,7 @@ REFUSED = [
 
 def run(command, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    try:
-        return main(command.split())
-    except SystemExit as stopped:  # argparse
-        return stopped.code
+    return exit_code(main, command.split())
 
 
 @pytest.mark.parametrize(("command", "message"), REFUSED, ids=[command for command, _ in REFUSED])

@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from checks import TESTS, set_random_weights
+from checks import TESTS, refused, set_random_weights
 
 import se_keras
 from benchmarks import peer_side, peers, tables, timing
@@ -241,12 +241,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, named, tmp_path, monke
     x = keras.Input((4,))
     keras.Model(x, keras.layers.Dense(2)(x)).save("vector.keras")
     before = sorted(tmp_path.rglob("*"))
-    try:
-        code = main(arguments.split())
-    except SystemExit as ended:
-        code = ended.code
-    assert code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line = refused(main, arguments.split(), capsys)
     assert line.startswith("python -m benchmarks.bench: ")
     assert named in line
     assert sorted(tmp_path.rglob("*")) == before

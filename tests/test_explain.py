@@ -8,7 +8,15 @@ import tracemalloc
 import keras
 import numpy as np
 import pytest
-from checks import array, reference_gate, run_python, se_layers, set_random_weights, uniform
+from checks import (
+    array,
+    reference_gate,
+    refused,
+    run_python,
+    se_layers,
+    set_random_weights,
+    uniform,
+)
 from keras import layers
 from PIL import Image
 
@@ -800,12 +808,7 @@ def workplace(tmp_path_factory):
 def test_bad_input_is_one_line_and_exit_code_2(arguments, named, workplace, capsys, monkeypatch):
     monkeypatch.chdir(workplace)
     before = sorted(workplace.rglob("*"))
-    try:
-        code = main(["explain", *arguments.split()])
-    except SystemExit as ended:
-        code = ended.code
-    assert code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line = refused(main, ["explain", *arguments.split()], capsys)
     assert line.startswith("se-keras")
     assert named in line
     assert sorted(workplace.rglob("*")) == before
