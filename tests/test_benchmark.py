@@ -380,6 +380,7 @@ def test_a_model_without_se_is_compared_with_itself_as_built(tmp_path, clocks):
     assert (result.ratio, result.against) == (1.0, "as built")
 
 
+@pytest.mark.slow
 def test_the_command_line_measures_in_processes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.networks.PRODUCT", 32)
@@ -443,6 +444,7 @@ def test_every_peer_has_its_maker():
         assert peer.maker in makers.get(peer.engine, peer_side.EXPORTS)
 
 
+@pytest.mark.slow
 def test_the_stock_peer_computes_se():
     network, plain = (peer_side._stock(name, 32) for name in ("se", "plain"))
     counts = [se_keras.count(model) for model in (network, plain)]
@@ -454,6 +456,7 @@ def test_the_stock_peer_computes_se():
     assert kinds.count("Multiply") == 16
 
 
+@pytest.mark.slow
 def test_the_step_with_stock_layers_is_that_of_the_same_network():
     model = se_keras.create("seresnet20", input_shape=(16, 16, 3), classes=4)
     set_random_weights(model)

@@ -591,9 +591,9 @@ def test_predicting_with_a_file(tmp_path, capsys):
         ),
         ("--weights tuned.safetensors --model seresnet50", "name with --pixels"),
         ("--weights a.h5 --model seresnet50 --pixels seresnet50", "take different images"),
-        ("--pixels seresnet50.a1_in1k", "--pixels go with --weights"),
+        ("--pixels seresnet50.a1_in1k", "MODEL and IMAGE"),
         ("--weights hf://me", "hf://owner/repo"),
-        ("--model seresnet20", "--model and --pixels go with --weights"),
+        ("--model seresnet20", "--model goes with --weights"),
         ("", "--weights SOURCE and IMAGE"),
     ],
 )

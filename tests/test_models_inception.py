@@ -229,7 +229,7 @@ def test_se_is_between_the_expansion_and_its_scaling():
         assert following == ["final_conv" if last else f"{name}_out"]
 
 
-@pytest.mark.parametrize("build", [small_bn, small_resnet])
+@pytest.mark.parametrize("build", [small_bn, pytest.param(small_resnet, marks=pytest.mark.slow)])
 def test_a_closed_gate_changes_the_output_and_training_reaches_every_se_block(build):
     model = build()
     x = uniform((2, *model.input_shape[1:]))

@@ -207,8 +207,9 @@ def test_the_network_is_that_of_the_figure(model):
 def test_features_are_the_stages_outputs(model):
     features = create(input_shape=(65, 98, 3), features_only=True)
     assert features.output_names == ["stage2_stride8", "stage3_stride16", "stage4_stride32"]
+    by_path = {weight.path: weight for weight in model.weights}
     for weight in features.weights:
-        weight.assign({w.path: w for w in model.weights}[weight.path])
+        weight.assign(by_path[weight.path])
     x = uniform((1, 65, 98, 3))
     maps = list(Reference(model).maps(x[0]))
     for got, expected in zip(features.predict(x, verbose=0), maps, strict=True):
@@ -286,6 +287,7 @@ def test_a_saved_network_is_the_same(small_model, tmp_path):
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), small_model.predict(x, verbose=0))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModel of TensorFlow")
 def test_an_export_for_unknown_sizes_serves_the_same(small_model, tmp_path):
     small_model.export(tmp_path / "exported", verbose=False)
