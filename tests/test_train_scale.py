@@ -419,9 +419,9 @@ def test_two_devices_train_as_one(tmp_path):
 OVERFLOW = """
 import numpy as np, keras, tensorflow as tf
 from se_keras.train import Cluster
-from se_keras.train.cluster import joined
+from se_keras.train.cluster import join_devices
 from se_keras.train.optimizer import MirroredLossScale
-with joined(Cluster(devices=2)) as team, team.scope():
+with join_devices(Cluster(devices=2)) as team, team.scope():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     optimizer = MirroredLossScale(keras.optimizers.SGD(0.1), initial_scale=8.0)
