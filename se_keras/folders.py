@@ -39,7 +39,7 @@ CHUNK = 16
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """What of a folder is no image by the rule: the first file and the number, by reason."""
+    """Files of a folder that are no images by the rule: the first and their number, by reason."""
 
     first: dict[str, str] = field(default_factory=dict)
     count: Counter = field(default_factory=Counter)
@@ -53,14 +53,14 @@ class LeftOut:
 
     @property
     def in_words(self) -> str:
-        """The reasons, each with its number and its first file."""
+        """Return the reasons, each with its number and its first file."""
         return ", ".join(
             f"{self.count[reason]:,} {reason} ({first}{', ...' if self.count[reason] > 1 else ''})"
             for reason, first in self.first.items()
         )
 
     def __str__(self) -> str:
-        """One line; empty where nothing was left out.
+        """Return one line; an empty one where nothing was left out.
 
         Example:
 
@@ -245,7 +245,7 @@ def _has_suffix(name: str) -> bool:
 
 
 def _find_images(root: str, top: str, left_out: LeftOut) -> list[str]:
-    """The images of `root/top` at any depth, relative to `root`: folder by folder, by name."""
+    """Find the images below `root/top`, relative to `root`, folder by folder, sorted by name."""
     images = []
     for where, folders, names in sorted(os.walk(os.path.join(root, top), onerror=_refuse)):
         inside = os.path.relpath(where, root)
@@ -270,7 +270,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _find_folders(root: str, top: str, left_out: LeftOut) -> list[str]:
-    """The folders of `root/top` that are not hidden, relative to `root`; leaves out the rest."""
+    """Find the visible folders of `root/top`, relative to `root`; count the rest as left out."""
     folders = []
     try:
         entries = sorted(os.listdir(os.path.join(root, top)))
@@ -303,13 +303,13 @@ def _count_hidden(root: str, path: str, left_out: LeftOut) -> None:
 
 
 def _holds_root(path: str, root: str) -> bool:
-    """Whether a folder has the root in it, or is the root."""
+    """Return whether a folder has the root in it, or is the root."""
     real, root = os.path.realpath(path), os.path.realpath(root)
     return os.path.commonpath([real, root]) == real
 
 
 def _find_parts(root: str, folders: list[str]) -> dict[str, str]:
-    """The folder of each part; none where the folders are classes."""
+    """Find the folder of each part; return none where the folders are classes."""
     named = {
         part: [folder for folder in folders if folder.lower() in names]
         for part, names in PART_NAMES.items()
@@ -337,7 +337,7 @@ def _find_parts(root: str, folders: list[str]) -> dict[str, str]:
 
 
 def _check_same_classes(root: str, parts: dict[str, str], names: dict[str, list[str]]) -> list[str]:
-    """The classes, which every part must have."""
+    """Return the classes; refuse a part that lacks one."""
     every = sorted(set().union(*names.values()))
     for part, top in parts.items():
         missing = [name for name in every if name not in names[part]]
@@ -352,7 +352,7 @@ def _check_same_classes(root: str, parts: dict[str, str], names: dict[str, list[
 def _find_classes(
     root: str, top: str, folders: list[str], left_out: LeftOut
 ) -> tuple[list[str], list[str], list[int]]:
-    """The names of the classes, the files, and the number of each one's class."""
+    """Return the names of the classes, the files, and the class number of each file."""
     names = [os.path.basename(folder) for folder in folders]
     if len(folders) < 2:
         raise InputError(

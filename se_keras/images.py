@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     ImageSource = str | os.PathLike | bytes | np.ndarray | Image
 
 # As Pillow calls them; the message has their common names. MPO is what many phones write: JPEG
-# with a second picture behind the first.
+# with a second picture after the first.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
 # A JPEG whose shorter side has at least so many pixels is decoded at a part of its size, by the
@@ -217,7 +217,7 @@ def _file(source: str | os.PathLike | bytes) -> IO[bytes]:
 
 
 def _read_head(file: IO[bytes]) -> "Image":
-    """The image of a file, of which Pillow has read the head only."""
+    """Return the image of a file; Pillow reads only its head here."""
     from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  (they register themselves)
 
     Image.preinit()
@@ -271,7 +271,7 @@ def _mode(channels: int) -> str:
 
 
 def _to_eight_bits(image: "Image", mode: str) -> "Image":
-    """The image as "L" or "RGB"."""
+    """Return the image as "L" or "RGB"."""
     from PIL import Image
 
     image.load()

@@ -86,7 +86,7 @@ def preprocess_input(
 
 
 def _with_channels(images: Any, channels: int, data_format: str) -> Any:
-    """The images, if they have so many channels; in `tf.data` that may show only as they come."""
+    """Check the number of channels; in `tf.data` it may be known only at run time."""
     axis = -3 if data_format == "channels_first" else -1
     message = f"`images` must have {channels} channel{'s' * (channels > 1)}, {data_format}"
     if not hasattr(images, "shape"):
@@ -116,7 +116,7 @@ def _checked_later(images: Any, channels: int, axis: int, message: str) -> Any:
 
 
 def _of_any_rank(images: Any, layer: keras.layers.Rescaling) -> Any:
-    """What the layer computes, which Keras calls on tensors of a known rank only."""
+    """Compute what the layer does: Keras calls layers only on tensors of a known rank."""
     import tensorflow as tf
 
     return tf.cast(images, tf.float32) * layer.scale + layer.offset
@@ -245,7 +245,7 @@ def _of_source(source: str) -> Pixels:
 
 
 def _of_row(recipe: str) -> Pixels:
-    """What all published weights of a row have in common; where they differ, `None`."""
+    """Return what all published weights of a row share; `None` for each field that differs."""
     first, *others = [preset.pixels for preset in presets_of(recipe)] or [
         _unknown("there are no published weights for it")
     ]
@@ -314,7 +314,7 @@ def _image_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
 
 
 def _at(graph: Graph, tensor: keras.KerasTensor) -> Pixels:
-    """What the consumers of a tensor say that it is."""
+    """Return what the consumers of a tensor say about its pixels."""
     answers = {_of_call(graph, node) for node in graph.consumers(tensor)}
     return answers.pop() if len(answers) == 1 else _unknown("several layers take its input")
 
@@ -603,7 +603,7 @@ def _labels_in(config: dict[str, Any]) -> Labels | None:
 
 
 def _labels_of_run(path: Path) -> Labels | None:
-    """What `se-keras train` has put into the folder or beside the file."""
+    """Read the class names from the report of a run, in the folder or beside the file."""
     report = next((file for file in (path / REPORT, path.parent / REPORT) if file.is_file()), None)
     names = () if report is None else read_json(report).get("class_names", ())
     return tuple((name, name) for name in names) or None

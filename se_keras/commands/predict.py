@@ -200,7 +200,7 @@ def pretrained_classifier(
 
 
 def _origin(name: str, weights: str) -> str | None:
-    """The published source of the weights, if they have one."""
+    """Return the published source of the weights, if they have one."""
     from se_keras.weights import hub
     from se_keras.weights.readers import origin_of_file
 
@@ -265,7 +265,7 @@ def _caller(model: "keras.Model") -> "Callable[[np.ndarray], np.ndarray]":
 
 
 def _pixels_called(name: str, own: "Pixels") -> "Pixels":
-    """What the user says of the values, at the size and with the channels of the model."""
+    """Return the pixels that the user names, at the model's size and with its channels."""
     from se_keras.pixels import Pixels, known_pixels
 
     if name == "raw":

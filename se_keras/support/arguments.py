@@ -348,7 +348,7 @@ def _number(argument: str, value: Any, kind: type, fits: Callable[[Any], bool], 
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy scalar as the Python value."""
+    """Return a NumPy scalar as the Python value."""
     return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
 
 

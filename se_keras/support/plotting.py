@@ -13,7 +13,7 @@ DPI = 120
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, sizes in inches.
+    """Return an empty figure; sizes are in inches.
 
     Raises:
         MissingExtraError: without matplotlib.

@@ -96,17 +96,17 @@ class Pixels:
 
     @property
     def unknown(self) -> bool:
-        """Whether nobody knows what the model takes."""
+        """Return whether nobody knows what the model takes."""
         return self.mean is None and not self.raw
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:
-        """The size as a pair."""
+        """Return the size as a pair."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @property
     def range(self) -> tuple[float, float] | None:
-        """The smallest and the largest number that the model gets; `None` where it is unknown."""
+        """Return the smallest and largest number that the model gets; `None` if unknown."""
         if self.raw:
             return 0.0, 255.0
         if self.mean is None or self.std is None:
@@ -155,7 +155,7 @@ def _text(numbers: tuple[float, ...]) -> str:
 
 
 def pixels_of_config(config: dict[str, Any], source: str) -> Pixels:
-    """What the `config.json` of a timm repository on the hub says of its images.
+    """Read what the `config.json` of a timm repository on the hub says of its images.
 
     Args:
         config: its content.
