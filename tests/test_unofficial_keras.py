@@ -12,7 +12,7 @@ from se_keras.graph import trace
 
 
 def test_a_weights_file_counts_the_layers_of_a_class_and_keeps_their_names(tmp_path):
-    """`weights/readers.py` reads such files without the model that wrote them."""
+    """`weights/readers/hdf5.py` reads such files without the model that wrote them."""
     image = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, name="stem")(image)
     x = keras.layers.Conv2D(4, 3, use_bias=False, name="deep")(x)

@@ -1,15 +1,41 @@
-"""Where the tensors are in an h5 file of Keras 2: the weights alone, or a whole model."""
+"""Read h5 files of Keras 2: the weights alone, or a whole model."""
 
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from se_keras.support.errors import InputError
+from se_keras.weights.readers.hdf5 import open_h5
+from se_keras.weights.readers.tensors import Contents, Tensor
 
 # Datasets of h5py by the names of their variables.
 Variables = Mapping[str, Any]
+
+
+@contextmanager
+def open_keras2(path: Path) -> Iterator[Contents]:
+    with open_h5(path, path) as file:
+        parts = parts_of_tensors(file, path)
+        yield {name: _join_parts(datasets) for name, datasets in parts.items()}, {}
+
+
+def _join_parts(datasets: list[Any]) -> Tensor:
+    *others, channels = datasets[0].shape or (1,)
+    return Tensor(
+        shape=(*others, channels * len(datasets)),
+        dtype=str(datasets[0].dtype),
+        read=partial(_concatenate, datasets),
+    )
+
+
+def _concatenate(datasets: list[Any]) -> np.ndarray:
+    return np.concatenate([np.atleast_1d(dataset[()]) for dataset in datasets], axis=-1)
 
 
 def parts_of_tensors(file: Any, path: Path) -> dict[str, list[Any]]:

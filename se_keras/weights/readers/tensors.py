@@ -1,0 +1,55 @@
+"""What an open file of weights holds: tensors by name, and what it says of their network."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from se_keras.weights.identify import Shape, Traits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A tensor of a file.
+
+    Attributes:
+        shape: its shape.
+        dtype: NumPy's or ml_dtypes' name of its type.
+        read: gives its values.
+    """
+
+    shape: Shape
+    dtype: str
+    read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """An open file of weights.
+
+    Attributes:
+        source: what the user called it.
+        tensors: its tensors by their names.
+        architecture: name of the network, where `config.json` of the hub gives one.
+        of_keras: whether Keras 3 wrote it.
+        traits: of the network, where the file tells.
+        origin: the published source that the tensors are of; `None` for those of a file that does
+            not say it.
+    """
+
+    source: str
+    tensors: Mapping[str, Tensor]
+    of_keras: bool = False
+    architecture: str | None = None
+    traits: Traits = field(default_factory=dict)
+    origin: str | None = None
+
+
+# What a reader yields.
+Contents = tuple[Mapping[str, Tensor], Traits]
+
+
+def as_bfloat16(bits: np.ndarray) -> np.ndarray:
+    import ml_dtypes  # NumPy has no such type; Keras depends on this package
+
+    return bits.view(ml_dtypes.bfloat16)
