@@ -74,11 +74,13 @@ class ConversionPlan:
         scheme: whose names the tensors have.
         assignments: each tensor that is used, once, and each variable that is set, once.
         ignored: all other tensors.
+        notes: sentences on what was chosen in the file.
     """
 
     scheme: str
     assignments: tuple[Assignment, ...]
     ignored: tuple[Ignored, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rows = [
@@ -88,7 +90,8 @@ class ConversionPlan:
         table = format_table(("tensor", "shape", "variable", "shape", "transform"), rows)
         reasons = Counter(ignored.reason for ignored in self.ignored)
         lines = [f"ignored: {count} ({reason})" for reason, count in reasons.items()]
-        return "\n".join([f"{len(rows)} tensors, named as in {self.scheme}", table, *lines])
+        head = f"{len(rows)} tensors, named as in {self.scheme}"
+        return "\n".join([head, *self.notes, table, *lines])
 
 
 def load_weights(
@@ -176,6 +179,7 @@ def plan_conversion(
             if name is not None
         ),
         ignored=tuple(Ignored(source=name, reason=reason) for name, reason in ignored.items()),
+        notes=checkpoint.notes,
     )
 
 

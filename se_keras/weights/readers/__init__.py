@@ -19,8 +19,6 @@ from se_keras.weights.readers.tensors import Checkpoint, Tensor
 
 __all__ = ["Checkpoint", "Tensor", "open_checkpoint", "origin_of_file"]
 
-KERAS_SUFFIXES = (".weights.h5", ".keras")
-
 
 @contextmanager
 def open_checkpoint(source: str | os.PathLike, model_name: str) -> Iterator[Checkpoint]:
@@ -42,13 +40,14 @@ def open_checkpoint(source: str | os.PathLike, model_name: str) -> Iterator[Chec
     is_best = name == "imagenet"
     published = find_preset(recipe_of_name(model_name)).source if is_best else name
     fetched = _fetch(published)
-    with _reader(name, fetched.path)(fetched.path) as (tensors, traits):
+    with _reader(name, fetched.path)(fetched.path) as contents:
         yield Checkpoint(
             source=name,
-            tensors=tensors,
-            of_keras=name.endswith(KERAS_SUFFIXES),
+            tensors=contents.tensors,
+            of_keras=contents.of_keras,
             architecture=(fetched.config or {}).get("architecture"),
-            traits=traits,
+            traits=contents.traits,
+            notes=contents.notes,
             origin=published if hub.is_published(published) else origin_of_file(fetched.path),
         )
 

@@ -22,7 +22,7 @@ Variables = Mapping[str, Any]
 def open_keras2(path: Path) -> Iterator[Contents]:
     with open_h5(path, path) as file:
         parts = parts_of_tensors(file, path)
-        yield {name: _join_parts(datasets) for name, datasets in parts.items()}, {}
+        yield Contents(tensors={name: _join_parts(sets) for name, sets in parts.items()})
 
 
 def _join_parts(datasets: list[Any]) -> Tensor:

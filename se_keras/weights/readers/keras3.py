@@ -16,7 +16,7 @@ from se_keras.weights.readers.tensors import Contents
 @contextmanager
 def open_keras_weights(path: Path) -> Iterator[Contents]:
     with open_h5_tensors(path, path) as tensors:
-        yield tensors, {}
+        yield Contents(tensors=tensors, of_keras=True)
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def open_keras_archive(path: Path) -> Iterator[Contents]:
         except (KeyError, ValueError) as error:
             raise InputError(f"{path} is not a .keras file: {error}") from error
         with weights, open_h5_tensors(weights, path) as tensors:
-            yield tensors, traits
+            yield Contents(tensors=tensors, traits=traits, of_keras=True)
 
 
 def _traits_of_config(config: dict[str, Any]) -> Traits:

@@ -32,7 +32,7 @@ def open_torch(path: Path) -> Iterator[Contents]:
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise InputError(f"{path} must hold a state_dict, tensors by their names.")
-    yield {name: _torch_tensor(tensor) for name, tensor in state.items()}, {}
+    yield Contents(tensors={name: _torch_tensor(tensor) for name, tensor in state.items()})
 
 
 def _torch_tensor(tensor: Any) -> Tensor:

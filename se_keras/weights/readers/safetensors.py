@@ -34,7 +34,7 @@ def open_safetensors(path: Path) -> Iterator[Contents]:
     except SafetensorError as error:
         raise InputError(f"{path} is not a whole safetensors file: {error}") from error
     try:
-        yield {name: mapped.tensor(name) for name in mapped.file.keys()}, {}  # noqa: SIM118
+        yield Contents(tensors={name: mapped.tensor(name) for name in mapped.names()})
     finally:
         del mapped.file  # unmaps it
 
@@ -56,6 +56,9 @@ class _MappedFile:
 
         self.file = safe_open(self.path, framework="numpy")
         self._read_bytes = 0
+
+    def names(self) -> list[str]:
+        return list(self.file.keys())
 
     def tensor(self, name: str) -> Tensor:
         part = self.file.get_slice(name)

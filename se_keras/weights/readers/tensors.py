@@ -35,6 +35,7 @@ class Checkpoint:
         traits: of the network, where the file tells.
         origin: the published source that the tensors are of; `None` for those of a file that does
             not say it.
+        notes: sentences on what was chosen in the file, for the plan.
     """
 
     source: str
@@ -43,10 +44,17 @@ class Checkpoint:
     architecture: str | None = None
     traits: Traits = field(default_factory=dict)
     origin: str | None = None
+    notes: tuple[str, ...] = ()
 
 
-# What a reader yields.
-Contents = tuple[Mapping[str, Tensor], Traits]
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a reader yields; the attributes are those of `Checkpoint`."""
+
+    tensors: Mapping[str, Tensor]
+    traits: Traits = field(default_factory=dict)
+    of_keras: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def as_bfloat16(bits: np.ndarray) -> np.ndarray:
