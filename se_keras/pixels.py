@@ -21,7 +21,7 @@ from se_keras.graph import Graph, Node, is_functional, trace
 from se_keras.images import center_crop, open_image, read_image
 from se_keras.models.recipes import RECIPES
 from se_keras.ops import standardize_data_format
-from se_keras.support.arguments import did_you_mean, positive_integer
+from se_keras.support.arguments import did_you_mean, one_of, positive_integer
 from se_keras.support.errors import InputError
 from se_keras.support.files import read_json
 from se_keras.weights import hub
@@ -251,7 +251,7 @@ def _of_row(recipe: str) -> Pixels:
     ]
     if not others:
         return first
-    of_images = ("size", "crop", "interpolation")
+    of_images = ("size", "crop", "interpolation", "second")
     differing = [
         name
         for name in of_images
@@ -423,7 +423,9 @@ def pixels_of_name(name: str) -> Pixels:
 # --- from a file to an image ---------------------------------------------------------------------
 
 
-def load_image(image: "ImageSource", model_or_source: PixelSource) -> np.ndarray:
+def load_image(
+    image: "ImageSource", model_or_source: PixelSource, *, size: str = "own"
+) -> np.ndarray:
     """Return the middle of an image at the size that a model takes.
 
     For published weights the image is resized so that its shorter side is size / crop, and the
@@ -434,12 +436,15 @@ def load_image(image: "ImageSource", model_or_source: PixelSource) -> np.ndarray
     Args:
         image: path or bytes of an image file, uint8 array (H, W, 3) or (H, W), or image of Pillow.
         model_or_source: as of `pixels_of`.
+        size: `"own"`, the size that the model takes; or `"test"`, the second, larger one at which
+            published weights were measured, with its crop: `pixels_of(...).second`.
 
     Returns:
         uint8, (height, width, channels).
 
     Raises:
-        InputError: if the image can't be read, or if it is unknown what pixels the model takes.
+        InputError: if the image can't be read, if it is unknown what pixels the model takes, or if
+            there is no second size, or a model of another size.
 
     Example:
 
@@ -448,11 +453,31 @@ def load_image(image: "ImageSource", model_or_source: PixelSource) -> np.ndarray
     >>> photo = np.zeros((300, 500, 3), "uint8")
     >>> se_keras.load_image(photo, "seresnet50.a1_in1k").shape
     (224, 224, 3)
+    >>> se_keras.load_image(photo, "seresnet50.a1_in1k", size="test").shape
+    (288, 288, 3)
     """
+    one_of("size", size, choices=("own", "test"))
     pixels = pixels_of_images(model_or_source)
+    if size == "test":
+        pixels = _at_second_size(pixels, model_or_source)
     if pixels.raw and (pixels.crop, pixels.interpolation) == (1, "bilinear"):
         return read_image(image, pixels.size, pixels.channels)
     return _cropped(open_image(image, pixels.channels), pixels)
+
+
+def _at_second_size(pixels: Pixels, model_or_source: PixelSource) -> Pixels:
+    name, larger = _called(model_or_source), pixels.at_second_size
+    if larger is None:
+        raise InputError(f"`size` must be 'own' for {name}, got 'test': no second size is known.")
+    if isinstance(model_or_source, keras.Model):
+        sides = _image_shape(model_or_source.inputs[0].shape)[:2]
+        if any(side not in (None, larger.size) for side in sides):
+            raise InputError(
+                f"`size='test'` is {larger.size}x{larger.size} for the weights of {name}, and the "
+                f"model takes {sides[0]}x{sides[1]}: build it with "
+                f"`input_shape=({larger.size}, {larger.size}, 3)`."
+            )
+    return larger
 
 
 def pixels_of_images(model_or_source: PixelSource) -> Pixels:

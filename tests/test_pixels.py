@@ -57,6 +57,15 @@ def test_a_photo_is_resized_and_cropped_as_by_timm(name, photo):
     assert np.abs(image[::7, ::7] - expected).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("name", "photo"), [case for case in CASES if "/".join((*case, "test")) in TIMM]
+)
+def test_a_photo_at_the_second_size_is_as_by_timm(name, photo):
+    image = se_keras.load_image(PHOTOS / photo, SOURCES[name], size="test")
+    expected = TIMM[f"{name}/{photo}/test"].astype(int)
+    assert np.abs(image[::16, ::16] - expected).max() <= 1
+
+
 @pytest.mark.parametrize(("name", "photo"), CASES)
 def test_a_photo_reaches_the_network_as_by_timm(name, photo):
     image = se_keras.load_image(PHOTOS / photo, SOURCES[name])
@@ -224,6 +233,18 @@ def test_a_repository_says_itself_how_images_are_prepared(flowers):
     assert se_keras.load_image(pixels((50, 40, 3)), "hf://me/flowers").shape == (32, 32, 3)
 
 
+def test_the_second_size_is_said_and_is_not_that_of_another_model():
+    pixels = pixels_of("seresnet50.ra2_in1k")
+    line = next(line for line in str(pixels).splitlines() if line.startswith("test size"))
+    assert line == "test size    288x288, 0.95 of the shorter side, top-1 81.29 %"
+    assert "test size" not in str(pixels.at_second_size)
+    photo = np.zeros((300, 300, 3), "uint8")
+    with pytest.raises(InputError, match=r"must be 'own' for seresnext50_32x4d.gl.*no second size"):
+        se_keras.load_image(photo, "seresnext50_32x4d.gluon_in1k", size="test")
+    with pytest.raises(InputError, match=r"`size` must be one of \('own', 'test'\)"):
+        se_keras.load_image(photo, "seresnet50.ra2_in1k", size="large")
+
+
 def test_a_repository_without_a_config_is_refused(monkeypatch):
     monkeypatch.setattr(hub, "fetch_config", lambda source: None)
     with pytest.raises(InputError, match=r"hf://me/flowers has no config\.json"):
@@ -322,6 +343,22 @@ def test_what_a_model_takes_goes_with_it(way, tiny, tmp_path):
     model = se_keras.create("seresnet20", weights=tiny, input_shape=(48, 48, 3))
     assert model.name == "seresnet20.test_in1k"
     assert pixels_of(WAYS[way](model, tmp_path)) == TINY
+
+
+@pytest.mark.parametrize("side", [48, 64, None])
+def test_an_image_at_the_second_size_is_for_a_model_that_takes_it(side, tiny, monkeypatch):
+    second = presets.SecondSize(size=64, crop=1.0)
+    row = replace(presets.PRESETS[-1], pixels=replace(TINY, second=second))
+    monkeypatch.setattr(presets, "PRESETS", (*presets.PRESETS[:-1], row))
+    model = se_keras.create("seresnet20", weights=tiny, input_shape=(side, side, 3))
+    photo = pixels((100, 80, 3))
+    if side == 48:
+        with pytest.raises(InputError, match=r"takes 48x48: build it with `input_shape=\(64, 64"):
+            se_keras.load_image(photo, model, size="test")
+    else:
+        image = se_keras.load_image(photo, model, size="test")
+        expected = se_keras.load_image(photo, replace(TINY, size=64, crop=1))
+        np.testing.assert_array_equal(image, expected)
 
 
 def test_a_converted_file_says_what_it_takes(tiny, tmp_path, capsys):

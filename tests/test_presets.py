@@ -1,5 +1,6 @@
 """The registry of published weights, against what timm says of them."""
 
+import csv
 import json
 import re
 
@@ -9,7 +10,7 @@ from checks import GOLDEN, README
 
 from se_keras.models.recipes import RECIPES
 from se_keras.support.errors import InputError
-from se_keras.weights.preprocessing import Pixels, pixels_of_config
+from se_keras.weights.preprocessing import Pixels, SecondSize, pixels_of_config
 from se_keras.weights.presets import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -21,6 +22,11 @@ from se_keras.weights.presets import (
 # timm's own name of a set of weights -> what it says of it (golden/make_preprocessing.py).
 TIMM = json.loads((GOLDEN / "timm_published.json").read_text())
 NAMES = {recipe.name for recipe in RECIPES}
+# Top-1 in percent by name, size and crop: SE rows of timm's results/results-imagenet.csv, 4e5207c7.
+ACCURACIES = {
+    (row["model"], int(row["img_size"]), float(row["crop_pct"])): round(float(row["top1"]), 2)
+    for row in csv.DictReader((GOLDEN / "timm_accuracies.csv").read_text().splitlines())
+}
 OF_TIMM = {name: row for name, row in TIMM.items() if name.split(".")[0] in NAMES}
 
 
@@ -81,10 +87,19 @@ def test_images_are_prepared_as_timm_prepares_them(name):
         interpolation=row["interpolation"],
         mean=tuple(row["mean"]),
         std=tuple(row["std"]),
+        second=second_size(name, row),
         labels="imagenet",
         origin=f"weights {name}",
     )
     assert preset.license == row["license"]
+    assert preset.top1 == ACCURACIES[name, preset.pixels.size, preset.pixels.crop]
+
+
+def second_size(name, row):
+    if row["test_input_size"] is None:
+        return None
+    size, crop = row["test_input_size"][1], row["test_crop_pct"] or row["crop_pct"]
+    return SecondSize(size=size, crop=crop, top1=ACCURACIES[name, size, crop])
 
 
 def test_every_row_is_of_the_catalog_and_one_of_each_is_the_best():
@@ -104,6 +119,8 @@ def test_the_readme_has_them_all():
         pixels = preset.pixels
         name = f"`{preset.recipe}`{' *' if preset.best else ''}"
         cells = (name, file, pixels.size, pixels.crop, pixels.interpolation, f"{preset.top1:.2f}")
+        second = pixels.second
+        cells += (second.size, f"{second.crop:g}", f"{second.top1:.2f}") if second else ("",) * 3
         return f"| {' | '.join(map(str, cells))} |"
 
     assert "\n".join(map(line, PRESETS)) in README.read_text()
@@ -183,6 +200,17 @@ def test_a_config_of_the_hub_is_read(config):
     )
 
 
+def test_a_config_of_the_hub_says_the_second_size():
+    test = {"test_input_size": [3, 256, 256], "test_crop_pct": 1.0}
+    second = pixels_of_config(CONFIG | test, "hf://me/flowers").second
+    assert second == SecondSize(size=256, crop=1.0, top1=None)
+    for change, crop in (({"test_crop_pct": None}, 0.9), ({}, 1.0)):
+        assert pixels_of_config(CONFIG | test | change, "hf://me/flowers").second.crop == crop
+    for size in (None, [1, 256, 256], [3, 256, 224], [3, 0, 0], [256], "large"):
+        changed = CONFIG | test | {"test_input_size": size}
+        assert pixels_of_config(changed, "hf://me/flowers").second is None
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -199,6 +227,7 @@ def test_a_config_of_the_hub_is_read(config):
         {"mean": 0.5},
         {"std": [0.1, 0.0, 0.1]},
         {"std": None},
+        {"test_input_size": [3, 256, 256], "test_crop_pct": 1.5},
     ],
     ids=str,
 )

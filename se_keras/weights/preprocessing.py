@@ -1,6 +1,6 @@
 """What pixels weights were made for, as data. Imports no keras."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ from se_keras.support.arguments import (
     boolean,
     check_fields,
     finite_number,
+    instance_of,
     one_of,
     positive_integer,
     positive_number,
@@ -21,6 +22,31 @@ from se_keras.support.tables import format_table
 INTERPOLATIONS = ("bilinear", "bicubic")
 # The one set of class names that is no source of weights.
 IMAGENET = "imagenet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondSize:
+    """A second size of images that weights were measured at, as timm's `test_input_size`.
+
+    Attributes:
+        size: height and width.
+        crop: side of the central crop, as a share of the resized image's shorter side.
+        top1: accuracy in percent at this size; `None` where nobody published it.
+
+    Example:
+
+    >>> import se_keras
+    >>> print(se_keras.pixels_of("seresnet50.ra2_in1k").second)
+    288x288, 0.95 of the shorter side, top-1 81.29 %
+    """
+
+    size: int
+    crop: float
+    top1: float | None = None
+
+    def __str__(self) -> str:
+        accuracy = "" if self.top1 is None else f", top-1 {self.top1:.2f} %"
+        return f"{self.size}x{self.size}, {self.crop:g} of the shorter side{accuracy}"
 
 
 @with_suggestions
@@ -37,6 +63,8 @@ class Pixels:
         crop: side of the central crop, as a share of the resized image's shorter side; `None`
             where it is unknown.
         interpolation: of the resize, `"bilinear"` or `"bicubic"`; `None` where it is unknown.
+        second: the second size at which published weights were measured; `None` where there is
+            none.
         mean, std: one number for each channel, on a scale where white is 1.
         raw: whether the model normalizes pixels itself.
         channels: 3 for red, green and blue; 1 for gray.
@@ -64,6 +92,7 @@ class Pixels:
     size: int | tuple[int, int] | None = None
     crop: float | None = 1.0
     interpolation: str | None = "bilinear"
+    second: SecondSize | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     raw: bool = False
@@ -78,6 +107,7 @@ class Pixels:
             "interpolation": partial(one_of, choices=(None, *INTERPOLATIONS)),
             "channels": partial(one_of, choices=(1, 3)),
             "raw": boolean,
+            "second": _second,
             "mean": self._one_a_channel(finite_number),
             "std": self._one_a_channel(positive_number),
         }
@@ -105,6 +135,13 @@ class Pixels:
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @property
+    def at_second_size(self) -> "Pixels | None":
+        """Return the same with the second size and its crop; `None` where there is none."""
+        if self.second is None:
+            return None
+        return replace(self, size=self.second.size, crop=self.second.crop, second=None)
+
+    @property
     def range(self) -> tuple[float, float] | None:
         """Return the smallest and largest number that the model gets; `None` if unknown."""
         if self.raw:
@@ -128,6 +165,7 @@ class Pixels:
             ("values", "{}, from {:.4g} to {:.4g}".format(formula, *self.range)),
             *((name, _text(getattr(self, name))) for name in ("mean", "std") if not self.raw),
             ("crop", f"{crop}, {self.interpolation or 'resize unknown'}"),
+            *([("test size", self.second)] if self.second else []),
             ("class names", self.labels or "unknown"),
             ("known from", self.origin),
         ]
@@ -148,6 +186,10 @@ def _crop(argument: str, value: Any) -> float | None:
     if value is not None and not share(argument, value, wanted):
         raise InputError(f"`{argument}` must be {wanted}, got {value!r}.")
     return None if value is None else float(value)
+
+
+def _second(argument: str, value: Any) -> SecondSize | None:
+    return value if value is None else instance_of(argument, value, SecondSize, "a SecondSize")
 
 
 def _text(numbers: tuple[float, ...]) -> str:
@@ -180,9 +222,21 @@ def pixels_of_config(config: dict[str, Any], source: str) -> Pixels:
         if not usual or height != width or None in (crop, *numbers.values()):
             raise InputError("other channels, another crop, or no numbers")
         labels = source if config.get("label_names") else None
-        return Pixels(size=height, crop=crop, labels=labels, origin=source, **numbers)
+        second = _second_of_config(fields, crop)
+        return Pixels(
+            size=height, crop=crop, second=second, labels=labels, origin=source, **numbers
+        )
     except ValueError as error:
         raise InputError(
             f"{source}: config.json asks for images that are prepared otherwise than by a resize "
             f"({' or '.join(INTERPOLATIONS)}) and a central square crop of three colors: {fields}"
         ) from error
+
+
+def _second_of_config(fields: dict[str, Any], crop: float) -> SecondSize | None:
+    """Read timm's size for tests; `None` where there is none that `load_image` can cut."""
+    match fields.get("test_input_size"):
+        case [3, int(height), int(width)] if height == width > 0:
+            wanted = _crop("test_crop_pct", fields.get("test_crop_pct") or crop)
+            return SecondSize(size=height, crop=wanted or crop)
+    return None

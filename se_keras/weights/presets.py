@@ -1,8 +1,8 @@
 """Every published set of weights for a row of the catalog. Imports no keras.
 
-Top-1 accuracies are those of timm's results-imagenet.csv and model cards, and for the files of
-classification_models those of its README, on ImageNet's validation images, at the size and crop
-that the row states. The data set's own terms may apply to weights.
+Top-1 accuracies are those of timm's results-imagenet.csv (commit 4e5207c7 of October 2025), and for
+the files of classification_models those of its README, on ImageNet's validation images, at the size
+and crop that the row states. The data set's own terms may apply to weights.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 from se_keras.models.recipes import find_recipe
 from se_keras.support.errors import InputError
-from se_keras.weights.preprocessing import IMAGENET, Pixels
+from se_keras.weights.preprocessing import IMAGENET, Pixels, SecondSize
 
 HUB_SOURCE = re.compile(
     r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@/]+))?(/(?P<file>[^@]+))?", re.ASCII
@@ -38,7 +38,8 @@ class Preset:
         source: `hf://owner/repo`, or the address of a file with its hash behind `#`: `sha256=` and
             its first digits, or `md5=` and all of them.
         pixels: what the weights were made for.
-        top1: accuracy in percent, at `pixels.size`.
+        top1: accuracy in percent, at `pixels.size`; that at the second size is
+            `pixels.second.top1`.
         origin: who trained it, and how it came here.
         license: that its publisher states.
         classes: number of classes.
@@ -75,10 +76,13 @@ def _pixels(recipe: str, tag: str, **more: Any) -> Pixels:
     return Pixels(**USUAL | more, labels=IMAGENET, origin=f"weights {recipe}.{tag}")
 
 
-def _hub(recipe: str, trainer: str, top1: float, origin: str, **more: Any) -> Preset:
+def _test(size: int, top1: float, crop: float = 1.0) -> SecondSize:
+    return SecondSize(size=size, crop=crop, top1=top1)
+
+
+def _hub(recipe: str, tag: str, top1: float, origin: str, **more: Any) -> Preset:
     """A repository of timm on the Hugging Face hub; what is not given of its image is usual."""
     best = more.pop("best", False)
-    tag = f"{trainer}_in1k"
     return Preset(
         recipe=recipe,
         tag=tag,
@@ -130,20 +134,45 @@ def _classification_models(
 
 PRESETS: tuple[Preset, ...] = (
     # timm, models/resnet.py and the model cards
-    _hub("seresnet50", "a1", 80.01, _RSB, crop=0.95),
-    _hub("seresnet50", "a2", 80.10, _RSB, crop=0.95),
-    _hub("seresnet50", "a3", 75.10, _RSB, crop=0.95, size=160),
-    _hub("seresnet50", "ra2", 80.26, _TIMM, best=True),
-    _hub("seresnet152d", "ra2", 83.70, _TIMM, crop=0.95, size=256, best=True),
-    _hub("seresnext26d_32x4d", "bt", 77.59, _TIMM, best=True),
-    _hub("seresnext26t_32x4d", "bt", 77.98, _TIMM, best=True),
-    _hub("seresnext50_32x4d", "racm", 81.27, _TIMM, best=True),
-    _hub("seresnext50_32x4d", "gluon", 79.92, _GLUON),
-    _hub("seresnext101_32x4d", "gluon", 80.89, _GLUON, best=True),
-    _hub("seresnext101_64x4d", "gluon", 80.88, _GLUON, best=True),
-    _hub("seresnext101_32x8d", "ah", 83.62, _TIMM, crop=0.95, best=True),
-    _hub("seresnext101d_32x8d", "ah", 83.70, _TIMM, crop=0.95, best=True),
-    _hub("senet154", "gluon", 81.26, _GLUON, best=True),
+    _hub("seresnet50", "a1_in1k", 80.01, _RSB, crop=0.95, second=_test(288, 81.11)),
+    _hub("seresnet50", "a2_in1k", 80.10, _RSB, crop=0.95, second=_test(288, 81.09)),
+    _hub("seresnet50", "a3_in1k", 75.10, _RSB, crop=0.95, size=160, second=_test(224, 77.04, 0.95)),
+    _hub("seresnet50", "ra2_in1k", 80.26, _TIMM, second=_test(288, 81.29, 0.95), best=True),
+    _hub(
+        "seresnet152d",
+        "ra2_in1k",
+        83.70,
+        _TIMM,
+        crop=0.95,
+        size=256,
+        second=_test(320, 84.34),
+        best=True,
+    ),
+    _hub("seresnext26d_32x4d", "bt_in1k", 77.59, _TIMM, second=_test(288, 78.82, 0.95), best=True),
+    _hub("seresnext26t_32x4d", "bt_in1k", 77.98, _TIMM, second=_test(288, 78.74, 0.95), best=True),
+    _hub("seresnext50_32x4d", "racm_in1k", 81.27, _TIMM, second=_test(288, 82.19, 0.95), best=True),
+    _hub("seresnext50_32x4d", "gluon_in1k", 79.92, _GLUON),
+    _hub("seresnext101_32x4d", "gluon_in1k", 80.89, _GLUON, best=True),
+    _hub("seresnext101_64x4d", "gluon_in1k", 80.88, _GLUON, best=True),
+    _hub(
+        "seresnext101_32x8d",
+        "ah_in1k",
+        83.62,
+        _TIMM,
+        crop=0.95,
+        second=_test(288, 84.19),
+        best=True,
+    ),
+    _hub(
+        "seresnext101d_32x8d",
+        "ah_in1k",
+        83.70,
+        _TIMM,
+        crop=0.95,
+        second=_test(288, 84.38),
+        best=True,
+    ),
+    _hub("senet154", "gluon_in1k", 81.26, _GLUON, best=True),
     # timm, models/senet.py
     _release("legacy_seresnet18", "v0.1-weights/seresnet18-4bb0ce65.pth", 71.74, _TIMM, "bicubic"),
     _release("legacy_seresnet34", "v0.1-weights/seresnet34-a4004e63.pth", 74.79, _TIMM, "bilinear"),
@@ -159,7 +188,7 @@ PRESETS: tuple[Preset, ...] = (
     _release(
         "legacy_seresnext26_32x4d",
         "v0.1-weights/seresnext26_32x4d-65ebdb501.pth",
-        77.11,
+        77.10,
         _TIMM,
         "bicubic",
     ),
@@ -173,7 +202,7 @@ PRESETS: tuple[Preset, ...] = (
     _release(
         "legacy_seresnext101_32x4d",
         "v0.1-weights/legacy_se_resnext101_32x4d-37725eac.pth",
-        80.23,
+        80.27,
         _RELEASE,
         "bilinear",
     ),

@@ -5,8 +5,9 @@ Needs torch, timm and the folder of the photos (`sklearn/datasets/images`), not 
     python tests/golden/make_preprocessing.py FOLDER
 
 `preprocessing.npz` holds for each of `SOURCES` and each photo every 7th pixel each way, as uint8
-(`NAME/PHOTO/pixels`), and every 28th as the network gets it, (8, 8, 3) float32
-(`NAME/PHOTO/normalized`). `timm_published.json` holds what timm says of each set of weights.
+(`NAME/PHOTO/pixels`), every 16th at the size for tests (`NAME/PHOTO/test`), and every 28th as the
+network gets it, (8, 8, 3) float32 (`NAME/PHOTO/normalized`). `timm_published.json` holds what timm
+says of each set of weights.
 """
 
 import dataclasses
@@ -30,7 +31,19 @@ SOURCES = (
     "legacy_seresnet50.in1k",
 )
 PHOTOS = ("china.jpg", "flower.jpg")
-FIELDS = ("url", "hf_hub_id", "input_size", "crop_pct", "interpolation", "mean", "std", "license")
+FIELDS = (
+    "url",
+    "hf_hub_id",
+    "input_size",
+    "crop_pct",
+    "test_input_size",
+    "test_crop_pct",
+    "num_classes",
+    "interpolation",
+    "mean",
+    "std",
+    "license",
+)
 
 
 def main():
@@ -40,18 +53,23 @@ def main():
 
     arrays = {}
     for name in SOURCES:
-        config = resolve_data_config(dataclasses.asdict(timm.get_pretrained_cfg(name)))
+        published = timm.get_pretrained_cfg(name)
+        config = resolve_data_config(dataclasses.asdict(published))
         raw, normalized = (create_transform(**config, normalize=flag) for flag in (False, True))
         for photo in PHOTOS:
             image = Image.open(pathlib.Path(sys.argv[1]) / photo).convert("RGB")
             pixels, values = raw(image).numpy(), normalized(image).numpy()
             arrays[f"{name}/{photo}/pixels"] = pixels.transpose(1, 2, 0)[::7, ::7].copy()
             arrays[f"{name}/{photo}/normalized"] = values.transpose(1, 2, 0)[::28, ::28].copy()
+            if published.test_input_size:
+                larger = resolve_data_config({}, dataclasses.asdict(published), use_test_size=True)
+                pixels = create_transform(**larger, normalize=False)(image).numpy()
+                arrays[f"{name}/{photo}/test"] = pixels.transpose(1, 2, 0)[::16, ::16].copy()
     np.savez_compressed(HERE / "preprocessing.npz", **arrays)
 
     listed = {}
     for name in timm.list_pretrained():
-        if name.startswith(("seresnet", "seresnext", "senet154", "legacy_se")):
+        if name.startswith(("seresnet", "seresnext", "senet154", "legacy_se", "resnetrs")):
             config = timm.get_pretrained_cfg(name)
             listed[name] = {field: getattr(config, field) for field in FIELDS}
     (HERE / "timm_published.json").write_text(json.dumps(listed, indent=1) + "\n")
