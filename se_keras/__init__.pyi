@@ -125,6 +125,7 @@ def create(
     drop_path_rate: float = 0.0,
     output_stride: int | None = None,
     features_only: bool = False,
+    shortcut: str = "zeros",
     alpha: float = 1.0,
     depth_multiplier: int = 1,
 ) -> keras.Model: ...
@@ -1121,10 +1122,11 @@ def SEResNet20(
     drop_path_rate: float = 0.0,
     output_stride: int | None = None,
     features_only: bool = False,
+    shortcut: str = "zeros",
 ) -> keras.Model:
     """Build `seresnet20`, a network of the catalog, with SE blocks or without.
 
-    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    Network: A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
     Size: 272,095 trainable parameters; 40,553,056 multiply-adds an image.
@@ -1153,10 +1155,11 @@ def SEResNet32(
     drop_path_rate: float = 0.0,
     output_stride: int | None = None,
     features_only: bool = False,
+    shortcut: str = "zeros",
 ) -> keras.Model:
     """Build `seresnet32`, a network of the catalog, with SE blocks or without.
 
-    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    Network: A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
     Size: 468,109 trainable parameters; 68,865,952 multiply-adds an image.
@@ -1185,10 +1188,11 @@ def SEResNet44(
     drop_path_rate: float = 0.0,
     output_stride: int | None = None,
     features_only: bool = False,
+    shortcut: str = "zeros",
 ) -> keras.Model:
     """Build `seresnet44`, a network of the catalog, with SE blocks or without.
 
-    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    Network: A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
     Size: 664,123 trainable parameters; 97,178,848 multiply-adds an image.
@@ -1217,10 +1221,11 @@ def SEResNet56(
     drop_path_rate: float = 0.0,
     output_stride: int | None = None,
     features_only: bool = False,
+    shortcut: str = "zeros",
 ) -> keras.Model:
     """Build `seresnet56`, a network of the catalog, with SE blocks or without.
 
-    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    Network: A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
     Size: 860,137 trainable parameters; 125,491,744 multiply-adds an image.
@@ -1249,10 +1254,11 @@ def SEResNet110(
     drop_path_rate: float = 0.0,
     output_stride: int | None = None,
     features_only: bool = False,
+    shortcut: str = "zeros",
 ) -> keras.Model:
     """Build `seresnet110`, a network of the catalog, with SE blocks or without.
 
-    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    Network: A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
     Size: 1,742,200 trainable parameters; 252,899,776 multiply-adds an image.

@@ -48,7 +48,7 @@ def create(
             ImageNet's without any. For weights of a file give, in place of `True`, what
             `pixels_of` takes: the name of the weights that they began with, or `Pixels`.
         **options: those of the named builder, by name: `help(se_keras.SEResNet50)` tells them
-            all. MobileNet adds `alpha` and `depth_multiplier`.
+            all. MobileNet adds `alpha` and `depth_multiplier`, the small ResNets `shortcut`.
 
     Returns:
         A functional `keras.Model`; its input is (N, H, W, C).

@@ -20,6 +20,7 @@ from se_keras.models.recipes import (
     Recipe,
     ResNetRecipe,
     ShuffleNetRecipe,
+    SmallResNetRecipe,
     VGGRecipe,
 )
 from se_keras.models.resnet import resnet
@@ -52,6 +53,7 @@ class Family:
 RESIDUAL_OPTIONS = frozenset({"placement", "drop_path_rate", "output_stride"})
 FAMILIES: dict[type[Recipe], Family] = {
     ResNetRecipe: Family(stages=resnet, options=RESIDUAL_OPTIONS),
+    SmallResNetRecipe: Family(stages=resnet, options=RESIDUAL_OPTIONS),
     MobileNetRecipe: Family(stages=mobilenet, options=frozenset({"output_stride"})),
     ShuffleNetRecipe: Family(stages=shufflenet, options=RESIDUAL_OPTIONS),
     InceptionRecipe: Family(stages=inception),

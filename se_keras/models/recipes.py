@@ -8,13 +8,14 @@ hold them to the built networks.
 import fnmatch
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from se_keras.support.arguments import (
     Check,
     check_fields,
     did_you_mean,
     number_from,
+    one_of,
     positive_integer,
 )
 from se_keras.support.errors import InputError
@@ -110,6 +111,23 @@ class ResNetRecipe(Recipe):
     def expansion(self) -> int:
         """Channels that a unit gives for each channel of its 3x3."""
         return 4 if self.block.endswith("bottleneck") else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallResNetRecipe(ResNetRecipe):
+    """A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
+
+    Attributes:
+        shortcut: where the shape changes: `"zeros"` for the new channels (He et al., option A), or
+            a `"projection"` (1x1 and normalization; option B), which weights of others may need.
+    """
+
+    own_options: ClassVar[tuple[str, ...]] = ("shortcut",)
+
+    shortcut: str = "zeros"
+
+    def __post_init__(self):
+        check_fields(self, {"shortcut": partial(one_of, choices=("zeros", "projection"))})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +259,7 @@ _CM_PREACTIVATED = {  # models/resnet.py: MXNet's ResNet
     "norm_input": True,
     "norm_epsilon": 2e-5,
 }
-_SMALL_IMAGES = {
+_SMALL_IMAGES: dict[str, Any] = {
     "input_size": 32,
     "classes": 10,
     "widths": (16, 32, 64),
@@ -251,10 +269,17 @@ _SMALL_IMAGES = {
 }
 
 
-def _small_resnet(depth: int) -> dict:
+def _small_resnet(depth: int, parameters: int, multiply_adds: int) -> SmallResNetRecipe:
     # He et al. 2015, sec. 4.2: 6n + 2 layers; option A shortcuts.
-    blocks = (depth - 2) // 6
-    return {**_SMALL_IMAGES, "block": "basic", "depths": (blocks,) * 3, "shortcut": "zeros"}
+    return SmallResNetRecipe(
+        name=f"seresnet{depth}",
+        builder=f"SEResNet{depth}",
+        parameters=parameters,
+        multiply_adds=multiply_adds,
+        block="basic",
+        depths=((depth - 2) // 6,) * 3,
+        **_SMALL_IMAGES,
+    )
 
 
 _164 = {  # arXiv 1603.05027, sec. 4.1: 9n + 2 layers
@@ -391,11 +416,11 @@ RECIPES: tuple[Recipe, ...] = (
     _resnet("cm_seresnet50", "CMSEResNet50", 28_088_024, 3_860_488_192, _50, _CM),
     _resnet("cm_seresnet101", "CMSEResNet101", 49_326_872, 7_574_937_600, _101, _CM),
     _resnet("cm_seresnet152", "CMSEResNet152", 66_821_848, 11_288_993_792, _152, _CM),
-    _resnet("seresnet20", "SEResNet20", 272_095, 40_553_056, _small_resnet(20)),
-    _resnet("seresnet32", "SEResNet32", 468_109, 68_865_952, _small_resnet(32)),
-    _resnet("seresnet44", "SEResNet44", 664_123, 97_178_848, _small_resnet(44)),
-    _resnet("seresnet56", "SEResNet56", 860_137, 125_491_744, _small_resnet(56)),
-    _resnet("seresnet110", "SEResNet110", 1_742_200, 252_899_776, _small_resnet(110)),
+    _small_resnet(20, 272_095, 40_553_056),
+    _small_resnet(32, 468_109, 68_865_952),
+    _small_resnet(44, 664_123, 97_178_848),
+    _small_resnet(56, 860_137, 125_491_744),
+    _small_resnet(110, 1_742_200, 252_899_776),
     _resnet("seresnet164", "SEResNet164", 1_905_362, 247_840_256, _164),
     _resnet("sewrn16_8", "SEWRN16_8", 11_049_290, 1_548_231_680, _WRN_16_8),
     MobileNetRecipe(  # the layers of keras.applications, whose weights fit the plain twin

@@ -26,11 +26,10 @@ from se_keras.weights.identify import (
 from se_keras.weights.key_maps import (
     CLASSIFIER,
     COUNTER,
-    KEY_MAPS,
     SCHEMES,
+    TIMM_KEY_MAPS,
     KeyMap,
     Layout,
-    TorchNames,
     find_key_map,
 )
 from se_keras.weights.presets import name_with_source, recipe_of_name
@@ -214,10 +213,9 @@ def plan_for_timm(model: keras.Model) -> ConversionPlan:
         InputError: if timm has no network like this.
     """
     traits, shapes = traits_of_model(model), _shapes(model)
-    for key_map in KEY_MAPS:
+    for key_map in TIMM_KEY_MAPS:
         names = key_map.names(model)
-        fits = isinstance(key_map, TorchNames) and not differences(key_map.traits, traits)
-        if fits and None not in names.values():
+        if not differences(key_map.traits, traits) and None not in names.values():
             rows = (
                 _assignment(key_map, name, path, shape)
                 for path, shape in shapes.items()
@@ -227,7 +225,7 @@ def plan_for_timm(model: keras.Model) -> ConversionPlan:
     parts = "; ".join(f"{what}: {how}" for what, how in traits.items())
     raise InputError(
         f"timm has no network like {model.name}{f' ({parts})' if parts else ''}: its names cover "
-        f"{', '.join(row.name for row in KEY_MAPS if isinstance(row, TorchNames))}."
+        f"{', '.join(row.name for row in TIMM_KEY_MAPS)}."
     )
 
 

@@ -1,11 +1,11 @@
 """What tells networks of the same shapes apart, and which recipe a file is of."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from se_keras.models.recipes import RECIPES, Recipe, ResNetRecipe
+from se_keras.models.recipes import RECIPES, Recipe, ResNetRecipe, SmallResNetRecipe
 
 # What is to be told apart -> how it is here. A network without a part lacks the entry.
 Traits = Mapping[str, str]
@@ -22,10 +22,16 @@ TRAIT_LAYERS = (
     "stage3_block1_conv2",
     "stage3_block1_conv3",
     "stage3_block1_shortcut_pool",
+    "stage3_block1_shortcut_pad",
     "final_norm",
 )
 NORMS = {True: "before its convolution", False: "behind its convolution"}
-SHORTCUTS = {True: "an average pool and a convolution", False: "a convolution"}
+SHORTCUTS = {
+    "projection": "a convolution",
+    "convolution": "a convolution",
+    "pool": "an average pool and a convolution",
+    "zeros": "zeros for the new channels",
+}
 
 
 def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
@@ -35,13 +41,15 @@ def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
     conv1, conv2 = (layers.get(f"stage3_block1_conv{n}") for n in (1, 2))
     if conv1 is None or conv2 is None:
         return {"stem pool": STEM_POOLS[pool]}
+    shortcuts = {"pool": "pool", "pad": "zeros"}
+    found = [s for part, s in shortcuts.items() if f"stage3_block1_shortcut_{part}" in layers]
     return _traits(
         stem_pool=pool,
         bottleneck="stage3_block1_conv3" in layers,
         grouped=conv2["groups"] > 1,
         stride_on_1x1=max(conv1["strides"]) > 1,
         relu_before_se="stage2_block1_relu2" in layers,
-        pool_shortcut="stage3_block1_shortcut_pool" in layers,
+        shortcut=found[0] if found else "projection",
         preactivated="final_norm" in layers,
     )
 
@@ -54,7 +62,7 @@ def traits_of_recipe(recipe: ResNetRecipe) -> Traits:
         grouped=recipe.groups > 1,
         stride_on_1x1=recipe.stride_on_1x1,
         relu_before_se=recipe.relu_before_se,
-        pool_shortcut=recipe.shortcut == "pool",
+        shortcut=recipe.shortcut,
         preactivated=recipe.block.startswith("preactivated"),
     )
 
@@ -66,12 +74,12 @@ def _traits(
     grouped: bool,
     stride_on_1x1: bool,
     relu_before_se: bool,
-    pool_shortcut: bool,
+    shortcut: str,
     preactivated: bool,
 ) -> Traits:
     traits = {
         "stem pool": STEM_POOLS[stem_pool],
-        "shortcut": SHORTCUTS[pool_shortcut],
+        "shortcut": SHORTCUTS[shortcut],
         "normalization": NORMS[preactivated],
     }
     if bottleneck:
@@ -102,11 +110,13 @@ class Signature:
         stem: channels of its convolutions.
         depths: units in each stage.
         first_unit: shapes of the kernels of the first unit, HWIO.
+        projects: whether a shortcut has a convolution.
     """
 
     stem: tuple[int, ...]
     depths: tuple[int, ...]
     first_unit: tuple[Shape, ...]
+    projects: bool
 
 
 def signature_of_shapes(shapes: Mapping[str, Shape]) -> Signature:
@@ -119,6 +129,7 @@ def signature_of_shapes(shapes: Mapping[str, Shape]) -> Signature:
         stem=tuple(shapes[path][-1] for path in stem),
         depths=tuple(stages.count(stage) for stage in sorted(set(stages))),
         first_unit=tuple(shapes[path] for path in unit),
+        projects=any(path.endswith("_shortcut_conv/kernel") for path in shapes),
     )
 
 
@@ -137,7 +148,12 @@ def signature_of_recipe(recipe: ResNetRecipe) -> Signature:
             (3, 3, narrow // recipe.groups, width),
             (1, 1, width, planes * recipe.expansion),
         )
-    return Signature(stem=recipe.stem_widths, depths=recipe.depths, first_unit=unit)
+    return Signature(
+        stem=recipe.stem_widths,
+        depths=recipe.depths,
+        first_unit=unit,
+        projects=recipe.shortcut != "zeros",
+    )
 
 
 def has_se(shapes: Mapping[str, Shape]) -> bool:
@@ -154,8 +170,18 @@ def builders_that_fit(shapes: Mapping[str, Shape], traits: Traits) -> list[str]:
     signature = signature_of_shapes(shapes)
     plain = "" if has_se(shapes) else ", se=False"
     return [
-        f"create({recipe.name!r}{plain})" for recipe in RECIPES if _fits(recipe, signature, traits)
+        f"create({recipe.name!r}{option}{plain})"
+        for row in RECIPES
+        for option, recipe in _variants(row)
+        if _fits(recipe, signature, traits)
     ]
+
+
+def _variants(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
+    """A row, and what it becomes by an option that changes which weights it has."""
+    yield "", recipe
+    if isinstance(recipe, SmallResNetRecipe):
+        yield ", shortcut='projection'", replace(recipe, shortcut="projection")
 
 
 def _fits(recipe: Recipe, signature: Signature, traits: Traits) -> bool:

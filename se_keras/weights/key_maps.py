@@ -297,19 +297,65 @@ _LEGACY_TRAITS = {
 }
 
 
+# pytorchcv, seresnet.py, seresnext.py, senet.py, seresnet_cifar.py
+_CV_UNIT = {
+    "stage{stage}_block{block}_" + ours: "features.stage{stage}.unit{block}." + theirs
+    for ours, theirs in {
+        "conv{n}": "body.conv{n}.conv",
+        "norm{n}": "body.conv{n}.bn",
+        "se/reduce": "se.conv1",
+        "se/expand": "se.conv2",
+        "shortcut_conv": "identity_conv.conv",
+        "shortcut_norm": "identity_conv.bn",
+    }.items()
+}
+
+
+def _cv_stem(ours: str, theirs: str) -> dict[str, str]:
+    return {
+        f"stem_{part}{ours}": f"features.init_block{theirs}.{leaf}"
+        for part, leaf in {"conv": "conv", "norm": "bn"}.items()
+    }
+
+
+# The stride of units is on the 1x1 or on the 3x3 ("b"): the names do not tell.
+_CV_TRAITS = {
+    "stem pool": "padded on both sides",
+    "stride of grouped units": "on the 3x3",
+    "end of basic units": "without a ReLU before SE",
+    "normalization": "behind its convolution",
+    "shortcut": "a convolution",
+}
+
+
 def _resnet(name: str, *tables: Mapping[str, str], **traits: str) -> TorchNames:
     layers = {ours: theirs for table in (_UNIT, *tables) for ours, theirs in table.items()}
     return TorchNames(name=name, layers=layers, shift=_SHIFT, traits=traits)
 
 
+def _pytorchcv(
+    name: str, stem: Mapping[str, str], classifier: str = "output", **traits: str
+) -> TorchNames:
+    layers = {**stem, **_CV_UNIT, CLASSIFIER: classifier}
+    return TorchNames(
+        name=f"pytorchcv {name}", layers=layers, shift={"stage": -1}, traits=_CV_TRAITS | traits
+    )
+
+
 _CONVOLUTION = {"shortcut": "a convolution"}
 _POOL = {"shortcut": "an average pool and a convolution"}
-KEY_MAPS: tuple[KeyMap, ...] = (
+TIMM_KEY_MAPS: tuple[TorchNames, ...] = (
     _resnet("timm ResNet", _STEM, _SHORTCUT, _SE, **_TRAITS, **_CONVOLUTION),
     _resnet("timm ResNet with a deep stem", _DEEP_STEM, _SHORTCUT, _SE, **_TRAITS, **_CONVOLUTION),
     _resnet("timm ResNet-D", _DEEP_STEM, _POOL_SHORTCUT, _SE, **_TRAITS, **_POOL),
     _resnet("timm legacy SENet", _LEGACY_STEM, _SHORTCUT, _LEGACY_SE, **_LEGACY_TRAITS),
     _resnet("timm legacy SENet-154", _LEGACY_DEEP_STEM, _SHORTCUT, _LEGACY_SE, **_LEGACY_TRAITS),
+)
+KEY_MAPS: tuple[KeyMap, ...] = (
+    *TIMM_KEY_MAPS,
+    _pytorchcv("SE-ResNet", _cv_stem("", ".conv")),
+    _pytorchcv("SENet-154", _cv_stem("{n}", ".conv{n}"), "output.fc"),
+    _pytorchcv("SE-ResNet for small images", _cv_stem("", ""), **{"stem pool": "none"}),
     KerasNames(name="Keras 3"),
 )
 SCHEMES = (*(key_map.name for key_map in KEY_MAPS), "classification_models")
