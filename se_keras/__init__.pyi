@@ -10,6 +10,7 @@ from os import PathLike
 from se_keras.models.recipes import Recipe
 from se_keras.surgery.plan import InsertionPlan
 from se_keras.weights.preprocessing import Pixels
+from se_keras.weights.source import WeightSource
 from typing import Any
 
 from se_keras import ops as ops
@@ -104,7 +105,7 @@ def create(
     model: str | Recipe,
     /,
     *,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     fresh_classifier: bool = False,
     include_preprocessing: bool | str | Pixels = False,
     include_top: bool = True,
@@ -205,7 +206,7 @@ def find_sites(
 
 def SEResNet18(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -237,7 +238,7 @@ def SEResNet18(
 
 def SEResNet34(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -269,7 +270,7 @@ def SEResNet34(
 
 def SEResNet50(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -301,7 +302,7 @@ def SEResNet50(
 
 def SEResNet101(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -333,7 +334,7 @@ def SEResNet101(
 
 def SEResNet152(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -365,7 +366,7 @@ def SEResNet152(
 
 def SEResNet152D(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -397,7 +398,7 @@ def SEResNet152D(
 
 def SEResNeXt26D_32x4d(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -429,7 +430,7 @@ def SEResNeXt26D_32x4d(
 
 def SEResNeXt26T_32x4d(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -461,7 +462,7 @@ def SEResNeXt26T_32x4d(
 
 def SEResNeXt50_32x4d(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -493,7 +494,7 @@ def SEResNeXt50_32x4d(
 
 def SEResNeXt101_32x4d(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -525,7 +526,7 @@ def SEResNeXt101_32x4d(
 
 def SEResNeXt101_64x4d(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -557,7 +558,7 @@ def SEResNeXt101_64x4d(
 
 def SEResNeXt101_32x8d(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -589,7 +590,7 @@ def SEResNeXt101_32x8d(
 
 def SEResNeXt101D_32x8d(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -621,7 +622,7 @@ def SEResNeXt101D_32x8d(
 
 def SENet154(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -653,7 +654,7 @@ def SENet154(
 
 def LegacySEResNet18(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -685,7 +686,7 @@ def LegacySEResNet18(
 
 def LegacySEResNet34(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -717,7 +718,7 @@ def LegacySEResNet34(
 
 def LegacySEResNet50(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -749,7 +750,7 @@ def LegacySEResNet50(
 
 def LegacySEResNet101(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -781,7 +782,7 @@ def LegacySEResNet101(
 
 def LegacySEResNet152(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -813,7 +814,7 @@ def LegacySEResNet152(
 
 def LegacySEResNeXt26_32x4d(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -845,7 +846,7 @@ def LegacySEResNeXt26_32x4d(
 
 def LegacySEResNeXt50_32x4d(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -877,7 +878,7 @@ def LegacySEResNeXt50_32x4d(
 
 def LegacySEResNeXt101_32x4d(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -909,7 +910,7 @@ def LegacySEResNeXt101_32x4d(
 
 def LegacySENet154(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -941,7 +942,7 @@ def LegacySENet154(
 
 def CMSEResNet18(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -973,7 +974,7 @@ def CMSEResNet18(
 
 def CMSEResNet34(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1005,7 +1006,7 @@ def CMSEResNet34(
 
 def CMSEResNet50(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1037,7 +1038,7 @@ def CMSEResNet50(
 
 def CMSEResNet101(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1069,7 +1070,7 @@ def CMSEResNet101(
 
 def CMSEResNet152(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1101,7 +1102,7 @@ def CMSEResNet152(
 
 def SEResNet20(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1134,7 +1135,7 @@ def SEResNet20(
 
 def SEResNet32(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1167,7 +1168,7 @@ def SEResNet32(
 
 def SEResNet44(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1200,7 +1201,7 @@ def SEResNet44(
 
 def SEResNet56(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1233,7 +1234,7 @@ def SEResNet56(
 
 def SEResNet110(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1266,7 +1267,7 @@ def SEResNet110(
 
 def SEResNet164(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1298,7 +1299,7 @@ def SEResNet164(
 
 def SEWRN16_8(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1334,7 +1335,7 @@ def SEMobileNet(
     depth_multiplier: int = 1,
     dropout: float | None = 0.001,
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     pooling: str | None = None,
     classes: int | None = 1000,
@@ -1364,7 +1365,7 @@ def SEMobileNet(
 
 def SEVGG16(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1396,7 +1397,7 @@ def SEVGG16(
 
 def SEVGG16BN(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1428,7 +1429,7 @@ def SEVGG16BN(
 
 def SEShuffleNet(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1460,7 +1461,7 @@ def SEShuffleNet(
 
 def SEBNInception(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1492,7 +1493,7 @@ def SEBNInception(
 
 def SEInceptionV3(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -1524,7 +1525,7 @@ def SEInceptionV3(
 
 def SEInceptionResNetV2(
     include_top: bool = True,
-    weights: str | PathLike | None = None,
+    weights: str | PathLike | WeightSource | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,

@@ -1,7 +1,6 @@
 """`create` and the named builders: a row of the catalog, and weights for it."""
 
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
@@ -12,23 +11,21 @@ import keras
 from se_keras.models.assembly import NetworkOptions, absent_options, build_network
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 from se_keras.ops import standardize_data_format
-from se_keras.pixels import known_pixels, normalization_layer, pixels_of_name
+from se_keras.pixels import known_pixels, normalization_layer
 from se_keras.support.arguments import refuse_unknown_options
 from se_keras.support.errors import InputError
 from se_keras.weights.convert import ConversionPlan, apply, classes_of, plan_conversion
 from se_keras.weights.preprocessing import Pixels
-from se_keras.weights.presets import USUAL, name_with_source
-from se_keras.weights.readers import Checkpoint, open_checkpoint
-
-Source = str | os.PathLike
-IMAGENET_CLASSES = 1000
+from se_keras.weights.presets import USUAL
+from se_keras.weights.readers import Checkpoint
+from se_keras.weights.source import Weights, WeightSource, parse_source
 
 
 def create(
     model: str | Recipe,
     /,
     *,
-    weights: Source | None = None,
+    weights: Weights | None = None,
     fresh_classifier: bool = False,
     include_preprocessing: bool | str | Pixels = False,
     **options: Any,
@@ -39,7 +36,8 @@ def create(
         model: catalog name, such as `"seresnet50"` (`list_models()` gives them all), or a row
             of your own.
         weights: `None` for random ones, or what `load_weights` takes: `"imagenet"`, the best that
-            are published for this network; `"hf://owner/repo[@revision]"`; or the path of a file.
+            are published for this network; the name of other published ones, such as
+            `"seresnet50.a1_in1k"`; `"hf://owner/repo[@revision]"`; or the path of a file.
             The number of classes is the file's, if `classes` does not say, and the size of images
             that of the published weights, if `input_shape` does not.
         fresh_classifier: `True` leaves out the file's classifier, to train another one.
@@ -79,7 +77,7 @@ def create(
 
 
 def create_with_plan(
-    model: str | Recipe, weights: Source, *, fresh_classifier: bool = False, **options: Any
+    model: str | Recipe, weights: Weights, *, fresh_classifier: bool = False, **options: Any
 ) -> tuple[keras.Model, ConversionPlan]:
     """Build a network with weights, as `create` does; return also which tensor went where."""
     recipe = model if isinstance(model, Recipe) else find_recipe(model)
@@ -206,21 +204,22 @@ def _split_options(recipe: Recipe, options: dict[str, Any]) -> tuple[Recipe, Net
 def _build_with_weights(
     recipe: Recipe,
     options: NetworkOptions,
-    weights: Source,
+    weights: Weights,
     fresh_classifier: bool,
     include_preprocessing: bool | str | Pixels = False,
 ) -> tuple[keras.Model, ConversionPlan]:
+    source = parse_source(weights, recipe.name)
     has_classifier = options.include_top and not options.features_only
     takes_classifier = has_classifier and not fresh_classifier
-    if takes_classifier and weights == "imagenet":
-        _refuse_other_classes(options.classes, IMAGENET_CLASSES, weights)
-    with open_checkpoint(weights, recipe.name) as checkpoint:
+    if takes_classifier and source.preset is not None:
+        _refuse_other_classes(options.classes, source.preset.classes, source)
+    with source.open() as checkpoint:
         if takes_classifier:
             options = _take_classes_of(checkpoint, options)
         pixels = include_preprocessing
         if pixels is True:
-            pixels = _pixels_of_weights(checkpoint)
-        options = _as_published(recipe, options, checkpoint)
+            pixels = _pixels_of_weights(source)
+        options = _as_published(recipe, options, source)
         network = build_network(recipe, options, _preprocess(pixels, options))
         plan = plan_conversion(network, checkpoint, fresh_classifier=fresh_classifier)
         apply(plan, network, checkpoint)
@@ -237,14 +236,12 @@ def _preprocess(pixels: bool | str | Pixels, options: NetworkOptions) -> keras.l
     return normalization_layer(known, standardize_data_format(options.data_format))
 
 
-def _as_published(
-    recipe: Recipe, options: NetworkOptions, checkpoint: Checkpoint
-) -> NetworkOptions:
+def _as_published(recipe: Recipe, options: NetworkOptions, source: WeightSource) -> NetworkOptions:
     """The options with the name and the size of published weights, where none is asked for."""
-    name = checkpoint.origin and name_with_source(recipe.name, checkpoint.origin)
+    name = source.model_name(recipe.name)
     if not name:
         return options
-    size = pixels_of_name(name).height_and_width
+    size = source.pixels.height_and_width
     asked = (options.input_shape, options.input_tensor) != (None, None)
     if size and options.include_top and not (asked or options.features_only):
         first = standardize_data_format(options.data_format) == "channels_first"
@@ -252,15 +249,15 @@ def _as_published(
     return replace(options, name=options.name or name)
 
 
-def _pixels_of_weights(checkpoint: Checkpoint) -> str:
-    """What says which pixels the weights of an open file take."""
-    if checkpoint.origin is None:
+def _pixels_of_weights(source: WeightSource) -> Pixels:
+    """What pixels the weights take; it must be known."""
+    if source.pixels.unknown:
         raise InputError(
-            f"`include_preprocessing=True`: what pixels the weights of {checkpoint.source} take is "
-            "unknown. In place of True give the weights that they began with, such as "
-            "'seresnet50.a1_in1k', or se_keras.Pixels(mean=(...), std=(...))."
+            f"`include_preprocessing=True`: what pixels the weights of {source} take is unknown: "
+            f"{source.pixels.origin}. In place of True give the weights that they began with, such "
+            "as 'seresnet50.a1_in1k', or se_keras.Pixels(mean=(...), std=(...))."
         )
-    return checkpoint.origin
+    return source.pixels
 
 
 def _take_classes_of(checkpoint: Checkpoint, options: NetworkOptions) -> NetworkOptions:
@@ -283,9 +280,9 @@ def _take_classes_of(checkpoint: Checkpoint, options: NetworkOptions) -> Network
     return replace(options, classes=classes)
 
 
-def _refuse_other_classes(asked: int | None, classes: int, source: Source) -> None:
+def _refuse_other_classes(asked: int | None, classes: int, source: object) -> None:
     if asked not in (None, classes):
         raise InputError(
-            f"`classes={asked}`, and {os.fspath(source)!r} has a classifier of {classes}: leave "
+            f"`classes={asked}`, and {str(source)!r} has a classifier of {classes}: leave "
             "`classes` out, or say `fresh_classifier=True` to leave out the file's classifier."
         )

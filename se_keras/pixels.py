@@ -1,13 +1,11 @@
 """What pixels a model takes, from an image to them, and from an answer to names of classes.
 
 `pixels_of` is the one answer. It reads the layers that pixels meet first, and the name of the
-model, which says where its weights come from (`se_keras.weights.presets.name_with_source`). All
-else asks it. Where it knows nothing, nothing is guessed: the call says how to name the weights or
-the numbers.
+model, which says where its weights come from (`se_keras.weights.source.split_name`). All else asks
+it. Where it knows nothing, nothing is guessed: the call says how to name the weights or the
+numbers.
 """
 
-import functools
-import importlib.resources
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,25 +19,20 @@ from se_keras.graph import Graph, Node, is_functional, trace
 from se_keras.images import center_crop, open_image, read_image
 from se_keras.models.recipes import RECIPES
 from se_keras.ops import standardize_data_format
-from se_keras.support.arguments import did_you_mean, one_of, positive_integer
+from se_keras.support.arguments import one_of, positive_integer
 from se_keras.support.errors import InputError
 from se_keras.support.files import read_json
-from se_keras.weights import hub
-from se_keras.weights.preprocessing import IMAGENET, Pixels, pixels_of_config
-from se_keras.weights.presets import (
-    PRESETS,
-    preset_of,
-    presets_of,
-    recipe_of_name,
-    source_of_name,
-)
+from se_keras.weights.class_lists import Labels, labels_of_list
+from se_keras.weights.preprocessing import IMAGENET, Pixels
+from se_keras.weights.presets import presets_of, shared_pixels
+from se_keras.weights.source import Weights, WeightSource, labels_named, parse_source, split_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from se_keras.images import ImageSource
 
-PixelSource: TypeAlias = keras.Model | Pixels | str | os.PathLike
+PixelSource: TypeAlias = keras.Model | Pixels | WeightSource | str | os.PathLike
 LAYER_NAME = "preprocessing"
 
 
@@ -170,12 +163,21 @@ def pixels_of(model_or_source: PixelSource) -> Pixels:
         return model_or_source
     if isinstance(model_or_source, keras.Model):
         return _of_model(model_or_source)
-    if isinstance(model_or_source, str | os.PathLike):
-        return _of_source(os.fspath(model_or_source))
+    if isinstance(model_or_source, Weights):
+        return _of_source(model_or_source)
     raise InputError(
         "`model_or_source` must be a model, the name or the source of its weights, or Pixels, got "
         f"{model_or_source!r}."
     )
+
+
+ROWS = tuple(recipe.name for recipe in RECIPES)
+
+
+def _of_source(source: Weights) -> Pixels:
+    if isinstance(source, str) and source in ROWS:
+        return shared_pixels(source)
+    return parse_source(source, argument="model_or_source", others=ROWS).pixels
 
 
 def known_pixels(model_or_source: PixelSource) -> Pixels:
@@ -209,7 +211,7 @@ def _called(model_or_source: PixelSource) -> str:
 
 
 def _remedy(name: str) -> str:
-    names = [preset.name for preset in presets_of(recipe_of_name(name))]
+    names = [preset.name for preset in presets_of(split_name(name)[0])]
     choice = ", ".join(map(repr, names or ["seresnet50.a1_in1k"]))
     return (
         f"Give the weights that it has or began with ({'' if names else 'such as '}{choice}, "
@@ -219,49 +221,6 @@ def _remedy(name: str) -> str:
 
 def _unknown(reason: str) -> Pixels:
     return Pixels(origin=reason)
-
-
-# --- of a source ---------------------------------------------------------------------------------
-
-
-def _of_source(source: str) -> Pixels:
-    preset = preset_of(source)
-    if preset is not None:
-        return preset.pixels
-    if source.startswith("hf://"):
-        config = hub.fetch_config(source)
-        if config is None:
-            raise InputError(f"{source} has no config.json that says how images are prepared.")
-        return pixels_of_config(config, source)
-    if source in {recipe.name for recipe in RECIPES}:
-        return _of_row(source)
-    if hub.is_published(source) or Path(source).exists():
-        return _unknown("a file of weights does not say it")
-    names = [*(recipe.name for recipe in RECIPES), *(preset.name for preset in PRESETS)]
-    raise InputError(
-        "`model_or_source` must be a model, Pixels, the name or source of published weights or a "
-        f"row of the catalog, got {source!r}.{did_you_mean(source, names)}"
-    )
-
-
-def _of_row(recipe: str) -> Pixels:
-    """Return what all published weights of a row share; `None` for each field that differs."""
-    first, *others = [preset.pixels for preset in presets_of(recipe)] or [
-        _unknown("there are no published weights for it")
-    ]
-    if not others:
-        return first
-    of_images = ("size", "crop", "interpolation", "second")
-    differing = [
-        name
-        for name in of_images
-        if {getattr(pixels, name) for pixels in others} != {getattr(first, name)}
-    ]
-    if any((pixels.mean, pixels.std) != (first.mean, first.std) for pixels in others):
-        return _unknown("its published weights differ")
-    origin = f"all published weights of {recipe}"
-    nothing: dict[str, Any] = dict.fromkeys(differing)
-    return replace(first, origin=origin, **nothing)
 
 
 # --- of a model ----------------------------------------------------------------------------------
@@ -404,20 +363,10 @@ def pixels_of_name(name: str) -> Pixels:
     >>> pixels_of_name("seresnet50.a3_in1k").size, pixels_of_name("seresnet50").unknown
     (160, True)
     """
-    preset = preset_of(name)
-    if preset is not None:
-        return preset.pixels
-    source = source_of_name(name)
+    _, source = split_name(name)
     if source is None:
         return _unknown("neither its first layers nor its name say it")
-    # A name, which may come with a file of anybody's, leads to no download.
-    config = hub.cached_config(source)
-    if config is None:
-        return _unknown(f"its weights are those of {source}; give that, to look there")
-    try:
-        return pixels_of_config(config, source)
-    except InputError as error:
-        return _unknown(str(error).rstrip("."))
+    return source.pixels
 
 
 # --- from a file to an image ---------------------------------------------------------------------
@@ -575,18 +524,6 @@ def decode_predictions(
     ]
 
 
-Labels = tuple[tuple[str, str], ...]
-
-
-@functools.cache
-def imagenet_labels() -> Labels:
-    """Return WordNet's number and first name of the 1000 classes (`data/imagenet_classes.txt`)."""
-    file = importlib.resources.files("se_keras") / "data" / "imagenet_classes.txt"
-    lines = file.read_text("utf-8").splitlines()
-    parts = (line.partition(" ") for line in lines if not line.startswith("#"))
-    return tuple((number, name) for number, _, name in parts)
-
-
 def labels_of(model_or_source: PixelSource) -> Labels | None:
     """Return identifier and name of each class; `None` where nothing says them.
 
@@ -603,28 +540,15 @@ def labels_of(model_or_source: PixelSource) -> Labels | None:
     ('n01443537', 'goldfish')
     """
     if model_or_source == IMAGENET:
-        return imagenet_labels()
-    if isinstance(model_or_source, str | os.PathLike):
-        source = os.fspath(model_or_source)
-        if source.startswith("hf://") and preset_of(source) is None:
-            return _labels_in(hub.fetch_config(source) or {})
-        if Path(source).exists():
-            return _labels_of_run(Path(source))
+        return labels_of_list(IMAGENET)
+    if isinstance(model_or_source, str | os.PathLike) and Path(model_or_source).exists():
+        of_run = _labels_of_run(Path(model_or_source))
+        if of_run is not None or Path(model_or_source).is_dir():
+            return of_run
+    if isinstance(model_or_source, Weights) and model_or_source not in ROWS:
+        return parse_source(model_or_source, argument="model_or_source", others=ROWS).labels
     labels = pixels_of(model_or_source).labels
-    if labels in (None, IMAGENET):
-        return None if labels is None else imagenet_labels()
-    return _labels_in(hub.cached_config(labels) or {})
-
-
-def _labels_in(config: dict[str, Any]) -> Labels | None:
-    names = config.get("label_names")
-    if isinstance(names, dict):  # timm: number -> name, where numbers are left out
-        count = config.get("num_classes", 0)
-        names = [names.get(str(number), f"class {number}") for number in range(count)]
-    if not names:
-        return None
-    descriptions = config.get("label_descriptions") or {}
-    return tuple((str(name), str(descriptions.get(name, name))) for name in names)
+    return None if labels is None else labels_named(labels)
 
 
 def _labels_of_run(path: Path) -> Labels | None:

@@ -48,6 +48,7 @@ WITHOUT_KERAS = (
     "support.tables",
     "support.timing",
     "models.recipes",
+    "weights.class_lists",
     "weights.preprocessing",
     "weights.presets",
     "train.config",
@@ -153,6 +154,34 @@ def test_a_wrong_import_is_seen(module, source, broken):
 )
 def test_a_right_import_is_let_through(module, source):
     assert list(violations(module, source)) == []
+
+
+# What a `weights=` string means is asked of the object that `weights.source` makes of it.
+TAKES_A_SOURCE_APART = re.compile(
+    r"\b(preset_of|find_preset|split_key|parse_address|open_file|model_name_of_file|"
+    r"hub\.(fetch|fetch_config|cached_config)|hf://[^\w]*\"\)|startswith\([^)]*://)"
+)
+KNOWS_SOURCES = ("weights.source", "weights.presets", "weights.hub", "weights.readers")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not within(name, KNOWS_SOURCES)])
+def test_one_module_knows_what_a_source_of_weights_means(module):
+    assert TAKES_A_SOURCE_APART.findall(MODULES[module].read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "presets.preset_of(weights)",
+        "find_preset(name).source",
+        "hub.fetch_config(weights)",
+        'weights.startswith("hf://")',
+        'weights.startswith(("hf://", "https://"))',
+        'weights.removeprefix("hf://")',
+    ],
+)
+def test_a_source_that_is_taken_apart_is_seen(source):
+    assert TAKES_A_SOURCE_APART.search(source)
 
 
 def private_attributes(source):

@@ -221,7 +221,7 @@ def broken(*args, **options):
         ("export se.keras -f onnx -o OUT.onnx", "se_keras.graph.Graph.build"),
         ("explain se.keras --data digits --out OUT", "se_keras.train.data.open_data"),
         ("predict square.keras image.png", "keras.ops.convert_to_numpy"),
-        ("convert open.keras OUT.keras --model seresnet20", "se_keras.catalog.open_checkpoint"),
+        ("convert open.keras OUT.keras --model seresnet20", "se_keras.catalog.parse_source"),
         ("train --out OUT", "se_keras.train.data.open_data"),
         ("train --out OUT", "se_keras.catalog.build_network"),
     ],

@@ -161,10 +161,14 @@ def files_below(folder):
     ]
 
 
+def fetch(source):
+    return hub.fetch(hub.parse_address(source))
+
+
 def refused(source, *words):
     """The message of the one error, which names the source."""
     with pytest.raises(InputError) as caught:
-        hub.fetch(source)
+        fetch(source)
     message = str(caught.value)
     assert source in message
     assert "\n" not in message
@@ -181,7 +185,7 @@ def with_hash(server, content=WEIGHTS, name=hub.WEIGHTS_FILE):
 
 
 def test_a_repository_gives_weights_and_config(the_hub):
-    fetched = hub.fetch("hf://me/flowers")
+    fetched = fetch("hf://me/flowers")
     assert fetched.config == CONFIG
     tensors = load_file(fetched.path)
     assert all((tensors[name] == array).all() for name, array in TENSORS.items())
@@ -189,21 +193,21 @@ def test_a_repository_gives_weights_and_config(the_hub):
 
 
 def test_the_config_alone_is_one_small_download(the_hub):
-    assert hub.fetch_config("hf://me/flowers") == CONFIG
+    assert hub.fetch_config(hub.parse_address("hf://me/flowers")) == CONFIG
     assert [path for command, path, _ in the_hub.requests if command == "GET"] == [
         "/me/flowers/resolve/main/config.json"
     ]
 
 
 def test_a_second_time_nothing_is_downloaded(the_hub):
-    first = hub.fetch("hf://me/flowers")
+    first = fetch("hf://me/flowers")
     the_hub.requests.clear()
-    assert hub.fetch("hf://me/flowers") == first
+    assert fetch("hf://me/flowers") == first
     assert {command for command, *_ in the_hub.requests} == {"HEAD"}
 
 
 def test_a_revision_is_pinned_and_config_and_weights_are_of_one_commit(the_hub):
-    path = hub.fetch("hf://me/flowers@v1").path
+    path = fetch("hf://me/flowers@v1").path
     assert path.parent.name == COMMITS["v1"]
     wanted = [path for _, path, _ in the_hub.requests if path.endswith("config.json")]
     assert set(wanted) == {f"/me/flowers/resolve/{COMMITS['v1']}/config.json"}
@@ -211,18 +215,18 @@ def test_a_revision_is_pinned_and_config_and_weights_are_of_one_commit(the_hub):
 
 def test_a_file_of_a_folder(the_hub):
     the_hub.files = {"best/weights.safetensors": WEIGHTS, "config.json": b'{"num_classes": 7}'}
-    fetched = hub.fetch("hf://me/flowers@main/best/weights.safetensors")
+    fetched = fetch("hf://me/flowers@main/best/weights.safetensors")
     assert fetched.path.name == "weights.safetensors"
     assert fetched.config == {"num_classes": 7}
 
 
 def test_a_repository_without_a_config_works_also_offline(the_hub, monkeypatch):
     del the_hub.files["config.json"]
-    first = hub.fetch("hf://me/flowers")
+    first = fetch("hf://me/flowers")
     assert first.config is None
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     the_hub.requests.clear()
-    assert hub.fetch("hf://me/flowers") == first
+    assert fetch("hf://me/flowers") == first
     assert the_hub.requests == []
 
 
@@ -234,7 +238,7 @@ def test_what_is_not_in_the_cache_is_refused_offline(the_hub, monkeypatch):
 
 ENVIRONMENT = """
 from se_keras.weights import hub
-print(hub.fetch("hf://me/flowers").path)
+print(hub.fetch(hub.parse_address("hf://me/flowers")).path)
 """
 
 
@@ -251,9 +255,9 @@ def test_a_connection_that_is_cut_half_way_is_taken_up_again(the_hub, monkeypatc
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 14)  # what is kept of a cut one
     the_hub.cut_at, the_hub.cuts = (3 << 14) + 100, 1
     try:
-        path = hub.fetch("hf://me/flowers").path
+        path = fetch("hf://me/flowers").path
     except InputError:  # huggingface_hub 1.0 takes it up at the next call only
-        path = hub.fetch("hf://me/flowers").path
+        path = fetch("hf://me/flowers").path
     assert path.read_bytes() == WEIGHTS
     ranges = [wanted for _, path, wanted in the_hub.requests if path.startswith("/cdn/")]
     assert ranges == [None, f"bytes={3 << 14}-"]
@@ -309,14 +313,14 @@ def test_a_damaged_file_is_refused_and_removed(the_hub, content, words, tmp_path
     kept = files_below(tmp_path / "cache")
     assert [path.name for path in kept if path.name != "main"] == []
     the_hub.content = {}
-    assert hub.fetch("hf://me/flowers").path.read_bytes() == WEIGHTS
+    assert fetch("hf://me/flowers").path.read_bytes() == WEIGHTS
 
 
 def test_a_file_that_was_damaged_in_the_cache_is_refused_and_removed(the_hub):
-    path = hub.fetch("hf://me/flowers").path
+    path = fetch("hf://me/flowers").path
     path.resolve().write_bytes(WEIGHTS[:-1] + b"\x01")
     refused("hf://me/flowers", "its sha256 is not that")
-    assert hub.fetch("hf://me/flowers").path.read_bytes() == WEIGHTS
+    assert fetch("hf://me/flowers").path.read_bytes() == WEIGHTS
 
 
 @pytest.mark.parametrize("published", [WEIGHTS[:-4], WEIGHTS + b"\x00" * 4])
@@ -375,17 +379,17 @@ def test_a_source_that_is_none_says_what_it_must_be(source):
 
 
 def test_a_release_is_downloaded_once(server, keras_home):
-    path = hub.fetch(with_hash(server)).path
+    path = fetch(with_hash(server)).path
     assert path.is_relative_to(keras_home)
     assert path.read_bytes() == WEIGHTS
     assert list(path.parent.iterdir()) == [path]  # nothing of the download is left beside
-    assert hub.fetch(with_hash(server)).path == path
+    assert fetch(with_hash(server)).path == path
     assert len(server.requests) == 1
 
 
 def test_a_release_is_known_by_its_md5(server, keras_home):
     source = f"{server.address}/files/{hub.WEIGHTS_FILE}#md5={hashlib.md5(WEIGHTS).hexdigest()}"
-    assert hub.fetch(source).path.read_bytes() == WEIGHTS
+    assert fetch(source).path.read_bytes() == WEIGHTS
 
 
 @pytest.mark.parametrize(
@@ -401,20 +405,20 @@ def test_a_release_with_another_hash_is_refused_and_removed(server, keras_home, 
     refused(with_hash(server), words, "run it again")
     assert files_below(keras_home) == []
     server.content = {}
-    assert hub.fetch(with_hash(server)).path.read_bytes() == WEIGHTS
+    assert fetch(with_hash(server)).path.read_bytes() == WEIGHTS
 
 
 def test_a_release_that_was_damaged_in_the_cache_is_refused_and_removed(server, keras_home):
-    path = hub.fetch(with_hash(server)).path
+    path = fetch(with_hash(server)).path
     path.write_bytes(WEIGHTS[:100])
     refused(with_hash(server), "its sha256 is")
     assert not path.exists()
 
 
 def test_files_of_one_name_do_not_take_each_others_place(server, keras_home):
-    first = hub.fetch(with_hash(server)).path
+    first = fetch(with_hash(server)).path
     server.content = {hub.WEIGHTS_FILE: b"another"}
-    second = hub.fetch(with_hash(server, b"another")).path
+    second = fetch(with_hash(server, b"another")).path
     assert (first.read_bytes(), second.read_bytes()) == (WEIGHTS, b"another")
 
 
@@ -426,7 +430,7 @@ def test_a_release_that_is_cut_half_way_leaves_nothing(server, keras_home):
 
 def test_a_dead_link_is_named(server, keras_home):
     with pytest.raises(InputError, match=r"gone\.pth.* 404") as caught:
-        hub.fetch(with_hash(server, name="gone.pth"))
+        fetch(with_hash(server, name="gone.pth"))
     caught.value.__cause__.__context__.close()  # get_file leaves the answer open
     assert files_below(keras_home) == []
 
@@ -581,23 +585,30 @@ def test_predicting_with_a_file(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--weights weights.safetensors", "name it with --model"),
-        ("--weights imagenet", "name it with --model"),
+        ("--weights tuned.safetensors", "name it with --model"),
+        ("--weights imagenet", "name the network (--model"),
         ("--weights imagenet --model semobilenet", "none are published for semobilenet"),
         ("--weights imagenet --model resnet50", "must be a model of the catalog"),
         (
             "--weights missing.safetensors --model seresnet20 --pixels seresnet50.a1_in1k",
             "missing.safetensors",
         ),
-        ("--weights tuned.safetensors --model seresnet50", "name with --pixels"),
-        ("--weights a.h5 --model seresnet50 --pixels seresnet50", "take different images"),
+        ("--weights tuned.safetensors --model seresnet50", "Name with --pixels"),
+        (
+            "--weights tuned.safetensors --model seresnet50 --pixels seresnet50",
+            "take different images",
+        ),
         ("--pixels seresnet50.a1_in1k", "MODEL and IMAGE"),
         ("--weights hf://me", "hf://owner/repo"),
         ("--model seresnet20", "--model goes with --weights"),
         ("", "--weights SOURCE and IMAGE"),
     ],
 )
-def test_predicting_with_bad_arguments_says_so_in_a_line(arguments, words, capsys):
+def test_predicting_with_bad_arguments_says_so_in_a_line(
+    arguments, words, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("tuned.safetensors").touch()
     assert main(["predict", *arguments.split(), str(PHOTO)]) == 2
     error = capsys.readouterr().err
     assert words in error

@@ -170,14 +170,6 @@ def test_a_name_that_no_row_has_is_refused():
         find_preset("seresnet51")
 
 
-def test_a_source_is_known_with_any_revision():
-    source = "hf://timm/seresnet50.a3_in1k"
-    assert preset_of(source) == preset_of(f"{source}@main") == preset_of(f"{source}@{'0' * 40}")
-    assert preset_of(source).pixels.size == 160
-    assert preset_of("hf://me/flowers") is None
-    assert preset_of("imagenet") is None
-
-
 CONFIG = {
     "input_size": [3, 192, 192],
     "crop_pct": 0.9,

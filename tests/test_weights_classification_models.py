@@ -414,7 +414,7 @@ def test_a_file_of_keras_3_must_be_called_so(tmp_path):
 def test_imagenet_is_the_published_file(tmp_path, monkeypatch):
     path = write_h5(tmp_path / "seresnet18_imagenet_1000.h5", layers_of("seresnet18"))
     fetched = []
-    monkeypatch.setattr(hub, "fetch", lambda s: fetched.append(s) or hub.Fetched(path=path))
+    monkeypatch.setattr(hub, "fetch", lambda s: fetched.append(str(s)) or hub.Fetched(path=path))
     model = se_keras.CMSEResNet18(weights="imagenet", **SMALL)
     assert fetched == [
         "https://github.com/qubvel/classification_models/releases/download/0.0.1/"

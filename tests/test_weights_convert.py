@@ -495,7 +495,7 @@ def published(monkeypatch, tmp_path):
     fetched = []
 
     def fetch(source):
-        fetched.append(source)
+        fetched.append(str(source))
         return hub.Fetched(
             path=tmp_path / "model.safetensors", config={"architecture": "seresnet18"}
         )

@@ -25,8 +25,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="imagenet, hf://OWNER/REPO[@REVISION], or a .safetensors, .pth, .bin, .weights.h5 or "
-        ".keras file; with --to timm a .keras file",
+        help="imagenet, a name such as seresnet50.a1_in1k, hf://OWNER/REPO[@REVISION], or a "
+        ".safetensors, .pth, .bin, .weights.h5 or .keras file; with --to timm a .keras file",
     )
     parser.add_argument("out", metavar="OUT", help="file to write")
     direction = parser.add_mutually_exclusive_group(required=True)

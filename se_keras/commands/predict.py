@@ -13,7 +13,6 @@ from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import InputError
 from se_keras.support.files import read_json
 from se_keras.support.startup import load_keras
-from se_keras.weights.presets import find_preset, preset_of
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +43,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--weights",
         metavar="SOURCE",
-        help="pretrained: hf://OWNER/REPO[@REVISION], or, with --model, imagenet or a file",
+        help="pretrained: a name such as seresnet50.a1_in1k, hf://OWNER/REPO[@REVISION], or, with "
+        "--model, imagenet or a file",
     )
     parser.add_argument(
         "--model", metavar="NAME", help="with --weights: a name that `se-keras list` shows"
@@ -174,19 +174,21 @@ def pretrained_classifier(
     load_keras()
     from se_keras import catalog
     from se_keras.pixels import labels_of, load_image, pixels_of_images
+    from se_keras.weights.source import parse_source
 
-    name = find_recipe(model or _architecture(weights)).name
-    about = pixels or _origin(name, weights)
-    if about is None:
+    source = parse_source(weights, model)
+    recipe = source.recipe if model is None else find_recipe(model)
+    about = pixels or source
+    if pixels is None and source.pixels.unknown:
         raise InputError(
-            f"What pixels the weights of {weights} take is unknown: name with --pixels the "
-            "weights that they began with, such as seresnet50.a1_in1k."
+            f"What pixels the weights of {weights} take is unknown: {source.pixels.origin}. Name "
+            "with --pixels the weights that they began with, such as seresnet50.a1_in1k."
         )
     known = pixels_of_images(about)
     network = catalog.create(
-        name,
-        weights=weights,
-        include_preprocessing=about,
+        recipe,
+        weights=source,
+        include_preprocessing=known,
         input_shape=(*(known.height_and_width or ()), 3),
     )
     labels = labels_of(about)
@@ -197,28 +199,6 @@ def pretrained_classifier(
         read=partial(load_image, model_or_source=known),
         class_names=tuple(class_name for _, class_name in labels),
     )
-
-
-def _origin(name: str, weights: str) -> str | None:
-    """Return the published source of the weights, if they have one."""
-    from se_keras.weights import hub
-    from se_keras.weights.readers import origin_of_file
-
-    if weights == "imagenet":
-        return find_preset(name).source
-    return weights if hub.is_published(weights) else origin_of_file(Path(weights))
-
-
-def _architecture(weights: str) -> str:
-    preset = preset_of(weights)
-    if preset is not None:
-        return preset.recipe
-    from se_keras.weights import hub
-
-    config = hub.fetch_config(weights) if weights.startswith("hf://") else None
-    if not config or "architecture" not in config:
-        raise InputError(f"{weights} does not say what network it is for: name it with --model")
-    return config["architecture"]
 
 
 def load_classifier(path: Path, pixels: str | None = None) -> Classifier:

@@ -32,8 +32,8 @@ from se_keras.weights.key_maps import (
     Layout,
     find_key_map,
 )
-from se_keras.weights.presets import name_with_source, recipe_of_name
-from se_keras.weights.readers import Checkpoint, Tensor, open_checkpoint
+from se_keras.weights.readers import Checkpoint, Tensor
+from se_keras.weights.source import Weights, parse_source, split_name
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -94,15 +94,17 @@ class ConversionPlan:
 
 
 def load_weights(
-    model: keras.Model, source: str | os.PathLike, *, fresh_classifier: bool = False
+    model: keras.Model, source: Weights, *, fresh_classifier: bool = False
 ) -> ConversionPlan:
     """Gives a model the weights of a file: all of them, or none and one error.
 
     Args:
         model: a network of this package, or one whose layers have the same names.
-        source: `"imagenet"`, `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`,
-            `.pth`, `.pt`, `.bin`, `.weights.h5`, `.keras` or (of classification_models) `.h5`
-            file. `"imagenet"` goes by the model's name, which must be one of the catalog. A model
+        source: `"imagenet"`, the name of published weights such as `"seresnet50.a1_in1k"`,
+            `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`, `.pth`, `.pt`, `.bin`,
+            `.weights.h5`, `.keras` or (of classification_models) `.h5` file; `"file.pth::key"`
+            picks one of several sets of weights in a file of PyTorch.
+            `"imagenet"` goes by the model's name, which must be one of the catalog. A model
             that bears the name of its row gets that of the weights, `"seresnet50.a1_in1k"`, where
             they are published: so `se_keras.pixels_of` knows them.
         fresh_classifier: leave the classifier as it is, and that of the file unused.
@@ -125,13 +127,13 @@ def load_weights(
     >>> len(plan.assignments), len(plan.ignored)
     (133, 0)
     """
-    with open_checkpoint(source, model.name) as checkpoint:
+    recipe, _ = split_name(model.name)
+    parsed = parse_source(source, recipe, argument="source")
+    with parsed.open() as checkpoint:
         plan = plan_conversion(model, checkpoint, fresh_classifier=fresh_classifier)
         apply(plan, model, checkpoint)
-    recipe = recipe_of_name(model.name)
     if recipe in {row.name for row in RECIPES}:  # else the user chose the name
-        origin = checkpoint.origin
-        model.name = (origin and name_with_source(recipe, origin)) or recipe
+        model.name = parsed.model_name(recipe) or recipe
     return plan
 
 

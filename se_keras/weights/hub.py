@@ -16,16 +16,57 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import keras
-
 from se_keras.support.errors import InputError, in_one_line
-from se_keras.weights.presets import HUB_SOURCE
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+HUB_ADDRESS = re.compile(
+    r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@/]+))?(/(?P<file>[^@]+))?", re.ASCII
+)
+SCHEMES = ("hf://", "https://", "http://")
 # A hash as the fragment of an address, as pip writes it: `#sha256=ce0d4300`.
 HASH = re.compile(r"(?P<algorithm>sha256|md5)=(?P<digits>[0-9a-f]{8,64})")
 SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubFile:
+    """A file of a repository on the Hugging Face hub.
+
+    Attributes:
+        repo: owner and name, with a slash between them.
+        revision: branch, tag or commit; `None` for the main branch.
+        file: path in the repository; `None` for `model.safetensors`.
+    """
+
+    repo: str
+    revision: str | None = None
+    file: str | None = None
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"hf://{self.repo}{revision}" + (f"/{self.file}" if self.file else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseFile:
+    """A file at an address of the web, with its hash.
+
+    Attributes:
+        address: of the file.
+        algorithm: of the hash.
+        digits: of the hash, all or the first ones.
+    """
+
+    address: str
+    algorithm: str
+    digits: str
+
+    def __str__(self) -> str:
+        return f"{self.address}#{self.algorithm}={self.digits}"
+
+
+PublishedFile = HubFile | ReleaseFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,34 +82,77 @@ class Fetched:
     config: dict[str, Any] | None = None
 
 
-def fetch(source: str) -> Fetched:
-    """Brings a published file onto this machine, unless it is there already.
+def parse_address(text: str) -> PublishedFile | None:
+    """Return the published file that an address names; `None` if the text is no address.
 
     Args:
-        source: `hf://owner/repo`, `hf://owner/repo@revision/file` (without a file
-            `model.safetensors`), or an `https://` address with the file's hash behind it,
+        text: `hf://owner/repo`, `hf://owner/repo@revision/file` (without a file
+            `model.safetensors`), or an `https://` address with the file's hash after it,
             `#sha256=...` (its first digits will do) or `#md5=...`.
+
+    Raises:
+        InputError: for an address that is not whole.
+
+    Example:
+
+    >>> from se_keras.weights.hub import parse_address
+    >>> parse_address("hf://timm/seresnet50.a1_in1k@main").revision
+    'main'
+    """
+    if not text.startswith(SCHEMES):
+        return None
+    return _parse_hub(text) if text.startswith("hf://") else _parse_release(text)
+
+
+def _parse_hub(text: str) -> HubFile:
+    match = HUB_ADDRESS.fullmatch(text)
+    if match is None or ".." in PurePosixPath(match["file"] or "").parts:
+        raise InputError(
+            f"the source must be hf://owner/repo, hf://owner/repo@revision or "
+            f"hf://owner/repo@revision/file, got {text}."
+        )
+    return HubFile(**match.groupdict())
+
+
+def _parse_release(text: str) -> ReleaseFile:
+    address, _, fragment = text.partition("#")
+    expected = HASH.fullmatch(fragment)
+    if not _file_name(address) or expected is None:
+        raise InputError(
+            f"the source must be an address with a file's name and its hash, such as "
+            f"https://.../weights.pth#sha256=ce0d4300, got {text}."
+        )
+    return ReleaseFile(address=address, **expected.groupdict())
+
+
+def _file_name(address: str) -> str:
+    try:
+        name = PurePosixPath(urllib.parse.urlsplit(address).path).name
+    except ValueError:  # of a bracket that no other closes
+        return ""
+    return "" if name == ".." else name
+
+
+def fetch(file: PublishedFile) -> Fetched:
+    """Bring a published file onto this machine, unless it is there already.
 
     Raises:
         InputError: naming the source and the remedy: no connection, nothing under this name, no
             access, no space, no permission, a file that is damaged or another than was published.
     """
-    if source.startswith("hf://"):
-        return _from_hub(source)
-    return Fetched(path=_from_release(source))
+    return _from_hub(file) if isinstance(file, HubFile) else Fetched(path=_from_release(file))
 
 
-def fetch_config(source: str) -> dict[str, Any] | None:
-    """The `config.json` of a repository on the hub, without its weights; `None` if it has none.
+def fetch_config(repository: HubFile) -> dict[str, Any] | None:
+    """Return the `config.json` of a repository, without its weights; `None` if it has none.
 
     Raises:
         InputError: as `fetch` does.
     """
-    repository = _parse_source(source)
-    return _config(source, repository["repo"], repository["revision"])
+    return _config(str(repository), repository.repo, repository.revision)
 
 
-def cached_config(source: str) -> dict[str, Any] | None:
+def cached_config(repository: HubFile) -> dict[str, Any] | None:
     """Return the `config.json` that an earlier download left; asks nobody for another one.
 
     Raises:
@@ -76,44 +160,20 @@ def cached_config(source: str) -> dict[str, Any] | None:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    repository = _parse_source(source)
-    path = try_to_load_from_cache(repository["repo"], CONFIG_FILE, revision=repository["revision"])
-    return _read_config(source, Path(path)) if isinstance(path, str) else None
-
-
-def is_published(source: Any) -> bool:
-    """Whether `fetch` is meant for this source: it is no path.
-
-    Example:
-
-    >>> from se_keras.weights.hub import is_published
-    >>> is_published("hf://timm/seresnet50.a1_in1k"), is_published("seresnet50.safetensors")
-    (True, False)
-    """
-    return isinstance(source, str) and source.startswith(("hf://", "https://", "http://"))
+    path = try_to_load_from_cache(repository.repo, CONFIG_FILE, revision=repository.revision)
+    return _read_config(str(repository), Path(path)) if isinstance(path, str) else None
 
 
 # --- the hub -------------------------------------------------------------------------------------
 
 
-def _from_hub(source: str) -> Fetched:
-    repository = _parse_source(source)
-    file = repository["file"] or WEIGHTS_FILE
-    path = _download(source, repository["repo"], repository["revision"], file)
+def _from_hub(wanted: HubFile) -> Fetched:
+    source, file = str(wanted), wanted.file or WEIGHTS_FILE
+    path = _download(source, wanted.repo, wanted.revision, file)
     _refuse_damaged(path, source)
     # cache/snapshots/COMMIT/file: the config comes from the same commit, whatever happens between.
     commit = path.parents[len(PurePosixPath(file).parts) - 1].name
-    return Fetched(path=path, config=_config(source, repository["repo"], commit))
-
-
-def _parse_source(source: str) -> dict[str, Any]:
-    match = HUB_SOURCE.fullmatch(source)
-    if match is None:
-        raise InputError(
-            f"the source must be hf://owner/repo, hf://owner/repo@revision or "
-            f"hf://owner/repo@revision/file, got {source}"
-        )
-    return match.groupdict()
+    return Fetched(path=path, config=_config(source, wanted.repo, commit))
 
 
 def _config(source: str, repo: str, revision: str | None) -> dict[str, Any] | None:
@@ -200,28 +260,22 @@ def _explain_unreached(cause: BaseException) -> str:
 # --- files of a release --------------------------------------------------------------------------
 
 
-def _from_release(source: str) -> Path:
-    address, _, fragment = source.partition("#")
-    expected = HASH.fullmatch(fragment)
-    name = PurePosixPath(urllib.parse.urlsplit(address).path).name
-    if not name or expected is None:
-        raise InputError(
-            f"the source must be an address with a file's name and its hash, such as "
-            f"https://.../weights.pth#sha256=ce0d4300, got {source}"
-        )
+def _from_release(wanted: ReleaseFile) -> Path:
     # What keras.utils.get_file takes, which does not say where it looks.
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    path = home / "se_keras" / expected["digits"] / name
+    path = home / "se_keras" / wanted.digits / _file_name(wanted.address)
     try:
         if not path.is_file():
-            _download_release(address, path)
+            _download_release(wanted.address, path)
     except Exception as error:  # get_file raises a bare Exception when the address fails
-        raise InputError(f"can't get {source}: {_failure(error, 'KERAS_HOME')}") from error
-    _refuse_other_hash(path, source, **expected.groupdict())
+        raise InputError(f"can't get {wanted}: {_failure(error, 'KERAS_HOME')}") from error
+    _refuse_other_hash(path, str(wanted), wanted.algorithm, wanted.digits)
     return path
 
 
 def _download_release(address: str, path: Path) -> None:
+    import keras  # here, so that a name is parsed before TensorFlow starts
+
     path.parent.mkdir(parents=True, exist_ok=True)
     # Downloaded beside and renamed: a stop leaves no file that looks whole.
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as partial:

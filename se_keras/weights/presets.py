@@ -5,17 +5,13 @@ the files of classification_models those of its README, on ImageNet's validation
 and crop that the row states. The data set's own terms may apply to weights.
 """
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from se_keras.models.recipes import find_recipe
 from se_keras.support.errors import InputError
 from se_keras.weights.preprocessing import IMAGENET, Pixels, SecondSize
 
-HUB_SOURCE = re.compile(
-    r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@/]+))?(/(?P<file>[^@]+))?", re.ASCII
-)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # How timm prepares images where nothing else is said.
@@ -269,23 +265,22 @@ def _best(recipe: str) -> Preset | None:
     return next((row for row in PRESETS if row.recipe == recipe and row.best), None)
 
 
-def preset_of(source: str) -> Preset | None:
-    """The row of a name or a source, whatever its revision; `None` where there is no such row.
+def preset_of(name_or_address: str) -> Preset | None:
+    """Return the row of a name or an address; `None` where there is no such row.
 
     Example:
 
     >>> from se_keras.weights.presets import preset_of
-    >>> preset_of("hf://timm/seresnet50.a3_in1k@main").pixels.size
+    >>> preset_of("hf://timm/seresnet50.a3_in1k").pixels.size
     160
     >>> preset_of("seresnet50.a3_in1k").top1
     75.1
     """
-    address = source.partition("@")[0] if source.startswith("hf://") else source
-    return next((preset for preset in PRESETS if address in (preset.source, preset.name)), None)
+    return next((row for row in PRESETS if name_or_address in (row.source, row.name)), None)
 
 
 def presets_of(recipe: str) -> tuple[Preset, ...]:
-    """All published sets of a row of the catalog.
+    """Return all published sets of a row of the catalog.
 
     Example:
 
@@ -296,72 +291,25 @@ def presets_of(recipe: str) -> tuple[Preset, ...]:
     return tuple(preset for preset in PRESETS if preset.recipe == recipe)
 
 
-# --- what a model's name says of its weights -----------------------------------------------------
-
-# The name is what Keras keeps of a model wherever it goes: in files, in clones, in other models.
-# It may hold no slash, and TensorFlow takes few other signs; the hub allows no `--` in a name.
-OF_HUB = re.compile(
-    r"[^.]+\.hf--(?P<owner>[\w.-]+?)--(?P<repo>[\w.-]+?)(--(?P<revision>[\w.-]+))?", re.ASCII
-)
-
-
-def name_with_source(recipe: str, source: str) -> str | None:
-    """The name of a model that says where its weights come from.
-
-    Args:
-        recipe: name of the row.
-        source: of the weights.
-
-    Returns:
-        The name of the set or, for another repository of the hub, the row and the repository;
-        `None` for a source that a name can't hold, such as a file.
+def shared_pixels(recipe: str) -> Pixels:
+    """Return what all published weights of a row share; `None` for each field that differs.
 
     Example:
 
-    >>> from se_keras.weights.presets import name_with_source
-    >>> name_with_source("seresnet50", "hf://timm/seresnet50.a1_in1k@main")
-    'seresnet50.a1_in1k'
-    >>> name_with_source("seresnet50", "hf://me/flowers@v2/best.safetensors")
-    'seresnet50.hf--me--flowers--v2'
+    >>> from se_keras.weights.presets import shared_pixels
+    >>> shared_pixels("seresnet50").interpolation, shared_pixels("seresnet50").size
+    ('bicubic', None)
     """
-    preset = preset_of(source)
-    if preset is not None:
-        return preset.name
-    match = HUB_SOURCE.fullmatch(source)
-    if match is None:
-        return None
-    place = (*match["repo"].split("/"), match["revision"])
-    name = "--".join([f"{recipe}.hf", *filter(None, place)])
-    return name if source_of_name(name) == _hub_source(*place) else None
-
-
-def source_of_name(name: str) -> str | None:
-    """The source of the weights that a model's name speaks of; `None` if it speaks of none.
-
-    Example:
-
-    >>> from se_keras.weights.presets import source_of_name
-    >>> source_of_name("seresnet50.hf--me--flowers--v2"), source_of_name("seresnet50")
-    ('hf://me/flowers@v2', None)
-    """
-    preset = next((preset for preset in PRESETS if preset.name == name), None)
-    if preset is not None:
-        return preset.source
-    match = OF_HUB.fullmatch(name)
-    return match and _hub_source(match["owner"], match["repo"], match["revision"])
-
-
-def recipe_of_name(name: str) -> str:
-    """The row's name within a model's name, which may speak of weights too.
-
-    Example:
-
-    >>> from se_keras.weights.presets import recipe_of_name
-    >>> recipe_of_name("seresnet50.a1_in1k")
-    'seresnet50'
-    """
-    return name if source_of_name(name) is None else name.partition(".")[0]
-
-
-def _hub_source(owner: str, repo: str, revision: str | None = None) -> str:
-    return f"hf://{owner}/{repo}" + (f"@{revision}" if revision else "")
+    first, *others = [preset.pixels for preset in presets_of(recipe)] or [
+        Pixels(origin="there are no published weights for it")
+    ]
+    if not others:
+        return first
+    if any((pixels.mean, pixels.std) != (first.mean, first.std) for pixels in others):
+        return Pixels(origin="its published weights differ")
+    nothing: dict[str, Any] = {
+        name: None
+        for name in ("size", "crop", "interpolation", "second")
+        if any(getattr(pixels, name) != getattr(first, name) for pixels in others)
+    }
+    return replace(first, origin=f"all published weights of {recipe}", **nothing)

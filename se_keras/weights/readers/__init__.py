@@ -1,89 +1,70 @@
 """Open files of weights: names, shapes and types at once, values when they are asked for."""
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from se_keras.support.errors import InputError
-from se_keras.weights import hub
-from se_keras.weights.presets import find_preset, recipe_of_name, source_of_name
 from se_keras.weights.readers.keras2 import open_keras2
 from se_keras.weights.readers.keras3 import open_keras_archive, open_keras_weights
 from se_keras.weights.readers.pytorch import open_torch
 from se_keras.weights.readers.safetensors import open_safetensors
 from se_keras.weights.readers.tensors import Checkpoint, Tensor
 
-__all__ = ["Checkpoint", "Tensor", "open_checkpoint", "origin_of_file"]
+__all__ = ["READERS", "Checkpoint", "Tensor", "model_name_of_file", "open_file"]
 
 
 @contextmanager
-def open_checkpoint(source: str | os.PathLike, model_name: str) -> Iterator[Checkpoint]:
-    """Opens weights; closes the file at the end.
+def open_file(
+    path: Path, *, called: str, key: str | None = None, architecture: str | None = None
+) -> Iterator[Checkpoint]:
+    """Open a file of weights, and close it at the end.
 
     Args:
-        source: `"imagenet"`, `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`,
-            `.pth`, `.pt`, `.bin`, `.weights.h5`, `.keras` or `.h5` (of Keras 2) file.
-        model_name: of the model that they are for; `"imagenet"` stands for what is published for
-            its recipe.
+        path: of a `.safetensors`, `.pth`, `.pt`, `.bin`, `.weights.h5`, `.keras` or `.h5` (of
+            Keras 2) file.
+        called: what the user called it.
+        key: which of several sets of weights in a file of PyTorch.
+        architecture: name of the network, where something beside the file gives one.
 
     Raises:
-        InputError: if there is no such file, or it is not whole or not of its kind.
+        InputError: if the file is not whole or not of its kind.
         MissingExtraError: for a PyTorch file without PyTorch.
     """
-    if not isinstance(source, str | os.PathLike):
-        raise InputError(_describe_choices(source))
-    name = os.fspath(source)
-    is_best = name == "imagenet"
-    published = find_preset(recipe_of_name(model_name)).source if is_best else name
-    fetched = _fetch(published)
-    with _reader(name, fetched.path)(fetched.path) as contents:
+    with _reader(path, called, key)(path) as contents:
         yield Checkpoint(
-            source=name,
+            source=called,
             tensors=contents.tensors,
             of_keras=contents.of_keras,
-            architecture=(fetched.config or {}).get("architecture"),
+            architecture=architecture,
             traits=contents.traits,
             notes=contents.notes,
-            origin=published if hub.is_published(published) else origin_of_file(fetched.path),
         )
 
 
-def _fetch(source: str) -> hub.Fetched:
-    if hub.is_published(source):
-        return hub.fetch(source)
-    if not os.path.isfile(source):
-        raise InputError(f"`weights`: there is no file {source!r}.")
-    return hub.Fetched(path=Path(source))
-
-
-def origin_of_file(path: Path) -> str | None:
-    """Return the published source that the name of the model in a `.keras` file speaks of.
-
-    `None` for other files, and where the name speaks of none.
-    """
+def model_name_of_file(path: Path) -> str | None:
+    """Return the name of the model in a `.keras` file; `None` for other files."""
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
         name = json.loads(archive.read("config.json"))["config"].get("name")
-    return source_of_name(name) if isinstance(name, str) else None
+    return name if isinstance(name, str) else None
 
 
-def _reader(source: str, path: Path) -> Callable:
-    for suffix, reader in READERS.items():
-        if path.name.endswith(suffix):
-            return reader
-    raise InputError(_describe_choices(source))
-
-
-def _describe_choices(source: Any) -> str:
-    return (
-        "`weights` must be None, 'imagenet', 'hf://owner/repo' or the path of a file "
-        f"({', '.join(READERS)}), got {source!r}."
-    )
+def _reader(path: Path, called: str, key: str | None) -> Callable:
+    reader = next((READERS[suffix] for suffix in READERS if path.name.endswith(suffix)), None)
+    if reader is None:
+        raise InputError(
+            f"the name of a file of weights must end with {', '.join(READERS)}, got {called!r}."
+        )
+    if key is None:
+        return reader
+    if reader is not open_torch:
+        raise InputError(f"'::{key}' picks one set of weights of a file of PyTorch, got {called}.")
+    return partial(open_torch, key=key)
 
 
 READERS = {

@@ -14,7 +14,7 @@ from se_keras.weights.readers.tensors import Contents, Tensor, as_bfloat16
 
 
 @contextmanager
-def open_torch(path: Path) -> Iterator[Contents]:
+def open_torch(path: Path, key: str | None = None) -> Iterator[Contents]:
     with extra("torch"):
         import torch
     try:
@@ -28,11 +28,20 @@ def open_torch(path: Path) -> Iterator[Contents]:
             f"{path} is not a whole PyTorch file of nothing but tensors (others are not opened: "
             f"they can run code): {lines_of(error)[0]}"
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+    if key is not None:
+        state = _picked(path, state, key)
+    elif isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise InputError(f"{path} must hold a state_dict, tensors by their names.")
     yield Contents(tensors={name: _torch_tensor(tensor) for name, tensor in state.items()})
+
+
+def _picked(path: Path, state: Any, key: str) -> dict[Any, Any]:
+    sets = {name: held for name, held in dict(state).items() if isinstance(held, dict)}
+    if key not in sets:
+        raise InputError(f"{path} has no weights {key!r}: it has {', '.join(map(repr, sets))}.")
+    return sets[key]
 
 
 def _torch_tensor(tensor: Any) -> Tensor:

@@ -33,8 +33,6 @@ class Checkpoint:
         architecture: name of the network, where `config.json` of the hub gives one.
         of_keras: whether Keras 3 wrote it.
         traits: of the network, where the file tells.
-        origin: the published source that the tensors are of; `None` for those of a file that does
-            not say it.
         notes: sentences on what was chosen in the file, for the plan.
     """
 
@@ -43,7 +41,6 @@ class Checkpoint:
     of_keras: bool = False
     architecture: str | None = None
     traits: Traits = field(default_factory=dict)
-    origin: str | None = None
     notes: tuple[str, ...] = ()
 
 

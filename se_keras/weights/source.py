@@ -1,0 +1,321 @@
+"""What `weights=` names, parsed once, at the door: all others take the object and ask it."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from se_keras.models.recipes import RECIPES, Recipe, find_recipe
+from se_keras.support.arguments import did_you_mean
+from se_keras.support.errors import InputError
+from se_keras.weights import hub, presets
+from se_keras.weights.class_lists import LISTS, Labels, labels_of_config, labels_of_list
+from se_keras.weights.preprocessing import Pixels, pixels_of_config
+from se_keras.weights.readers import READERS, Checkpoint, model_name_of_file, open_file
+
+BEST = "imagenet"
+# `file.pth::state_dict`; what stands after `::` in the address of a host has a colon or a slash.
+KEYED = re.compile(r"(?P<place>.+)::(?P<key>[^:/\\]+)", re.DOTALL)
+# The name is what Keras keeps of a model wherever it goes: in files, in clones, in other models.
+# It may hold no slash, and TensorFlow takes few other signs; the hub allows no `--` in a name.
+OF_HUB = re.compile(
+    r"(?P<recipe>[^.]+)\.hf--(?P<owner>[\w.-]+?)--(?P<repo>[\w.-]+?)(--(?P<revision>[\w.-]+))?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSource:
+    """Weights, wherever they are; nothing is fetched or opened before it is asked for.
+
+    Attributes:
+        text: what the user called them; so they are named in messages.
+        published: where they are published; `None` for a file of this machine.
+        path: of a file of this machine; `None` for published ones.
+        key: which of several sets in a file of PyTorch, as in `file.pth::state_dict`.
+        preset: the row of published weights; `None` for others.
+        cached_only: whether nobody is asked for the `config.json` of a repository that is not on
+            this machine yet: so it is with what the name of a model says, which may come with a
+            file of anybody's.
+    """
+
+    text: str
+    published: hub.PublishedFile | None = None
+    path: Path | None = None
+    key: str | None = None
+    preset: presets.Preset | None = None
+    cached_only: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+    @contextmanager
+    def open(self) -> Iterator[Checkpoint]:
+        """Open the weights, and close their file at the end.
+
+        Raises:
+            InputError: if they can't be had, or are not whole or not of their kind.
+            MissingExtraError: for a PyTorch file without PyTorch.
+        """
+        path = self.path or self._fetched.path
+        architecture = self.architecture
+        with open_file(path, called=self.text, key=self.key, architecture=architecture) as opened:
+            yield opened
+
+    @cached_property
+    def origin(self) -> "WeightSource | None":
+        """Return the published weights that these are: of a `.keras` file, by its model's name."""
+        if self.path is None:
+            return self
+        name = model_name_of_file(self.path)
+        return None if name is None else split_name(name)[1]
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """Return what pixels the weights take; `unknown` is true of them where nothing says it.
+
+        Raises:
+            InputError: if a repository of the hub can't be asked.
+        """
+        if self.preset is not None:
+            return self.preset.pixels
+        if isinstance(self.published, hub.HubFile):
+            return self._pixels_of_repository(self.published)
+        if self.path is None or self.origin is None:
+            return Pixels(origin="a file of weights does not say it")
+        return self.origin.pixels
+
+    def _pixels_of_repository(self, repository: hub.HubFile) -> Pixels:
+        if self._config is not None:
+            try:
+                return pixels_of_config(self._config, str(repository))
+            except InputError as error:
+                return Pixels(origin=str(error).rstrip("."))
+        if self.cached_only:
+            return Pixels(origin=f"its weights are those of {self}; give that, to look there")
+        return Pixels(origin=f"{self} has no config.json that says how images are prepared")
+
+    @cached_property
+    def labels(self) -> Labels | None:
+        """Return identifier and name of each class; `None` where nothing says them.
+
+        Raises:
+            InputError: if a repository of the hub can't be asked.
+        """
+        if self.preset is not None:
+            name = self.preset.pixels.labels
+            return labels_of_list(name) if name in LISTS else None
+        if self.path is not None:
+            return None if self.origin is None else self.origin.labels
+        return labels_of_config(self._config or {})
+
+    @property
+    def architecture(self) -> str | None:
+        """Return the name of the network that the weights are for; `None` where nothing says it.
+
+        Raises:
+            InputError: if a repository of the hub can't be asked.
+        """
+        return self.preset.recipe if self.preset else (self._config or {}).get("architecture")
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return the row of the catalog that the weights are for.
+
+        Raises:
+            InputError: if nothing says it, or the catalog has no such network.
+        """
+        name = self.architecture
+        if name is None:
+            raise InputError(f"{self} does not say what network it is for: name it with --model.")
+        if name not in _rows():
+            raise InputError(
+                f"{self} is of {name!r}, a network that se_keras does not have: timm, which names "
+                f"its networks so, loads it by timm.create_model({_in_timm(self)!r}, "
+                f"pretrained=True).{did_you_mean(name, _rows())}"
+            )
+        return find_recipe(name)
+
+    def model_name(self, recipe: str) -> str | None:
+        """Return the name of a model that says where its weights come from.
+
+        Args:
+            recipe: name of the model's row.
+
+        Returns:
+            The name of the set or, for another repository of the hub, the row and the repository;
+            `None` for what a name can't hold, such as a file.
+
+        Example:
+
+        >>> from se_keras.weights.source import parse_source
+        >>> parse_source("hf://timm/seresnet50.a1_in1k@main").model_name("seresnet50")
+        'seresnet50.a1_in1k'
+        >>> parse_source("hf://me/flowers@v2/best.safetensors").model_name("seresnet50")
+        'seresnet50.hf--me--flowers--v2'
+        """
+        if self.preset is not None:
+            return self.preset.name
+        if self.path is not None:
+            return None if self.origin is None else self.origin.model_name(recipe)
+        if not isinstance(self.published, hub.HubFile):
+            return None
+        place = replace(self.published, file=None)
+        parts = [f"{recipe}.hf", *place.repo.split("/"), place.revision]
+        name = "--".join(part for part in parts if part)
+        _, named = split_name(name)
+        return name if named is not None and named.published == place else None
+
+    @cached_property
+    def _fetched(self) -> hub.Fetched:
+        assert self.published is not None
+        return hub.fetch(self.published)
+
+    @cached_property
+    def _config(self) -> dict[str, Any] | None:
+        """The `config.json` of a repository: of the commit of its weights, where they are here."""
+        if not isinstance(self.published, hub.HubFile):
+            return None
+        if "_fetched" in vars(self):
+            return self._fetched.config
+        ask = hub.cached_config if self.cached_only else hub.fetch_config
+        return ask(self.published)
+
+
+Weights: TypeAlias = str | os.PathLike | WeightSource
+
+
+def parse_source(
+    given: Any, recipe: str | None = None, *, argument: str = "weights", others: Iterable[str] = ()
+) -> WeightSource:
+    """Return the weights that a user names.
+
+    Args:
+        given: `"imagenet"`, the best that are published for `recipe`; the full name of published
+            weights, `"seresnet50.a1_in1k"`; `"hf://owner/repo[@revision][/file]"`; an `https://`
+            address with a hash; the path of a file, `~` for the home folder; of a file of PyTorch
+            with several sets of weights, `"file.pth::key"`; or a `WeightSource`, as it is.
+        recipe: name of the network that they are for.
+        argument: how the caller calls `given`; named in errors.
+        others: what else the caller takes; what is spelled much like it is named in errors.
+
+    Raises:
+        InputError: if it is none of these.
+
+    Example:
+
+    >>> from se_keras.weights.source import parse_source
+    >>> parse_source("imagenet", "seresnet50").preset.name
+    'seresnet50.ra2_in1k'
+    >>> parse_source("hf://me/flowers@v2").published.revision
+    'v2'
+    """
+    if isinstance(given, WeightSource):
+        return given
+    text = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(text, str):  # a path may be of bytes
+        raise InputError(_choices(argument, given))
+    if isinstance(given, str):
+        source = _parse_published(given, recipe, argument)
+        if source is not None:
+            return source
+    return _parse_path(text, argument, others)
+
+
+def _parse_published(text: str, recipe: str | None, argument: str) -> WeightSource | None:
+    """Return the published weights that a text names; `None` if it can only be a path."""
+    if text == BEST:
+        if recipe is None:
+            raise InputError(
+                f"`{argument}='{BEST}'` stands for the best published weights of a network: name "
+                "the network (--model on the command line), or the weights themselves, such as "
+                "'seresnet50.a1_in1k'."
+            )
+        return replace(_of_preset(presets.find_preset(recipe)), text=text)
+    place, key = _split_key(text)
+    preset = presets.preset_of(place)
+    published = hub.parse_address(preset.source if preset else place)
+    if published is None:
+        return None
+    if isinstance(published, hub.HubFile):
+        preset = presets.preset_of(str(hub.HubFile(repo=published.repo)))
+    return WeightSource(text=text, published=published, key=key, preset=preset)
+
+
+def _of_preset(preset: presets.Preset) -> WeightSource:
+    return WeightSource(text=preset.name, published=hub.parse_address(preset.source), preset=preset)
+
+
+def _parse_path(text: str, argument: str, others: Iterable[str]) -> WeightSource:
+    for place, key in dict.fromkeys([(text, None), _split_key(text)]):
+        path = Path(os.path.expanduser(place))
+        if path.is_file():
+            return WeightSource(text=text, path=path, key=key)
+    if text in _rows():
+        names = [preset.name for preset in presets.presets_of(text)]
+        hint = f" Published for it are {', '.join(map(repr, names))}." if names else ""
+        raise InputError(f"`{argument}`: {text!r} names a network, not its weights.{hint}")
+    published = [name for row in presets.PRESETS for name in (row.name, row.source)]
+    hint = did_you_mean(text, [BEST, *others, *published])
+    if "://" in text:
+        raise InputError(f"{_choices(argument, text)}{hint}")
+    raise InputError(f"`{argument}`: there is no file {text!r}.{hint}")
+
+
+def _split_key(text: str) -> tuple[str, str | None]:
+    match = KEYED.fullmatch(text)
+    return (match["place"], match["key"]) if match else (text, None)
+
+
+def _choices(argument: str, given: Any) -> str:
+    return (
+        f"`{argument}` must be None, {BEST!r}, the name of published weights such as "
+        "'seresnet50.a1_in1k', 'hf://owner/repo' or the path of a file "
+        f"({', '.join(READERS)}), got {given!r}."
+    )
+
+
+def split_name(name: str) -> tuple[str, WeightSource | None]:
+    """Return the row's name and the weights that a model's name speaks of; `None` for no weights.
+
+    Example:
+
+    >>> from se_keras.weights.source import split_name
+    >>> recipe, source = split_name("seresnet50.hf--me--flowers--v2")
+    >>> recipe, str(source)
+    ('seresnet50', 'hf://me/flowers@v2')
+    >>> split_name("seresnet50")
+    ('seresnet50', None)
+    """
+    preset = next((row for row in presets.PRESETS if row.name == name), None)
+    if preset is not None:
+        return preset.recipe, _of_preset(preset)
+    match = OF_HUB.fullmatch(name)
+    if match is None:
+        return name, None
+    place = hub.HubFile(repo=f"{match['owner']}/{match['repo']}", revision=match["revision"])
+    return match["recipe"], WeightSource(text=str(place), published=place, cached_only=True)
+
+
+def labels_named(name: str) -> Labels | None:
+    """Return the classes that `Pixels.labels` names: those of a list, or of a repository.
+
+    The repository is not asked: its `config.json` came with its weights.
+    """
+    if name in LISTS:
+        return labels_of_list(name)
+    return replace(parse_source(name, argument="labels"), cached_only=True).labels
+
+
+def _rows() -> list[str]:
+    return [recipe.name for recipe in RECIPES]
+
+
+def _in_timm(source: WeightSource) -> str:
+    place = source.published
+    assert isinstance(place, hub.HubFile)
+    return f"hf-hub:{place.repo}" + (f"@{place.revision}" if place.revision else "")
