@@ -516,8 +516,15 @@ def _remake(op: keras.Operation) -> keras.Operation:
 
 def _copy_state(old: keras.Layer, new: keras.Layer) -> None:
     """Weights, random seeds, vocabularies and trainable flags."""
+    _copy_assets(old, new)
     specs = [_specification(layer) for layer in (old, new)]
     if specs[0] != specs[1]:
+        for part in filter(_is_changed, old._flatten_layers()):
+            raise InputError(
+                f"{old.name!r} ({type(old).__name__}) can't be made again: {part.name!r} was "
+                "quantized or given LoRA, which the config does not say. Change the model first, "
+                "then call `quantize` or `enable_lora` on the new one."
+            )
         raise InputError(
             f"{old.name!r} ({type(old).__name__}): made again from its config it has "
             f"{specs[1]}, not {specs[0]}."
@@ -525,11 +532,9 @@ def _copy_state(old: keras.Layer, new: keras.Layer) -> None:
     # Public API shows no sublayers, and those of a frozen part have flags of their own.
     for part, copy in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
         copy.trainable = part.trainable
-        if hasattr(part, "save_assets"):
-            with tempfile.TemporaryDirectory() as folder:
-                part.save_assets(folder)
-                copy.load_assets(folder)
-    for variable, copy in zip(old.variables, new.variables, strict=True):
+        if getattr(part, "lora_enabled", False):  # Keras sets it to the rank
+            copy.lora_alpha = part.lora_alpha
+    for variable, copy in zip(_variables(old), _variables(new), strict=True):
         # A copy: JAX would share the buffer, and training the new model would free it.
         copy.assign(keras.ops.copy(variable))
         copy.trainable = variable.trainable
@@ -538,11 +543,40 @@ def _copy_state(old: keras.Layer, new: keras.Layer) -> None:
             part.finalize_state()
 
 
+def _is_changed(layer: keras.Layer) -> bool:
+    """Whether a layer got other weights than it was built with."""
+    return layer.quantization_mode is not None or getattr(layer, "lora_enabled", False)
+
+
+def _copy_assets(old: keras.Layer, new: keras.Layer) -> None:
+    # Before the weights: those of a quantized layer depend on its assets.
+    for part, copy in zip(old._flatten_layers(), new._flatten_layers(), strict=False):
+        if hasattr(part, "save_assets") and type(copy) is type(part):
+            with tempfile.TemporaryDirectory() as folder:
+                part.save_assets(folder)
+                copy.load_assets(folder)
+
+
+def _variables(layer: keras.Layer) -> list[keras.Variable]:
+    """The variables of a layer, those of one part by name if each has its own.
+
+    A layer that was quantized has its weights in another order than one that is made so.
+    """
+    known: set[int] = set()
+    ordered: list[keras.Variable] = []
+    for part in reversed(list(layer._flatten_layers())):
+        own = [variable for variable in part.variables if id(variable) not in known]
+        known.update(map(id, own))
+        names = [variable.name for variable in own]
+        ordered += sorted(own, key=lambda v: v.name) if len(set(names)) == len(names) else own
+    return ordered
+
+
 def _specification(layer: keras.Layer) -> list[str]:
     """What must be alike in a copy; no names, which Keras may have numbered."""
     parts = layer._flatten_layers(include_self=False)
     return [
-        *(f"{variable.dtype} weights {tuple(variable.shape)}" for variable in layer.variables),
+        *(f"{v.dtype} weights {tuple(v.shape)}" for v in _variables(layer)),
         *(f"{type(part).__name__} in {part.compute_dtype}" for part in parts),
     ]
 

@@ -1,7 +1,9 @@
 """`SqueezeExcite`: the SE block as one Keras layer."""
 
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import keras
@@ -16,6 +18,9 @@ from se_keras.support.arguments import (
 )
 from se_keras.support.errors import InputError
 
+PARTS = ("reduce", "expand")
+# What `Model.quantize` and `Dense.enable_lora` change in a dense layer, as its config names it.
+PART_OPTIONS = ("dtype", "quantization_config", "lora_rank", "lora_alpha")
 # What every Keras layer takes.
 KERAS_OPTIONS = ("name", "dtype", "trainable", "autocast", "activity_regularizer", "input_shape")
 
@@ -122,6 +127,7 @@ class SqueezeExcite(keras.layers.Layer):
         self.bias_regularizer = resolve("bias_regularizer", bias_regularizer)
         self.kernel_constraint = resolve("kernel_constraint", kernel_constraint)
         self.bias_constraint = resolve("bias_constraint", bias_constraint)
+        self.part_options: dict[str, dict[str, Any]] = {}
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) not in (3, 4, 5):
@@ -136,10 +142,8 @@ class SqueezeExcite(keras.layers.Layer):
                 f"got the input shape {tuple(input_shape)}."
             )
         hidden = self.hidden_channels(channels)
-        self.reduce = self._dense(hidden, "reduce")
-        self.reduce.build((None, channels))
-        self.expand = self._dense(channels, "expand")
-        self.expand.build((None, hidden))
+        self.reduce = self._dense(channels, hidden, "reduce")
+        self.expand = self._dense(hidden, channels, "expand")
 
     def hidden_channels(self, channels: int) -> int:
         """The width between the two layers, for an input of so many channels."""
@@ -175,9 +179,9 @@ class SqueezeExcite(keras.layers.Layer):
         return tuple(input_shape)
 
     def get_config(self) -> dict[str, Any]:
+        parts = self._changed_parts()
         return {
             **super().get_config(),
-            **self._quantized_dtype(),
             "ratio": self.ratio,
             "reduced_channels": self.reduced_channels,
             "divisor": self.divisor,
@@ -193,10 +197,36 @@ class SqueezeExcite(keras.layers.Layer):
             "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
             "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
             "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+            **({"parts": parts} if parts else {}),
         }
 
-    def _dense(self, units: int, name: str) -> keras.layers.Dense:
-        return keras.layers.Dense(
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "SqueezeExcite":
+        config = _without_policy_map(config)
+        parts = config.pop("parts", {})
+        layer = super().from_config(config)
+        layer.part_options = parts
+        return layer
+
+    def save_assets(self, dir_path: str) -> None:
+        """Write how `reduce` and `expand` are quantized, if they are.
+
+        A container whose config does not hold this layer makes it again as it was at first.
+        """
+        if parts := self._changed_parts():
+            Path(dir_path, "parts.json").write_text(json.dumps(parts))
+
+    def load_assets(self, dir_path: str | None) -> None:
+        """Quantize `reduce` and `expand` as `save_assets` says; their weights are read later."""
+        path = Path(dir_path, "parts.json") if dir_path else None
+        if path is None or not path.exists():
+            return
+        for name, options in json.loads(path.read_text()).items():
+            _change_part(getattr(self, name), _part_arguments(options))
+
+    def _dense(self, width: int, units: int, name: str) -> keras.layers.Dense:
+        options = _part_arguments(self.part_options.get(name, {}))
+        dense = keras.layers.Dense(
             units,
             use_bias=self.use_bias,
             kernel_initializer=_clone_initializer(self.kernel_initializer),
@@ -205,28 +235,40 @@ class SqueezeExcite(keras.layers.Layer):
             bias_regularizer=self.bias_regularizer,
             kernel_constraint=self.kernel_constraint,
             bias_constraint=self.bias_constraint,
-            dtype=self._excitation_policy(),
             name=name,
+            **{"dtype": self._part_policy(name), **options},
         )
+        dense.build((None, width))
+        if "lora_alpha" in options:  # Keras forgets it when the layer is built
+            dense.lora_alpha = options["lora_alpha"]
+        return dense
 
-    def _excitation_policy(self) -> Any:
+    def _part_policy(self, name: str) -> Any:
         # Under a mixed policy the two layers keep the type of their variables: on (N, C) that
         # costs nothing, and in float16 their sums overflow on maps that are themselves finite.
         policy = self.dtype_policy
         if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
-            return policy
+            own = policy[f"{self.path}/{name}"]
+            if own != policy.default_policy:
+                return own
+            policy = own
         mixed = policy.compute_dtype != policy.variable_dtype
-        return policy.variable_dtype if mixed else policy
+        if mixed and policy.quantization_mode is None:
+            return keras.dtype_policies.DTypePolicy(policy.variable_dtype)
+        return policy
 
-    def _quantized_dtype(self) -> dict[str, Any]:
-        # `Model.quantize` changes the policies of `reduce` and `expand`; a map carries them
-        # through saving (the way the documentation of `DTypePolicyMap` shows).
-        parts = (self.reduce, self.expand) if self.built else ()
-        quantized = {p.path: p.dtype_policy for p in parts if p.quantization_mode is not None}
-        if not quantized:
-            return {}
-        policy_map = keras.dtype_policies.DTypePolicyMap(self.dtype_policy, quantized)
-        return {"dtype": keras.dtype_policies.serialize(policy_map)}
+    def _changed_parts(self) -> dict[str, dict[str, Any]]:
+        # Never by path: that of the layer depends on the model that it is saved from.
+        if not self.built:
+            return dict(self.part_options)
+        parts = {}
+        for name in PARTS:
+            part = getattr(self, name)
+            changed = part.quantization_config is not None or part.lora_enabled
+            if changed or part.dtype_policy != self._part_policy(name):
+                config = part.get_config()
+                parts[name] = {key: config[key] for key in PART_OPTIONS if key in config}
+        return parts
 
 
 def se_options() -> tuple[str, ...]:
@@ -239,6 +281,36 @@ def se_options() -> tuple[str, ...]:
     ('ratio', 'reduced_channels', 'divisor', 'pool')
     """
     return tuple(name for name in inspect.signature(SqueezeExcite).parameters if name != "kwargs")
+
+
+def _without_policy_map(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with the policies of the parts by name: once they were in a map, by path."""
+    config = dict(config)
+    policy = config.get("dtype")
+    policy = keras.dtype_policies.deserialize(policy) if isinstance(policy, dict) else policy
+    if not isinstance(policy, keras.dtype_policies.DTypePolicyMap):
+        return config
+    paths = {path.rpartition("/") for path in policy}
+    owners = {owner.rpartition("/")[-1] for owner, _, _ in paths}
+    if owners != {config.get("name")} or not {part for _, _, part in paths} <= set(PARTS):
+        return config
+    serialize = keras.dtype_policies.serialize
+    parts = {path.rpartition("/")[-1]: {"dtype": serialize(policy[path])} for path in policy}
+    return {**config, "dtype": policy.default_policy, "parts": parts}
+
+
+def _part_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    deserialize = keras.saving.deserialize_keras_object
+    return {key: deserialize(value) for key, value in options.items()}
+
+
+def _change_part(part: keras.layers.Dense, options: Mapping[str, Any]) -> None:
+    """Quantize a dense layer that is built, and give it its LoRA, as `options` have it."""
+    policy = keras.dtype_policies.get(options["dtype"])
+    if policy.quantization_mode != part.quantization_mode:
+        part.quantize(policy.quantization_mode, config=options.get("quantization_config"))
+    if "lora_rank" in options and not part.lora_enabled:
+        part.enable_lora(options["lora_rank"], options["lora_alpha"])
 
 
 def _clone_initializer(initializer: Any) -> Any:

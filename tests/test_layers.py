@@ -388,29 +388,6 @@ def test_a_function_may_be_an_activation():
     np.testing.assert_allclose(array(layer(x)), expected + x, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize:UserWarning")
-@pytest.mark.filterwarnings("ignore:Layer SqueezeExcite does not have a `quantize:UserWarning")
-def test_a_model_with_se_takes_int8_weights(tmp_path):
-    inputs = keras.Input((6, 6, 32))
-    layer = SqueezeExcite(4, name="se")
-    model = keras.Model(inputs, layer(inputs))
-    set_random_weights(model)
-    x = uniform((4, 6, 6, 32), seed=1) + np.float32(0.5)
-    before = array(model(x))
-    model.quantize("int8")
-    assert layer.reduce.quantization_mode == layer.expand.quantization_mode == "int8"
-    assert {layer.reduce.kernel.dtype, layer.expand.kernel.dtype} == {"int8"}
-    after = array(model(x))
-    # A sigmoid's slope is 1/4 at most, an int8 weight is off by 1/254 of its column's largest.
-    np.testing.assert_allclose(after, before, rtol=0, atol=0.01)
-    assert (after != before).any()
-    model.save(tmp_path / "int8.keras")
-    loaded = keras.models.load_model(tmp_path / "int8.keras")
-    layer = loaded.get_layer("se")
-    assert layer.reduce.quantization_mode == layer.expand.quantization_mode == "int8"
-    np.testing.assert_allclose(array(loaded(x)), after, rtol=1e-6, atol=1e-6)
-
-
 @pytest.mark.parametrize("argument", ["ratio", "divisor", "reduced_channels"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, 16.0, True, "16", [16]])
 def test_a_width_that_is_not_a_positive_integer_is_refused(argument, value):
