@@ -76,7 +76,11 @@ def open_image(source: "ImageSource", channels: int = 3) -> "Image":
 
 
 def read_image(
-    source: "ImageSource", size: int | tuple[int, int] | None = None, channels: int = 3
+    source: "ImageSource",
+    size: int | tuple[int, int] | None = None,
+    channels: int = 3,
+    *,
+    enlarge: bool = True,
 ) -> np.ndarray:
     """Return the pixels of the middle of an image, shrunk or enlarged to a size.
 
@@ -88,6 +92,7 @@ def read_image(
         size: height and width of the result, or one number for both; `None` leaves the image whole
             and at its own size.
         channels: 3 for color, 1 for gray.
+        enlarge: whether a middle that is smaller than `size` is enlarged to it, or left as it is.
 
     Returns:
         uint8, (height, width, channels).
@@ -110,6 +115,8 @@ def read_image(
         # A small result is turned faster than a large photo.
         new = (height, width) if orientation in _LYING else (width, height)
         box = _middle(image.size, new, orientation)
+        if not enlarge and box[2] - box[0] <= new[0]:
+            new = (int(box[2] - box[0]), int(box[3] - box[1]))
         factor = 1 if image is source else _draft(image, box, new)
         pixels = _to_eight_bits(image, _mode(channels))
         return _to_array(_turn(_resize(pixels, box / factor, new), orientation))

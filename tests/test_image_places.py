@@ -9,6 +9,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from image_files import BROKEN, KINDS, saved
 from keras import layers
 from PIL import Image
@@ -65,17 +66,42 @@ def in_order(paths, items, images):
     return [found[str(path)] for path in paths]
 
 
-def train(paths, files, *, in_memory=True):
+def opened(paths, part):
+    """The data of a run one part of which has all images of the folder; and their paths."""
     config = TrainConfig(data=str(paths[0].parent.parent), image_size=SIZE).completed()
     found = sources.open_data(config)
     items = np.concatenate([found.train.items, found.test.items])
-    every = sources.Split(items=items, labels=np.zeros(len(items), int))
-    found = dataclasses.replace(found, train=every, test=every.part(np.array([], int)))
+    labels = np.zeros(len(items), int)
+    every = sources.Split(items=items, labels=labels)
+    none = every.part(np.array([], int))
+    return dataclasses.replace(found, **{"train": none, "test": none, part: every}), items
+
+
+def train_tests(paths, files, *, in_memory=True):
+    found, items = opened(paths, "test")
     if in_memory:
         found = sources.prepare(found)
-    found = dataclasses.replace(found, test=found.train)
     batches = [images for images, _ in sources.test_batches(found, 8)]
     return in_order(paths, items, np.concatenate(batches))
+
+
+def train_tests_streamed(paths, files):
+    return train_tests(paths, files, in_memory=False)
+
+
+def train(paths, files, *, in_memory=True):
+    """Training without shuffling and augmentation: parts that are the whole."""
+    found, items = opened(paths, "train")
+    if in_memory:
+        found = sources.prepare(found)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "random_part", lambda square, zoom, seed: square)
+        patch.setattr(sources, "augmentation", lambda defaults: lambda image, seed: image)
+        shuffle = tf.random.experimental
+        patch.setattr(shuffle, "stateless_shuffle", lambda numbers, seed: numbers)
+        batches, _ = sources.training_batches(found, len(items), 0, range(1))
+        ((images, _),) = batches
+    return in_order(paths, items, images.numpy())
 
 
 def train_streamed(paths, files):
@@ -95,13 +121,20 @@ def explain(paths, files):
     config = TrainConfig(data=str(paths[0].parent.parent))
     found = explain_command._images(model, files / "model.keras", config)
     names = sources.open_data(dataclasses.replace(config, image_size=SIZE).completed())
-    pairs = [(names.train.items, found.train.items), (names.test.items, found.test.items)]
-    return in_order(paths, *(np.concatenate(part) for part in zip(*pairs, strict=True)))
+    images = [
+        *(image for image, _ in sources.test_batches(found, 1)),
+        *(
+            image
+            for image, _ in sources.test_batches(dataclasses.replace(found, test=found.train), 1)
+        ),
+    ]
+    items = np.concatenate([names.test.items, names.train.items])
+    return in_order(paths, items, np.concatenate(images))
 
 
 SQUARE_PLACES = [
     *(load_image, predict_run, predict_keras, predict_saved_model),
-    *(train, train_streamed, calibration, explain),
+    *(train, train_streamed, train_tests, train_tests_streamed, calibration, explain),
 ]
 PLACES = [load_image_as_timm, *SQUARE_PLACES]
 
@@ -166,7 +199,9 @@ def test_textures_are_seen_as_who_serves_the_model_sees_them(tmp_path):
     textures(tmp_path, 0)
     config = TrainConfig(data=str(tmp_path), image_size=SIZE).completed()
     found = sources.prepare(sources.open_data(config))
-    pixels, labels = found.train.items.astype("float32"), found.train.labels
+    seen = sources.test_batches(dataclasses.replace(found, test=found.train), len(found.train))
+    ((pixels, targets),) = ((x.numpy(), y.numpy()) for x, y in seen)
+    labels = targets.argmax(axis=1)
     spread = pixels.std(axis=(1, 2, 3))
     border = (spread[labels == 0].max() + spread[labels == 1].min()) / 2
     for path in sorted(tmp_path.rglob("*.png")):

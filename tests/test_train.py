@@ -252,20 +252,35 @@ def test_names_of_any_bytes_are_read(folder, monkeypatch):
     )
 
 
-def test_a_folder_too_large_for_memory_gives_the_same_batches(folder, monkeypatch):
+@pytest.mark.parametrize("room", [0, 30_000])
+def test_a_folder_too_large_for_memory_gives_the_same_batches(room, folder, monkeypatch, capsys):
     opened = data.open_data(config(data=str(folder), image_size=16).completed())
-    cached = data.prepare(opened)
-    monkeypatch.setattr(data, "CACHE_BYTES", 1000)
+    kept = data.prepare(opened)
+    assert "stay in memory" not in capsys.readouterr().out
+    monkeypatch.setattr(data, "CACHE_BYTES", room)
     streamed = data.prepare(opened)
-    assert cached.train.items.shape == (24, 16, 16, 3)
-    assert streamed.train.items.dtype == object
+    in_memory = [
+        item
+        for part in (streamed.train, streamed.test)
+        for item in part.items
+        if isinstance(item, np.ndarray)
+    ]
+    assert sum(image.nbytes for image in in_memory) <= room
+    assert (0 < len(in_memory) < 30) == (room > 0)
+    assert f"{len(in_memory)} of them stay in memory" in capsys.readouterr().out
     for batches in (
-        lambda found: data.training_batches(found, 8, 0, range(2))[0],
-        lambda found: data.test_batches(found, 4),
+        lambda found, epochs: data.training_batches(found, 8, 0, epochs)[0],
+        lambda found, epochs: data.test_batches(found, 4),
     ):
-        for (a, la), (b, lb) in zip(batches(cached), batches(streamed), strict=True):
+        for (a, la), (b, lb) in zip(
+            batches(kept, range(2)), batches(streamed, range(2)), strict=True
+        ):
             np.testing.assert_array_equal(a, b)
             np.testing.assert_array_equal(la, lb)
+    # A run that goes on after the first epoch.
+    unbroken, resumed = epochs_of(kept, 0, range(2), 8)[1], epochs_of(streamed, 0, range(1, 2), 8)
+    for (a, _), (b, _) in zip(unbroken, resumed[0], strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def remove_but(folder, keep):
@@ -376,18 +391,58 @@ def test_augmentation_is_shifts_and_where_it_fits_flips(name, flips):
     assert seen == set(possible)
 
 
-def test_a_zoom_shows_a_part_of_the_image():
-    augment = data.augmentation(
-        dataclasses.replace(TrainConfig(data="photos").defaults, flip=False)
-    )
-    ramp = np.tile(np.arange(64.0, dtype="float32")[:, None, None], (1, 64, 3))
-    spans = []
-    for n in range(50):
-        seen = augment(ramp, tf.constant([0, n])).numpy()
-        assert seen.shape == ramp.shape
-        spans.append(seen.max() - seen.min())
-    assert min(spans) >= 0.7 * 64 - 2
-    assert max(spans) - min(spans) > 10
+def part_of(side, number):
+    """Left, top, right and bottom of the part that an image of that number is cut to."""
+    places = np.stack(np.mgrid[:side, :side], -1)
+    part = data.random_part(places, 0.7, (3, number))
+    return (*part[0, 0, ::-1], *(part[-1, -1, ::-1] + 1))
+
+
+def test_random_parts_are_of_all_sizes_and_places():
+    left, top, right, bottom = np.transpose([part_of(200, number) for number in range(500)])
+    sides = right - left
+    np.testing.assert_array_equal(sides, bottom - top)
+    assert 140 <= sides.min() < 143
+    assert 197 < sides.max() <= 200
+    for start in (left, top):
+        assert start.min() == 0
+        where = start[sides < 190] / (200 - sides[sides < 190])
+        np.testing.assert_allclose(np.histogram(where, 4, (0, 1))[0] / len(where), 0.25, atol=0.08)
+
+
+def sharp_images(folder, side):
+    """Two classes of black and white dots, the finest detail that there is."""
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            dots = np.random.default_rng((number, ord(name))).integers(0, 2, (side, side + 21, 1))
+            image = np.repeat(dots * np.uint8(255), 3, axis=-1).astype("uint8")
+            Image.fromarray(image).save(folder / name / f"{number}.png")
+
+
+# A square of up to 2 * (24 / 0.7) pixels is kept as it is; a larger one is resized before.
+@pytest.mark.parametrize(("side", "most", "mean"), [(70, 0, 0), (40, 0, 0), (150, 12, 2.5)])
+@pytest.mark.parametrize("room", [2**20, 0], ids=["in memory", "read anew"])
+def test_a_random_part_is_what_pillow_cuts_out_of_the_file(
+    side, most, mean, room, tmp_path, monkeypatch
+):
+    sharp_images(tmp_path, side)
+    monkeypatch.setattr(data, "CACHE_BYTES", room)
+    opened = data.open_data(config(data=str(tmp_path), image_size=24).completed())
+    unflipped = dataclasses.replace(opened.defaults, flip=False)
+    found = data.prepare(dataclasses.replace(opened, defaults=unflipped))
+    batches, _ = data.training_batches(found, len(found.train), 3, range(1))
+    ((images, _),) = batches
+    squares = [Image.open(path).crop((10, 0, 10 + side, side)) for path in opened.train.items]
+    kept = min(side, 70)
+    for number, square in enumerate(squares):
+        box = [float(x) * side / kept for x in part_of(kept, number)]
+        part = square.crop([round(x) for x in box]) if side == kept else square
+        inside = None if side == kept else box
+        expected = np.asarray(part.resize((24, 24), Image.Resampling.BILINEAR, inside), int)
+        off = min((np.abs(image - expected) for image in images.numpy()), key=np.max)
+        assert off.max() <= most
+        assert off.mean() <= mean
 
 
 # --- the run -------------------------------------------------------------------------------------

@@ -133,7 +133,9 @@ def _images(model: "keras.Model", file: Path, config: TrainConfig) -> "ImageData
     images = open_data(config.completed())
     if width not in (None, images.size) or channels != images.channels:
         raise InputError(f"{file} takes {model.input_shape[1:]}, not {images.image_shape}.")
-    return prepare(images)
+    # Each training image is seen whole, not in random parts.
+    whole = dataclasses.replace(images.defaults, zoom=1.0)
+    return prepare(dataclasses.replace(images, defaults=whole))
 
 
 def _explain(model: "keras.Model", images: "ImageData", folder: Path, keep: float | None) -> str:

@@ -1,13 +1,19 @@
 """Where the images come from, and how they reach the model.
 
-`open_data` reads labels and names only. `prepare` then looks at every image once, and keeps them
-where they fit into memory, at the model's size. `training_batches` and `test_batches` are what the
-model sees: images of raw pixels, float32 in 0..255, and one-hot labels.
+`open_data` reads labels and names only. `prepare` then looks at every image once, and keeps as many
+as fit into memory. `training_batches` and `test_batches` are what the model sees: images of raw
+pixels, float32 in 0..255, and one-hot labels.
+
+Where training sees a random part of each image (`Defaults.zoom`), the images are read and kept as
+large squares, each part is cut out of its square, and its pixels are resized once. Squares of no
+more than `DETAIL` times the pixels that the smallest part needs keep those of the file.
 """
 
 import dataclasses
 import hashlib
+import math
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +29,11 @@ from se_keras.support.errors import InputError, extra, in_one_line
 from se_keras.support.progress import progress_style
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
 
-# Images at the model's size stay in memory up to here; beyond, they are read anew each epoch.
-CACHE_BYTES = 2**30
+# Decoded images stay in memory up to here; the others are read anew each epoch.
+CACHE_BYTES = 2**31
+# Sides of a square that is kept for random parts, to those of its smallest part at the model's
+# size. Resized twice, photos then differ by one level on average from photos resized once.
+DETAIL = 2
 TEST_SHARE = 0.2
 # Images that one call of Python reads for TensorFlow: a call costs as much as a small image.
 READ_AT_ONCE = 32
@@ -80,7 +89,8 @@ class Split:
     """One part of a data set.
 
     Attributes:
-        items: what the images are read from: uint8 of shape (N, H, W, C), or N paths.
+        items: what the images are read from: uint8 of shape (N, H, W, C), or N objects that are
+            paths or, uint8 (H, W, C), images that were read already.
         labels: class numbers, (N,).
     """
 
@@ -261,32 +271,36 @@ def prepare(data: ImageData) -> ImageData:
     """Read every image once, those of a folder with a progress bar.
 
     Returns:
-        The same data, with the images in memory where they fit (`CACHE_BYTES`).
+        The same data, with as many images in memory as fit there (`CACHE_BYTES`).
 
     Raises:
         InputError: naming the files that can't be read.
     """
-    if _fits_memory(data, data.train):
+    if _has_size(data, data.train):
         return data
-    pixels = int(np.prod(data.image_shape))
-    keep = (len(data.train) + len(data.test)) * pixels <= CACHE_BYTES
-    items = np.concatenate([data.train.items, data.test.items])
-    images = np.empty((len(items) if keep else 0, *data.image_shape), "uint8")
+    items = np.concatenate([_objects(data.test.items), _objects(data.train.items)])
+    is_folder = data.train.items.dtype == object
+    tested = len(data.test)
+    room, lock = CACHE_BYTES, threading.Lock()
 
     def read(number: int) -> None:
-        image = read_image(items[number], data.size, data.channels)
-        if keep:
-            images[number] = image
+        nonlocal room
+        image = (read_whole if number < tested else read_square)(data, items[number])
+        with lock:
+            if image.nbytes <= room:
+                room -= image.nbytes
+                items[number] = image
 
     progress = None
-    if items.dtype == object:
-        print(f"Reading every image once{', to keep them in memory' if keep else ''}:")
+    if is_folder:
+        print("Reading every image once:")
         bar = keras.utils.Progbar(len(items), unit_name="image", verbose=progress_style())
         progress = bar.update
     for_each_image(read, len(items), progress)
-    if not keep:
-        return data
-    train, test = np.split(images, [len(data.train)])
+    kept = sum(isinstance(item, np.ndarray) for item in items)
+    if is_folder and kept < len(items):
+        print(f"{kept:,} of them stay in memory, the others are read anew in each epoch.")
+    test, train = np.split(items, [tested])
     return dataclasses.replace(
         data,
         train=dataclasses.replace(data.train, items=train),
@@ -294,8 +308,31 @@ def prepare(data: ImageData) -> ImageData:
     )
 
 
-def _fits_memory(data: ImageData, split: Split) -> bool:
+def _has_size(data: ImageData, split: Split) -> bool:
     return split.items.dtype == np.uint8 and split.items.shape[1:] == data.image_shape
+
+
+def _objects(items: np.ndarray) -> np.ndarray:
+    objects = np.empty(len(items), object)
+    objects[:] = list(items)
+    return objects
+
+
+def read_whole(data: ImageData, item: Any) -> np.ndarray:
+    """Read an image as a test sees it: at the model's size, as `load_image` gives it."""
+    if isinstance(item, np.ndarray) and item.shape == data.image_shape:
+        return item
+    return read_image(item, data.size, data.channels)
+
+
+def read_square(data: ImageData, item: Any) -> np.ndarray:
+    """Read what the random parts of an image are cut out of, or the image where they are not."""
+    if data.defaults.zoom == 1:
+        return read_whole(data, item)
+    side = DETAIL * math.ceil(data.size / data.defaults.zoom)
+    if isinstance(item, np.ndarray) and item.shape[0] == item.shape[1] <= side:
+        return item
+    return read_image(item, side, data.channels, enlarge=False)
 
 
 def training_batches(
@@ -333,19 +370,21 @@ def training_batches(
             tf.range(len(data.train), dtype=tf.int64), [tf.constant(seed, tf.int64), epoch]
         )
         ours = share.of(order[: batches * batch_size], part_size)
-        return tf.data.Dataset.from_tensor_slices(ours).map(lambda index: (index, epoch))
+        numbers = epoch * len(data.train) + ours
+        seeds = tf.stack([tf.fill(tf.shape(ours), tf.constant(seed, tf.int64)), numbers], axis=1)
+        return tf.data.Dataset.from_tensor_slices((ours, seeds))
 
-    def augmented(
-        image: tf.Tensor, label: tf.Tensor, index: tf.Tensor, epoch: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        number = epoch * len(data.train) + index
-        return augment(image, tf.stack([tf.constant(seed, tf.int64), number])), label
+    def read_part(index: int, its_seed: np.ndarray) -> np.ndarray:
+        square = read_square(data, data.train.items[index])
+        return read_whole(data, random_part(square, data.defaults.zoom, its_seed))
 
     indices = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch)
     examples = (
-        _take_images(indices, data, data.train)
-        .map(augmented, tf.data.AUTOTUNE)
+        _take_images(indices, data, data.train, read_part if data.defaults.zoom < 1 else None)
+        .unbatch()
+        .map(lambda image, label, its_seed: (augment(image, its_seed), label), tf.data.AUTOTUNE)
         .batch(part_size // share.processes, drop_remainder=True)
+        .map(_to_floats)
         .prefetch(tf.data.AUTOTUNE)
     )
     return examples, batches * parts
@@ -354,12 +393,7 @@ def training_batches(
 def test_batches(data: ImageData, batch_size: int) -> tf.data.Dataset:
     """The test images in order, as they are; batches such as `training_batches` gives."""
     indices = tf.data.Dataset.range(len(data.test)).map(lambda index: (index,))
-    return (
-        _take_images(indices, data, data.test)
-        .map(lambda image, label, _: (image, label))
-        .batch(batch_size)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    return _in_batches(_take_images(indices, data, data.test), batch_size, len(data.test))
 
 
 def full_test_batches(
@@ -376,60 +410,84 @@ def full_test_batches(
     indices = tf.data.Dataset.from_tensor_slices(share.of(tf.range(filled), batch_size)).map(
         lambda index: (index % count, tf.cast(index < count, tf.float32))
     )
-    batches = (
-        _take_images(indices, data, data.test)
-        .map(lambda image, label, _, weight: (image, label, weight))
-        .batch(batch_size // share.processes, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
-    )
-    return batches, filled
+    examples, ours = _take_images(indices, data, data.test), filled // share.processes
+    return _in_batches(examples, batch_size // share.processes, ours), filled
 
 
-def _take_images(indices: tf.data.Dataset, data: ImageData, split: Split) -> tf.data.Dataset:
-    """Put image and target before each element, a tuple that begins with a number in the split."""
+def _in_batches(examples: tf.data.Dataset, size: int, count: int) -> tf.data.Dataset:
+    """Cut what `_take_images` gives, so many images, to batches of another size."""
+    batches = examples.rebatch(size, drop_remainder=count % size == 0).map(_to_floats)
+    # Keras warns of data that end where it does not know their number.
+    known = tf.data.experimental.assert_cardinality(-(-count // size))
+    return batches.apply(known).prefetch(tf.data.AUTOTUNE)
+
+
+def _to_floats(images: tf.Tensor, *more: tf.Tensor) -> tuple:
+    return tf.cast(images, tf.float32), *more
+
+
+def _take_images(
+    indices: tf.data.Dataset,
+    data: ImageData,
+    split: Split,
+    read: Callable[..., np.ndarray] | None = None,
+) -> tf.data.Dataset:
+    """Put images and targets in the place of numbers, several at once.
+
+    Args:
+        indices: tuples that begin with the number of an image in the split.
+        data: the data set.
+        split: its part.
+        read: makes an image, uint8, of such a tuple; `None` for what a test sees of it.
+
+    Returns:
+        Batches of images, one-hot labels, and what came with the numbers.
+    """
     labels = tf.constant(split.labels)
+    in_tensor = read is None and _has_size(data, split)
+    images = tf.constant(split.items) if in_tensor else None
+    read_one = read or (lambda index, *_: read_whole(data, split.items[index]))
 
-    def with_target(image: tf.Tensor, index: tf.Tensor, *more: tf.Tensor) -> tuple:
-        target = tf.one_hot(labels[index], len(data.class_names))
-        return tf.cast(image, tf.float32), target, index, *more
+    def read_all(*columns: np.ndarray) -> np.ndarray:
+        return np.stack([read_one(*row) for row in zip(*columns, strict=True)])
 
-    if _fits_memory(data, split):
-        images = tf.constant(split.items)
-        return indices.map(
-            lambda index, *more: with_target(images[index], index, *more), tf.data.AUTOTUNE
-        )
+    def take(numbers: tf.Tensor, *more: tf.Tensor) -> tuple:
+        if images is not None:
+            pixels = tf.gather(images, numbers)
+        else:
+            # Not paths in tensors, which take no names of other bytes than UTF-8.
+            pixels = tf.numpy_function(read_all, [numbers, *more], tf.uint8, stateful=False)
+            pixels = tf.ensure_shape(pixels, (None, *data.image_shape))
+        targets = tf.one_hot(tf.gather(labels, numbers), len(data.class_names))
+        return pixels, targets, *more
 
-    def read(numbers: np.ndarray) -> np.ndarray:
-        return np.stack([read_image(split.items[n], data.size, data.channels) for n in numbers])
+    return indices.batch(READ_AT_ONCE).map(take, tf.data.AUTOTUNE)
 
-    def read_some(numbers: tf.Tensor, *more: tf.Tensor) -> tuple:
-        # Not paths in tensors, which take no names of other bytes than UTF-8.
-        images = tf.numpy_function(read, [numbers], tf.uint8, stateful=False)
-        return tf.ensure_shape(images, (None, *data.image_shape)), numbers, *more
 
-    return (
-        indices.batch(READ_AT_ONCE)
-        .map(read_some, tf.data.AUTOTUNE)
-        .unbatch()
-        .map(with_target, tf.data.AUTOTUNE)
-    )
+def random_part(square: np.ndarray, zoom: float, seed: Any) -> np.ndarray:
+    """Cut a square part out of an image, of at least the share `zoom` of its side.
+
+    Example:
+
+    >>> random_part(np.zeros((100, 100, 3), "uint8"), zoom=0.9, seed=(0, 1)).shape
+    (99, 99, 3)
+    """
+    share, across, down = np.random.default_rng(seed).random(3)
+    side = max(1, round((zoom + (1 - zoom) * share) * len(square)))
+    left, top = (round(where * (len(square) - side)) for where in (across, down))
+    return square[top : top + side, left : left + side]
 
 
 def augmentation(defaults: Defaults) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """The augmentation of a data set: an image (H, W, C) and a seed (2,) in, such an image out."""
+    """Shifts and flips of a data set: an image (H, W, C) and a seed (2,) in, such an image out."""
 
     def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         shape = image.shape
-        crop_seed, flip_seed, zoom_seed = tf.unstack(tf.random.split(seed, 3))
+        crop_seed, flip_seed, _ = tf.unstack(tf.random.split(seed, 3))
         if defaults.shift:
             margin = (defaults.shift, defaults.shift)
             image = tf.pad(image, (margin, margin, (0, 0)))
             image = tf.image.stateless_random_crop(image, shape, crop_seed)
-        if defaults.zoom < 1:
-            share = tf.random.stateless_uniform((), zoom_seed, defaults.zoom, 1.0)
-            side = tf.cast(tf.round(share * shape[0]), tf.int32)
-            image = tf.image.stateless_random_crop(image, (side, side, shape[2]), crop_seed)
-            image = tf.image.resize(image, shape[:2])
         if defaults.flip:
             image = tf.image.stateless_random_flip_left_right(image, flip_seed)
         return tf.ensure_shape(image, shape)
