@@ -6,12 +6,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from checks import GOLDEN, array, run_python, set_random_weights, uniform
 from drawn_weights import image
 from golden.make_timm import load_timm
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from timm_weights import digest, draw, with_counters, write_drawn
@@ -344,6 +345,8 @@ def retype(tensors, name, choice):
 )
 def test_a_damaged_file_is_refused_its_damage_named_and_nothing_changed(good, damages, tmp_path):
     model, tensors, names = good
+    # A file may have a classifier of a type of its own.
+    assume([names[d[1] % len(names)][:3] for d in damages if d[0] is retype].count("fc.") < 2)
     tensors, named = dict(tensors), []
     for name, (damage, _, choice) in {names[d[1] % len(names)]: d for d in damages}.items():
         named += damage(tensors, name, choice)
@@ -481,6 +484,177 @@ def test_only_a_softmax_or_logits_with_weights_of_others(five_classes, tmp_path)
 def test_a_fresh_classifier_is_about_weights():
     with pytest.raises(ValueError, match="`fresh_classifier=True` leaves out that of `weights`"):
         se_keras.create("seresnet20", fresh_classifier=True)
+
+
+# --- what files have around the names -------------------------------------------------------------
+
+HEADS = ("fc.1", "head", "classifier", "classifier.2", "head.fc", "last_linear")
+
+
+@pytest.fixture(scope="module")
+def headless():
+    return tiny(include_top=False)
+
+
+def load(model, tensors, path, **options):
+    save_file(tensors, path)
+    return se_keras.load_weights(model, path, **options)
+
+
+def reasons(plan):
+    return {row.source: row.reason for row in plan.ignored if "num_batches" not in row.source}
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "_orig_mod.", "module._orig_mod.", "model.", "backbone.", "encoder.", "net.0."],
+)
+def test_a_common_prefix_is_taken_off_and_the_plan_says_so(prefix, good, tmp_path):
+    model, tensors, _ = good
+    wrapped = {f"{prefix}{name}": value for name, value in tensors.items()}
+    plan = load(model, wrapped, tmp_path / "a.safetensors")
+    assert f"taken off: the prefix {prefix!r}" in str(plan).splitlines()
+    assert {row.source for row in plan.assignments} | {i.source for i in plan.ignored} == {*wrapped}
+    kernel = array(model.get_layer("stage3_block2_conv2").kernel)
+    np.testing.assert_array_equal(kernel, tensors["layer2.1.conv2.weight"].transpose(2, 3, 1, 0))
+
+
+@pytest.mark.parametrize("name", ["conv1.weight", "layer3.0.bn2.running_var", "fc.bias"])
+def test_a_prefix_of_all_but_one_tensor_is_refused(name, good, headless, tmp_path):
+    model, tensors, _ = good
+    wrapped = {k if k == name else f"module.{k}": value for k, value in tensors.items()}
+    for network in (model,) if name == "fc.bias" else (model, headless):
+        with pytest.raises(InputError, match=r"does not fit|of no known scheme"):
+            load(network, wrapped, tmp_path / "a.safetensors")
+
+
+def test_two_networks_in_one_file_are_refused(good, headless, tmp_path):
+    model, tensors, _ = good
+    for prefix in ("", "model."):
+        both = {f"{p}{k}": v.copy() for p in (prefix, "ema.module.") for k, v in tensors.items()}
+        for network in (model, headless):
+            with pytest.raises(
+                InputError, match=r"several networks \(.*'ema.module'.*\): say which"
+            ):
+                load(network, both, tmp_path / "a.safetensors")
+
+
+def test_one_of_two_networks_is_taken_by_its_prefix(good, tmp_path):
+    model, tensors, _ = good
+    both = {f"student.{k}": v * 2 for k, v in tensors.items() if v.dtype == "float32"}
+    both |= {f"teacher.{k}": v for k, v in tensors.items()}
+    save_file(both, tmp_path / "a.safetensors")
+    plan = se_keras.load_weights(model, f"{tmp_path}/a.safetensors::teacher")
+    assert "weights: 'teacher' of the file" in str(plan).splitlines()
+    np.testing.assert_array_equal(array(model.layers[-1].kernel), tensors["fc.weight"].T)
+    with pytest.raises(InputError, match=r"no weights 'fc': no tensor's name begins with it"):
+        se_keras.load_weights(model, f"{tmp_path}/a.safetensors::fc")
+
+
+def test_the_count_of_averaged_models_is_ignored(good, tmp_path):
+    model, tensors, _ = good
+    averaged = {f"module.{name}": value for name, value in tensors.items()}
+    plan = load(model, averaged | {"n_averaged": np.array(9)}, tmp_path / "a.safetensors")
+    assert reasons(plan) == {"n_averaged": "count of the models that were averaged"}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_classifier_of_another_name_is_found(head, prefix, good, tmp_path):
+    model, tensors, _ = good
+    names = {k: k.replace("fc.", f"{head}.") if k.startswith("fc.") else k for k in tensors}
+    renamed = {f"{prefix}{names[k]}": value for k, value in tensors.items()}
+    plan = load(model, renamed, tmp_path / "a.safetensors")
+    assert f"classifier: {prefix + head!r} of the file" in str(plan).splitlines()
+    np.testing.assert_array_equal(array(model.layers[-1].kernel), tensors["fc.weight"].T)
+
+
+def test_the_number_of_classes_is_that_of_a_head_of_another_name(good, tmp_path):
+    renamed = {
+        k.replace("fc.", "net.head.1.") if k[:3] == "fc." else f"net.{k}": v
+        for k, v in good[1].items()
+    }
+    save_file(renamed, tmp_path / "a.safetensors")
+    assert se_keras.create(TINY, weights=tmp_path / "a.safetensors", **SMALL).output_shape[1] == 5
+
+
+def two_layers(tensors):
+    kept = {k: v for k, v in tensors.items() if not k.startswith("fc.")}
+    layers = {"weight": np.zeros((5, 32), "float32"), "bias": np.zeros(5, "float32")}
+    return kept | {f"fc.{n}.{leaf}": value for n in (0, 2) for leaf, value in layers.items()}
+
+
+def test_a_head_of_two_layers_is_left_out_only_where_none_is_wanted(good, headless, tmp_path):
+    model, tensors, _ = good
+    beside = {"criterion.weight": np.zeros(5, "float32")}
+    file = tmp_path / "a.safetensors"
+    expected = dict.fromkeys(
+        ("criterion.weight", *(f"fc.{n}.{leaf}" for n in (0, 2) for leaf in ("weight", "bias"))),
+        "it is no part of the network",
+    )
+    with pytest.raises(InputError, match=r"no classifier of one layer: `fresh_classifier=True`"):
+        load(model, two_layers(tensors) | beside, file)
+    assert reasons(se_keras.load_weights(model, file, fresh_classifier=True)) == expected
+    assert reasons(se_keras.load_weights(headless, file)) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["layer4.1.conv1.weight", "layer5.0.conv1.weight", "layer1.0.attention.weight", "bn2.bias"],
+)
+def test_a_part_of_another_network_is_not_left_out(name, good, headless, tmp_path):
+    _, tensors, _ = good
+    for prefix in ("", "backbone."):
+        more = {f"{prefix}{k}": v for k, v in tensors.items()} | {
+            f"{prefix}{name}": np.zeros((8, 8, 1, 1), "float32")
+        }
+        with pytest.raises(InputError, match=f"unexpected +{prefix}{name}"):
+            load(headless, more, tmp_path / "a.safetensors")
+
+
+def test_the_head_beside_a_prefix_is_found_or_left_out(good, headless, tmp_path):
+    model, tensors, _ = good
+    split = {
+        k.replace("fc.", "head.fc.") if k.startswith("fc.") else f"backbone.{k}": v
+        for k, v in tensors.items()
+    }
+    load(model, split, tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(array(model.layers[-1].kernel), tensors["fc.weight"].T)
+    plan = se_keras.load_weights(headless, tmp_path / "a.safetensors")
+    assert set(reasons(plan)) == {"head.fc.weight", "head.fc.bias"}
+
+
+def cast(tensors, dtype, names):
+    return {
+        k: v.astype(dtype) if names(k) and v.dtype.kind == "f" else v for k, v in tensors.items()
+    }
+
+
+def is_norm(name):
+    return "bn" in name or "downsample.1" in name
+
+
+@pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])
+@pytest.mark.parametrize(
+    "kept", [is_norm, lambda k: "running" in k, lambda k: is_norm(k) or k.startswith("fc.")]
+)
+def test_half_precision_beside_single_is_loaded(kept, dtype, good, tmp_path):
+    """As autocast, `convert_params` and a head in float32 leave it."""
+    model, tensors, _ = good
+    mixed = cast(tensors, dtype, lambda name: not kept(name))
+    load(model, mixed, tmp_path / "a.safetensors")
+    for layer, theirs in (("stage3_block2_conv2", "layer2.1.conv2"), ("predictions", "fc")):
+        value = mixed[f"{theirs}.weight"].astype("float32")
+        axes = (2, 3, 1, 0) if value.ndim == 4 else (1, 0)
+        np.testing.assert_array_equal(array(model.get_layer(layer).kernel), value.transpose(axes))
+
+
+def test_two_kinds_of_half_precision_are_refused(good, tmp_path):
+    model, tensors, _ = good
+    mixed = cast(tensors, "float16", lambda name: name != "fc.weight" and name != "fc.bias")
+    mixed = cast(mixed, ml_dtypes.bfloat16, lambda name: name.startswith("fc."))
+    with pytest.raises(InputError, match=r"other type  fc.weight  bfloat16"):
+        load(model, mixed, tmp_path / "a.safetensors")
 
 
 # --- published -----------------------------------------------------------------------------------

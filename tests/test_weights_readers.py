@@ -2,7 +2,9 @@
 
 import os
 import sys
+import tarfile
 import zipfile
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import se_keras
 from se_keras.models.recipes import find_recipe
 from se_keras.support.errors import InputError, MissingExtraError
 from se_keras.weights.readers import READERS, open_file
+from se_keras.weights.readers.pytorch import open_torch
 
 NARROW = {"depths": (1, 1, 1, 1), "widths": (8, 8, 8, 16), "stem_widths": (8,)}
 ROW = replace(find_recipe("seresnet50"), name="tiny", dropout=0.2, **NARROW)
@@ -55,6 +58,46 @@ def write_torch_checkpoint(model, path):
     write_torch(model, path, wrap=lambda state: {"state_dict": state, "epoch": 3})
 
 
+def write_timm_checkpoint(model, path):
+    """As `timm.utils.CheckpointSaver` leaves it, the raw weights beside the averaged ones."""
+    torch = pytest.importorskip("torch")
+    optimizer = {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
+    write_torch(
+        model,
+        path,
+        wrap=lambda state: {
+            "epoch": 9,
+            "arch": "seresnet50",
+            "state_dict": {name: tensor + 1 for name, tensor in state.items()},
+            "optimizer": optimizer,
+            "version": 2,
+            "args": Namespace(model="seresnet50", lr=0.1, opt_betas=None, mean=[0.5], kwargs={}),
+            "amp_scaler": {"scale": 65536.0},
+            "state_dict_ema": {f"module.{name}": tensor for name, tensor in state.items()},
+            "metric": 80.1,
+        },
+    )
+
+
+def write_lightning_checkpoint(model, path):
+    torch = pytest.importorskip("torch")
+    write_torch(
+        model,
+        path,
+        wrap=lambda state: {
+            "epoch": 3,
+            "pytorch-lightning_version": "2.5.0",
+            "state_dict": {f"model.{name}": tensor for name, tensor in state.items()},
+            "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 4}}}},
+            "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}},
+            "optimizer_states": [{"state": {0: {"step": torch.tensor(3.0)}}}],
+            "lr_schedulers": [],
+            "hparams_name": "kwargs",
+            "hyper_parameters": {"lr": 0.1},
+        },
+    )
+
+
 def write_weights(model, path):
     model.save_weights(path)
 
@@ -78,6 +121,8 @@ KINDS = [
     ("a.pth", write_torch),
     ("a.pt", write_torch_before_1_6),
     ("pytorch_model.bin", write_torch_checkpoint),
+    ("checkpoint-9.pth.tar", write_timm_checkpoint),
+    ("EPOCH=3.CKPT", write_lightning_checkpoint),
     ("a.weights.h5", write_weights),
     ("a.keras", write_keras),
     ("trained.weights.h5", write_trained),
@@ -96,8 +141,115 @@ def test_weights_come_back_as_they_were(name, write, model, tmp_path):
 
 
 def test_every_kind_of_file_is_tried():
-    tried = {next(s for s in READERS if name.endswith(s)) for name, _ in KINDS}
+    tried = {next(s for s in READERS if name.lower().endswith(s)) for name, _ in KINDS}
     assert set(READERS) - tried == {".h5"}  # test_weights_classification_models.py
+
+
+# --- several sets of weights in a file of PyTorch ------------------------------------------------
+
+
+def read_torch(content, tmp_path, key=None, name="a.pth"):
+    """Names of the tensors that are read, and what the plan says of it."""
+    torch = pytest.importorskip("torch")
+    torch.save(content, tmp_path / name)
+    with open_torch(tmp_path / name, key) as contents:
+        return list(contents.tensors), "".join(contents.notes)
+
+
+def weights(*names):
+    torch = pytest.importorskip("torch")
+    return {name: torch.zeros(2, 2) for name in names}
+
+
+def test_the_weights_that_timm_takes_are_taken_and_the_plan_says_so(tmp_path):
+    """In its order: `timm.models._helpers.load_state_dict`, and `net` at the end."""
+    order = ["state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net"]
+    for n, key in enumerate(order):
+        content = {other: weights(other) for other in reversed(order[n:])} | {"epoch": 3}
+        names, note = read_torch(content, tmp_path)
+        assert names == [key]
+        assert note.startswith(f"weights: {key!r} of the file")
+        assert all(repr(other) in note for other in order[n + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "names"),
+    [
+        ({"model": {"state_dict": ["a"]}}, None, ["a"]),
+        ({"model": {"state_dict": ["a"], "state_dict_ema": ["b"]}, "net": ["c"]}, None, ["b"]),
+        ({"model_ema": {"module": ["a"], "decay": 0.9}, "model": ["b"]}, None, ["a"]),
+        ({"weights": ["a"], "epoch": 3, "optimizer": {"state": {}}}, None, ["a"]),
+        ({"state_dict": ["a"], "state_dict_ema": ["b"]}, "state_dict", ["a"]),
+        ({"student": ["a"], "teacher": ["b"]}, "teacher", ["b"]),
+        ({"model": {"student": ["a"], "teacher": ["b"]}}, "model.teacher", ["b"]),
+        ({"state_dict": ["net.a", "ema.b", "emac"]}, "state_dict.ema", ["ema.b"]),
+        (["net.a", "ema.b"], "ema", ["ema.b"]),
+    ],
+)
+def test_one_set_of_weights_is_read(content, key, names, tmp_path):
+    def filled(part):
+        if isinstance(part, list):
+            return weights(*part)
+        return {k: filled(v) for k, v in part.items()} if isinstance(part, dict) else part
+
+    assert read_torch(filled(content), tmp_path, key)[0] == names
+
+
+def test_a_set_that_is_not_there_or_not_the_only_one_is_refused(tmp_path):
+    ema = {"state_dict": weights("a"), "state_dict_ema": weights("a")}
+    with pytest.raises(InputError, match=r"no weights 'x': it has 'state_dict', 'state_dict_ema'"):
+        read_torch(ema, tmp_path, "x")
+    with pytest.raises(InputError, match=r"no weights 'b': it has one set, without a key"):
+        read_torch(weights("a"), tmp_path, "b")
+    for content, choices in (
+        ({"teacher": weights("a"), "student": {"net": weights("b")}}, "'teacher', 'student.net'"),
+        ({"model": {"a": weights("a"), "b": weights("b")}}, "'model.a', 'model.b'"),
+    ):
+        with pytest.raises(InputError, match=f"several sets of weights, {choices}: say which"):
+            read_torch(content, tmp_path)
+
+
+def test_the_arguments_of_timm_alone_are_read_beside_the_weights(tmp_path):
+    torch = pytest.importorskip("torch")
+    before = set(torch.serialization.get_safe_globals())
+    content = {"state_dict": weights("a"), "args": Namespace(model="seresnet50")}
+    assert read_torch(content, tmp_path)[0] == ["a"]
+    assert set(torch.serialization.get_safe_globals()) == before
+    for more, name in (
+        (Namespace(path=tmp_path), "pathlib.PosixPath"),
+        (Namespace(hook=Harmful()), "posix.mkdir"),
+        (np.float64(3), "numpy._core.multiarray.scalar"),
+        (np.zeros(3), "numpy._core.multiarray._reconstruct"),
+        (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+    ):
+        with pytest.raises(InputError) as caught:
+            read_torch(content | {"more": more}, tmp_path)
+        assert f"it holds {name};" in str(caught.value)
+        assert str(caught.value).isprintable()
+        assert set(torch.serialization.get_safe_globals()) == before
+
+
+def test_what_the_user_allows_stays_allowed(tmp_path):
+    torch = pytest.importorskip("torch")
+    with torch.serialization.safe_globals([Namespace]):
+        read_torch(weights("a"), tmp_path)
+        assert Namespace in torch.serialization.get_safe_globals()
+
+
+def test_a_name_in_a_pickle_can_not_write_to_the_terminal(tmp_path):
+    harm = b"cos\n\x1b[31mred\n."
+    (tmp_path / "a.pth").write_bytes(b"\x80\x02" + harm)
+    with pytest.raises(InputError) as caught:
+        se_keras.load_weights(made(), tmp_path / "a.pth")
+    assert str(caught.value).isprintable()
+
+
+def test_a_true_archive_is_refused(tmp_path):
+    for mode in ("w", "w:gz"):
+        with tarfile.open(tmp_path / "a.pth.tar", mode) as archive:
+            archive.add(__file__)
+        with pytest.raises(InputError, match=r"a\.pth\.tar is an archive: unpack it"):
+            se_keras.load_weights(made(), tmp_path / "a.pth.tar")
 
 
 def test_what_training_left_is_ignored_with_its_reason(model, tmp_path):

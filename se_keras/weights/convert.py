@@ -1,7 +1,7 @@
 """From tensors of a file to variables of a model and back: a plan first, then all or nothing."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from se_keras.models.recipes import RECIPES
 from se_keras.support.errors import InputError
 from se_keras.support.files import written_beside
 from se_keras.support.tables import format_table
+from se_keras.weights.file_names import NETWORK, FileNames, beginning, find_names
 from se_keras.weights.identify import (
     TRAIT_LAYERS,
     Shape,
@@ -30,12 +31,12 @@ from se_keras.weights.key_maps import (
     TIMM_KEY_MAPS,
     KeyMap,
     Layout,
-    find_key_map,
 )
 from se_keras.weights.readers import Checkpoint, Tensor
 from se_keras.weights.source import Weights, parse_source, split_name
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
+HALVES = ("float16", "bfloat16")
+FLOATS = (*HALVES, "float32", "float64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +181,7 @@ def plan_conversion(
             if name is not None
         ),
         ignored=tuple(Ignored(source=name, reason=reason) for name, reason in ignored.items()),
-        notes=checkpoint.notes,
+        notes=(*checkpoint.notes, *key_map.notes),
     )
 
 
@@ -275,9 +276,9 @@ def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
 # --- parts of a plan -----------------------------------------------------------------------------
 
 
-def _key_map(checkpoint: Checkpoint) -> KeyMap | None:
+def _key_map(checkpoint: Checkpoint) -> FileNames | None:
     try:
-        return find_key_map(checkpoint.tensors)
+        return find_names({name: tensor.shape for name, tensor in checkpoint.tensors.items()})
     except InputError as error:
         raise InputError(f"{checkpoint.source}: {error}") from error
 
@@ -321,7 +322,7 @@ def _assignment(key_map: KeyMap, name: str, path: str, shape: Shape) -> Assignme
 
 
 def _find_ignored(
-    key_map: KeyMap,
+    key_map: FileNames,
     tensors: Collection[str],
     names: Mapping[str, str | None],
     fresh_classifier: bool,
@@ -331,12 +332,16 @@ def _find_ignored(
     kept = (
         "the model keeps its own classifier" if fresh_classifier else "the model has no classifier"
     )
+    is_network = headless and {beginning(path) for path in names} <= NETWORK
     expected = {name for name in names.values() if name is not None}
+    network = key_map.network(expected)
     ignored: dict[str, str] = {}
     for name in sorted(set(tensors) - expected):
         reason = key_map.reason_to_ignore(name, expected)
         if reason is None and headless and _is_in_classifier(key_map.ours(name)):
             reason = kept
+        if reason is None and is_network and key_map.is_outside(name, network):
+            reason = "it is no part of the network"
         if reason is not None:
             ignored[name] = reason
     return ignored
@@ -379,14 +384,13 @@ def _problems_of_tensors(
 def _problems_of_types(
     model: keras.Model, tensors: Mapping[str, Tensor], names: Mapping[str, str | None]
 ) -> list[Problem]:
-    """A file has one type of floating-point numbers, whichever; a tensor of another is damaged."""
+    """Each tensor of a file has the type of the others of its role; else it is damaged."""
     types = {name: tensors[name].dtype for name in names.values() if name and name in tensors}
-    floats = Counter(dtype for dtype in types.values() if dtype in FLOATS)
-    common = floats.most_common(1)[0][0] if floats else "float32"
+    common = _common_types({path: types[name] for path, name in names.items() if name in types})
     variables = {variable.path: variable.dtype for variable in model.weights}
     problems = []
     for path, name in names.items():
-        wanted = common if variables[path] in FLOATS else variables[path]
+        wanted = common[_role(path)] if variables[path] in FLOATS else variables[path]
         if name in types and types[name] != wanted:
             problems.append(
                 Problem(
@@ -394,6 +398,29 @@ def _problems_of_types(
                 )
             )
     return problems
+
+
+def _role(path: str) -> str:
+    """What is of one type in a file: training in half precision leaves others as they are."""
+    if _is_in_classifier(path):
+        return "classifier"
+    kinds = {"gamma": "scale", "beta": "scale", "moving_mean": "statistics"}
+    kinds["moving_variance"] = "statistics"
+    return kinds.get(path.rpartition("/")[2], "layer")
+
+
+def _common_types(types: Mapping[str, str]) -> Mapping[str, str]:
+    """The type of floating-point numbers of each role, from the types of all variables."""
+    floats = {path: dtype for path, dtype in types.items() if dtype in FLOATS}
+    ranked = [dtype for dtype, _ in Counter(floats.values()).most_common()] or ["float32"]
+    common = defaultdict(lambda: ranked[0])
+    for role in set(map(_role, floats)):
+        counts = Counter(dtype for path, dtype in floats.items() if _role(path) == role)
+        common[role] = max(counts, key=lambda dtype: (counts[dtype], -ranked.index(dtype)))
+    # No training leaves both; one that is read as the other gives other numbers.
+    half = next((dtype for dtype in ranked if dtype in HALVES), None)
+    common.update({role: half for role, dtype in common.items() if half and dtype in HALVES})
+    return common
 
 
 # --- what to tell the user -----------------------------------------------------------------------
@@ -411,7 +438,7 @@ def _complaint(
     different: list[tuple[str, str, str]],
 ) -> str:
     head = f"{checkpoint.source} ({key_map.name}) does not fit {model.name}; nothing was loaded."
-    hint = _hint(model, checkpoint, key_map, different)
+    hint = _hint(model, checkpoint, key_map, problems, different)
     tables = []
     if different:
         tables.append(format_table(("network", "of the file", "of the model"), different))
@@ -422,7 +449,11 @@ def _complaint(
 
 
 def _hint(
-    model: keras.Model, checkpoint: Checkpoint, key_map: KeyMap, different: list
+    model: keras.Model,
+    checkpoint: Checkpoint,
+    key_map: KeyMap,
+    problems: list[Problem],
+    different: list[tuple[str, str, str]],
 ) -> list[str]:
     """Sentences that say what would fit."""
     theirs = shapes_as_ours(checkpoint, key_map)
@@ -441,6 +472,11 @@ def _hint(
         return [
             f"The file has {classes[0]} classes: build with `classes={classes[0]}`, or say "
             "`fresh_classifier=True` to leave out its classifier."
+        ]
+    if any(p.what == "missing" and _is_in_classifier(p.variable) for p in problems):
+        return [
+            "The file has no classifier of one layer: `fresh_classifier=True` keeps the model's "
+            "own, `include_top=False` builds none."
         ]
     return []
 

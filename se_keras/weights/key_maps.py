@@ -103,6 +103,7 @@ NORM_VARIABLES = {
 }
 VARIABLES = {"kernel": "weight", "bias": "bias"}
 COUNTER = "num_batches_tracked"
+AVERAGED = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +157,8 @@ class TorchNames:
         module, _, leaf = name.rpartition(".")
         if leaf == COUNTER and f"{module}.running_mean" in expected:
             return "PyTorch's count of training steps"
+        if leaf == AVERAGED:
+            return "count of the models that were averaged"
         return next((why for start, why in self.ignored.items() if name.startswith(start)), None)
 
 

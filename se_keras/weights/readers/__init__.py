@@ -4,6 +4,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from se_keras.weights.readers.keras2 import open_keras2
 from se_keras.weights.readers.keras3 import open_keras_archive, open_keras_weights
 from se_keras.weights.readers.pytorch import open_torch
 from se_keras.weights.readers.safetensors import open_safetensors
-from se_keras.weights.readers.tensors import Checkpoint, Tensor
+from se_keras.weights.readers.tensors import Checkpoint, Contents, Tensor
 
 __all__ = ["READERS", "Checkpoint", "Tensor", "model_name_of_file", "open_file"]
 
@@ -24,10 +25,10 @@ def open_file(
     """Open a file of weights, and close it at the end.
 
     Args:
-        path: of a `.safetensors`, `.pth`, `.pt`, `.bin`, `.weights.h5`, `.keras` or `.h5` (of
-            Keras 2) file.
+        path: of a file whose name ends as one of `READERS`.
         called: what the user called it.
-        key: which of several sets of weights in a file of PyTorch.
+        key: which of several sets of weights in a file of PyTorch; or how the names of the tensors
+            begin, where a file holds several networks.
         architecture: name of the network, where something beside the file gives one.
 
     Raises:
@@ -47,7 +48,7 @@ def open_file(
 
 def model_name_of_file(path: Path) -> str | None:
     """Return the name of the model in a `.keras` file; `None` for other files."""
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+    if path.suffix.lower() != ".keras" or not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
         name = json.loads(archive.read("config.json"))["config"].get("name")
@@ -55,16 +56,27 @@ def model_name_of_file(path: Path) -> str | None:
 
 
 def _reader(path: Path, called: str, key: str | None) -> Callable:
-    reader = next((READERS[suffix] for suffix in READERS if path.name.endswith(suffix)), None)
+    reader = next(
+        (READERS[suffix] for suffix in READERS if path.name.lower().endswith(suffix)), None
+    )
     if reader is None:
         raise InputError(
             f"the name of a file of weights must end with {', '.join(READERS)}, got {called!r}."
         )
     if key is None:
         return reader
-    if reader is not open_torch:
-        raise InputError(f"'::{key}' picks one set of weights of a file of PyTorch, got {called}.")
-    return partial(open_torch, key=key)
+    return partial(open_torch if reader is open_torch else partial(_open_part, reader), key=key)
+
+
+@contextmanager
+def _open_part(reader: Callable, path: Path, key: str) -> Iterator[Contents]:
+    """Open a file of one set of weights: the tensors whose names begin with the key."""
+    with reader(path) as contents:
+        found = {k: tensor for k, tensor in contents.tensors.items() if k.startswith(f"{key}.")}
+        if not found:
+            raise InputError(f"{path} has no weights {key!r}: no tensor's name begins with it.")
+        note = f"weights: {key!r} of the file"
+        yield replace(contents, tensors=found, notes=(*contents.notes, note))
 
 
 READERS = {
@@ -72,6 +84,8 @@ READERS = {
     ".pth": open_torch,
     ".pt": open_torch,
     ".bin": open_torch,
+    ".ckpt": open_torch,
+    ".tar": open_torch,  # .pth.tar, as timm's training has it
     ".weights.h5": open_keras_weights,
     ".keras": open_keras_archive,
     ".h5": open_keras2,  # after .weights.h5, which ends so too

@@ -1,7 +1,10 @@
 """Read files of PyTorch: nothing but tensors, no code."""
 
+import re
+import warnings
 import zipfile
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,40 +15,164 @@ import numpy as np
 from se_keras.support.errors import InputError, extra, lines_of
 from se_keras.weights.readers.tensors import Contents, Tensor, as_bfloat16
 
+# Where training programs put weights beside other things, in the order in which timm looks.
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net")
+# How many dictionaries weights may be in.
+DEPTH = 4
+
+# The names of the dictionaries that a set of weights is in, from the outermost on.
+Place = tuple[str, ...]
+StateDict = Mapping[str, Any]
+
 
 @contextmanager
 def open_torch(path: Path, key: str | None = None) -> Iterator[Contents]:
+    """Open the weights in a file.
+
+    Args:
+        path: of the file.
+        key: which of its sets of weights, such as `state_dict`, or `model.state_dict` for one in
+            two dictionaries, or the beginning of names in one of them; by default the set that
+            timm takes.
+
+    Raises:
+        InputError: if the file is damaged, holds anything but weights and plain values, has no set
+            of this key, or several of which none is usual.
+        MissingExtraError: without PyTorch.
+    """
+    sets = dict(_find_sets(_load(path)))
+    if not sets:
+        raise InputError(f"{path} must hold a state_dict, tensors by their names.")
+    place, state = _usual(sets, path) if key is None else _named(sets, key, path)
+    tensors = {name: _torch_tensor(tensor) for name, tensor in state.items()}
+    yield Contents(tensors=tensors, notes=_notes(key or _address(place), sets, path))
+
+
+def _load(path: Path) -> Any:
     with extra("torch"):
         import torch
+    # timm's training leaves its arguments beside the weights: a class that holds values, no code.
+    allowed = torch.serialization.get_safe_globals()
+    namespace = torch.serialization.safe_globals([] if Namespace in allowed else [Namespace])
+    _refuse_tar(path)
+    # The format before PyTorch 1.6 is no zip file, and can't be mapped into memory.
+    mapped = zipfile.is_zipfile(path)
     try:
-        # The format before PyTorch 1.6 is no zip file, and can't be mapped into memory.
-        state = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        with namespace, warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     # PyTorch's unpickler takes a damaged file for commands: anything may come of it.
     except Exception as error:
         raise InputError(
             f"{path} is not a whole PyTorch file of nothing but tensors (others are not opened: "
-            f"they can run code): {lines_of(error)[0]}"
+            f"they can run code): {_reason(error)}."
         ) from error
-    if key is not None:
-        state = _picked(path, state, key)
-    elif isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
-        raise InputError(f"{path} must hold a state_dict, tensors by their names.")
-    yield Contents(tensors={name: _torch_tensor(tensor) for name, tensor in state.items()})
 
 
-def _picked(path: Path, state: Any, key: str) -> dict[Any, Any]:
-    sets = {name: held for name, held in dict(state).items() if isinstance(held, dict)}
-    if key not in sets:
-        raise InputError(f"{path} has no weights {key!r}: it has {', '.join(map(repr, sets))}.")
-    return sets[key]
+def _refuse_tar(path: Path) -> None:
+    """Refuse a real archive: what PyTorch users call `.pth.tar` is one in name only."""
+    with path.open("rb") as file:
+        start = file.read(262)
+    if start.endswith(b"ustar") or start.startswith(b"\x1f\x8b"):
+        raise InputError(f"{path} is an archive: unpack it, and give the file of weights in it.")
+
+
+def _reason(error: Exception) -> str:
+    """What PyTorch complains of, without its advice to open the file nevertheless."""
+    text = " ".join(lines_of(error))
+    unknown = re.search(r"GLOBAL (\S+)", text)
+    if unknown:
+        return (
+            f"it holds {_printable(unknown[1])}; torch.save(model.state_dict(), ...) writes "
+            "tensors alone"
+        )
+    # From the second sentence on PyTorch says what it could be told to do.
+    text = text.rpartition("WeightsUnpickler error: ")[2]
+    return _printable(re.split(r"\.(?=\s|$)| Check the documentation", text)[0])
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
+
+
+# --- which of the weights in a file --------------------------------------------------------------
+
+
+def _find_sets(content: Any, place: Place = ()) -> Iterator[tuple[Place, StateDict]]:
+    """Yield each dictionary of nothing but tensors, and where it is."""
+    import torch
+
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        return
+    if content and all(isinstance(part, torch.Tensor) for part in content.values()):
+        yield place, content
+    elif len(place) < DEPTH:
+        for name, part in content.items():
+            yield from _find_sets(part, (*place, name))
+
+
+def _usual(sets: Mapping[Place, StateDict], path: Path) -> tuple[Place, StateDict]:
+    """Return the set that timm takes; one of another name, if there is no other."""
+    first = min(map(_rank, sets))
+    places = [place for place in sets if _rank(place) == first]
+    if len(places) > 1:
+        raise InputError(
+            f"{path} holds several sets of weights, {_list(places)}: say which, as in "
+            f"'{path}::{_address(places[0])}'."
+        )
+    return places[0], sets[places[0]]
+
+
+def _rank(place: Place) -> list[int]:
+    """Return where timm looks for it, dictionary by dictionary, up to the first unknown one."""
+    ranks = []
+    for name in place:
+        ranks.append(WRAPPERS.index(name) if name in WRAPPERS else len(WRAPPERS))
+        if name not in WRAPPERS:
+            break
+    return ranks
+
+
+def _named(sets: Mapping[Place, StateDict], key: str, path: Path) -> tuple[Place, StateDict]:
+    """Return the set of this key, or the tensors of a set whose names begin with it."""
+    for place in sorted(sets, key=len, reverse=True):
+        address = _address(place)
+        if key == address:
+            return place, sets[place]
+        if place and not key.startswith(f"{address}."):
+            continue
+        start = key.removeprefix(f"{address}.") + "."
+        found = {name: part for name, part in sets[place].items() if name.startswith(start)}
+        if found:
+            return place, found
+    choices = _list(filter(None, sets)) or "one set, without a key"
+    raise InputError(f"{path} has no weights {key!r}: it has {choices}.")
+
+
+def _notes(key: str, sets: Mapping[Place, StateDict], path: Path) -> tuple[str, ...]:
+    if not key:
+        return ()
+    others = [place for place in sets if place and _address(place) != key]
+    if not others:
+        return (f"weights: {key!r} of the file",)
+    example = f"'{path.name}::{_address(others[0])}'"
+    return (f"weights: {key!r} of the file, which also has {_list(others)}: {example}",)
+
+
+def _list(places: Iterable[Place]) -> str:
+    return ", ".join(repr(_address(place)) for place in places)
+
+
+def _address(place: Place) -> str:
+    return _printable(".".join(place))
+
+
+# --- values --------------------------------------------------------------------------------------
 
 
 def _torch_tensor(tensor: Any) -> Tensor:
     dtype = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_meta or str(tensor.layout) != "torch.strided":
+        dtype = "not stored as an array"
     return Tensor(shape=tuple(tensor.shape), dtype=dtype, read=partial(_torch_values, tensor))
 
 

@@ -1,0 +1,170 @@
+"""What a file puts around the names of a scheme: a prefix, another name of the classifier."""
+
+import functools
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import keras
+
+from se_keras.support.errors import InputError
+from se_keras.weights.identify import Shape, Traits
+from se_keras.weights.key_maps import KEY_MAPS, KeyMap, Layout, TorchNames, find_key_map
+from se_keras.weights.layer_order import CLASSIFIER
+
+# What users and other programs call the classifier, or the modules that it is in.
+HEADS = ("classifier", "fc", "head", "heads", "last_linear", "linear", "logits", "output")
+# How the names of our networks' layers begin, the classifier's left out.
+NETWORK = frozenset({"stem", "stage#", "input", "final", "fc#"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileNames:
+    """The names of a scheme as one file has them.
+
+    Attributes:
+        scheme: whose names they are.
+        prefix: what begins the name of each of the network's tensors.
+        head: the file's name of the classifier, where it is not the scheme's.
+    """
+
+    scheme: KeyMap
+    prefix: str = ""
+    head: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.scheme.name
+
+    @property
+    def traits(self) -> Traits:
+        return self.scheme.traits
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a plan says of them."""
+        prefix = f"taken off: the prefix {self.prefix!r}"
+        head = f"classifier: {self.head!r} of the file"
+        return (*([prefix] if self.prefix else ()), *([head] if self.head else ()))
+
+    def names(self, model: keras.Model) -> dict[str, str | None]:
+        """Path of each variable -> name of the file's tensor; `None` where the scheme has none."""
+        names = self.scheme.names(model)
+        return {path: name and self._in_file(path, name) for path, name in names.items()}
+
+    def _in_file(self, path: str, name: str) -> str:
+        if self.head is not None and path.startswith(f"{CLASSIFIER}/"):
+            return f"{self.head}.{name.rpartition('.')[2]}"
+        return f"{self.prefix}{name}"
+
+    def ours(self, name: str) -> str | None:
+        """Path of the variable that a tensor is for; `None` for a name of another scheme."""
+        module, _, leaf = name.rpartition(".")
+        if self.head is not None and module == self.head:
+            return f"{CLASSIFIER}/{'bias' if leaf == 'bias' else 'kernel'}"
+        own = name.removeprefix(self.prefix)
+        return self.scheme.ours(own) if name == self.prefix + own else None
+
+    def layout(self, path: str, rank: int) -> Layout:
+        """How the tensor for the variable of this path lies; `rank` is that of either."""
+        return self.scheme.layout(path, rank)
+
+    def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
+        """Why a tensor that no variable takes may be there."""
+        own = name.removeprefix(self.prefix)
+        return self.scheme.reason_to_ignore(name, expected) or self.scheme.reason_to_ignore(
+            own, expected
+        )
+
+    def network(self, expected: Collection[str]) -> frozenset[str]:
+        """How the names of the network's tensors begin, without the prefix."""
+        return NETWORK | {beginning(name.removeprefix(self.prefix)) for name in expected}
+
+    def is_outside(self, name: str, network: Collection[str]) -> bool:
+        """Whether a tensor is of no part of the network that begins like these."""
+        # Where two layers have one name, Keras' file tells them apart by their place alone.
+        parts = {beginning(name), beginning(name.removeprefix(self.prefix))}
+        return "/vars/" not in name and not parts & set(network)
+
+
+def beginning(name: str) -> str:
+    """The first word of a name, without its number.
+
+    Example:
+
+    >>> from se_keras.weights.file_names import beginning
+    >>> beginning("layer1.0.conv1.weight"), beginning("stage2_block1_conv1/kernel")
+    ('layer#', 'stage#')
+    """
+    return re.sub(r"\d+", "#", re.split(r"[._/]", name, maxsplit=1)[0])
+
+
+def find_names(tensors: Mapping[str, Shape]) -> FileNames | None:
+    """The scheme that knows most of the names, and what is around them; `None` if none knows any.
+
+    Args:
+        tensors: names and shapes of the tensors of a file, in its order.
+
+    Raises:
+        InputError: if the file holds several networks, or the order of its layers is broken.
+
+    Example:
+
+    >>> from se_keras.weights.file_names import find_names
+    >>> names = ["module.conv1.weight", "module.layer1.0.conv1.weight"]
+    >>> find_names(dict.fromkeys(names, (8, 8, 3, 3))).prefix
+    'module.'
+    """
+    prefix = _find_prefix(tensors)
+    scheme = find_key_map([n.removeprefix(prefix) for n in tensors if n.startswith(prefix)])
+    if scheme is None:
+        return None
+    return FileNames(scheme=scheme, prefix=prefix, head=_find_head(scheme, prefix, tensors))
+
+
+def _find_prefix(names: Collection[str]) -> str:
+    """What stands before the stem and the first unit of a network."""
+    found = {
+        name.removesuffix(stem)
+        for stem, unit in _landmarks()
+        for name in names
+        if name.endswith(stem) and name.removesuffix(stem) + unit in names
+    }
+    found = {prefix for prefix in found if not prefix or prefix.endswith(".")}
+    if len(found) > 1:
+        places = [prefix.rstrip(".") or "no prefix" for prefix in sorted(found)]
+        raise InputError(
+            f"it holds several networks ({', '.join(map(repr, places))}): say which, as in "
+            f"'FILE::{places[-1]}'."
+        )
+    return found.pop() if found else ""
+
+
+@functools.cache
+def _landmarks() -> list[tuple[str, str]]:
+    """Of each of PyTorch's schemes: names of the kernels of the stem and of the first unit."""
+    stems = ("stem_conv/kernel", "stem_conv1/kernel")
+    return [
+        (stem, unit)
+        for scheme in KEY_MAPS
+        if isinstance(scheme, TorchNames)
+        for stem in map(scheme.theirs, stems)
+        if stem and (unit := scheme.theirs("stage2_block1_conv1/kernel"))
+    ]
+
+
+def _find_head(scheme: KeyMap, prefix: str, tensors: Mapping[str, Shape]) -> str | None:
+    """Name of the one layer that can be the classifier, where it is not called as in the scheme."""
+    own = isinstance(scheme, TorchNames) and scheme.theirs(f"{CLASSIFIER}/kernel")
+    if not own:
+        return None
+    module = f"{prefix}{own.rpartition('.')[0]}"
+    if {f"{module}.weight", f"{module}.bias"} & tensors.keys():
+        return None
+    ranks: dict[str, dict[str, int]] = {}
+    for name, shape in tensors.items():
+        if name.removeprefix(prefix).partition(".")[0] in HEADS:
+            layer, _, leaf = name.rpartition(".")
+            ranks.setdefault(layer, {})[leaf] = len(shape)
+    (layer, found), *others = ranks.items() or [("", {})]
+    return layer if not others and found == {"weight": 2, "bias": 1} else None
