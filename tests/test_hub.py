@@ -20,6 +20,7 @@ from se_keras.cli import main
 from se_keras.support.errors import InputError
 from se_keras.weights import hub, presets
 from se_keras.weights.preprocessing import Pixels
+from se_keras.weights.readers import open_file
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 CONFIG = {"architecture": "seresnet20", "num_classes": 3}
@@ -218,6 +219,62 @@ def test_a_file_of_a_folder(the_hub):
     fetched = fetch("hf://me/flowers@main/best/weights.safetensors")
     assert fetched.path.name == "weights.safetensors"
     assert fetched.config == {"num_classes": 7}
+
+
+INDEX = f"{hub.WEIGHTS_FILE}{hub.INDEX_SUFFIX}"
+
+
+def shards(folder="", **weight_map):
+    """The files of a repository whose weights are split, a tensor a file."""
+    files = {
+        f"{folder}{n}.safetensors": save({name: TENSORS[name]}) for n, name in enumerate(TENSORS)
+    }
+    listed = {name: f"{n}.safetensors" for n, name in enumerate(TENSORS)} | weight_map
+    return files | {f"{folder}{INDEX}": json.dumps({"weight_map": listed}).encode()}
+
+
+@pytest.mark.parametrize(("folder", "source"), [("", ""), ("best/", f"/best/{INDEX}")])
+def test_split_weights_come_whole_and_also_offline(folder, source, the_hub, monkeypatch):
+    the_hub.files = shards(folder)
+    first = fetch(f"hf://me/flowers{source}")
+    assert {path.name for path in first.path.parent.iterdir()} == {
+        INDEX,
+        "0.safetensors",
+        "1.safetensors",
+    }
+    with open_file(first.path, called="a") as checkpoint:
+        for name, array in TENSORS.items():
+            np.testing.assert_array_equal(checkpoint.tensors[name].read(), array)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    the_hub.requests.clear()
+    assert fetch(f"hf://me/flowers{source}") == first
+    assert the_hub.requests == []
+
+
+def test_a_part_of_split_weights_that_came_damaged_is_refused_and_removed(the_hub, tmp_path):
+    the_hub.files = shards()
+    the_hub.content["1.safetensors"] = b"x" * len(the_hub.files["1.safetensors"])
+    refused("hf://me/flowers", "came damaged")
+    kept = {path.name for path in files_below(tmp_path / "cache")}
+    assert "0.safetensors" in kept
+    assert "1.safetensors" not in kept
+
+
+@pytest.mark.parametrize("place", ["../config.json", "/etc/1.safetensors", "a/1.safetensors", ".."])
+def test_split_weights_elsewhere_are_refused_before_they_are_asked_for(place, the_hub):
+    the_hub.files = shards(**{"fc.bias": place})
+    with pytest.raises(InputError, match=r"it must be the name of a file beside it"):
+        fetch("hf://me/flowers")
+    assert not any(
+        ".safetensors" in path and INDEX not in path for _, path, _ in the_hub.requests[2:]
+    )
+
+
+def test_a_repository_of_a_pickle_alone_is_read(the_hub):
+    the_hub.files = {"pytorch_model.bin": b"tensors", "config.json": b"{}"}
+    assert fetch("hf://me/flowers").path.name == "pytorch_model.bin"
+    the_hub.files = {}
+    refused("hf://me/flowers@v1", f"the repository has no file {hub.WEIGHTS_FILE}")
 
 
 def test_a_repository_without_a_config_works_also_offline(the_hub, monkeypatch):

@@ -1,5 +1,6 @@
 """Every kind of file that weights come in, whole and broken."""
 
+import json
 import os
 import sys
 import tarfile
@@ -48,6 +49,17 @@ def write_torch(model, path, zipped=True, wrap=lambda state: state):
     state = {k: torch.from_numpy(v) for k, v in load_file(f"{path}.safetensors").items()}
     os.remove(f"{path}.safetensors")
     torch.save(wrap(state), path, _use_new_zipfile_serialization=zipped)
+
+
+def write_shards(model, path):
+    """Three files, as `huggingface_hub.split_torch_state_dict_into_shards` names them."""
+    se_keras.save_timm(model, path.with_name("all.safetensors"))
+    tensors = load_file(path.with_name("all.safetensors"))
+    weight_map = {k: f"a-0000{n % 3 + 1}-of-00003.safetensors" for n, k in enumerate(tensors)}
+    for shard in set(weight_map.values()):
+        part = {name: value for name, value in tensors.items() if weight_map[name] == shard}
+        save_file(part, path.with_name(shard))
+    path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
 
 
 def write_torch_before_1_6(model, path):
@@ -118,6 +130,7 @@ def write_trained(model, path):
 
 KINDS = [
     ("a.safetensors", write_safetensors),
+    ("a.safetensors.index.json", write_shards),
     ("a.pth", write_torch),
     ("a.pt", write_torch_before_1_6),
     ("pytorch_model.bin", write_torch_checkpoint),
@@ -378,10 +391,60 @@ def test_layers_that_a_file_can_not_tell_apart_are_refused(tmp_path):
         se_keras.load_weights(model, tmp_path / "a.weights.h5")
 
 
+# --- weights that are split over several files ---------------------------------------------------
+
+
+def change_index(path, **changes):
+    """Write the index with other files for some tensors; `None` leaves a tensor out."""
+    index = json.loads(path.read_text())
+    listed = index["weight_map"] | changes
+    index["weight_map"] = {name: shard for name, shard in listed.items() if shard is not None}
+    path.write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("shard", "message"),
+    [
+        ("../a-00001-of-00003.safetensors", "must be the name of a file beside it"),
+        ("/tmp/a.safetensors", "must be the name of a file beside it"),
+        ("C:\\a.safetensors", "must be the name of a file beside it"),
+        ("a.npz", "must be the name of a file beside it"),
+        ("\x1b[31m.bin", "must be the name of a file beside it"),
+        (7, "must be the name of a file beside it"),
+        (["a-00001-of-00003.safetensors"], "must be the name of a file beside it"),
+        ("b.safetensors", "lists b.safetensors, which does not lie beside it"),
+        ("a-00002-of-00003.safetensors", r"does not list each tensor of .* once: conv1.weight"),
+        (None, r"does not list each tensor of .* once: conv1.weight"),
+    ],
+)
+def test_an_index_of_other_files_is_refused(shard, message, model, tmp_path):
+    path = tmp_path / "a.safetensors.index.json"
+    write_shards(model, path)
+    (tmp_path / "a.npz").touch()
+    change_index(path, **{"conv1.weight": shard})
+    with pytest.raises(InputError, match=message) as caught:
+        se_keras.load_weights(model, path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{}", b'{"weight_map": {}}', b'{"weight_map": [1]}', b"\xff", b"[" * 100_000],
+)
+def test_an_index_that_lists_nothing_is_refused(content, model, tmp_path):
+    path = tmp_path / "a.safetensors.index.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not a whole index of weights"):
+        se_keras.load_weights(model, path)
+
+
 # --- broken files --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "write"), KINDS[:6], ids=[name for name, _ in KINDS[:6]])
+WHOLE = [kind for kind in KINDS if kind[1] not in (write_trained, write_lightning_checkpoint)]
+
+
+@pytest.mark.parametrize(("name", "write"), WHOLE, ids=[name for name, _ in WHOLE])
 def test_a_truncated_file_is_refused(name, write, model, tmp_path):
     write(model, tmp_path / name)
     whole = (tmp_path / name).read_bytes()
@@ -465,7 +528,9 @@ def test_what_is_no_source_is_refused(source, message, tmp_path, monkeypatch):
 
 
 def test_a_file_is_closed_behind_its_reader(model, tmp_path):
-    for name, write in KINDS[:1] + KINDS[4:6]:
+    for name, write in KINDS:
+        if write not in (write_safetensors, write_weights, write_keras):
+            continue
         write(model, tmp_path / name)
         with open_file(tmp_path / name, called=name) as checkpoint:
             assert len(checkpoint.tensors) >= len(model.weights)

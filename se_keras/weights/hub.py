@@ -17,8 +17,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from se_keras.support.errors import InputError, in_one_line
+from se_keras.weights.readers.sharded import read_index
 
 WEIGHTS_FILE = "model.safetensors"
+INDEX_SUFFIX = ".index.json"  # of a list of the files that weights are split over
+USUAL_FILES = (WEIGHTS_FILE, WEIGHTS_FILE + INDEX_SUFFIX, "pytorch_model.bin")
 CONFIG_FILE = "config.json"
 HUB_ADDRESS = re.compile(
     r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@/]+))?(/(?P<file>[^@]+))?", re.ASCII
@@ -36,7 +39,7 @@ class HubFile:
     Attributes:
         repo: owner and name, with a slash between them.
         revision: branch, tag or commit; `None` for the main branch.
-        file: path in the repository; `None` for `model.safetensors`.
+        file: path in the repository; `None` for the first of `USUAL_FILES` that it has.
     """
 
     repo: str
@@ -168,12 +171,40 @@ def cached_config(repository: HubFile) -> dict[str, Any] | None:
 
 
 def _from_hub(wanted: HubFile) -> Fetched:
-    source, file = str(wanted), wanted.file or WEIGHTS_FILE
-    path = _download(source, wanted.repo, wanted.revision, file)
+    source = str(wanted)
+    path, file = _download_weights(wanted)
     _refuse_damaged(path, source)
-    # cache/snapshots/COMMIT/file: the config comes from the same commit, whatever happens between.
-    commit = path.parents[len(PurePosixPath(file).parts) - 1].name
+    # cache/snapshots/COMMIT/file: the others come from the same commit, whatever happens between.
+    commit = path.parents[len(file.parts) - 1].name
+    if file.name.endswith(INDEX_SUFFIX):
+        for shard in sorted(set(read_index(path).values())):
+            _refuse_damaged(
+                _download(source, wanted.repo, commit, str(file.with_name(shard))), source
+            )
     return Fetched(path=path, config=_config(source, wanted.repo, commit))
+
+
+def _download_weights(wanted: HubFile) -> tuple[Path, PurePosixPath]:
+    """Get the file that is wanted, or the first of the usual ones that the repository has."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    files = [wanted.file] if wanted.file else [*USUAL_FILES]
+    failures = []
+    while files:
+        file = files.pop(0)
+        try:
+            path = _download(str(wanted), wanted.repo, wanted.revision, file)
+            return path, PurePosixPath(file)
+        except InputError as error:
+            failures.append(error)
+            known = [
+                try_to_load_from_cache(wanted.repo, f, revision=wanted.revision) for f in files
+            ]
+            is_here = any(isinstance(path, str) for path in known)
+            if not isinstance(error.__cause__, RemoteEntryNotFoundError) and not is_here:
+                break
+    raise failures[0]
 
 
 def _config(source: str, repo: str, revision: str | None) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from se_keras.weights.readers.keras2 import open_keras2
 from se_keras.weights.readers.keras3 import open_keras_archive, open_keras_weights
 from se_keras.weights.readers.pytorch import open_torch
 from se_keras.weights.readers.safetensors import open_safetensors
+from se_keras.weights.readers.sharded import open_index
 from se_keras.weights.readers.tensors import Checkpoint, Contents, Tensor
 
 __all__ = ["READERS", "Checkpoint", "Tensor", "model_name_of_file", "open_file"]
@@ -79,8 +80,9 @@ def _open_part(reader: Callable, path: Path, key: str) -> Iterator[Contents]:
         yield replace(contents, tensors=found, notes=(*contents.notes, note))
 
 
-READERS = {
+READERS: dict[str, Callable] = {
     ".safetensors": open_safetensors,
+    ".index.json": open_index,
     ".pth": open_torch,
     ".pt": open_torch,
     ".bin": open_torch,

@@ -1,0 +1,100 @@
+"""Read weights that are split over several files, by the index that lists them."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePath
+from typing import Any
+
+from se_keras.support.errors import InputError
+from se_keras.weights.readers.pytorch import open_torch
+from se_keras.weights.readers.safetensors import open_safetensors
+from se_keras.weights.readers.tensors import Contents, Tensor
+
+MAX_INDEX = 2**26  # bytes
+MAX_SHARDS = 1000
+SHARDS: Mapping[str, Callable] = {".safetensors": open_safetensors, ".bin": open_torch}
+
+
+@contextmanager
+def open_index(path: Path) -> Iterator[Contents]:
+    """Open the files that a `model.safetensors.index.json` lists.
+
+    Raises:
+        InputError: if one is not there or not whole, or has other tensors than are listed.
+    """
+    listed: dict[str, set[str]] = {}
+    for name, shard in read_index(path).items():
+        listed.setdefault(shard, set()).add(name)
+    tensors: dict[str, Tensor] = {}
+    with ExitStack() as stack:
+        for shard, names in listed.items():
+            contents = stack.enter_context(
+                SHARDS[PurePath(shard).suffix](shard_beside(path, shard))
+            )
+            different = sorted(names ^ contents.tensors.keys())
+            if different:
+                raise InputError(
+                    f"{path} does not list each tensor of {shard} once: {', '.join(different[:3])}."
+                )
+            tensors |= contents.tensors
+        yield Contents(tensors=tensors, notes=(f"{len(listed)} files, listed in {path.name}",))
+
+
+def shard_beside(path: Path, shard: str) -> Path:
+    """Return the path of a file that an index lists.
+
+    Raises:
+        InputError: if it does not lie beside the index.
+    """
+    found = path.with_name(shard)
+    if not found.is_file():
+        raise InputError(f"{path} lists {shard}, which does not lie beside it.")
+    return found
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Return the file of each tensor that an index lists: a name, without a folder.
+
+    Raises:
+        InputError: if it is damaged, or lists anything but such files beside it.
+    """
+    weight_map = read_weight_map(path)
+    for shard in weight_map.values():
+        check_shard(path, shard, tuple(SHARDS))
+    return weight_map
+
+
+def read_weight_map(path: Path) -> dict[str, Any]:
+    """Return what an index lists, unchecked.
+
+    Raises:
+        InputError: if it lists nothing, or far too much.
+    """
+    if path.stat().st_size > MAX_INDEX:
+        raise InputError(f"{path} is no index of weights: it has more than {MAX_INDEX:,} bytes.")
+    try:
+        weight_map = json.loads(path.read_bytes())["weight_map"]
+    # Not JSON, not UTF-8, nested without end, of another kind.
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a whole index of weights, with a weight_map.") from error
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{path} is not a whole index of weights: its weight_map lists nothing.")
+    shards = {str(shard) for shard in weight_map.values()}
+    if len(shards) > MAX_SHARDS:
+        raise InputError(f"{path} lists more than {MAX_SHARDS:,} files.")
+    return weight_map
+
+
+def check_shard(path: Path, shard: Any, suffixes: tuple[str, ...]) -> None:
+    """Refuse what is no name of a file of weights beside the index.
+
+    Raises:
+        InputError: naming the index and what it lists.
+    """
+    plain = isinstance(shard, str) and shard.isprintable() and not set(shard) & set("/\\:")
+    if not plain or not shard.endswith(suffixes) or shard in suffixes:
+        raise InputError(
+            f"{path} lists {str(shard)[:200]!r}: it must be the name of a file beside it that ends "
+            f"with {' or '.join(suffixes)}."
+        )
