@@ -26,12 +26,12 @@ def open_index(path: Path) -> Iterator[Contents]:
     listed: dict[str, set[str]] = {}
     for name, shard in read_index(path).items():
         listed.setdefault(shard, set()).add(name)
+    places = {shard: shard_beside(path, shard) for shard in listed}
     tensors: dict[str, Tensor] = {}
     with ExitStack() as stack:
         for shard, names in listed.items():
-            contents = stack.enter_context(
-                SHARDS[PurePath(shard).suffix](shard_beside(path, shard))
-            )
+            reader = SHARDS[PurePath(shard).suffix]
+            contents = stack.enter_context(reader(places[shard]))
             different = sorted(names ^ contents.tensors.keys())
             if different:
                 raise InputError(
