@@ -21,7 +21,7 @@ import se_keras
 from se_keras import cli
 from se_keras.models.recipes import RECIPES, ResNetRecipe, find_recipe
 from se_keras.support.errors import InputError
-from se_keras.weights import hub
+from se_keras.weights import convert, hub
 from se_keras.weights.convert import apply, plan_conversion, plan_for_timm, traits_of_model
 from se_keras.weights.identify import (
     builders_that_fit,
@@ -381,17 +381,89 @@ def test_a_stray_counter_is_unexpected(good, tmp_path):
         se_keras.load_weights(model, tmp_path / "a.safetensors")
 
 
-def test_a_tensor_that_can_not_be_read_leaves_the_model_as_it_was(good):
+def broken():
+    raise OSError("the disk is broken")
+
+
+def broken_the_second_time(values):
+    reads = iter([values.copy])
+    return lambda: next(reads, broken)()
+
+
+def others_the_second_time(values):
+    reads = iter([values, np.zeros((2, *values.shape), values.dtype)])
+    return lambda: next(reads)
+
+
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (lambda values: broken, "the disk is broken"),
+        (broken_the_second_time, "the disk is broken"),
+        (others_the_second_time, r"was float32 \(5,\) before it was read"),
+        (lambda values: values.astype("float64").copy, "and is float64"),
+        (lambda values: values[None].copy, r"and is float32 \(1, 5\)"),
+    ],
+)
+def test_what_can_not_be_read_leaves_the_model_as_it_was(read, message, good):
     model, tensors, _ = good
     before = model.get_weights()
-
-    def broken():
-        raise OSError("the disk is broken")
-
     rows = {k: Tensor(shape=v.shape, dtype=str(v.dtype), read=v.copy) for k, v in tensors.items()}
-    rows["fc.bias"] = replace(rows["fc.bias"], read=broken)  # the last one
+    last = tensors["fc.bias"]
+    rows["fc.bias"] = replace(rows["fc.bias"], read=read(last))
     checkpoint = Checkpoint(source="a.safetensors", tensors=rows)
-    with pytest.raises(OSError, match="the disk is broken"):
+    refusal = pytest.raises(InputError, match=rf"can't read a\.safetensors: .*{message}")
+    with refusal, convert.put_back_on_failure(model.weights):
+        apply(plan_conversion(model, checkpoint), model, checkpoint)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("limit", [convert.KEPT_IN_MEMORY, 1])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_variable_that_can_not_be_set_puts_all_others_back(error, limit, good, monkeypatch):
+    model, tensors, _ = good
+    variables = {variable.path: variable for variable in model.weights}
+    first, last = variables["stem_conv/kernel"], variables[f"{convert.CLASSIFIER}/bias"]
+    first.assign(np.full(first.shape, np.uint32(0x7FC00BAD).view("float32")))  # a NaN of its own
+    before = [array.tobytes() for array in model.get_weights()]
+    set_right = last.assign
+    answers = iter([error, set_right])  # once
+
+    def assign(values):
+        answer = next(answers)
+        if answer is error:
+            raise error
+        answer(values)
+
+    monkeypatch.setattr(last, "assign", assign)
+    monkeypatch.setattr(convert, "KEPT_IN_MEMORY", limit)
+    rows = {k: Tensor(shape=v.shape, dtype=str(v.dtype), read=v.copy) for k, v in tensors.items()}
+    checkpoint = Checkpoint(source="a.safetensors", tensors=rows)
+    with pytest.raises(error), convert.put_back_on_failure(model.weights):
+        apply(plan_conversion(model, checkpoint), model, checkpoint)
+    assert [array.tobytes() for array in model.get_weights()] == before
+    assert next(answers, None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("fc.bias", np.nan),
+        ("fc.weight", np.inf),
+        ("bn1.weight", -np.inf),
+        ("bn1.running_var", -1e-3),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_numbers_of_no_trained_network_are_refused_and_counted(name, number, dtype, good):
+    model, tensors, _ = good
+    before = model.get_weights()
+    arrays = {k: v.astype(dtype) if v.dtype == "float32" else v for k, v in tensors.items()}
+    arrays[name].flat[1:3] = number
+    rows = {k: Tensor(shape=v.shape, dtype=str(v.dtype), read=v.copy) for k, v in arrays.items()}
+    checkpoint = Checkpoint(source="a.safetensors", tensors=rows)
+    with pytest.raises(InputError, match=rf"a\.safetensors: 2 of its numbers .*: in {name}\. Noth"):
         apply(plan_conversion(model, checkpoint), model, checkpoint)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

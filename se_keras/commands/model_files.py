@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from se_keras.support.errors import InputError, lines_of
+from se_keras.support.errors import InputError
 from se_keras.support.startup import load_keras
 
 if TYPE_CHECKING:
@@ -46,15 +46,10 @@ def open_model(path: str | os.PathLike) -> "keras.Model":
     """
     file = model_file(path)
     load_keras()
-    import keras
-
     import se_keras.catalog  # noqa: F401  (all layers of the package, which a file may name)
+    from se_keras.weights.readers.keras3 import load_archive
 
-    try:
-        return keras.saving.load_model(file, compile=False)
-    # What Keras raises for a file that is broken, or that needs code which is not there.
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"Can't read {file}: {lines_of(error)[0]}") from error
+    return load_archive(file)
 
 
 def check_takes_images(shape: Any, file: Path) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MAX_TEXT = 500  # characters of a reader's message that are shown
+
 
 class InputError(ValueError):
     """The user's input cannot be used; the message says why and how to fix it.
@@ -79,3 +81,32 @@ def in_one_line(error: BaseException) -> str:
     'no space on the disk'
     """
     return " ".join(lines_of(error))
+
+
+@contextmanager
+def damage_named(head: str) -> Iterator[None]:
+    """Turn whatever a reader of others raises about a file into one error line.
+
+    Args:
+        head: of the line: which file it is, and what is wrong with it.
+
+    Raises:
+        InputError: in place of any error but a `MemoryError`.
+
+    Example:
+
+    >>> from se_keras.support.errors import damage_named
+    >>> with damage_named("a.zip is not a whole zip file"):
+    ...     raise KeyError("no such member")
+    Traceback (most recent call last):
+    ...
+    se_keras.support.errors.InputError: a.zip is not a whole zip file: 'no such member'
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    # A damaged file makes its reader raise anything: a list of errors would never be whole.
+    except Exception as error:
+        text = "".join(c if c.isprintable() else "?" for c in lines_of(error)[0])
+        raise InputError(f"{head}: {text[:MAX_TEXT]}") from error

@@ -1,8 +1,10 @@
 """From tensors of a file to variables of a model and back: a plan first, then all or nothing."""
 
 import os
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,7 @@ from se_keras.weights.source import Weights, parse_source, split_name
 
 HALVES = ("float16", "bfloat16")
 FLOATS = (*HALVES, "float32", "float64")
+KEPT_IN_MEMORY = 2**23  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +135,8 @@ def load_weights(
     parsed = parse_source(source, recipe, argument="source")
     with parsed.open() as checkpoint:
         plan = plan_conversion(model, checkpoint, fresh_classifier=fresh_classifier)
-        apply(plan, model, checkpoint)
+        with put_back_on_failure(model.weights):
+            apply(plan, model, checkpoint)
     if recipe in {row.name for row in RECIPES}:  # else the user chose the name
         model.name = parsed.model_name(recipe) or recipe
     return plan
@@ -186,13 +190,58 @@ def plan_conversion(
 
 
 def apply(plan: ConversionPlan, model: keras.Model, checkpoint: Checkpoint) -> None:
-    """Sets the variables, once every tensor has been read without an error."""
-    for assignment in plan.assignments:  # a failing disk leaves the model as it was
-        checkpoint.tensors[assignment.source].read()
+    """Set the variables, once every tensor has been read and found right.
+
+    Only `put_back_on_failure` knows what they were, should setting one of them fail.
+
+    Raises:
+        InputError: if a tensor can't be read, or has numbers that no trained network has.
+    """
+    _refuse_untrained(plan, checkpoint)
     variables = {variable.path: variable for variable in model.weights}
     for assignment in plan.assignments:
-        values = checkpoint.tensors[assignment.source].read()
-        variables[assignment.target].assign(assignment.layout.to_keras(values))
+        values = assignment.layout.to_keras(checkpoint.read(assignment.source))
+        variables[assignment.target].assign(values)
+
+
+def _refuse_untrained(plan: ConversionPlan, checkpoint: Checkpoint) -> None:
+    """Refuse NaN, infinities and negative variances: a network with one answers NaN, or nonsense.
+
+    A training that diverged leaves them, and so does a damaged file.
+    """
+    wrong: Counter[str] = Counter()
+    for assignment in plan.assignments:
+        values = checkpoint.read(assignment.source)
+        right = np.isfinite(values)
+        if assignment.target.endswith("/moving_variance"):
+            right &= values >= 0
+        if not right.all():
+            wrong[assignment.source] = right.size - np.count_nonzero(right)
+    if wrong:
+        raise InputError(
+            f"{checkpoint.source}: {wrong.total():,} of its numbers are NaN, infinite or negative "
+            f"variances, which no trained network has: in {', '.join(list(wrong)[:3])}"
+            f"{', ...' if len(wrong) > 3 else ''}. Nothing was loaded."
+        )
+
+
+@contextmanager
+def put_back_on_failure(variables: list[keras.Variable]) -> Iterator[None]:
+    """Leave variables as they were, bit for bit, if anything fails.
+
+    What they were is kept on the disk where it is large: memory holds one model, not two.
+    """
+    with tempfile.SpooledTemporaryFile(max_size=KEPT_IN_MEMORY) as kept:
+        for variable in variables:
+            kept.write(keras.ops.convert_to_numpy(variable).reshape(-1).view("uint8"))
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            for variable in variables:
+                old = keras.ops.convert_to_numpy(variable)
+                variable.assign(np.frombuffer(kept.read(old.nbytes), old.dtype).reshape(old.shape))
+            raise
 
 
 def classes_of(checkpoint: Checkpoint) -> int | None:

@@ -1,6 +1,5 @@
 """Open files of weights: names, shapes and types at once, values when they are asked for."""
 
-import json
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,11 @@ from pathlib import Path
 
 from se_keras.support.errors import InputError
 from se_keras.weights.readers.keras2 import open_keras2
-from se_keras.weights.readers.keras3 import open_keras_archive, open_keras_weights
+from se_keras.weights.readers.keras3 import (
+    name_in_archive,
+    open_keras_archive,
+    open_keras_weights,
+)
 from se_keras.weights.readers.pytorch import open_torch
 from se_keras.weights.readers.safetensors import open_safetensors
 from se_keras.weights.readers.sharded import open_index
@@ -51,9 +54,7 @@ def model_name_of_file(path: Path) -> str | None:
     """Return the name of the model in a `.keras` file; `None` for other files."""
     if path.suffix.lower() != ".keras" or not zipfile.is_zipfile(path):
         return None
-    with zipfile.ZipFile(path) as archive:
-        name = json.loads(archive.read("config.json"))["config"].get("name")
-    return name if isinstance(name, str) else None
+    return name_in_archive(path)
 
 
 def _reader(path: Path, called: str, key: str | None) -> Callable:

@@ -1,6 +1,13 @@
-"""Open HDF5 files, and find the variables that Keras 3 put into them."""
+"""Open HDF5 files that are not ours, and find the variables that Keras 3 put into them.
 
-from collections.abc import Iterator
+HDF5 trusts its files: one may name another file whose bytes it then reads, ask for memory without
+end, or hold it in a loop. So nothing is read before all of a file has been seen to be plain.
+"""
+
+import math
+import os
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -8,56 +15,242 @@ from typing import IO, Any
 
 import numpy as np
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import damage_named
+from se_keras.weights.readers.hdf5_lists import refuse_endless_lists
 from se_keras.weights.readers.tensors import Tensor, as_bfloat16
+
+KIND = "is not a whole HDF5 file"
+MAX_ITEMS = 100_000  # SENet-154 of classification_models has 45,000 groups and datasets
+MAX_DEPTH = 32
+MAX_NAME = 1000  # bytes
+MAX_TEXTS = 2**20  # bytes of one attribute
+# A dataset may say that it is this much, or so many times what is stored of it.
+FREE_BYTES = 2**20
+MAX_EXPANSION = 100
+MAX_FREE_CHUNK = 2**16  # bytes of a chunk that is larger than its dataset
+FILTERS = (b"shuffle", b"deflate", b"fletcher32")  # in the order in which h5py applies them
+
+# Groups and datasets of h5py by their places; the file itself is at "".
+Items = Mapping[str, Any]
 
 
 @contextmanager
 def open_h5_tensors(file: Path | IO[bytes], path: Path) -> Iterator[dict[str, Tensor]]:
-    with open_h5(file, path) as opened:
-        tensors: dict[str, Tensor] = {}
-        opened.visititems(partial(_add_h5, tensors))
+    with open_h5(file, path) as items:
+        with damage_named(f"{path} {KIND}"):
+            tensors = _tensors(items)
         yield tensors
 
 
-def open_h5(file: Path | IO[bytes], path: Path) -> Any:
+@contextmanager
+def open_h5(file: Path | IO[bytes], path: Path) -> Iterator[Items]:
+    """Open a file whose parts are all plain: groups, and datasets of numbers that it stores.
+
+    Args:
+        file: its path, or itself within an archive.
+        path: named in errors.
+
+    Raises:
+        InputError: if it is damaged or has parts of any other kind.
+    """
     import h5py
 
-    try:
-        return h5py.File(file, "r")
-    except OSError as error:
-        raise InputError(f"{path} is not a whole HDF5 file: {error}") from error
+    with damage_named(f"{path} {KIND}"):
+        _refuse_lists_without_end(file)
+        opened = h5py.File(file, "r")
+    with opened:
+        with damage_named(f"{path} {KIND}"):
+            items = {"": opened, **dict(_walk(opened.id, "", set()))}
+            _refuse_more_than_stored(items, opened.id.get_filesize())
+        yield items
 
 
-def _add_h5(tensors: dict[str, Tensor], place: str, item: Any) -> None:
-    """Adds the tensor at a place such as `layers/conv2d_1/vars/0`, by the layer's own name."""
-    import h5py
-
-    if not isinstance(item, h5py.Dataset):
+def _refuse_lists_without_end(file: Path | IO[bytes]) -> None:
+    if not isinstance(file, str | os.PathLike):
+        refuse_endless_lists(file)
+        file.seek(0)
         return
-    bfloat16 = item.attrs.get("dtype") == "bfloat16"
-    name = _own_name(item.file, place)
-    tensors[place if name in tensors else name] = Tensor(
-        shape=item.shape,
-        dtype="bfloat16" if bfloat16 else str(item.dtype),
-        read=partial(_h5_values, item, bfloat16),
-    )
+    with open(file, "rb") as opened:
+        refuse_endless_lists(opened)
 
 
-def _own_name(file: Any, place: str) -> str:
+# --- groups and datasets -------------------------------------------------------------------------
+
+
+def _walk(group: Any, place: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Give what is in a group and below, in the order of names, as visititems does."""
+    import h5py
+
+    for name in _links(group, place, seen):
+        item = h5py.h5o.open(group, name)
+        below = f"{place}/{name.decode()}".removeprefix("/")
+        if isinstance(item, h5py.h5g.GroupID):
+            yield below, h5py.Group(item)
+            yield from _walk(item, below, seen)
+        elif isinstance(item, h5py.h5d.DatasetID):
+            _refuse_other_storage(item, below)
+            dataset = h5py.Dataset(item)
+            _refuse_other_types(dataset, below)
+            yield below, dataset
+        else:
+            raise ValueError(f"{below} is neither a group nor a dataset")
+
+
+def _links(group: Any, place: str, seen: set[int]) -> list[bytes]:
+    """Return the names in a group; each object of the file has one."""
+    import h5py
+
+    if place.count("/") >= MAX_DEPTH:
+        raise ValueError(f"its groups are nested deeper than {MAX_DEPTH}")
+    names: list[bytes] = []
+
+    def add(name: bytes, link: Any) -> None:
+        if len(name) > MAX_NAME or not name.decode().isprintable():
+            raise ValueError(f"a name in {place or '/'} is no text of at most {MAX_NAME} bytes")
+        if link.type != h5py.h5l.TYPE_HARD:
+            raise ValueError(f"{place}/{name.decode()} is a link to another place")
+        if link.u in seen:
+            raise ValueError(f"{place}/{name.decode()} has another name too")
+        if len(seen) >= MAX_ITEMS:
+            raise ValueError(f"it has more than {MAX_ITEMS:,} groups and datasets")
+        seen.add(link.u)
+        names.append(name)
+
+    group.links.iterate(add, info=True)
+    return names
+
+
+def _refuse_other_storage(dataset: Any, place: str) -> None:
+    """Refuse values in another file or dataset, and those that the file does not hold."""
+    import h5py
+
+    made = dataset.get_create_plist()
+    layout = made.get_layout()
+    if layout not in (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED):
+        raise ValueError(f"{place} is put together from other datasets")
+    if made.get_external_count():
+        raise ValueError(f"{place} is kept in another file")
+    size = math.prod(dataset.shape) * dataset.get_type().get_size()
+    if layout == h5py.h5d.CHUNKED:
+        _refuse_unusual_chunks(dataset, made, size, place)
+    elif dataset.get_storage_size() != size:
+        raise ValueError(f"{place} has {dataset.get_storage_size():,} of its {size:,} bytes")
+
+
+def _refuse_unusual_chunks(dataset: Any, made: Any, size: int, place: str) -> None:
+    chunk = made.get_chunk()
+    length = math.prod(chunk) * dataset.get_type().get_size()
+    if length > max(size, MAX_FREE_CHUNK):
+        raise ValueError(f"{place} of {size:,} bytes is in chunks of {length:,}")
+    count = math.prod(-(-n // part) for n, part in zip(dataset.shape, chunk, strict=True))
+    if dataset.get_num_chunks() != count:
+        raise ValueError(f"{place} has {dataset.get_num_chunks():,} of its {count:,} chunks")
+    if size > max(FREE_BYTES, MAX_EXPANSION * dataset.get_storage_size()):
+        stored = dataset.get_storage_size()
+        raise ValueError(f"{place} stores {stored:,} bytes, and would take {size:,}")
+    filters = [made.get_filter(number)[3] for number in range(made.get_nfilters())]
+    if filters != [name for name in FILTERS if name in filters]:
+        raise ValueError(f"{place} is packed by {b', '.join(filters)!r}")
+    if filters:
+        _refuse_swelling_chunks(dataset, count, length, place)
+
+
+def _refuse_swelling_chunks(dataset: Any, count: int, length: int, place: str) -> None:
+    """HDF5 unpacks a chunk to its end, however long that is."""
+    for number in range(count):
+        info = dataset.get_chunk_info(number)
+        if info.size > 1.01 * length + 100:
+            raise ValueError(f"{place} has a chunk of {info.size:,} bytes in place of {length:,}")
+        _, packed = dataset.read_direct_chunk(info.chunk_offset)
+        if len(zlib.decompressobj().decompress(packed, length + 1)) > length:
+            raise ValueError(f"{place} has a chunk that swells beyond its {length:,} bytes")
+
+
+def _refuse_other_types(dataset: Any, place: str) -> None:
+    """Refuse what is no plain number; bfloat16, which HDF5 lacks, is two bytes with a mark."""
+    dtype = dataset.dtype
+    marked = _is_marked(dataset)
+    if marked != (dtype.str == "|V2") or (dtype.kind not in "biuf" and not marked):
+        mark = ", and is marked as bfloat16" if marked else ""
+        raise ValueError(f"{place} has the type {dtype}{mark}")
+
+
+def _is_marked(dataset: Any) -> bool:
+    return texts_of(dataset, "dtype") == ["bfloat16"]
+
+
+def _refuse_more_than_stored(items: Items, size: int) -> None:
+    """Refuse datasets that share their bytes or lie beyond the end of the file."""
+    stored = sum(item.id.get_storage_size() for item in items.values() if hasattr(item, "dtype"))
+    if stored > size:
+        raise ValueError(f"its datasets would have {stored:,} bytes, and it has {size:,}")
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def texts_of(item: Any, name: str) -> list[str] | None:
+    """Return the texts of an attribute; `None` where there is none.
+
+    Raises:
+        ValueError: if it is no text and no list of texts.
+    """
+    import h5py
+
+    key = name.encode()
+    if not h5py.h5a.exists(item.id, key):
+        return None
+    attribute = h5py.h5a.open(item.id, key)
+    if 0 in attribute.shape:  # an empty list, which Keras 2 keeps as one of numbers
+        return []
+    is_text = isinstance(attribute.get_type(), h5py.h5t.TypeStringID)
+    if not is_text or len(attribute.shape) > 1 or attribute.get_storage_size() > MAX_TEXTS:
+        raise ValueError(f"{name} of {item.name} must be text of at most {MAX_TEXTS:,} bytes")
+    values = np.ravel(item.attrs[name]).tolist()
+    texts = [value.decode() if isinstance(value, bytes) else value for value in values]
+    if not all(len(text.encode()) <= MAX_NAME and text.isprintable() for text in texts):
+        raise ValueError(f"{name} of {item.name} must be printable, of at most {MAX_NAME} bytes")
+    return texts
+
+
+# --- the variables of Keras 3 --------------------------------------------------------------------
+
+
+def _tensors(items: Items) -> dict[str, Tensor]:
+    """Tensors at places such as `layers/conv2d_1/vars/0`, by their layer's own name."""
+    names = {
+        place: texts_of(item, "name") for place, item in items.items() if place.endswith("/vars")
+    }
+    tensors: dict[str, Tensor] = {}
+    for place, item in items.items():
+        if hasattr(item, "dtype"):
+            name = _own_name(names, place)
+            tensors[place if name in tensors else name] = _tensor(item)
+    return tensors
+
+
+def _own_name(named: Mapping[str, list[str] | None], place: str) -> str:
     """Keras numbers the layers of a class; what they are called is kept with their variables."""
     if "/vars/" not in place or place.startswith("optimizer/"):
         return place
     *layers, _, number = place.split("/")
     names: list[str] = []
     for depth, part in enumerate(layers, start=1):
-        group = file.get("/".join([*layers[:depth], "vars"]))
-        name = part if group is None else group.attrs.get("name", part)
+        (name,) = named.get("/".join([*layers[:depth], "vars"])) or [part]
         # A model within the model is no part of the names of its layers' variables.
         names = [] if part == "layers" else [*names, name]
     return "/".join([*names, number])
 
 
-def _h5_values(item: Any, bfloat16: bool) -> np.ndarray:
+def _tensor(item: Any) -> Tensor:
+    bfloat16 = _is_marked(item)
+    return Tensor(
+        shape=item.shape,
+        dtype="bfloat16" if bfloat16 else str(item.dtype),
+        read=partial(_values, item, bfloat16),
+    )
+
+
+def _values(item: Any, bfloat16: bool) -> np.ndarray:
     values = item[()]
     return as_bfloat16(values) if bfloat16 else values

@@ -10,19 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.support.errors import InputError
-from se_keras.weights.readers.hdf5 import open_h5
+from se_keras.support.errors import damage_named
+from se_keras.weights.readers.hdf5 import Items, open_h5, texts_of
 from se_keras.weights.readers.tensors import Contents, Tensor
 
 # Datasets of h5py by the names of their variables.
 Variables = Mapping[str, Any]
 
+ROOT = "model_weights"  # where the weights are in the file of a whole model
+KIND = "is not a whole weights file of Keras 2 (one of Keras 3 must end with .weights.h5)"
+
 
 @contextmanager
 def open_keras2(path: Path) -> Iterator[Contents]:
-    with open_h5(path, path) as file:
-        parts = parts_of_tensors(file, path)
-        yield Contents(tensors={name: _join_parts(sets) for name, sets in parts.items()})
+    with open_h5(path, path) as items:
+        with damage_named(f"{path} {KIND}"):
+            parts = _parts_of_tensors(items)
+            tensors = {name: _join_parts(datasets) for name, datasets in parts.items()}
+        yield Contents(tensors=tensors)
 
 
 def _join_parts(datasets: list[Any]) -> Tensor:
@@ -38,37 +43,28 @@ def _concatenate(datasets: list[Any]) -> np.ndarray:
     return np.concatenate([np.atleast_1d(dataset[()]) for dataset in datasets], axis=-1)
 
 
-def parts_of_tensors(file: Any, path: Path) -> dict[str, list[Any]]:
-    """Finds the datasets of each tensor, in the order in which Keras wrote the layers.
-
-    Args:
-        file: an open h5py file.
-        path: named in errors.
+def _parts_of_tensors(items: Items) -> dict[str, list[Any]]:
+    """Find the datasets of each tensor, in the order in which Keras wrote the layers.
 
     Returns:
         `layer/variable` -> one dataset; for a convolution in groups, of which classification_models
         has a layer each, `first layer ... last layer/kernel` -> one a group, to be concatenated.
 
     Raises:
-        InputError: if the file is of another layout, or lists other datasets than it has.
+        ValueError: if the file is of another layout, or lists other datasets than it has.
     """
-    root = file.get("model_weights", file)
-    try:
-        layers = _layers(root)
-    except ValueError as error:
-        raise InputError(
-            f"{path} is not a whole weights file of Keras 2 (one of Keras 3 must end with "
-            f".weights.h5): {error}"
-        ) from error
-    groups = itertools.groupby(layers.items(), _group_key)
+    if ROOT in items:
+        below = {place: item for place, item in items.items() if place.startswith(f"{ROOT}/")}
+        items = {place.removeprefix(f"{ROOT}/"): item for place, item in below.items()} | {
+            "": items[ROOT]
+        }
+    groups = itertools.groupby(_layers(items).items(), _group_key)
     return dict(itertools.chain.from_iterable(_merge_groups(dict(group)) for _, group in groups))
 
 
-def _layers(root: Any) -> dict[str, Variables]:
-    """Those that have weights."""
-    names = _texts(root, "layer_names")
-    items: dict[str, Any] = {}  # opened once each: SENet-154 has 15,000
-    root.visititems(items.__setitem__)
+def _layers(items: Items) -> dict[str, Variables]:
+    """Return those that have weights."""
+    names = _texts(items[""], "layer_names")
     lost = [name for name in names if name not in items]
     if lost:
         raise ValueError(f"it has no layer {', '.join(lost)}")
@@ -88,14 +84,15 @@ def _layers(root: Any) -> dict[str, Variables]:
 
 
 def _texts(group: Any, attribute: str) -> list[str]:
-    """A list of names; Keras 2 splits those over 64 KB into `names0`, `names1`, ..."""
-    numbered = (f"{attribute}{number}" for number in itertools.count())
-    split = list(itertools.takewhile(group.attrs.__contains__, numbered))
-    parts = [attribute] if attribute in group.attrs else split
-    if not parts:
+    """Return a list of names; Keras 2 splits those over 64 KB into `names0`, `names1`, ..."""
+    whole = texts_of(group, attribute)
+    if whole is not None:
+        return whole
+    numbered = (texts_of(group, f"{attribute}{number}") for number in itertools.count())
+    split = list(itertools.takewhile(lambda texts: texts is not None, numbered))
+    if not split:
         raise ValueError(f"{group.name} has no {attribute}")
-    texts = itertools.chain.from_iterable(group.attrs[part] for part in parts)
-    return [text.decode() if isinstance(text, bytes) else text for text in texts]
+    return [text for texts in split for text in texts or ()]
 
 
 def _shorten_names(datasets: Variables) -> Variables:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from se_keras.support.errors import damage_named
 from se_keras.weights.identify import Shape, Traits
 
 
@@ -42,6 +43,22 @@ class Checkpoint:
     architecture: str | None = None
     traits: Traits = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def read(self, name: str) -> np.ndarray:
+        """Return the values of a tensor, which are of the shape and type that the file gave.
+
+        Raises:
+            InputError: if they can't be read, or are others.
+        """
+        tensor = self.tensors[name]
+        with damage_named(f"can't read {self.source}"):
+            values = tensor.read()
+            if values.shape != tensor.shape or str(values.dtype) != tensor.dtype:
+                raise ValueError(
+                    f"{name} was {tensor.dtype} {tensor.shape} before it was read, and is "
+                    f"{values.dtype} {values.shape}"
+                )
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)
