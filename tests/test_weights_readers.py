@@ -13,7 +13,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from checks import set_random_weights
+from checks import array, set_random_weights
 from safetensors.numpy import load_file, save_file
 
 import se_keras
@@ -249,20 +249,20 @@ def test_what_the_user_allows_stays_allowed(tmp_path):
         assert Namespace in torch.serialization.get_safe_globals()
 
 
-def test_a_name_in_a_pickle_can_not_write_to_the_terminal(tmp_path):
+def test_a_name_in_a_pickle_can_not_write_to_the_terminal(model, tmp_path):
     harm = b"cos\n\x1b[31mred\n."
     (tmp_path / "a.pth").write_bytes(b"\x80\x02" + harm)
     with pytest.raises(InputError) as caught:
-        se_keras.load_weights(made(), tmp_path / "a.pth")
+        se_keras.load_weights(model, tmp_path / "a.pth")
     assert str(caught.value).isprintable()
 
 
-def test_a_true_archive_is_refused(tmp_path):
+def test_a_true_archive_is_refused(model, tmp_path):
     for mode in ("w", "w:gz"):
         with tarfile.open(tmp_path / "a.pth.tar", mode) as archive:
             archive.add(__file__)
         with pytest.raises(InputError, match=r"a\.pth\.tar is an archive: unpack it"):
-            se_keras.load_weights(made(), tmp_path / "a.pth.tar")
+            se_keras.load_weights(model, tmp_path / "a.pth.tar")
 
 
 def test_what_training_left_is_ignored_with_its_reason(model, tmp_path):
@@ -389,6 +389,86 @@ def test_layers_that_a_file_can_not_tell_apart_are_refused(tmp_path):
     model.save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(InputError, match="missing     dense/2"):
         se_keras.load_weights(model, tmp_path / "a.weights.h5")
+
+
+# --- the network within a fine-tuned model -------------------------------------------------------
+
+
+def flat():
+    inner = backbone()
+    return keras.Model(inner.input, keras.layers.Dense(3, name="head")(inner.output))
+
+
+def videos():
+    film = keras.Input((2, 8, 8, 3))
+    return keras.Model(film, keras.layers.Dense(3)(keras.layers.TimeDistributed(backbone())(film)))
+
+
+def slow(*rows):
+    rows = [row if isinstance(row, tuple) else (row,) for row in rows]
+    return [pytest.param(*row, marks=pytest.mark.slow) for row in rows]
+
+
+@pytest.mark.parametrize("build", [functional, *slow(sequential, subclassed, flat, videos)])
+def test_a_backbone_is_found_within_a_model_that_was_trained_with_it(build, tmp_path):
+    tuned = build()
+    set_random_weights(tuned)
+    tuned.compile("sgd", "mse")
+    tuned.optimizer.build(tuned.trainable_variables)
+    name = "tuned.weights.h5" if build is subclassed else "tuned.keras"
+    (write_weights if build is subclassed else write_keras)(tuned, tmp_path / name)
+    found = se_keras.create(
+        "seresnet20", input_shape=(8, 8, 3), include_top=False, weights=tmp_path / name
+    )
+    expected = {variable.path.rpartition("backbone/")[2]: variable for variable in tuned.weights}
+    for variable in found.weights:
+        np.testing.assert_array_equal(array(variable), array(expected[variable.path]))
+    plan = se_keras.load_weights(found, tmp_path / name)
+    reasons = {row.reason for row in plan.ignored}
+    assert reasons == {"it is no part of the network", "state of training"}
+    outside = {row.source for row in plan.ignored if "state" not in row.reason}
+    assert len(outside) == len(tuned.weights) - len(found.weights)
+
+
+@pytest.mark.slow
+def test_a_whole_network_needs_the_classifier_of_a_tuned_model_or_a_fresh_one(tmp_path):
+    functional().save(tmp_path / "tuned.keras")
+    options = {"input_shape": (8, 8, 3), "weights": tmp_path / "tuned.keras"}
+    with pytest.raises(InputError, match=r"no classifier of one layer: `fresh_classifier=True`"):
+        se_keras.create("seresnet20", **options)
+    se_keras.create("seresnet20", fresh_classifier=True, classes=7, **options)
+
+
+def nested(row):
+    image = keras.Input((32, 32, 3))
+    return keras.Model(image, keras.layers.Dense(3)(made(row, include_top=False)(image)))
+
+
+@pytest.mark.parametrize(
+    ("row", "se", "message"),
+    [
+        (LEGACY, True, "stride of units  on the 1x1"),
+        *slow(
+            (replace(ROW, depths=(1, 1, 1, 2)), True, "unexpected  stage5_block2_conv1/0"),
+            (replace(ROW, widths=(8, 8, 8, 24)), True, "other shape"),
+            (ROW, False, "unexpected  stage2_block1_se/expand/0"),
+        ),
+    ],
+)
+def test_a_backbone_of_another_network_is_refused(row, se, message, tmp_path):
+    nested(row).save(tmp_path / "tuned.keras")
+    backbone = se_keras.create(ROW, include_top=False, se=se)
+    with pytest.raises(InputError, match=message):
+        se_keras.load_weights(backbone, tmp_path / "tuned.keras")
+
+
+def test_one_of_two_backbones_is_not_guessed(tmp_path):
+    image = keras.Input((32, 32, 3))
+    twins = [made(include_top=False, name=name) for name in ("student", "teacher")]
+    both = keras.layers.Concatenate()([twin(image) for twin in twins])
+    keras.Model(image, both).save_weights(tmp_path / "twins.weights.h5")
+    with pytest.raises(InputError, match=r"unexpected  layers/functional_1/layers/.*/vars/0"):
+        se_keras.load_weights(twins[0], tmp_path / "twins.weights.h5")
 
 
 # --- weights that are split over several files ---------------------------------------------------

@@ -116,5 +116,13 @@ def _open_weights(archive: zipfile.ZipFile, path: Path) -> Iterator[dict[str, Te
 
 
 def _traits_of_config(config: dict[str, Any]) -> Traits:
-    layers = [layer["config"] for layer in config["config"].get("layers", ())]
+    layers = _layers_of_config(config["config"])
     return traits_of_layers({layer.get("name"): layer for layer in layers})
+
+
+def _layers_of_config(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the configurations of all layers, those in models within the model too."""
+    inner = [config["layer"]] if isinstance(config.get("layer"), dict) else []
+    for layer in [*config.get("layers", ()), *inner]:
+        yield layer["config"]
+        yield from _layers_of_config(layer["config"])
