@@ -15,6 +15,7 @@ from se_keras.pixels import known_pixels, normalization_layer
 from se_keras.support.arguments import refuse_unknown_options
 from se_keras.support.errors import InputError
 from se_keras.weights.convert import ConversionPlan, apply, classes_of, plan_conversion
+from se_keras.weights.hub_config import MAX_CLASSES
 from se_keras.weights.preprocessing import Pixels
 from se_keras.weights.presets import USUAL
 from se_keras.weights.readers import Checkpoint
@@ -276,6 +277,12 @@ def _take_classes_of(checkpoint: Checkpoint, options: NetworkOptions) -> Network
     classes = classes_of(checkpoint)
     if classes is None:
         return options
+    if options.classes is None and classes > MAX_CLASSES:
+        raise InputError(
+            f"{checkpoint.source} has a classifier of {classes:,} classes, and up to "
+            f"{MAX_CLASSES:,} are taken unasked: say `classes={classes}` if that is right, or "
+            "`fresh_classifier=True` to leave it out."
+        )
     _refuse_other_classes(options.classes, classes, checkpoint.source)
     return replace(options, classes=classes)
 

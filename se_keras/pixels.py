@@ -23,6 +23,7 @@ from se_keras.support.arguments import one_of, positive_integer
 from se_keras.support.errors import InputError
 from se_keras.support.files import read_json
 from se_keras.weights.class_lists import Labels, labels_of_list
+from se_keras.weights.hub import HubFile
 from se_keras.weights.preprocessing import IMAGENET, Pixels
 from se_keras.weights.presets import presets_of, shared_pixels
 from se_keras.weights.source import Weights, WeightSource, labels_named, parse_source, split_name
@@ -177,7 +178,10 @@ ROWS = tuple(recipe.name for recipe in RECIPES)
 def _of_source(source: Weights) -> Pixels:
     if isinstance(source, str) and source in ROWS:
         return shared_pixels(source)
-    return parse_source(source, argument="model_or_source", others=ROWS).pixels
+    parsed = parse_source(source, argument="model_or_source", others=ROWS)
+    if parsed.pixels.unknown and isinstance(parsed.published, HubFile):
+        raise InputError(f"{parsed.pixels.origin}.")
+    return parsed.pixels
 
 
 def known_pixels(model_or_source: PixelSource) -> Pixels:

@@ -49,6 +49,7 @@ WITHOUT_KERAS = (
     "support.timing",
     "models.recipes",
     "weights.class_lists",
+    "weights.hub_config",
     "weights.preprocessing",
     "weights.presets",
     "train.config",

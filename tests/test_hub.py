@@ -386,7 +386,7 @@ def test_a_file_that_was_published_broken_is_told_by_its_header(the_hub, publish
     refused("hf://me/flowers", f"it has {len(published):,} bytes", f"speaks of {len(WEIGHTS):,}")
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000], ids=range(4))
 def test_a_config_that_is_none_is_refused(the_hub, content):
     the_hub.files["config.json"] = content
     refused("hf://me/flowers", "config.json")
@@ -569,6 +569,25 @@ def test_predicting_with_a_repository(the_hub, tmp_path, capsys):
     found = printed(capsys, "--weights", source)
     assert [name for name, _ in found] == [name for name, _ in expected]
     np.testing.assert_allclose([s for _, s in found], [s for _, s in expected], atol=0.06)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"label_names": ["rose", "dahlia"]}, "`label_names` of its config.json must be 3 names"),
+        ({"architecture": 5}, "`architecture` of its config.json must be the name of a network"),
+        ({"num_classes": 10**8}, "must be a whole number from 0 to 200,000, got 100000000"),
+        ({"pretrained_cfg": {"mean": [float("nan")] * 3}}, "must be 3 numbers from"),
+        ({"pretrained_cfg": {}}, "does not say how images are prepared"),
+    ],
+)
+def test_predicting_with_a_bad_config_ends_in_one_line(the_hub, change, words, capsys):
+    the_hub.files = {"config.json": json.dumps(FLOWERS | change).encode()}
+    assert main(["predict", "--weights", "hf://me/flowers", str(PHOTO)]) == 2
+    error = capsys.readouterr().err
+    assert "hf://me/flowers" in error
+    assert words in error
+    assert error.count("\n") == 1
 
 
 README = Path(__file__).parent.parent / "README.md"

@@ -9,8 +9,7 @@ import pytest
 from checks import GOLDEN, README
 
 from se_keras.models.recipes import RECIPES
-from se_keras.support.errors import InputError
-from se_keras.weights.preprocessing import Pixels, SecondSize, pixels_of_config
+from se_keras.weights.preprocessing import Pixels, SecondSize
 from se_keras.weights.presets import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -168,70 +167,3 @@ def test_a_row_without_published_weights_names_its_relative():
 def test_a_name_that_no_row_has_is_refused():
     with pytest.raises(ValueError, match="must be a model of the catalog, got 'seresnet51'"):
         find_preset("seresnet51")
-
-
-CONFIG = {
-    "input_size": [3, 192, 192],
-    "crop_pct": 0.9,
-    "crop_mode": "center",
-    "interpolation": "bilinear",
-    "mean": [0.5, 0.4, 0.3],
-    "std": [0.1, 0.2, 0.3],
-}
-
-
-@pytest.mark.parametrize("config", [CONFIG, {"architecture": "a", "pretrained_cfg": CONFIG}])
-def test_a_config_of_the_hub_is_read(config):
-    assert pixels_of_config(config, "hf://me/flowers") == Pixels(
-        size=192,
-        crop=0.9,
-        interpolation="bilinear",
-        mean=(0.5, 0.4, 0.3),
-        std=(0.1, 0.2, 0.3),
-        origin="hf://me/flowers",
-    )
-
-
-def test_a_config_of_the_hub_says_the_second_size():
-    test = {"test_input_size": [3, 256, 256], "test_crop_pct": 1.0}
-    second = pixels_of_config(CONFIG | test, "hf://me/flowers").second
-    assert second == SecondSize(size=256, crop=1.0, top1=None)
-    for change, crop in (({"test_crop_pct": None}, 0.9), ({}, 1.0)):
-        assert pixels_of_config(CONFIG | test | change, "hf://me/flowers").second.crop == crop
-    for size in (None, [1, 256, 256], [3, 256, 224], [3, 0, 0], [256], "large"):
-        changed = CONFIG | test | {"test_input_size": size}
-        assert pixels_of_config(changed, "hf://me/flowers").second is None
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"input_size": [1, 192, 192]},
-        {"input_size": [3, 192, 160]},
-        {"input_size": [192, 192]},
-        {"input_size": None},
-        {"crop_pct": 0},
-        {"crop_pct": 1.5},
-        {"crop_pct": "wide"},
-        {"crop_mode": "squash"},
-        {"interpolation": "random"},
-        {"mean": [0.5]},
-        {"mean": 0.5},
-        {"std": [0.1, 0.0, 0.1]},
-        {"std": None},
-        {"test_input_size": [3, 256, 256], "test_crop_pct": 1.5},
-    ],
-    ids=str,
-)
-def test_a_config_that_asks_for_something_else_is_refused(change):
-    with pytest.raises(InputError, match=r"hf://me/flowers: config\.json"):
-        pixels_of_config(CONFIG | change, "hf://me/flowers")
-
-
-def test_a_config_that_leaves_something_out_is_refused():
-    for name in CONFIG.keys() - {"crop_mode"}:
-        config = {key: value for key, value in CONFIG.items() if key != name}
-        with pytest.raises(InputError, match=f"KeyError: '{name}'"):
-            pixels_of_config(config, "hf://me/flowers")
-    with pytest.raises(InputError, match="does not say"):
-        pixels_of_config({"pretrained_cfg": []}, "hf://me/flowers")

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from timm_weights import digest, draw, with_counters, write_drawn
 
 import se_keras
-from se_keras import cli
+from se_keras import catalog, cli
 from se_keras.models.recipes import RECIPES, ResNetRecipe, find_recipe
 from se_keras.support.errors import InputError
 from se_keras.weights import convert, hub
@@ -495,6 +495,15 @@ def test_the_number_of_classes_is_the_files(five_classes):
         se_keras.create(TINY, weights=five_classes, classes=7, **SMALL)
     with pytest.raises(InputError, match=r"The file has 5 classes: build with `classes=5`"):
         se_keras.load_weights(tiny(classes=7), five_classes)
+
+
+def test_very_many_classes_are_taken_only_where_they_are_asked_for(five_classes, monkeypatch):
+    """No memory is taken for what a file made to harm says."""
+    monkeypatch.setattr(catalog, "MAX_CLASSES", 4)
+    with pytest.raises(InputError, match=r"classifier of 5 classes, and up to 4 .* `classes=5`"):
+        se_keras.create(TINY, weights=five_classes, **SMALL)
+    model = se_keras.create(TINY, weights=five_classes, classes=5, **SMALL)
+    assert model.output_shape == (None, 5)
 
 
 def test_a_fresh_classifier_leaves_out_the_files(five_classes, good):

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from se_keras.support.errors import InputError, in_one_line
+from se_keras.weights.hub_config import read_json_object
 from se_keras.weights.readers.sharded import read_index
 
 WEIGHTS_FILE = "model.safetensors"
@@ -222,13 +223,12 @@ def _config(source: str, repo: str, revision: str | None) -> dict[str, Any] | No
 
 def _read_config(source: str, path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text("utf-8"))
+        return read_json_object(path, source)
+    except InputError:
+        raise
     except ValueError as error:
         _remove(path)
         raise InputError(_damage(source, f"its {CONFIG_FILE} is no JSON: {error}")) from error
-    if not isinstance(config, dict):
-        raise InputError(f"{source}: its {CONFIG_FILE} is no object")
-    return config
 
 
 def _is_known_missing(repo: str, revision: str | None) -> bool:

@@ -13,8 +13,9 @@ from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
 from se_keras.weights import hub, presets
-from se_keras.weights.class_lists import LISTS, Labels, labels_of_config, labels_of_list
-from se_keras.weights.preprocessing import Pixels, pixels_of_config
+from se_keras.weights.class_lists import LISTS, Labels, labels_of_list
+from se_keras.weights.hub_config import HubConfig, read_config
+from se_keras.weights.preprocessing import Pixels
 from se_keras.weights.readers import READERS, Checkpoint, model_name_of_file, open_file
 
 BEST = "imagenet"
@@ -84,17 +85,20 @@ class WeightSource:
         if self.preset is not None:
             return self.preset.pixels
         if isinstance(self.published, hub.HubFile):
-            return self._pixels_of_repository(self.published)
+            return self._pixels_of_repository()
         if self.path is None or self.origin is None:
             return Pixels(origin="a file of weights does not say it")
         return self.origin.pixels
 
-    def _pixels_of_repository(self, repository: hub.HubFile) -> Pixels:
-        if self._config is not None:
-            try:
-                return pixels_of_config(self._config, str(repository))
-            except InputError as error:
-                return Pixels(origin=str(error).rstrip("."))
+    def _pixels_of_repository(self) -> Pixels:
+        try:
+            config = self._config
+        except InputError as error:
+            if not self.cached_only:
+                raise
+            return Pixels(origin=str(error).rstrip("."))
+        if config is not None:
+            return config.pixels
         if self.cached_only:
             return Pixels(origin=f"its weights are those of {self}; give that, to look there")
         return Pixels(origin=f"{self} has no config.json that says how images are prepared")
@@ -111,7 +115,7 @@ class WeightSource:
             return labels_of_list(name) if name in LISTS else None
         if self.path is not None:
             return None if self.origin is None else self.origin.labels
-        return labels_of_config(self._config or {})
+        return None if self._config is None else self._config.labels
 
     @property
     def architecture(self) -> str | None:
@@ -120,7 +124,9 @@ class WeightSource:
         Raises:
             InputError: if a repository of the hub can't be asked.
         """
-        return self.preset.recipe if self.preset else (self._config or {}).get("architecture")
+        if self.preset is not None:
+            return self.preset.recipe
+        return None if self._config is None else self._config.architecture
 
     @property
     def recipe(self) -> Recipe:
@@ -176,14 +182,16 @@ class WeightSource:
         return hub.fetch(self.published)
 
     @cached_property
-    def _config(self) -> dict[str, Any] | None:
+    def _config(self) -> HubConfig | None:
         """The `config.json` of a repository: of the commit of its weights, where they are here."""
         if not isinstance(self.published, hub.HubFile):
             return None
         if "_fetched" in vars(self):
-            return self._fetched.config
-        ask = hub.cached_config if self.cached_only else hub.fetch_config
-        return ask(self.published)
+            content = self._fetched.config
+        else:
+            ask = hub.cached_config if self.cached_only else hub.fetch_config
+            content = ask(self.published)
+        return None if content is None else read_config(content, str(self.published))
 
 
 Weights: TypeAlias = str | os.PathLike | WeightSource

@@ -1,0 +1,288 @@
+"""What the `config.json` of a repository on the hub may say: read once, checked and bounded.
+
+The fields are timm's (timm, models/_hub.py). Imports no keras.
+"""
+
+import json
+import re
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from se_keras.support.errors import InputError
+from se_keras.weights.class_lists import Labels
+from se_keras.weights.preprocessing import INTERPOLATIONS, Pixels, SecondSize
+
+# Of the sets that timm names none has more than 115,217 classes (Bamboo). What asks for far more
+# costs memory and time, and is a mistake or meant to harm.
+MAX_CLASSES = 200_000
+MAX_SIDE = 4096
+MAX_BYTES = 1 << 24
+MAX_TEXT = 1000
+# timm has crops of up to 1.15 of the image, which `load_image` does not do.
+MIN_CROP, MAX_CROP = 0.1, 2
+MIN_STD, MAX_NUMBER = 1e-3, 1e3
+NUMBER_AS_TEXT = re.compile("0|[1-9][0-9]{0,8}")
+
+_SIZE = f"[channels, height, width], whole numbers from 1 to {MAX_SIDE:,}"
+_CROP = f"a number from {MIN_CROP} to {MAX_CROP}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubConfig:
+    """What a repository says of its weights.
+
+    Attributes:
+        architecture: name of the network; `None` where it says none.
+        num_classes: how many; `None` where it does not say it.
+        labels: identifier and name of each class; `None` where it names none.
+        pixels: what pixels the weights take; unknown where it does not say it, or asks for what
+            `load_image` does not do.
+    """
+
+    architecture: str | None
+    num_classes: int | None
+    labels: Labels | None
+    pixels: Pixels
+
+
+def read_json_object(path: Path, source: str) -> dict[str, Any]:
+    """Return the object that a `config.json` holds.
+
+    Args:
+        path: of the file.
+        source: of the repository; named in errors.
+
+    Raises:
+        InputError: if the file is too large, nested too deep, or holds anything else.
+        ValueError: if it is no JSON.
+    """
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise InputError(
+            f"{source}: its config.json may have {MAX_BYTES:,} bytes, and has {size:,}."
+        )
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except RecursionError as error:
+        raise InputError(f"{source}: its config.json is nested too deep.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{source}: its config.json is no object.")
+    return content
+
+
+def read_config(content: dict[str, Any], source: str) -> HubConfig:
+    """Return what the content of a `config.json` says.
+
+    Args:
+        content: the object of the file.
+        source: of the repository; named in errors.
+
+    Raises:
+        InputError: if a field has what it may not have.
+
+    Example:
+
+    >>> from se_keras.weights.hub_config import read_config
+    >>> config = {"architecture": "seresnet50", "num_classes": 2, "label_names": ["rose", "daisy"]}
+    >>> read_config(config, "hf://me/flowers").labels
+    (('rose', 'rose'), ('daisy', 'daisy'))
+    >>> read_config({"num_classes": -1}, "hf://me/flowers")
+    Traceback (most recent call last):
+    ...
+    se_keras.support.errors.InputError: hf://me/flowers: `num_classes` of its config.json must be \
+a whole number from 0 to 200,000, got -1.
+    """
+    fields = _Fields(content, source)
+    whole = partial(_whole, least=0, most=MAX_CLASSES)
+    wanted = f"a whole number from 0 to {MAX_CLASSES:,}"
+    if "num_classes" in content:
+        num_classes = fields.check("num_classes", content["num_classes"], whole, wanted)
+    else:
+        num_classes = None
+    labels = _labels(fields, num_classes)
+    return HubConfig(
+        architecture=fields.take("architecture", _line, "the name of a network"),
+        num_classes=num_classes,
+        labels=labels,
+        pixels=_pixels(fields, labels is not None),
+    )
+
+
+class _Fields:
+    """The fields of an object, each checked when it is taken."""
+
+    def __init__(self, content: Mapping[str, Any], source: str, within: str = ""):
+        self.content, self.source, self.within = content, source, within
+
+    def take(self, name: str, read: Callable[[Any], Any], wanted: str) -> Any:
+        """Return the value of a field as `read` gives it; `None` where it is left out or null."""
+        value = self.content.get(name)
+        return None if value is None else self.check(name, value, read, wanted)
+
+    def check(self, name: str, value: Any, read: Callable[[Any], Any], wanted: str) -> Any:
+        try:
+            return read(value)
+        except (TypeError, ValueError) as error:
+            place = f"`{self.within}{name}` of its config.json"
+            raise InputError(
+                f"{self.source}: {place} must be {wanted}, got {_SHORT.repr(value)}."
+            ) from error
+
+    def below(self, name: str) -> "_Fields":
+        """Return the fields of the object in a field; its own where there is no such field."""
+        if name not in self.content:
+            return self
+        inner = self.check(name, self.content[name], _object, "an object")
+        return _Fields(inner, self.source, f"{name}.")
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 4, 4
+
+
+# --- values: each gives what it took, or raises a TypeError or ValueError ------------------------
+
+
+def _whole(value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:  # bool is an int to Python
+        raise ValueError
+    return value
+
+
+def _number(value: Any, least: float, most: float) -> float:
+    # False for NaN too.
+    if type(value) not in (int, float) or not least <= value <= most:
+        raise ValueError
+    return float(value)
+
+
+def _line(value: Any) -> str:
+    """A text that can be shown: no escape codes, no end of a line."""
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= MAX_TEXT:
+        raise ValueError
+    return value
+
+
+def _row(value: Any, read: Callable[[Any], Any], length: int | None = None) -> tuple[Any, ...]:
+    if not isinstance(value, list) or (length is not None and len(value) != length):
+        raise ValueError
+    return tuple(map(read, value))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return value
+
+
+# --- names of classes ----------------------------------------------------------------------------
+
+
+def _labels(fields: _Fields, count: int | None) -> Labels | None:
+    told = fields.content.get("label_names") not in ([], {})  # they name nothing, as in timm
+    read = partial(_names, count=count)
+    names = fields.take("label_names", read, _wanted_names(count)) if told else None
+    descriptions = fields.take(
+        "label_descriptions",
+        lambda value: {name: _line(text) for name, text in _object(value).items()},
+        "an object with a text for each name",
+    )
+    if names is None:
+        return None
+    return tuple((name, (descriptions or {}).get(name, name)) for name in names)
+
+
+def _wanted_names(count: int | None) -> str:
+    if count is None:
+        return "a list of names, each a text of one line (by number only beside `num_classes`)"
+    return (
+        f"{count:,} names, as `num_classes` says, each a text of one line, or an object with names "
+        f"for some of the numbers from 0 to {count - 1:,}"
+    )
+
+
+def _names(value: Any, count: int | None) -> tuple[str, ...]:
+    if isinstance(value, list):
+        return _row(value, _line, count)
+    if count is None:
+        raise ValueError
+    names = {_number_of(key, count): _line(name) for key, name in _object(value).items()}
+    return tuple(names.get(number, f"class {number}") for number in range(count))
+
+
+def _number_of(key: str, count: int) -> int:
+    if not NUMBER_AS_TEXT.fullmatch(key):
+        raise ValueError
+    return _whole(int(key), 0, count - 1)
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+def _pixels(fields: _Fields, has_labels: bool) -> Pixels:
+    source = fields.source
+    # timm wrote these fields at the top before it wrote `pretrained_cfg`.
+    image = fields.below("pretrained_cfg")
+    size = image.take("input_size", _size, _SIZE)
+    crop = image.take("crop_pct", _crop, _CROP)
+    interpolation = image.take("interpolation", _line, "the name of a resize")
+    mode = image.take("crop_mode", _line, "the name of a crop")
+    channels = 3 if size is None else size[0]
+    mean, std = (_numbers(image, name, channels) for name in ("mean", "std"))
+    second = _second(image, crop)
+    said = {"input_size": size, "crop_pct": crop, "interpolation": interpolation}
+    missing = [name for name, value in (said | {"mean": mean, "std": std}).items() if value is None]
+    if missing:
+        return Pixels(
+            origin=f"{source}: its config.json does not say how images are prepared: it has no "
+            f"{', '.join(missing)}"
+        )
+    usual = mode in (None, "center") and interpolation in INTERPOLATIONS
+    if not (usual and _is_usual(size, crop)):
+        return Pixels(
+            origin=f"{source}: its config.json asks for images that are prepared otherwise than by "
+            f"a resize ({' or '.join(INTERPOLATIONS)}) and a central square crop of three colors: "
+            f"input_size {list(size)}, crop_pct {crop:g}, interpolation {interpolation!r}, "
+            f"crop_mode {mode or 'center'!r}"
+        )
+    return Pixels(
+        size=size[1],
+        crop=crop,
+        interpolation=interpolation,
+        second=second,
+        mean=mean,
+        std=std,
+        labels=source if has_labels else None,
+        origin=source,
+    )
+
+
+def _numbers(fields: _Fields, name: str, channels: int) -> tuple[float, ...] | None:
+    least = MIN_STD if name == "std" else -MAX_NUMBER
+    one = partial(_number, least=least, most=MAX_NUMBER)
+    read = partial(_row, read=one, length=channels)
+    return fields.take(name, read, f"{channels} numbers from {least:g} to {MAX_NUMBER:g}")
+
+
+def _size(value: Any) -> tuple[int, ...]:
+    return _row(value, partial(_whole, least=1, most=MAX_SIDE), 3)
+
+
+def _crop(value: Any) -> float:
+    return _number(value, least=MIN_CROP, most=MAX_CROP)
+
+
+def _is_usual(size: tuple[int, ...], crop: float) -> bool:
+    channels, height, width = size
+    return channels == 3 and height == width and crop <= 1
+
+
+def _second(fields: _Fields, crop: float | None) -> SecondSize | None:
+    """Read timm's size for tests; `None` where there is none that `load_image` can cut."""
+    size = fields.take("test_input_size", _size, _SIZE)
+    crop = fields.take("test_crop_pct", _crop, _CROP) or crop
+    return SecondSize(size=size[1], crop=crop) if size and crop and _is_usual(size, crop) else None
