@@ -60,17 +60,17 @@ def ways_to_read(folder: Path, size: int) -> dict[str, Callable[[], object]]:
     """Each way as a function that reads the whole folder once."""
     config = TrainConfig(data=str(folder), image_size=size).completed()
     found = sources.open_data(config)
-    items = np.concatenate([found.train.items, found.test.items])
-    labels = np.concatenate([found.train.labels, found.test.labels])
-    everything = sources.Split(items=items, labels=labels)
+    items = np.concatenate([part.items for part in found.parts.values()])
+    labels = np.concatenate([part.labels for part in found.parts.values()])
+    everything = sources.Split(items=items, labels=labels, names=items)
     data = sources.ImageData(
         class_names=found.class_names,
         channels=3,
         size=size,
         train=everything,
+        validation=everything,
         test=everything,
         split="",
-        fingerprint="",
         defaults=DEFAULTS["digits"],
     )
     streamed = sources.test_batches(data, 32)

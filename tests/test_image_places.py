@@ -70,11 +70,11 @@ def opened(paths, part):
     """The data of a run one part of which has all images of the folder; and their paths."""
     config = TrainConfig(data=str(paths[0].parent.parent), image_size=SIZE).completed()
     found = sources.open_data(config)
-    items = np.concatenate([found.train.items, found.test.items])
-    labels = np.zeros(len(items), int)
-    every = sources.Split(items=items, labels=labels)
+    items = np.concatenate([part.items for part in found.parts.values()])
+    every = sources.Split(items=items, labels=np.zeros(len(items), int), names=items)
     none = every.part(np.array([], int))
-    return dataclasses.replace(found, **{"train": none, "test": none, part: every}), items
+    empty = dict.fromkeys(found.parts, none)
+    return dataclasses.replace(found, **{**empty, part: every}), items
 
 
 def train_tests(paths, files, *, in_memory=True):
@@ -121,14 +121,8 @@ def explain(paths, files):
     config = TrainConfig(data=str(paths[0].parent.parent))
     found = explain_command._images(model, files / "model.keras", config)
     names = sources.open_data(dataclasses.replace(config, image_size=SIZE).completed())
-    images = [
-        *(image for image, _ in sources.test_batches(found, 1)),
-        *(
-            image
-            for image, _ in sources.test_batches(dataclasses.replace(found, test=found.train), 1)
-        ),
-    ]
-    items = np.concatenate([names.test.items, names.train.items])
+    images = [image for part in found.parts for image, _ in sources.part_batches(found, part, 1)]
+    items = np.concatenate([part.items for part in names.parts.values()])
     return in_order(paths, items, np.concatenate(images))
 
 
@@ -140,10 +134,10 @@ PLACES = [load_image_as_timm, *SQUARE_PLACES]
 
 
 def put(folder, contents):
-    """Files of these contents in one class, and a second class of two files."""
+    """Files of these contents in one class, and a second class of three files."""
     (folder / "images").mkdir(parents=True)
     (folder / "other").mkdir()
-    for number in range(2):
+    for number in range(3):
         (folder / "other" / f"{number}.png").write_bytes(KINDS["png"].content)
     paths = []
     for number, (suffix, content) in enumerate(contents):
@@ -177,7 +171,7 @@ def test_a_place_sees_what_a_user_of_pillow_sees(place, files, tmp_path):
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_named_by_every_place(name, place, files, tmp_path):
     content, _ = BROKEN[name]
-    paths = put(tmp_path, [("png", content), ("png", KINDS["png"].content)])
+    paths = put(tmp_path, [("png", content), *[("png", KINDS["png"].content)] * 2])
     with pytest.raises(InputError, match=r"can't read the image .*000\.png: ") as error:
         place(paths, files)
     assert "\n" not in str(error.value)

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.utils.class_weight import compute_class_weight
 
 import se_keras
 from se_keras.commands.predict import predict
@@ -25,11 +26,13 @@ from se_keras.support.errors import MissingExtraError
 from se_keras.train import (
     InputError,
     TrainConfig,
+    choosing,
     data,
     report,
     run,
     run_folder,
     saved_model,
+    splits,
     train,
 )
 
@@ -107,6 +110,10 @@ def without_time(history):
         ({"clip_norm": 0}, "`clip_norm` must be a positive number, got 0"),
         ({"ema": 1.0}, "`ema` must be a number in"),
         ({"seed": -1}, "`seed` must be an integer from 0 to 2147483647, got -1"),
+        ({"patience": -1}, "`patience` must be an integer from 0"),
+        ({"choose": "first"}, "`choose` must be one of .*got 'first'"),
+        ({"class_weights": True}, "`class_weights` must be one of .*got True"),
+        ({"split": ""}, "`split` must be a non-empty string"),
         ({"precision": "float8"}, "`precision` must be one of .*got 'float8'"),
         ({"model": "seresnet21"}, "seresnet20"),
     ],
@@ -126,31 +133,33 @@ def test_defaults_fit_the_data(tmp_path):
 # --- data ----------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(2, 40), min_size=2, max_size=6), st.integers(0, 100))
-def test_a_stratified_split_takes_its_share_of_each_class(counts, seed):
+@given(st.lists(st.integers(3, 40), min_size=2, max_size=6), st.integers(0, 100))
+def test_each_part_takes_its_share_of_each_class(counts, seed):
     labels = np.repeat(np.arange(len(counts)), counts)
-    everything = data.Split(items=np.arange(len(labels)), labels=labels)
-    train, test = data.stratified_split(everything, 0.2, seed)
-    assert sorted([*train.items, *test.items]) == list(range(len(labels)))
-    for label, count in enumerate(counts):
-        held_out = int((test.labels == label).sum())
-        assert held_out == 1 if count < 5 else abs(held_out - 0.2 * count) <= 0.5
-    np.testing.assert_array_equal(labels[train.items], train.labels)
-    again = data.stratified_split(everything, 0.2, seed)[1]
-    np.testing.assert_array_equal(test.items, again.items)
+    parts, text = splits.divide(np.array([], str), labels, seed)
+    for count, row in zip(counts, splits.count_parts(parts, labels, len(counts)), strict=True):
+        train, validation, test = map(int, row)
+        assert train + validation + test == count
+        assert train >= 1
+        assert test == 1 if count < 5 else abs(test - 0.2 * count) <= 0.5
+        assert validation == 1 if count < 7 else abs(validation - 0.15 * count) <= 0.5
+    np.testing.assert_array_equal(parts, splits.divide(np.array([], str), labels, seed)[0])
+    assert text == f"drawn from each class by seed {seed}: 20% for test, 15% for validation"
 
 
 def test_digits_are_those_of_scikit_learn():
     found = data.open_data(config().completed())
     # Its pixels are 0..16; the brightest must be 255 for a model on 0..255.
-    original = {
+    original = [
         (image * 255 / 16).round().astype("uint8").tobytes() for image in load_digits().images
-    }
-    images = np.concatenate([found.train.items, found.test.items])
-    assert {image.tobytes() for image in images} == original
+    ]
+    images = np.concatenate([part.items for part in found.parts.values()])
+    assert sorted(i.tobytes() for i in images) == sorted(original)
     assert images.max() == 255
-    train, test = ({i.tobytes() for i in part.items} for part in (found.train, found.test))
-    assert not train & test
+    names = np.concatenate([part.names for part in found.parts.values()])
+    assert sorted(map(int, names)) == list(range(1797))
+    first = original[int(found.validation.names[0])]
+    assert found.validation.items[0].tobytes() == first
 
 
 def test_another_seed_is_another_split():
@@ -161,15 +170,18 @@ def test_another_seed_is_another_split():
 @pytest.mark.parametrize(("name", "channels"), [("fashion_mnist", 1), ("cifar100", 3)])
 def test_the_data_sets_of_keras(name, channels, monkeypatch):
     shape = (32, 32, 3) if channels == 3 else (28, 28)
-    labels = np.arange(10, dtype="uint8")
-    arrays = [(np.full((10, *shape), n, "uint8"), labels[:, None]) for n in (1, 2)]
+    classes = {"fashion_mnist": 10, "cifar100": 100}[name]
+    labels = np.arange(classes, dtype="uint8").repeat(4)
+    arrays = [(np.full((len(labels), *shape), n, "uint8"), labels[:, None]) for n in (1, 2)]
     monkeypatch.setattr(getattr(keras.datasets, name), "load_data", lambda: tuple(arrays))
     found = data.open_data(config(data=name).completed())
     assert found.image_shape == (*shape[:2], channels)
-    assert len(found.class_names) == {"fashion_mnist": 10, "cifar100": 100}[name]
-    images, targets = next(iter(data.test_batches(found, 4)))
-    assert (images.shape, float(images[0, 0, 0, 0])) == ((4, *shape[:2], channels), 2.0)
-    np.testing.assert_array_equal(np.argmax(targets, 1), [0, 1, 2, 3])
+    assert len(found.class_names) == classes
+    assert [len(part) for part in found.parts.values()] == [3 * classes, classes, 4 * classes]
+    assert (found.train.items.max(), found.validation.items.max()) == (1, 1)
+    images, targets = next(iter(data.test_batches(found, 8)))
+    assert (images.shape, float(images[0, 0, 0, 0])) == ((8, *shape[:2], channels), 2.0)
+    np.testing.assert_array_equal(np.argmax(targets, 1), [0] * 4 + [1] * 4)
 
 
 def test_a_data_set_that_cannot_be_had_names_the_remedy(monkeypatch):
@@ -185,10 +197,11 @@ def test_a_folder_gives_its_classes(folder):
     (folder / ".cache").mkdir()
     found = data.open_data(config(data=str(folder)).completed())
     assert found.class_names == ("blue", "green", "red")
-    assert (len(found.train), len(found.test)) == (24, 6)
-    for part in (found.train, found.test):
-        for path, label in zip(part.items, part.labels, strict=True):
-            assert f"/{found.class_names[label]}/" in path
+    assert [len(part) for part in found.parts.values()] == [18, 6, 6]
+    for part in found.parts.values():
+        for path, label, name in zip(part.items, part.labels, part.names, strict=True):
+            assert name.startswith(f"{found.class_names[label]}/")
+            assert path == str(folder / name)
 
 
 def all_images(found):
@@ -220,24 +233,120 @@ def test_hidden_copies_are_no_data_and_are_counted(folder):
     (folder / "red" / "._0.png").write_bytes(b"")
     shutil.copytree(folder / "red", folder / "__MACOSX" / "red")
     found = data.open_data(config(data=str(folder)).completed())
-    assert found.fingerprint == before.fingerprint
+    assert data.fingerprint(found) == data.fingerprint(before)
     assert found.class_names == before.class_names
     assert found.left_out.startswith("Left out: 32 hidden (")
 
 
 @pytest.mark.parametrize(
-    ("parts", "tested"), [(("train", "val"), "val"), (("train", "val", "test"), "test")]
+    ("parts", "sizes", "text"),
+    [
+        (("train", "val", "test"), [30, 30, 30], "its own train, validation and test"),
+        (
+            ("train", "Val"),
+            [24, 30, 6],
+            "its own train and validation; drawn from train by seed 3: 20%",
+        ),
+        (
+            ("train", "test"),
+            [24, 6, 30],
+            "its own train and test; drawn from train by seed 3: 15%",
+        ),
+    ],
+    ids=["all", "no test", "no validation"],
 )
-def test_a_folder_that_is_divided_keeps_its_parts(folder, tmp_path, parts, tested):
+def test_a_folder_that_is_divided_keeps_its_parts(folder, tmp_path, parts, sizes, text):
+    """Each is what its name says; what is missing is drawn from train."""
     for part in parts:
         shutil.copytree(folder, tmp_path / "divided" / part)
     found = data.open_data(config(data=str(tmp_path / "divided")).completed())
     assert found.class_names == ("blue", "green", "red")
-    assert (len(found.train), len(found.test)) == (30, 30)
-    assert all("/train/" in path for path in found.train.items)
-    assert all(f"/{tested}/" in path for path in found.test.items)
-    assert f"train and {tested}" in found.split
-    assert ("30 images to validate are not used" in found.split) == (len(parts) == 3)
+    assert [len(part) for part in found.parts.values()] == sizes
+    for name, part in found.parts.items():
+        own = [p for p in parts if p.lower() == name[: len(p)]] or ["train"]
+        assert all(path.startswith(f"{own[0]}/") for path in part.names)
+    assert found.split.startswith(text)
+
+
+def split_of(found):
+    return [
+        (name, found.class_names[label], part)
+        for part, split in found.parts.items()
+        for name, label in zip(split.names, split.labels, strict=True)
+    ]
+
+
+def test_the_parts_of_another_run_are_taken(folder, tmp_path):
+    path = tmp_path / "split.csv"
+    found = data.open_data(config(data=str(folder)).completed())
+    splits.write_parts(path, split_of(found)[::-1])
+    again = data.open_data(config(data=str(folder), seed=4, split=str(path)).completed())
+    assert split_of(again) == split_of(found)
+    assert data.fingerprint(again) == data.fingerprint(found)
+    assert again.split == f"those of {path}"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda rows: rows[1:], "lacks blue/"),
+        (lambda rows: [*rows, rows[0]], "names twice blue/"),
+        (lambda rows: [*rows, ("blue/9.gif", "blue", "test")], "the data lack: blue/9.gif"),
+        (lambda rows: [(rows[0][0], "red", "train"), *rows[1:]], "another class for blue/"),
+        (lambda rows: [(*rows[0][:2], "val"), *rows[1:]], r"other than train.* \(val\)"),
+        (lambda rows: [], "must have the columns file, class, part"),
+        (lambda rows: [(*row[:2], "train") for row in rows], "needs one to train"),
+    ],
+)
+def test_a_split_that_does_not_fit_is_named(spoil, message, folder, tmp_path):
+    path = tmp_path / "split.csv"
+    rows = split_of(data.open_data(config(data=str(folder)).completed()))
+    splits.write_parts(path, spoil(rows))
+    with pytest.raises(InputError, match=message):
+        data.open_data(config(data=str(folder), split=str(path)).completed())
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    labels = np.minimum(np.random.default_rng(0).integers(0, 9, 200), 4)
+    expected = compute_class_weight("balanced", classes=np.arange(5), y=labels)
+    np.testing.assert_allclose(splits.balanced_weights(labels, 5), expected)
+
+
+def photo(seed):
+    """A picture with shapes, as photos have."""
+    small = np.random.default_rng(seed).integers(0, 255, (6, 6, 3)).astype("uint8")
+    return Image.fromarray(small).resize((96, 80), Image.Resampling.BICUBIC)
+
+
+def test_a_picture_in_two_parts_is_told(tmp_path, capsys):
+    """In another format, compression, size or brightness, and under another class; not a flip."""
+    root = tmp_path / "images"
+    for part in ("train", "val", "test"):
+        for number, name in enumerate(("cat", "dog")):
+            (root / part / name).mkdir(parents=True)
+            for copy in range(4):
+                seed = f"{part}{name}{copy}".encode()
+                photo(list(seed)).save(root / part / name / f"{copy}.png")
+            Image.new("RGB", (96, 80), (9, 9, 9 + 90 * number)).save(
+                root / part / name / "flat.png"
+            )
+    picture = photo([1])
+    picture.save(root / "train" / "cat" / "a.png")
+    picture.save(root / "test" / "dog" / "b.jpg", quality=70)
+    picture.resize((60, 50)).save(root / "val" / "cat" / "c.webp")
+    picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / "test" / "cat" / "flipped.png")
+    settings = config(data=str(root), image_size=40).completed()
+    found = data.prepare(data.open_data(settings))
+    told = {str(twin) for twin in found.twins}
+    assert "val/cat/c.webp (validation) and train/cat/a.png (train)" in told
+    twins = {twin.file: twin.twin for twin in found.twins}
+    assert twins.pop("test/dog/b.jpg") in {"train/cat/a.png", "val/cat/c.webp"}
+    assert twins.pop("val/cat/c.webp") == "train/cat/a.png"
+    flat = {file: twin for file, twin in twins.items() if "flat" in file}
+    assert set(flat) == {f"{part}/{c}/flat.png" for part in ("val", "test") for c in ("cat", "dog")}
+    assert all(file.split("/")[1] == twin.split("/")[1] for file, twin in flat.items())
+    assert len(twins) == len(flat)
+    assert "6 held-out images look like one of another part" in report.describe_twins(found.twins)
 
 
 def test_names_of_any_bytes_are_read(folder, monkeypatch):
@@ -261,7 +370,7 @@ def test_a_folder_too_large_for_memory_gives_the_same_batches(room, folder, monk
     streamed = data.prepare(opened)
     in_memory = [
         item
-        for part in (streamed.train, streamed.test)
+        for part in streamed.parts.values()
         for item in part.items
         if isinstance(item, np.ndarray)
     ]
@@ -294,7 +403,7 @@ def remove_but(folder, keep):
         (lambda root: [shutil.rmtree(root / name) for name in ("blue", "red")], "it has green"),
         (lambda root: shutil.rmtree(root), "a folder, got .*images"),
         (lambda root: remove_but(root / "red", 0), "red has no images"),
-        (lambda root: remove_but(root / "red", 1), "red has 1 image;"),
+        (lambda root: remove_but(root / "red", 1), "red of .* has 1 image; it needs one to train"),
         (
             lambda root: (root / "red" / "3.jpg").write_bytes(b"no image"),
             r"can't read .*red/3\.jpg",
@@ -352,8 +461,8 @@ def test_an_epoch_has_each_image_once_with_its_label():
         ]
         for epoch in epochs_of(found, 0, range(2))
     )
-    # 1438 images are 44 batches of 32, and 30 images that this epoch goes without.
-    assert len(first) == len(set(first)) == 44 * 32
+    # 1169 images are 36 batches of 32, and 17 images that this epoch goes without.
+    assert len(first) == len(set(first)) == 36 * 32
     assert all(known[image] == label for image, label in first + second)
     assert first != second
     assert first != sorted(first)
@@ -465,7 +574,7 @@ def finished(unbroken, tmp_path):
 
 def test_a_run_leaves_what_it_promises(finished):
     out, content = finished
-    assert sorted(path.name for path in out.iterdir()) == sorted(run.RUN_FILES)
+    assert left(out) == sorted(run.RUN_FILES)
     for name in ("curves.png", "confusion.png"):
         pixels = picture(out / name)
         assert min(pixels.shape) > 300
@@ -482,8 +591,22 @@ def test_the_report_is_true_of_the_saved_models(finished):
     split = data.open_data(config().completed()).test
     pixels = split.items.astype("float32")
     probabilities = keras.models.load_model(out / "model.keras").predict(pixels, verbose=0)
-    assert content["test"]["accuracy"] == np.mean(probabilities.argmax(1) == split.labels)
-    assert content["test"]["accuracy"] == pytest.approx(rows(out)[-1]["val_accuracy"], abs=1e-6)
+    right = probabilities.argmax(1) == split.labels
+    assert content["test"]["accuracy"] == round(float(right.mean()), 4)
+    history = [(row["val_accuracy"], -row["val_loss"]) for row in rows(out)]
+    chosen = content["epochs"]["chosen"]
+    assert history[chosen - 1] == max(history)
+    validated = data.open_data(config().completed()).validation
+    answers = keras.models.load_model(out / "model.keras").predict(validated.items * 1.0, verbose=0)
+    share = np.mean(answers.argmax(1) == validated.labels)
+    assert share == pytest.approx(history[chosen - 1][0], abs=1e-6)
+    with open(out / "predictions.csv", newline="") as file:
+        told = [row for row in csv.DictReader(file) if row["part"] == "test"]
+    assert [row["file"] for row in told] == list(split.names)
+    assert [row["true"] == row["predicted"] for row in told] == right.tolist()
+    np.testing.assert_allclose(
+        [float(row["probability"]) for row in told], probabilities.max(1), atol=1e-4
+    )
     sevens = split.labels == 7
     expected = round(float(np.mean(probabilities[sevens].argmax(1) == 7)), 4)
     assert content["test"]["accuracy_by_class"]["7"] == expected
@@ -497,9 +620,9 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine():
     settings = config(lr=0.2, epochs=10, batch_size=100).completed()
     model = build_small(settings, data.open_data(settings))
     schedule = keras.optimizers.schedules.deserialize(model.optimizer.get_config()["learning_rate"])
-    # 14 steps an epoch; the first 5 % of 140 warm up.
-    steps = np.arange(140)
-    expected = np.where(steps < 7, 0.2 * steps / 7, 0.1 * (1 + np.cos(np.pi * (steps - 7) / 133)))
+    # 11 steps an epoch; the first 5 % of 110, in even numbers 6, warm up.
+    steps = np.arange(110)
+    expected = np.where(steps < 6, 0.2 * steps / 6, 0.1 * (1 + np.cos(np.pi * (steps - 6) / 104)))
     np.testing.assert_allclose([float(schedule(s)) for s in steps], expected, atol=1e-6)
 
 
@@ -558,7 +681,7 @@ def test_a_folder_of_images_trains(folder, tmp_path):
     content = train_small(config(data=str(folder), image_size=16, epochs=6), tmp_path / "run")
     assert content == files.read_json(tmp_path / "run" / "report.json")
     assert content["class_names"] == ["blue", "green", "red"]
-    assert content["settings"]["batch_size"] == 24
+    assert content["settings"]["batch_size"] == 18
     assert content["data"]["test_images"] == 6
 
 
@@ -581,7 +704,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
-    with pytest.raises(InputError, match="`batch_size` must be at most 1438"):
+    with pytest.raises(InputError, match="`batch_size` must be at most 1169"):
         train_small(config(batch_size=2000), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -660,16 +783,22 @@ def test_a_stop_while_a_run_is_replaced_leaves_none_that_looks_finished(
     assert "checkpoint-0002.weights.h5" not in left or "history.csv" in left
 
 
-def test_epochs_that_were_finished_are_not_trained_again(tmp_path, monkeypatch):
-    stop_once(monkeypatch, run._Epochs, "on_epoch_begin", after=2)
-    with pytest.raises(KeyboardInterrupt):
-        train_small(config(epochs=3), tmp_path / "run")
-    (checkpoint,) = (tmp_path / "run").glob("checkpoint*")
-    assert checkpoint.name == "checkpoint-0002.weights.h5"
-    before = rows(tmp_path / "run")
-    train_small(config(epochs=3), tmp_path / "run", resume=True)
+def test_a_finished_run_goes_on_with_more_epochs(finished):
+    out, _ = finished
+    before = rows(out)
+    kept = {path.name for path in out.glob("checkpoint*")}
+    best = choosing.best_epoch(before)
+    assert kept == {f"checkpoint-{epoch:04d}.weights.h5" for epoch in (2, best)}
+    content = train_small(config(epochs=3), out, resume=True)
     # The seconds, too.
-    assert rows(tmp_path / "run")[:2] == before
+    assert rows(out)[:2] == before
+    assert content["epochs"]["trained"] == len(rows(out)) == 3
+    assert files.read_json(out / "settings.json")["epochs"] == 3
+
+
+def left(out):
+    """The files of a run, but for its checkpoints."""
+    return sorted(path.name for path in out.iterdir() if not path.name.startswith("checkpoint-"))
 
 
 def assert_same_run(one, other):
@@ -678,13 +807,13 @@ def assert_same_run(one, other):
     first, second = (keras.models.load_model(out / "model.keras") for out in (one, other))
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert sorted(path.name for path in other.iterdir()) == sorted(run.RUN_FILES)
+    assert left(other) == sorted(run.RUN_FILES)
 
 
 def test_resuming_with_other_settings_names_the_setting(finished):
     out, _ = finished
     for change in (
-        {"epochs": 3},
+        {"epochs": 1},
         {"seed": 4},
         {"label_smoothing": 0.0},
         {"precision": "mixed_float16"},
@@ -711,12 +840,37 @@ def test_resuming_a_finished_run_changes_nothing(finished, capsys):
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == times
 
 
-def test_resuming_with_other_images_is_refused(folder, tmp_path):
-    settings = config(data=str(folder), image_size=16, epochs=1)
-    train_small(settings, tmp_path / "run")
-    (folder / "red" / "7.png").rename(folder / "red" / "new.png")
-    with pytest.raises(InputError, match=r"images of .* have changed"):
-        train_small(settings, tmp_path / "run", resume=True)
+def test_resuming_goes_by_what_the_images_are(folder, tmp_path, capsys):
+    """Neither by how their path is written nor by where they are."""
+    out, moved = tmp_path / "run", tmp_path / "moved"
+    train_small(config(data=str(folder), image_size=16, epochs=1), out)
+    again = functools.partial(train_small, out=out, resume=True)
+    again(config(data=f"{folder}/", image_size=16, epochs=1))
+    folder.rename(moved)
+    settings = config(data=str(moved), image_size=16, epochs=1)
+    again(settings)
+    assert capsys.readouterr().out.count("nothing to resume") == 2
+    content = (moved / "red" / "7.png").read_bytes()
+    (moved / "red" / "7.png").write_bytes((moved / "red" / "8.png").read_bytes())
+    with pytest.raises(InputError, match=r"images of .*moved have changed"):
+        again(settings)
+    (moved / "red" / "7.png").unlink()
+    (moved / "red" / "new.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"images of .*moved have changed"):
+        again(settings)
+
+
+def test_runs_that_cannot_go_on_are_refused_in_a_line(finished):
+    out, _ = finished
+    for path in out.glob("checkpoint*"):
+        path.unlink()
+    with pytest.raises(InputError, match="is finished, and its checkpoints are gone"):
+        train_small(config(epochs=3), out, resume=True)
+    settings = files.read_json(out / "settings.json")
+    del settings["choose"]
+    files.write_json(out / "settings.json", settings)
+    with pytest.raises(InputError, match="begun by an earlier version"):
+        train_small(config(), out, resume=True)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch):
@@ -746,7 +900,7 @@ def test_a_run_that_was_stopped_before_its_settings_goes_on(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / f"{files.PARTIAL}settings.json").write_text("{")
     train_small(config(epochs=1), tmp_path / "run", resume=True)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(run.RUN_FILES)
+    assert left(tmp_path / "run") == sorted(run.RUN_FILES)
 
 
 @pytest.mark.parametrize("flag", ["resume", "overwrite"])
@@ -800,13 +954,6 @@ def test_a_model_of_something_else_is_refused(tmp_path):
 
 
 # --- pictures and files --------------------------------------------------------------------------
-
-
-def test_the_confusion_of_many_classes_with_odd_names_is_drawn(tmp_path):
-    names = [f"${n}_ {{" for n in range(40)]
-    labels = np.arange(40).repeat(2)
-    report.draw_confusion(labels, labels[::-1], names, tmp_path / "confusion.png")
-    assert picture(tmp_path / "confusion.png").shape[1] > 500
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):

@@ -16,9 +16,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="train a model on images and save it",
         description="Trains a model on images. Without options: SE-ResNet-20 on scikit-learn's "
         "handwritten digits, in about a minute, without a network.",
-        epilog="A fifth of each class of a folder is held out as test images. OUT gets "
-        "model.keras and saved_model/ (both take raw pixels 0..255), history.csv, curves.png, "
-        "confusion.png and report.json.",
+        epilog="Validation images choose the epoch that is kept; test images are looked at once, "
+        "at the end. OUT gets model.keras and saved_model/ (both take raw pixels 0..255), "
+        "report.html, a page to look at, and what it is made of.",
     )
     add_fields(parser, TrainConfig)
     add_fields(parser, Cluster)
@@ -32,7 +32,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     again.add_argument(
         "--resume",
         action="store_true",
-        help="go on after the last finished epoch of a stopped run",
+        help="go on after the last finished epoch of a run that was stopped, or with more epochs",
     )
     again.add_argument("--overwrite", action="store_true", help="replace the run that is in OUT")
     parser.set_defaults(run=run)

@@ -1,15 +1,22 @@
 """Figures of matplotlib, which draws only where a command or a user asks for a picture."""
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from se_keras.support.errors import extra
 from se_keras.support.files import written_beside
+from se_keras.support.tables import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 120
+# Comes with matplotlib, and is its default.
+FONT = "DejaVu Sans"
+# A font that has a box for each character, also of matplotlib.
+BOXES = "Last Resort"
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -44,3 +51,47 @@ def save_figure(figure: "Figure", path: Path) -> None:
     """
     with written_beside(path) as partial:
         figure.savefig(partial, dpi=DPI)
+
+
+def show_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    r"""Return names as the fonts of this machine can show them, and the fonts to use, in order.
+
+    What no font has, and what is no visible character, is escaped.
+
+    Example:
+
+    >>> from se_keras.support.plotting import show_names
+    >>> show_names(["cat", "кошка", "a\tb"])
+    (['cat', 'кошка', 'a\\tb'], ['DejaVu Sans'])
+    """
+    names = [visible(name) for name in names]
+    files = _font_files()
+    fonts, missing = [FONT], set("".join(names)) - _characters(files[FONT])
+    # Only where a name needs it: there may be hundreds of fonts.
+    for font, file in files.items() if missing else ():
+        if found := missing & _characters(file):
+            fonts.append(font)
+            missing -= found
+    escapes = {ord(char): char.encode("unicode_escape").decode() for char in missing}
+    return [name.translate(escapes) for name in names], fonts
+
+
+def _font_files() -> dict[str, str]:
+    """Return the file of each font's upright face, regular where there is one."""
+    from matplotlib.font_manager import fontManager
+
+    faces = (face for face in fontManager.ttflist if face.style == "normal")
+    in_order = sorted(faces, key=lambda face: (face.weight == 400, face.name))
+    return {face.name: face.fname for face in in_order if not face.name.startswith(BOXES)}
+
+
+@functools.cache
+def _characters(file: str) -> frozenset[str]:
+    """Return the characters that a font can draw at any size."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        font = FT2Font(file)
+        return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
+    except (OSError, RuntimeError):  # a font that can't be read is none
+        return frozenset()

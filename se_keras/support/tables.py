@@ -1,6 +1,10 @@
 """Plain text tables, as plans and counts print them."""
 
+import unicodedata
 from collections.abc import Sequence
+
+# Invisible characters that turn the direction of the text after them.
+TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -38,4 +42,23 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 def _text(cell: object) -> str:
     if cell is None:
         return ""
-    return f"{cell:,}" if type(cell) is int else str(cell)
+    return f"{cell:,}" if type(cell) is int else visible(str(cell))
+
+
+def visible(text: str) -> str:
+    r"""Return a text with escapes for what would break its line, or turn the text after it.
+
+    Example:
+
+    >>> from se_keras.support.tables import visible
+    >>> visible("gpj.\u202ecat\n")
+    'gpj.\\u202ecat\\n'
+    """
+    return "".join(
+        char.encode("unicode_escape").decode() if _moves(char) else char for char in text
+    )
+
+
+def _moves(char: str) -> bool:
+    controls = ("Cc", "Cs", "Zl", "Zp")
+    return unicodedata.category(char) in controls or unicodedata.bidirectional(char) in TURNS

@@ -28,6 +28,8 @@ from se_keras.support.errors import InputError
 Settings = TypeVar("Settings")
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+CHOICES = ("best", "last")
+CLASS_WEIGHTS = ("none", "balanced")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class Defaults:
         shift: augmentation by random shifts of up to so many pixels.
         flip: augmentation by mirroring left to right.
         zoom: augmentation by random square crops, of at least this part of the side.
+        patience: epochs without a better one after which a run ends; 0 where it never does.
     """
 
     epochs: int
@@ -50,6 +53,7 @@ class Defaults:
     shift: int = 0
     flip: bool = False
     zoom: float = 1.0
+    patience: int = 0
 
 
 DEFAULTS = {
@@ -62,16 +66,20 @@ DEFAULTS = {
 }
 # Height and width to which the images of a folder are brought at least.
 SMALLEST = 64
-FOLDER_DEFAULTS = Defaults(epochs=30, batch_size=32, lr=0.05, image_size=None, flip=True, zoom=0.7)
+FOLDER_DEFAULTS = Defaults(
+    epochs=30, batch_size=32, lr=0.05, image_size=None, flip=True, zoom=0.7, patience=10
+)
 
 CHECKS: dict[str, Check] = {
     **dict.fromkeys(("image_size", "epochs", "batch_size", "accumulate"), positive_integer),
     **dict.fromkeys(("lr", "clip_norm"), positive_number),
     **dict.fromkeys(("label_smoothing", "ema"), rate),
-    "data": text,
+    **dict.fromkeys(("data", "split"), text),
     "model": lambda _, name: find_recipe(name).name,
     "weight_decay": partial(number_from, least=0),
-    "seed": partial(integer_below, end=2**31),
+    **dict.fromkeys(("seed", "patience"), partial(integer_below, end=2**31)),
+    "choose": partial(one_of, choices=CHOICES),
+    "class_weights": partial(one_of, choices=CLASS_WEIGHTS),
     "precision": partial(one_of, choices=PRECISIONS),
     "sync_batch_norm": boolean,
 }
@@ -143,7 +151,27 @@ class TrainConfig:
         unset=f"{_fitting('image_size')}; what the model was made for, at least {SMALLEST}, for a "
         "folder",
     )
+    split: str | None = option(
+        "FILE",
+        "the images of each part: a CSV of file, class and part, such as a run leaves as split.csv",
+        unset="the parts that the data have; a missing one is drawn from the training images by "
+        "the seed, a fifth of each class for the test, 15 % for validation",
+    )
     epochs: int | None = option("N", "passes over the training images", unset=_fitting("epochs"))
+    patience: int | None = option(
+        "N",
+        "end after so many epochs without a better one by the validation images; 0: never",
+        unset=f"{_fitting('patience')}; 0 for the others",
+    )
+    choose: str = option(
+        "EPOCH", "epoch that is kept: best, by the validation images, or last", CHOICES[0]
+    )
+    class_weights: str = option(
+        "HOW",
+        "balanced: each class counts alike, however many images it has, in the loss and in the "
+        "choice of the epoch; none: each image does",
+        CLASS_WEIGHTS[0],
+    )
     batch_size: int | None = option(
         "N",
         "images that decide one update of the weights, over all devices",
@@ -223,6 +251,7 @@ class TrainConfig:
         fallback = {
             "image_size": self.defaults.image_size or max(SMALLEST, made_for),
             "epochs": self.defaults.epochs,
+            "patience": self.defaults.patience,
             "lr": self.defaults.lr * batches,
         }
         missing: dict[str, Any] = {

@@ -12,7 +12,6 @@ more than `DETAIL` times the pixels that the smallest part needs keep those of t
 import dataclasses
 import hashlib
 import math
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,18 +22,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.folders import ClassFolder, for_each_image, list_classes
+from se_keras.folders import for_each_image, list_classes
 from se_keras.images import name_of, read_image
 from se_keras.support.errors import InputError, extra, in_one_line
 from se_keras.support.progress import progress_style
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
+from se_keras.train.duplicates import COPY_SIZE, Twin, find_twins, small_copy
+from se_keras.train.splits import PARTS, check_counts, count_parts, divide, read_parts
 
 # Decoded images stay in memory up to here; the others are read anew each epoch.
 CACHE_BYTES = 2**31
 # Sides of a square that is kept for random parts, to those of its smallest part at the model's
 # size. Resized twice, photos then differ by one level on average from photos resized once.
 DETAIL = 2
-TEST_SHARE = 0.2
 # Images that one call of Python reads for TensorFlow: a call costs as much as a small image.
 READ_AT_ONCE = 32
 
@@ -92,30 +92,34 @@ class Split:
         items: what the images are read from: uint8 of shape (N, H, W, C), or N objects that are
             paths or, uint8 (H, W, C), images that were read already.
         labels: class numbers, (N,).
+        names: of the files, relative to the data's folder, or the numbers in the data set; (N,).
     """
 
     items: np.ndarray
     labels: np.ndarray
+    names: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def part(self, indices: np.ndarray) -> "Split":
-        return Split(items=self.items[indices], labels=self.labels[indices])
+        return Split(
+            items=self.items[indices], labels=self.labels[indices], names=self.names[indices]
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageData:
-    """A data set, in its two parts.
+    """A data set, in its three parts.
 
     Attributes:
         class_names: names of the classes, by number.
         channels: 1 for gray images, 3 for color.
         size: height and width that the images are brought to.
-        train, test: the parts.
+        train, validation, test: the parts.
         split: in words, how they were parted.
         left_out: in a line, what of a folder is no image; empty where nothing was left out.
-        fingerprint: differs where the files, the classes or the order differ.
+        twins: images of a folder that are in two parts; known after `prepare`.
         defaults: what fits the data set; has the augmentation.
     """
 
@@ -123,19 +127,48 @@ class ImageData:
     channels: int
     size: int
     train: Split
+    validation: Split
     test: Split
     split: str
     left_out: str = ""
-    fingerprint: str
+    twins: tuple[Twin, ...] = ()
     defaults: Defaults
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return (self.size, self.size, self.channels)
 
+    @property
+    def parts(self) -> dict[str, Split]:
+        """The parts by their names."""
+        return {name: getattr(self, name) for name in PARTS}
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Images of each class (row) in each part (column)."""
+        names = np.repeat(PARTS, [len(part) for part in self.parts.values()])
+        labels = np.concatenate([part.labels for part in self.parts.values()])
+        return count_parts(names, labels, len(self.class_names))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """A data set before it is parted.
+
+    Attributes:
+        everything: the images.
+        own_parts: the name of each one's part; empty where the data are not divided.
+    """
+
+    everything: Split
+    class_names: tuple[str, ...]
+    channels: int
+    own_parts: np.ndarray
+    left_out: str = ""
+
 
 def open_data(config: TrainConfig) -> ImageData:
-    """Finds the data set that the settings name, and parts it into training and test images.
+    """Finds the data set that the settings name, and parts it into three.
 
     Args:
         config: completed settings.
@@ -145,43 +178,67 @@ def open_data(config: TrainConfig) -> ImageData:
 
     Raises:
         InputError: if there is no such data set, it can't be had, or a folder has not at least two
-            classes with two images each.
+            classes with an image in each part.
 
     Example:
 
     >>> from se_keras.train.config import TrainConfig
     >>> data = open_data(TrainConfig(data="digits").completed())
-    >>> len(data.train), len(data.test), data.image_shape
-    (1438, 359, (8, 8, 1))
+    >>> [len(part) for part in data.parts.values()], data.image_shape
+    ([1169, 269, 359], (8, 8, 1))
     """
     if config.data == "digits":
-        parts = _digits(config.seed)
+        source = _digits()
     elif config.data in DEFAULTS:
-        parts = _keras_dataset(config.data)
+        source = _keras_dataset(config.data)
     else:
-        parts = _folder(Path(config.data), config.seed)
+        source = _folder(Path(config.data))
+    everything = source.everything
+    parts, text = _divide(source, config)
+    check_counts(
+        count_parts(parts, everything.labels, len(source.class_names)),
+        source.class_names,
+        name_of(config.data),
+    )
     assert config.image_size is not None  # the settings are completed
-    return ImageData(size=config.image_size, defaults=config.defaults, **parts)
+    splits: dict[str, Any] = {
+        part: everything.part(np.flatnonzero(parts == part)) for part in PARTS
+    }
+    return ImageData(
+        class_names=source.class_names,
+        channels=source.channels,
+        size=config.image_size,
+        **splits,
+        split=text,
+        left_out=source.left_out,
+        defaults=config.defaults,
+    )
 
 
-def _digits(seed: int) -> dict[str, Any]:
+def _divide(source: Source, config: TrainConfig) -> tuple[np.ndarray, str]:
+    everything = source.everything
+    if config.split is None:
+        return divide(source.own_parts, everything.labels, config.seed)
+    classes = [source.class_names[label] for label in everything.labels]
+    parts = read_parts(Path(config.split), list(everything.names), classes)
+    return parts, f"those of {config.split}"
+
+
+def _digits() -> Source:
     with extra("train"):
         from sklearn.datasets import load_digits
     digits = load_digits()
     # Their pixels are 0..16.
     images = np.round(digits.images * (255 / 16)).astype("uint8")[..., np.newaxis]
-    train, test = stratified_split(Split(items=images, labels=digits.target), TEST_SHARE, seed)
-    return {
-        "class_names": tuple("0123456789"),
-        "channels": 1,
-        "train": train,
-        "test": test,
-        "split": f"stratified, {TEST_SHARE:.0%} held out for the test",
-        "fingerprint": _digest(digits.target.tobytes()),
-    }
+    return Source(
+        everything=Split(items=images, labels=digits.target, names=_numbers(len(images))),
+        class_names=tuple("0123456789"),
+        channels=1,
+        own_parts=np.array([], str),
+    )
 
 
-def _keras_dataset(name: str) -> dict[str, Any]:
+def _keras_dataset(name: str) -> Source:
     try:
         (train_images, train_labels), (test_images, test_labels) = getattr(
             keras.datasets, name
@@ -193,99 +250,95 @@ def _keras_dataset(name: str) -> dict[str, Any]:
             f"With a network run keras.datasets.{name}.load_data() once, and copy "
             "~/.keras/datasets here; `--data digits` needs no network"
         ) from error
-    with_channels = (lambda x: x) if train_images.ndim == 4 else (lambda x: x[..., np.newaxis])
-    return {
-        "class_names": tuple(CLASS_NAMES[name].split(",")),
-        "channels": with_channels(train_images).shape[-1],
-        "train": Split(items=with_channels(train_images), labels=train_labels.ravel().astype(int)),
-        "test": Split(items=with_channels(test_images), labels=test_labels.ravel().astype(int)),
-        "split": "the data set's own",
-        "fingerprint": _digest(train_labels.tobytes()),
-    }
+    images = np.concatenate([train_images, test_images])
+    images = images if images.ndim == 4 else images[..., np.newaxis]
+    labels = np.concatenate([train_labels, test_labels]).ravel().astype(int)
+    return Source(
+        everything=Split(items=images, labels=labels, names=_numbers(len(images))),
+        class_names=tuple(CLASS_NAMES[name].split(",")),
+        channels=images.shape[-1],
+        own_parts=np.repeat(["train", "test"], [len(train_images), len(test_images)]),
+    )
 
 
-def _folder(folder: Path, seed: int) -> dict[str, Any]:
+def _numbers(count: int) -> np.ndarray:
+    return np.array([str(number) for number in range(count)], object)
+
+
+def _folder(folder: Path) -> Source:
     found = list_classes(folder)
-    everything = Split(items=np.array(found.paths, object), labels=found.labels)
-    if len(found.parts):
-        train, test, split = _own_parts(found, everything)
-    else:
-        _check_counts(found)
-        train, test = stratified_split(everything, TEST_SHARE, seed)
-        split = f"stratified, {TEST_SHARE:.0%} held out for the test"
-    return {
-        "class_names": found.class_names,
-        "channels": 3,
-        "train": train,
-        "test": test,
-        "split": split,
-        "left_out": str(found.left_out),
-        "fingerprint": _digest(os.fsencode("\n".join(Path(x).as_posix() for x in found.files))),
-    }
+    everything = Split(
+        items=np.array(found.paths, object),
+        labels=found.labels,
+        names=np.array([name_of(Path(file).as_posix()) for file in found.files], object),
+    )
+    own = np.array([{"val": "validation"}.get(part, part) for part in found.parts], str)
+    return Source(
+        everything=everything,
+        class_names=found.class_names,
+        channels=3,
+        own_parts=own,
+        left_out=str(found.left_out),
+    )
 
 
-def _own_parts(found: ClassFolder, everything: Split) -> tuple[Split, Split, str]:
-    """The training and the test part of a folder that has them, and what is said of them."""
-    tested = "test" if "test" in found.parts else "val"
-    train, test = (everything.part(np.flatnonzero(found.parts == p)) for p in ("train", tested))
-    text = f"the folder's own, train and {tested}"
-    unused = len(everything) - len(train) - len(test)
-    if unused:
-        text += f" (its {unused:,} images to validate are not used)"
-    return train, test, text
+def fingerprint(data: ImageData) -> str:
+    """Return what differs where the images, their names, their classes or their parts differ.
 
+    It does not depend on where the folder is. Reads every file.
 
-def _check_counts(found: ClassFolder) -> None:
-    counts = np.bincount(found.labels)
-    single = [name for name, count in zip(found.class_names, counts, strict=True) if count < 2]
-    if single:
-        raise InputError(
-            f"the class folder {name_of(found.folder / single[0])} has 1 image; it takes at least "
-            f"2, one to train and one to test"
-        )
+    Args:
+        data: not prepared yet.
 
-
-def stratified_split(split: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """Holds out a share of each class, at least one image, drawn at random.
-
-    Returns:
-        What is left, and what is held out; both in their old order.
-
-    Example:
-
-    >>> everything = Split(items=np.arange(8), labels=np.array([0] * 4 + [1] * 4))
-    >>> train, test = stratified_split(everything, share=0.25, seed=0)
-    >>> train.labels.tolist(), test.labels.tolist()
-    ([0, 0, 0, 1, 1, 1], [0, 1])
+    Raises:
+        InputError: naming the files that can't be read.
     """
-    generator = np.random.default_rng(seed)
-    held_out = np.zeros(len(split), bool)
-    for label in np.unique(split.labels):
-        members = np.flatnonzero(split.labels == label)
-        count = max(1, round(share * len(members)))
-        held_out[generator.permutation(members)[:count]] = True
-    return split.part(np.flatnonzero(~held_out)), split.part(np.flatnonzero(held_out))
+    whole = hashlib.sha256(repr(data.class_names).encode())
+    for name, part in data.parts.items():
+        whole.update(f"{name} {part.labels.tolist()} {list(part.names)}".encode())
+        is_folder = part.items.dtype == object
+        whole.update(_digest_files(part.items) if is_folder else part.items.tobytes())
+    return whole.hexdigest()[:16]
+
+
+def _digest_files(paths: np.ndarray) -> bytes:
+    digests = [b""] * len(paths)
+
+    def read(number: int) -> None:
+        try:
+            with open(paths[number], "rb") as file:
+                digests[number] = hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            path = name_of(paths[number])
+            raise InputError(f"can't read the image {path}: {error.strerror}.") from error
+
+    for_each_image(read, len(paths))
+    return b"".join(digests)
 
 
 def prepare(data: ImageData) -> ImageData:
     """Read every image once, those of a folder with a progress bar.
 
     Returns:
-        The same data, with as many images in memory as fit there (`CACHE_BYTES`).
+        The same data, with as many images in memory as fit there (`CACHE_BYTES`), and the twins.
 
     Raises:
         InputError: naming the files that can't be read.
     """
     if _has_size(data, data.train):
         return data
-    items = np.concatenate([_objects(data.test.items), _objects(data.train.items)])
+    # Training comes last: it can do with less of the memory.
+    parts = {name: data.parts[name] for name in reversed(PARTS)}
+    items = np.concatenate([_objects(part.items) for part in parts.values()])
     is_folder = data.train.items.dtype == object
-    tested = len(data.test)
+    held_out = len(items) - len(data.train)
+    copies = np.zeros((len(items), COPY_SIZE * data.channels), "float32")
     room, lock = CACHE_BYTES, threading.Lock()
 
     def read(number: int) -> None:
         nonlocal room
-        image = (read_whole if number < tested else read_square)(data, items[number])
+        image = (read_whole if number < held_out else read_square)(data, items[number])
+        copies[number] = small_copy(image)
         with lock:
             if image.nbytes <= room:
                 room -= image.nbytes
@@ -300,12 +353,16 @@ def prepare(data: ImageData) -> ImageData:
     kept = sum(isinstance(item, np.ndarray) for item in items)
     if is_folder and kept < len(items):
         print(f"{kept:,} of them stay in memory, the others are read anew in each epoch.")
-    test, train = np.split(items, [tested])
-    return dataclasses.replace(
-        data,
-        train=dataclasses.replace(data.train, items=train),
-        test=dataclasses.replace(data.test, items=test),
-    )
+    if is_folder:
+        places = np.repeat(list(parts), [len(part) for part in parts.values()])
+        names = np.concatenate([part.names for part in parts.values()])
+        data = dataclasses.replace(data, twins=tuple(find_twins(copies, places, names)))
+    by_part = np.split(items, np.cumsum([len(part) for part in parts.values()])[:-1])
+    splits: dict[str, Any] = {
+        name: dataclasses.replace(part, items=own)
+        for (name, part), own in zip(parts.items(), by_part, strict=True)
+    }
+    return dataclasses.replace(data, **splits)
 
 
 def _has_size(data: ImageData, split: Split) -> bool:
@@ -343,6 +400,7 @@ def training_batches(
     *,
     parts: int = 1,
     share: Share = ALL,
+    weights: np.ndarray | None = None,
 ) -> tuple[tf.data.Dataset, int]:
     """The training images of all these epochs, one after the other, shuffled and augmented.
 
@@ -357,10 +415,11 @@ def training_batches(
         epochs: their numbers.
         parts: equal parts that each batch comes in, one after the other.
         share: what this process reads of each part.
+        weights: what an image of each class counts, (classes,); `None` where all count alike.
 
     Returns:
-        Batches, or parts of them, of images (N, H, W, C) and one-hot labels (N, classes); and how
-        many make an epoch.
+        Batches, or parts of them, of images (N, H, W, C), one-hot labels (N, classes) and, where
+        there are any, weights (N,); and how many make an epoch.
     """
     batches, part_size = len(data.train) // batch_size, batch_size // parts
     augment = augmentation(data.defaults)
@@ -384,7 +443,7 @@ def training_batches(
         .unbatch()
         .map(lambda image, label, its_seed: (augment(image, its_seed), label), tf.data.AUTOTUNE)
         .batch(part_size // share.processes, drop_remainder=True)
-        .map(_to_floats)
+        .map(lambda images, labels: _to_floats(images, labels, *_weigh(weights, labels)))
         .prefetch(tf.data.AUTOTUNE)
     )
     return examples, batches * parts
@@ -392,26 +451,53 @@ def training_batches(
 
 def test_batches(data: ImageData, batch_size: int) -> tf.data.Dataset:
     """The test images in order, as they are; batches such as `training_batches` gives."""
-    indices = tf.data.Dataset.range(len(data.test)).map(lambda index: (index,))
-    return _in_batches(_take_images(indices, data, data.test), batch_size, len(data.test))
+    return part_batches(data, "test", batch_size)
 
 
-def full_test_batches(
-    data: ImageData, batch_size: int, share: Share = ALL
+def part_batches(
+    data: ImageData, part: str, batch_size: int, weights: np.ndarray | None = None
+) -> tf.data.Dataset:
+    """The images of a part in order, as they are; batches such as `training_batches` gives."""
+    split = data.parts[part]
+    indices = tf.data.Dataset.range(len(split)).map(lambda index: (index,))
+    examples = _take_images(indices, data, split).map(
+        lambda images, labels: (images, labels, *_weigh(weights, labels))
+    )
+    return _in_batches(examples, batch_size, len(split))
+
+
+def full_batches(
+    data: ImageData,
+    part: str,
+    batch_size: int,
+    share: Share = ALL,
+    weights: np.ndarray | None = None,
 ) -> tuple[tf.data.Dataset, int]:
-    """The test images in batches that are all full, since several devices must get equal parts.
+    """The images of a part in batches that are all full: several devices must get equal parts.
 
     Returns:
         Batches of images (N, H, W, C), one-hot labels (N, classes) and weights (N,), which are 0
         for the images that fill up the last batch; and the number of images with those.
     """
-    count = len(data.test)
+    split = data.parts[part]
+    count = len(split)
     filled = -(-count // batch_size) * batch_size
+    weights = np.ones(len(data.class_names)) if weights is None else weights
     indices = tf.data.Dataset.from_tensor_slices(share.of(tf.range(filled), batch_size)).map(
         lambda index: (index % count, tf.cast(index < count, tf.float32))
     )
-    examples, ours = _take_images(indices, data, data.test), filled // share.processes
+    examples = _take_images(indices, data, split).map(
+        lambda images, labels, counts: (images, labels, counts * _weigh(weights, labels)[0])
+    )
+    ours = filled // share.processes
     return _in_batches(examples, batch_size // share.processes, ours), filled
+
+
+def _weigh(weights: np.ndarray | None, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """The weights of images with one-hot labels, if classes have weights."""
+    if weights is None:
+        return ()
+    return (tf.linalg.matvec(labels, tf.constant(weights, labels.dtype)),)
 
 
 def _in_batches(examples: tf.data.Dataset, size: int, count: int) -> tf.data.Dataset:
@@ -493,7 +579,3 @@ def augmentation(defaults: Defaults) -> Callable[[tf.Tensor, tf.Tensor], tf.Tens
         return tf.ensure_shape(image, shape)
 
     return augment
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,7 +1,8 @@
-"""What a run tells people: what it sets out to do, then curves, confusion matrix, report."""
+"""What a run tells people: what it sets out to do, and what came of it."""
 
 import dataclasses
 import platform
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,29 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.support.plotting import new_figure, save_figure
-from se_keras.support.tables import format_table
+from se_keras.support.files import write_csv
+from se_keras.support.tables import format_table, visible
+from se_keras.train.choosing import chosen_epoch
 from se_keras.train.cluster import Team
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
-from se_keras.train.data import ImageData
+from se_keras.train.data import ImageData, read_whole
+from se_keras.train.duplicates import Twin
+from se_keras.train.metrics import (
+    BINS,
+    INTERVALS,
+    calibration_error,
+    confusion,
+    fit_temperature,
+    measure,
+    with_temperature,
+)
+from se_keras.train.pictures import MOST_MISTAKES, draw_mistakes
+from se_keras.train.splits import PARTS, describe_small
 
-# Beyond so many classes the counts in the squares are too small to read.
-READABLE_CLASSES = 20
-# Classes that the announcement lists before it only counts.
-LISTED_CLASSES = 20
+# Classes and pairs of images that are listed before they are only counted.
+LISTED_CLASSES, LISTED_TWINS, LISTED_PAIRS = 20, 5, 10
+# What the images of each part are for.
+WORDS = {"train": "to train", "validation": "to validate", "test": "to test"}
 
 
 def announcement(
@@ -27,27 +41,53 @@ def announcement(
 ) -> str:
     """What is to be trained, on what and how, before it begins."""
     shape = " x ".join(map(str, data.image_shape))
+    images = ", ".join(f"{len(part):,} {WORDS[name]}" for name, part in data.parts.items())
     return (
         f"{model.name}, {model.count_params():,} parameters, on {config.data}: "
-        f"{len(data.train):,} images to train, {len(data.test):,} to test, "
-        f"{len(data.class_names)} classes, {shape}\n"
-        f"{config.epochs} epochs, batches of {config.batch_size}{_parts(config, team)}, learning "
-        f"rate up to {config.lr:g}{_rule(config, data.defaults)}\n"
+        f"{images}, {len(data.class_names)} classes, {shape}\n"
+        f"{config.epochs} epochs{_end(config)}, batches of {config.batch_size}"
+        f"{_parts(config, team)}, learning rate up to {config.lr:g}{_rule(config, data.defaults)}\n"
         f"{config.precision}, seed {config.seed}, on {_devices(team)}; into {folder}"
         f"{_classes(data) if config.data not in DEFAULTS else ''}"
     )
 
 
+def _end(config: TrainConfig) -> str:
+    """What ends the run, and what it leaves."""
+    best = config.choose == "best"
+    kept = "the best by validation is kept" if best else "the last is kept"
+    if not config.patience:
+        return f" ({kept})"
+    return f" at most ({kept}; the end after {config.patience} without a better one)"
+
+
 def _classes(data: ImageData) -> str:
     """The classes of a folder with their images in each part; what was left out of it."""
-    names = data.class_names
-    parts = [np.bincount(part.labels, minlength=len(names)) for part in (data.train, data.test)]
-    rows = [[name, *map(int, counts)] for name, *counts in zip(names, *parts, strict=True)]
-    lines = [format_table(["class", "to train", "to test"], rows[:LISTED_CLASSES])]
+    names, counts = data.class_names, data.counts
+    rows = [[name, *map(int, row)] for name, row in zip(names, counts, strict=True)]
+    lines = [format_table(["class", *WORDS.values()], rows[:LISTED_CLASSES])]
     if more := rows[LISTED_CLASSES:]:
-        images = [sum(counts) for _, *counts in more]
-        lines.append(f"and {len(more):,} more classes of {min(images):,} to {max(images):,} images")
-    return "\n".join(["", "", *lines, f"Split: {data.split}.", *filter(None, [data.left_out])])
+        images = counts[LISTED_CLASSES:].sum(axis=1)
+        lines.append(
+            f"and {len(more):,} more classes of {images.min():,} to {images.max():,} images"
+        )
+    small = describe_small(counts, names)
+    return "\n".join(["", "", *lines, *filter(None, [small]), f"Parts: {data.split}."]) + (
+        f"\n{data.left_out}" if data.left_out else ""
+    )
+
+
+def describe_twins(twins: Sequence[Twin]) -> str:
+    """What a user must know of images that are in two parts; an empty text without any."""
+    if not twins:
+        return ""
+    more = f"; and {len(twins) - LISTED_TWINS:,} more" if len(twins) > LISTED_TWINS else ""
+    pairs = "; ".join(visible(str(twin)) for twin in twins[:LISTED_TWINS])
+    look = "image looks" if len(twins) == 1 else "images look"
+    return (
+        f"{len(twins):,} held-out {look} like one of another part, which makes the figures better "
+        f"than they are: {pairs}{more}.\n"
+    )
 
 
 def _parts(config: TrainConfig, team: Team) -> str:
@@ -76,74 +116,26 @@ def _devices(team: Team) -> str:
     return f"{team.replicas} {kind} devices{of}"
 
 
-def draw_curves(history: Sequence[dict[str, float]], path: Path) -> None:
-    """Draws loss and accuracy over the epochs, on the training and the test images."""
-    figure = new_figure(10, 4)
-    epochs = [row["epoch"] for row in history]
-    # A line through one point is not seen.
-    marker = "o" if len(epochs) == 1 else None
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, [row[metric] for row in history], label="training", marker=marker)
-        axes.plot(epochs, [row[f"val_{metric}"] for row in history], label="test", marker=marker)
-        axes.set(xlabel="epoch", title=metric)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    save_figure(figure, path)
-
-
-def draw_confusion(
-    labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], path: Path
-) -> None:
-    """Draws how many images of each class (row) were taken for which (column)."""
-    counts = confusion(labels, predicted, len(class_names))
-    size = 3 + min(0.45 * len(class_names), 12)
-    figure = new_figure(size + 1, size)
-    axes = figure.subplots()
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, label="share of the row", fraction=0.046)
-    font = 9 if len(class_names) <= READABLE_CLASSES else 5
-    # A dollar sign in a folder's name is no formula.
-    text: dict[str, Any] = {"fontsize": font, "parse_math": False}
-    ticks = range(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=90, **text)
-    axes.set_yticks(ticks, class_names, **text)
-    axes.set(xlabel="predicted", ylabel="true", title="test images")
-    if len(class_names) <= READABLE_CLASSES:
-        for (row, column), count in np.ndenumerate(counts):
-            color = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, count or "", ha="center", va="center", color=color, fontsize=8)
-    save_figure(figure, path)
-
-
-def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts of images, (classes, classes): true class by predicted class.
-
-    Example:
-
-    >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
-    [[1, 1], [0, 1]]
-    """
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts
-
-
 def summary(
     model: keras.Model,
     config: TrainConfig,
     data: ImageData,
     history: Sequence[dict[str, float]],
-    predicted: np.ndarray,
+    answers: dict[str, np.ndarray],
     difference: float,
     team: Team,
 ) -> dict[str, Any]:
-    """The content of `report.json`."""
-    from se_keras import __version__
+    """Return the content of `report.json`.
 
-    counts = confusion(data.test.labels, predicted, len(data.class_names))
-    recalls = counts.diagonal() / counts.sum(axis=1)
+    Args:
+        model: as it was trained.
+        config: the settings, completed.
+        data: the images.
+        history: the rows of `history.csv`.
+        answers: probabilities of the images of "validation" and "test", (N, classes) each.
+        difference: the largest one between the model and its SavedModel.
+        team: the devices.
+    """
     return {
         "model": model.name,
         "parameters": {
@@ -151,36 +143,171 @@ def summary(
             "all": model.count_params(),
         },
         "input": {"shape": [None, *data.image_shape], "range": [0, 255]},
-        "data": {
-            "name": config.data,
-            "split": data.split,
-            "training_images": len(data.train),
-            "test_images": len(data.test),
-        },
+        "data": _data(config, data),
         "class_names": list(data.class_names),
         "settings": dataclasses.asdict(config) | {"model": model.name},
-        "test": {
-            "accuracy": float(np.mean(predicted == data.test.labels)),
-            "accuracy_by_class": dict(
-                zip(data.class_names, recalls.round(4).tolist(), strict=True)
-            ),
-        },
+        "epochs": _epochs(config, history),
+        **_figures(config, data, answers),
         "devices": team.replicas,
         "processes": team.share.processes,
         "saved_model": {"largest_difference": difference},
         "training_seconds": round(sum(row["seconds"] for row in history), 1),
         "images_per_second": round(float(np.median(_column(history, "images_per_second"))), 1),
         "waiting_for_input": round(float(np.mean(_column(history, "waiting_for_input"))), 4),
-        "versions": {
-            "se_keras": __version__,
-            "keras": keras.__version__,
-            "backend": keras.backend.backend(),
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": _versions(),
+    }
+
+
+def _data(config: TrainConfig, data: ImageData) -> dict[str, Any]:
+    rows = [dict(zip(PARTS, map(int, row), strict=True)) for row in data.counts]
+    return {
+        "name": config.data,
+        "split": data.split,
+        "training_images": len(data.train),
+        "validation_images": len(data.validation),
+        "test_images": len(data.test),
+        "images_by_class": [
+            {"class": name} | row for name, row in zip(data.class_names, rows, strict=True)
+        ],
+        "in_two_parts": [dataclasses.asdict(twin) for twin in data.twins],
+    }
+
+
+def _epochs(config: TrainConfig, history: Sequence[dict[str, float]]) -> dict[str, Any]:
+    assert config.epochs is not None  # the settings are completed
+    return {
+        "trained": len(history),
+        "chosen": chosen_epoch(history, config),
+        "ended_early": len(history) < config.epochs,
+    }
+
+
+def _figures(
+    config: TrainConfig, data: ImageData, answers: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    names = data.class_names
+    validation, test = (
+        measure(data.parts[part].labels, answers[part], names, config.seed)
+        for part in ("validation", "test")
+    )
+    recalls = {row["class"]: row["recall"] for row in test["by_class"]}
+    predicted = answers["test"].argmax(axis=1)
+    test |= {"accuracy_by_class": recalls, "confused": _confused(data, predicted)}
+    del validation["by_class"]
+    return {
+        "intervals": INTERVALS,
+        "validation": validation,
+        "test": test,
+        "calibration": _calibration(data, answers),
+    }
+
+
+def _confused(data: ImageData, predicted: np.ndarray) -> list[dict[str, Any]]:
+    """The pairs of classes that are taken for each other most often."""
+    names, labels = data.class_names, data.test.labels
+    counts = confusion(labels, predicted, len(names))
+    totals = counts.sum(axis=1)
+    np.fill_diagonal(counts, 0)
+    most = np.argsort(-counts, axis=None, kind="stable")[:LISTED_PAIRS]
+    places = [divmod(int(place), len(names)) for place in most]
+    return [
+        {
+            "true": names[true],
+            "predicted": names[taken],
+            "images": int(counts[true, taken]),
+            "share": round(float(counts[true, taken] / totals[true]), 4),
+        }
+        for true, taken in places
+        if counts[true, taken]
+    ]
+
+
+def _calibration(data: ImageData, answers: dict[str, np.ndarray]) -> dict[str, Any]:
+    temperature = fit_temperature(data.validation.labels, answers["validation"])
+    labels, probabilities = data.test.labels, answers["test"]
+    content = {
+        "bins": BINS,
+        "expected_calibration_error": round(calibration_error(labels, probabilities), 4),
+        "temperature": None,
+        "error_with_temperature": None,
+    }
+    if temperature is not None:
+        cooled = with_temperature(probabilities, temperature)
+        content["temperature"] = round(float(temperature), 4)
+        content["error_with_temperature"] = round(calibration_error(labels, cooled), 4)
+    return content
+
+
+def _versions() -> dict[str, str]:
+    from se_keras import __version__
+
+    return {
+        "se_keras": __version__,
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
     }
 
 
 def _column(history: Sequence[dict[str, float]], name: str) -> list[float]:
     return [row[name] for row in history]
+
+
+# --- what is written beside it -------------------------------------------------------------------
+
+
+def write_predictions(data: ImageData, answers: dict[str, np.ndarray], path: Path) -> None:
+    """Write what each image that was held out is taken for."""
+    rows = []
+    for part, probabilities in answers.items():
+        split = data.parts[part]
+        taken = probabilities.argmax(axis=1)
+        for name, label, answer, row in zip(
+            split.names, split.labels, taken, probabilities, strict=True
+        ):
+            names = (data.class_names[label], data.class_names[answer])
+            rows.append([name, *names, f"{row[answer]:.4f}", part])
+    write_csv(path, ["file", "true", "predicted", "probability", "part"], rows)
+
+
+def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the numbers of images to look at, and how many answers are wrong.
+
+    Wrong answers come first, the surest before the others; where none is wrong, those that are
+    least sure.
+
+    Example:
+
+    >>> probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    >>> worst_mistakes(np.array([1, 1, 1]), probabilities)[0].tolist()
+    [0, 1]
+    """
+    wrong = probabilities.argmax(axis=1) != labels
+    surest = np.argsort(-probabilities.max(axis=1), kind="stable")
+    worst = surest[wrong[surest]] if wrong.any() else surest[::-1]
+    return worst[:MOST_MISTAKES], int(wrong.sum())
+
+
+def draw_worst(data: ImageData, probabilities: np.ndarray, path: Path) -> list[list[Any]]:
+    """Draw the worst mistakes among the test images.
+
+    Returns:
+        Of each one the file, its class, the class it was taken for and the probability of that.
+    """
+    split = data.test
+    worst, count = worst_mistakes(split.labels, probabilities)
+    rows, captions = [], []
+    for number in worst:
+        answers = probabilities[number]
+        label, taken = int(split.labels[number]), int(answers.argmax())
+        names = [data.class_names[each] for each in (label, taken)]
+        rows.append([split.names[number], *names, float(answers[taken])])
+        shares = (f"{answers[each]:.0%}: {data.class_names[each]}" for each in (label, taken))
+        captions.append((*shares, posixpath.basename(split.names[number])))
+    images = [read_whole(data, split.items[number]) for number in worst]
+    title = f"{count:,} of {len(split):,} test images were taken for another class"
+    title += ", the surest first" if count else ": the least sure answers"
+    draw_mistakes(images, captions, title, path)
+    return rows if count else []

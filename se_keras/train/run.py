@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,14 @@ from se_keras.support.files import read_json, write_json, written_beside
 from se_keras.support.progress import progress_style
 from se_keras.train import data as sources
 from se_keras.train import report
+from se_keras.train.choosing import chosen_epoch, is_over
 from se_keras.train.cluster import Team, join_devices, on_own_device
-from se_keras.train.config import Cluster, TrainConfig
+from se_keras.train.config import DEFAULTS, Cluster, TrainConfig
 from se_keras.train.input_clock import InputClock
+from se_keras.train.metrics import confusion
 from se_keras.train.optimizer import build_optimizer
+from se_keras.train.page import between, percent, write_page
+from se_keras.train.pictures import draw_confusion, draw_curves
 from se_keras.train.run_folder import (
     RUN_FILES,
     TENSORBOARD,
@@ -31,11 +36,12 @@ from se_keras.train.run_folder import (
     check_folder,
     default_folder,
     is_finished,
-    remove_checkpoints,
+    load_epoch,
     restore,
     save_epoch,
 )
-from se_keras.train.saved_model import compare_saved_model, export_saved_model
+from se_keras.train.saved_model import compare_saved_model, export_saved_model, predict_part
+from se_keras.train.splits import balanced_weights, describe_small, write_parts
 
 # Builds what is trained: takes `input_tensor`, `classes` and `dtype`, as `se_keras.create` does.
 Network = Callable[..., keras.Model]
@@ -102,7 +108,7 @@ def train(
         data = sources.open_data(config)
         config = _set_batch_size(config, data)
         _check_batch(config, team)
-        settings = dataclasses.asdict(config) | {"model": name, "files": data.fingerprint}
+        settings = _settings(config, name, data)
         _check_same_everywhere(settings, team)
         finished = team.leads and resume and is_finished(folder, settings)
         if team.from_first(bytes([finished])) == bytes([True]):
@@ -114,11 +120,28 @@ def train(
                 print(report.announcement(config, data, model, folder, team))
             data = sources.prepare(data)
             if team.leads:
+                print(report.describe_twins(data.twins), end="")
                 begin(folder, settings, keep=resume)
+                write_parts(folder / "split.csv", _split_rows(data))
             history = fit(model, config, data, folder, team, tensorboard=tensorboard)
         if team.leads:
             model = _save_model(model, folder, team)
     return _finish(model, config, data, folder, history, team) if team.leads else {}
+
+
+def _settings(config: TrainConfig, model: str, data: sources.ImageData) -> dict[str, Any]:
+    """The content of `settings.json`: what a run needs to go on, and what it must not change."""
+    folder = config.data if config.data in DEFAULTS else os.path.abspath(config.data)
+    files = sources.fingerprint(data)
+    return dataclasses.asdict(config) | {"model": model, "data": folder, "files": files}
+
+
+def _split_rows(data: sources.ImageData) -> list[tuple[str, str, str]]:
+    return [
+        (name, data.class_names[label], part)
+        for part, split in data.parts.items()
+        for name, label in zip(split.names, split.labels, strict=True)
+    ]
 
 
 def _name_of(network: Network) -> str:
@@ -156,7 +179,7 @@ def build_model(
     model.compile(
         optimizer=build_optimizer(config, model, updates, mirrored=mirrored),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
-        # Weighted, for the images that fill up a batch of `full_test_batches`.
+        # Weighted, for the weights of classes and images that fill up a batch of `full_batches`.
         weighted_metrics=["accuracy"],
         # On small images XLA saves TensorFlow nothing and compiles for ten seconds; JAX has no
         # other way.
@@ -205,20 +228,21 @@ def fit(
     *,
     tensorboard: bool = False,
 ) -> History:
-    """Trains from the last finished epoch to the end.
+    """Trains from the last finished epoch to the end; leaves the model of the chosen epoch.
 
     Returns:
         The rows of `history.csv`, one for each epoch since the start of the run.
     """
-    assert config.epochs is not None  # the settings are completed
     done, history = restore(model, folder, team)
     if done and team.leads:
         print(f"Going on after epoch {done} of {config.epochs}.")
-    if done < config.epochs:
+    over = team.leads and is_over(history, config)
+    if team.from_first(bytes([over])) != bytes([True]):
         _fit(model, config, data, folder, team, history, tensorboard)
-    else:
-        # As `model.fit` does at its end: the moving average takes the place of the weights.
-        model.optimizer.finalize_variable_values(model.trainable_variables)
+    chosen = chosen_epoch(history, config) if team.leads else 0
+    load_epoch(model, folder, int(team.from_first(b"%d" % chosen)), team)
+    # The moving average takes the place of the weights.
+    model.optimizer.finalize_variable_values(model.trainable_variables)
     return history
 
 
@@ -240,11 +264,12 @@ def _fit(
         range(len(history), config.epochs),
         parts=config.accumulate,
         share=team.share,
+        weights=_class_weights(config, data, "train"),
     )
     part = config.batch_size // config.accumulate
-    tests, tested = _tests(data, part, team)
+    validation, validated = _validation(config, data, part, team)
     clock = InputClock(images_a_step=part)
-    epochs = _Epochs(folder, config.seed, history, clock, team, tested / len(data.test))
+    epochs = _Epochs(folder, config, history, clock, team, validated / len(data.validation))
     callbacks = [clock, epochs]
     if config.ema is not None:
         callbacks.insert(0, keras.callbacks.SwapEMAWeights())
@@ -255,18 +280,28 @@ def _fit(
         steps_per_epoch=steps,
         initial_epoch=len(history),
         epochs=config.epochs,
-        validation_data=tests,
+        validation_data=validation,
         callbacks=callbacks,
         shuffle=False,
         verbose=_verbosity(team),
     )
 
 
-def _tests(data: sources.ImageData, batch_size: int, team: Team) -> tuple[tf.data.Dataset, int]:
-    """The batches that an epoch is tested on, and the number of images in them."""
+def _validation(
+    config: TrainConfig, data: sources.ImageData, batch_size: int, team: Team
+) -> tuple[tf.data.Dataset, int]:
+    """The batches that an epoch is validated on, and the number of images in them."""
+    weights = _class_weights(config, data, "validation")
     if team.replicas > 1:
-        return sources.full_test_batches(data, batch_size, team.share)
-    return sources.test_batches(data, batch_size), len(data.test)
+        return sources.full_batches(data, "validation", batch_size, team.share, weights)
+    batches = sources.part_batches(data, "validation", batch_size, weights)
+    return batches, len(data.validation)
+
+
+def _class_weights(config: TrainConfig, data: sources.ImageData, part: str) -> np.ndarray | None:
+    if config.class_weights == "none":
+        return None
+    return balanced_weights(data.parts[part].labels, len(data.class_names))
 
 
 def _verbosity(team: Team) -> int:
@@ -275,19 +310,19 @@ def _verbosity(team: Team) -> int:
 
 
 class _Epochs(keras.callbacks.Callback):
-    """Puts each finished epoch on the disk."""
+    """Puts each finished epoch on the disk, and ends the run when it is over."""
 
     def __init__(
         self,
         folder: Path,
-        seed: int,
+        config: TrainConfig,
         history: History,
         clock: InputClock,
         team: Team,
         filling: float,
     ):
         super().__init__()
-        self.folder, self.seed, self.history = folder, seed, history
+        self.folder, self.config, self.history = folder, config, history
         self.clock, self.team, self.filling = clock, team, filling
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -295,7 +330,7 @@ class _Epochs(keras.callbacks.Callback):
         # Keras does not save the random states of layers: each epoch starts from its own.
         states = [v for v in self.model.variables if v.name == "seed_generator_state"]
         for number, state in enumerate(states):
-            drawn = np.random.SeedSequence((self.seed, epoch, number)).generate_state(2)
+            drawn = np.random.SeedSequence((self.config.seed, epoch, number)).generate_state(2)
             state.assign(drawn)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -319,6 +354,9 @@ class _Epochs(keras.callbacks.Callback):
         if self.team.leads:
             with on_own_device():
                 save_epoch(self.folder, self.model, self.history)
+        # The first process decides: numbers that differ in the last digit must not part them.
+        over = self.team.leads and is_over(self.history, self.config)
+        self.model.stop_training = self.team.from_first(bytes([over])) == bytes([True])
 
 
 def _check_same_everywhere(settings: dict[str, Any], team: Team) -> None:
@@ -372,13 +410,43 @@ def _finish(
 ) -> dict[str, Any]:
     with written_beside(folder / "saved_model") as partial:
         export_saved_model(model, folder / "model.keras", partial)
-    probabilities, difference = compare_saved_model(model, config, data, folder / "saved_model")
-    predicted = probabilities.argmax(axis=1)
-    report.draw_curves(history, folder / "curves.png")
-    report.draw_confusion(data.test.labels, predicted, data.class_names, folder / "confusion.png")
-    content = report.summary(model, config, data, history, predicted, difference, team)
+    test, difference = compare_saved_model(model, config, data, folder / "saved_model")
+    answers = {"validation": predict_part(model, config, data, "validation"), "test": test}
+    content = report.summary(model, config, data, history, answers, difference, team)
+    _write_results(content, data, folder, history, answers)
     write_json(folder / "report.json", content)
-    remove_checkpoints(folder)
-    print(f"Test accuracy {content['test']['accuracy']:.2%}. All of it is in {folder}:")
+    test_figures = content["test"]
+    print(
+        f"Test accuracy {percent(test_figures['accuracy'])} (95 %: "
+        f"{between(test_figures['accuracy_interval'])}), balanced over the classes "
+        f"{percent(test_figures['balanced_accuracy'])}, of epoch {content['epochs']['chosen']}. "
+        f"All of it is in {folder}:"
+    )
     print("  " + "  ".join(name + "/" * (name == "saved_model") for name in RUN_FILES))
     return content
+
+
+def _write_results(
+    content: dict[str, Any],
+    data: sources.ImageData,
+    folder: Path,
+    history: History,
+    answers: dict[str, np.ndarray],
+) -> None:
+    """Write what people look at."""
+    report.write_predictions(data, answers, folder / "predictions.csv")
+    draw_curves(history, content["epochs"]["chosen"], folder / "curves.png")
+    predicted = answers["test"].argmax(axis=1)
+    counts = confusion(data.test.labels, predicted, len(data.class_names))
+    draw_confusion(counts, data.class_names, folder / "confusion.png")
+    mistakes = report.draw_worst(data, answers["test"], folder / "mistakes.png")
+    small = describe_small(data.counts, data.class_names)
+    warnings = [report.describe_twins(data.twins), small, data.left_out]
+    with written_beside(folder / "report.html") as partial:
+        write_page(
+            partial,
+            content,
+            folder=folder,
+            warnings=list(filter(None, warnings)),
+            mistakes=mistakes,
+        )

@@ -1,20 +1,23 @@
 """The folder of a run, which tells how far the run is.
 
-`settings.json` comes first, then for each finished epoch a row of `history.csv` and a checkpoint,
-whose name carries the epoch; its renaming is what finishes the epoch. `report.json` comes last, and
-the checkpoint goes.
+`settings.json` and `split.csv` come first, then for each finished epoch a row of `history.csv` and
+a checkpoint, whose name carries the epoch; its renaming is what finishes the epoch. Two checkpoints
+stay, the last and the best, from which a run goes on even after its end, with more epochs.
+`report.json` comes last.
 """
 
 import csv
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se_keras.support.errors import InputError, in_one_line
 from se_keras.support.files import PARTIAL, read_json, remove, write_csv, write_json, written_beside
+from se_keras.train.choosing import best_epoch
+from se_keras.train.config import DEFAULTS
 
 if TYPE_CHECKING:
     import keras
@@ -23,15 +26,21 @@ if TYPE_CHECKING:
 
 RUN_FILES = (
     "settings.json",
+    "split.csv",
     "history.csv",
     "model.keras",
     "saved_model",
+    "predictions.csv",
     "curves.png",
     "confusion.png",
+    "mistakes.png",
+    "report.html",
     "report.json",
 )
 CHECKPOINT = "checkpoint-{:04d}.weights.h5"
 TENSORBOARD = "tensorboard"
+# Settings that only say when a run ends, and with which of its epochs.
+CHANGEABLE = ("epochs", "patience", "choose")
 
 # A row of `history.csv` an epoch.
 History = list[dict[str, float]]
@@ -70,25 +79,43 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
 
 
 def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether the run is at its end; checks that these are its settings, if it has begun."""
+    """Whether the run is at its end; checks that it can go on with these settings."""
     if not (folder / "settings.json").exists():
         return False
-    _check_same_settings(read_json(folder / "settings.json"), settings, folder)
-    if (folder / "report.json").exists():
+    old = read_json(folder / "settings.json")
+    _check_settings(old, settings, folder)
+    if not (folder / "report.json").exists():
+        return False
+    if all(old[name] == settings[name] for name in CHANGEABLE):
         print(f"{folder} is finished: nothing to resume")
         return True
+    if not _checkpoints(folder):
+        raise InputError(f"{folder} is finished, and its checkpoints are gone: it can't go on.")
     return False
 
 
-def _check_same_settings(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
-    for name, value in new.items():
-        if old.get(name) == value:
-            continue
-        if name == "files":
-            raise InputError(f"the images of {new['data']} have changed since {folder} began")
+def _check_settings(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
+    if "choose" not in old:
         raise InputError(
-            f"{folder} was begun with {name} {old.get(name)}, it can't go on with {value}"
+            f"{folder} was begun by an earlier version, whose runs have no images for validation, "
+            "and can't go on: choose `overwrite` or another `out`."
         )
+    for name, value in new.items():
+        if old.get(name) != value and not _may_change(name, old, new):
+            raise InputError(
+                f"{folder} was begun with {name} {old.get(name)}, it can't go on with {value}"
+            )
+    if old["files"] != new["files"]:
+        raise InputError(f"the images of {new['data']} have changed since {folder} began")
+
+
+def _may_change(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    if name == "epochs":
+        return new[name] >= old[name]
+    if name == "data":
+        # Where a folder is does not matter, nor does the file that tells of its parts.
+        return not {old[name], new[name]} & set(DEFAULTS)
+    return name in (*CHANGEABLE, "split", "files")
 
 
 def begin(folder: Path, settings: dict[str, Any], keep: bool) -> None:
@@ -97,6 +124,9 @@ def begin(folder: Path, settings: dict[str, Any], keep: bool) -> None:
     for partial in folder.glob(PARTIAL + "*"):
         remove(partial)
     if keep and (folder / "settings.json").exists():
+        # Where it is finished, it is no more: it goes on with more epochs.
+        remove(folder / "report.json")
+        write_json(folder / "settings.json", settings)
         return
     # In an order in which a stop leaves no run that looks finished, or further than it is.
     remove(folder / "report.json")
@@ -114,21 +144,27 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
 def restore(model: "keras.Model", folder: Path, team: "Team") -> tuple[int, History]:
     """Loads the last checkpoint, if there is one: the weights and the state of the optimizer."""
     checkpoints = _checkpoints(folder) if team.leads else []
-    done, path = checkpoints[-1] if checkpoints else (0, None)
+    done = checkpoints[-1][0] if checkpoints else 0
     done = int(team.from_first(b"%d" % done))
     if not done:
         return 0, []
-    with _share_file(path, team) as path:
-        try:
-            model.load_weights(path)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"can't read {path}: {error}") from error
+    load_epoch(model, folder, done, team)
     if not team.leads:
         return done, [{"epoch": epoch + 1} for epoch in range(done)]
     history = _read_history(folder)[:done]
     if len(history) != done:
         raise InputError(f"{folder / 'history.csv'} has {len(history)} rows, the run {done} epochs")
     return done, history
+
+
+def load_epoch(model: "keras.Model", folder: Path, epoch: int, team: "Team") -> None:
+    """Loads the checkpoint of an epoch: the weights and the state of the optimizer."""
+    path = folder / CHECKPOINT.format(epoch)
+    with _share_file(path if team.leads else None, team) as shared:
+        try:
+            model.load_weights(shared)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"can't read {path}: {error}") from error
 
 
 @contextmanager
@@ -150,14 +186,14 @@ def save_epoch(folder: Path, model: "keras.Model", history: History) -> None:
     write_csv(folder / "history.csv", list(history[0]), rows)
     with written_beside(folder / CHECKPOINT.format(len(history))) as partial:
         model.save_weights(partial)
-    remove_checkpoints(folder, keep=1)
+    remove_checkpoints(folder, keep={best_epoch(history), len(history)})
 
 
-def remove_checkpoints(folder: Path, keep: int = 0) -> None:
-    """All but the latest ones."""
-    found = _checkpoints(folder)
-    for _, path in found[: len(found) - keep]:
-        remove(path)
+def remove_checkpoints(folder: Path, keep: Collection[int] = ()) -> None:
+    """All but those of some epochs."""
+    for epoch, path in _checkpoints(folder):
+        if epoch not in keep:
+            remove(path)
 
 
 def _read_history(folder: Path) -> History:

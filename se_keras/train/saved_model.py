@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from se_keras.support.errors import InputError, WrongResultError, lines_of
 from se_keras.train.config import TrainConfig
-from se_keras.train.data import ImageData, test_batches
+from se_keras.train.data import ImageData, part_batches, test_batches
 
 EXPORT = (
     "import sys, keras, se_keras; "
@@ -62,6 +62,13 @@ def load_saved_model(
         return output.numpy()
 
     return call, tuple(spec.shape)
+
+
+def predict_part(model: keras.Model, config: TrainConfig, data: ImageData, part: str) -> np.ndarray:
+    """Return the probabilities of the images of a part, (N, classes)."""
+    assert config.batch_size is not None  # the settings are completed
+    batches = part_batches(data, part, config.batch_size)
+    return np.concatenate([model.predict_on_batch(images.numpy()) for images, _ in batches])
 
 
 def compare_saved_model(

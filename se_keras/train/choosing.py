@@ -1,0 +1,45 @@
+"""Which epoch is kept, and when a run is over: both from the rows of its history alone."""
+
+from collections.abc import Sequence
+
+from se_keras.train.config import TrainConfig
+
+
+def best_epoch(history: Sequence[dict[str, float]]) -> int:
+    """Return the number of the epoch, from 1, that validation likes best.
+
+    It has the highest accuracy; of equal ones it has the lowest loss, and of these it is the first.
+
+    Example:
+
+    >>> rows = [(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.6, 0.7)]
+    >>> best_epoch([{"val_accuracy": accuracy, "val_loss": loss} for accuracy, loss in rows])
+    3
+    """
+    ranks = [(row["val_accuracy"], -row["val_loss"]) for row in history]
+    return 1 + ranks.index(max(ranks))
+
+
+def chosen_epoch(history: Sequence[dict[str, float]], config: TrainConfig) -> int:
+    """Return the number of the epoch whose weights the run leaves."""
+    return best_epoch(history) if config.choose == "best" else len(history)
+
+
+def is_over(history: Sequence[dict[str, float]], config: TrainConfig) -> bool:
+    """Return whether no epoch is to follow: all are done, or too many were no better.
+
+    Args:
+        history: of the epochs so far.
+        config: completed settings.
+
+    Example:
+
+    >>> config = TrainConfig(epochs=9, patience=2).completed()
+    >>> history = [{"val_accuracy": x, "val_loss": 1.0} for x in (0.5, 0.7, 0.7)]
+    >>> is_over(history, config), is_over([*history, history[0]], config)
+    (False, True)
+    """
+    assert config.epochs is not None  # the settings are completed
+    if not history or len(history) >= config.epochs:
+        return bool(history)
+    return 0 < (config.patience or 0) <= len(history) - best_epoch(history)

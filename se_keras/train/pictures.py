@@ -1,0 +1,135 @@
+"""The pictures that a run leaves: curves, confusion matrix, the worst mistakes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from se_keras.support.plotting import new_figure, save_figure, show_names
+
+# Inches of a class in the confusion matrix, of few and of many classes.
+WIDE, NARROW = 0.45, 0.18
+WIDE_CLASSES = 20
+# Beyond so many classes the squares have no room for names and counts.
+NAMED_CLASSES = 200
+LONGEST_NAME = 24
+COLUMNS, MOST_MISTAKES = 5, 20
+GRAY = "0.4"
+
+
+def draw_curves(history: Sequence[dict[str, float]], chosen: int, path: Path) -> None:
+    """Draw loss and accuracy over the epochs, in training and validation; mark an epoch.
+
+    Args:
+        history: the rows of `history.csv`.
+        chosen: the number of the epoch that is kept, from 1.
+        path: of the picture.
+    """
+    figure = new_figure(10, 4)
+    epochs = [row["epoch"] for row in history]
+    # A line through one point is not seen.
+    marker = "o" if len(epochs) == 1 else None
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        validated = [row[f"val_{metric}"] for row in history]
+        axes.plot(epochs, [row[metric] for row in history], label="training", marker=marker)
+        axes.plot(epochs, validated, label="validation", marker=marker)
+        axes.axvline(chosen, color=GRAY, linestyle=":", label=f"epoch {chosen}, which is kept")
+        axes.plot(chosen, validated[chosen - 1], "o", color=GRAY, fillstyle="none", markersize=9)
+        axes.set(xlabel="epoch", title=metric)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    save_figure(figure, path)
+
+
+def draw_confusion(counts: np.ndarray, class_names: Sequence[str], path: Path) -> None:
+    """Draw how many images of each class (row) were taken for which (column).
+
+    Args:
+        counts: (classes, classes), see `metrics.confusion`.
+        class_names: names of the classes, by number.
+        path: of the picture.
+    """
+    classes = len(class_names)
+    per_class = WIDE if classes <= WIDE_CLASSES else NARROW
+    size = 3.5 + per_class * min(classes, NAMED_CLASSES)
+    figure = new_figure(size + 1, size)
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the row", fraction=0.046)
+    if classes <= NAMED_CLASSES:
+        _write_classes(axes, class_names, 9 if classes <= WIDE_CLASSES else 8)
+        _write_counts(axes, counts, shares, 8 if classes <= WIDE_CLASSES else 6)
+        axes.set(xlabel="predicted", ylabel="true")
+    else:
+        axes.set(xlabel="predicted, number of the class", ylabel="true, number of the class")
+    axes.set_title("test images")
+    save_figure(figure, path)
+
+
+def _write_classes(axes: Any, class_names: Sequence[str], size: int) -> None:
+    names, fonts = show_names([shorten(name) for name in class_names])
+    # A dollar sign in a folder's name is no formula.
+    text: dict[str, Any] = {"fontsize": size, "parse_math": False, "fontfamily": fonts}
+    axes.set_xticks(range(len(names)), names, rotation=90, **text)
+    axes.set_yticks(range(len(names)), names, **text)
+
+
+def _write_counts(axes: Any, counts: np.ndarray, shares: np.ndarray, size: int) -> None:
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        text = f"{counts[row, column]}"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
+
+
+def shorten(name: str) -> str:
+    """Return a name that is not too long for a picture, without its middle if need be.
+
+    Example:
+
+    >>> shorten("a_very_long_name_of_a_class")
+    'a_very_long_…e_of_a_class'
+    """
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME + 1 else f"{name[:half]}…{name[-half:]}"
+
+
+def draw_mistakes(
+    images: Sequence[np.ndarray], captions: Sequence[tuple[str, str, str]], title: str, path: Path
+) -> None:
+    """Draw images with what they are and what they were taken for.
+
+    Args:
+        images: uint8, (H, W, C); at least one.
+        captions: of each: its class and the class it was taken for, each after its probability,
+            and its file.
+        title: of the picture.
+        path: of the picture.
+    """
+    columns = min(COLUMNS, len(images))
+    lines = -(-len(images) // columns)
+    figure = new_figure(max(5, 2.4 * columns), 0.6 + 2.8 * lines)
+    figure.suptitle(title)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, image, caption in zip(grid, images, captions, strict=False):
+        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        (true, taken, file), fonts = show_names([shorten(text) for text in caption])
+        text: dict[str, Any] = {"parse_math": False, "fontfamily": fonts}
+        # The shares come first: after a name that is written from the right they would move.
+        axes.set_title(f"is {true}\ntaken for {taken}", fontsize=8, **text)
+        axes.text(
+            0.5,
+            -0.03,
+            file,
+            transform=axes.transAxes,
+            ha="center",
+            va="top",
+            color=GRAY,
+            fontsize=7,
+            **text,
+        )
+    save_figure(figure, path)

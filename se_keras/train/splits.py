@@ -1,0 +1,195 @@
+"""Which images train, which choose the epoch, and which test: the three parts of a data set.
+
+A part that the data have is used as its name says. A missing one is drawn from the training images,
+a share of each class, by a seed.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from se_keras.support.errors import InputError, in_one_line
+from se_keras.support.files import write_csv
+from se_keras.support.tables import visible
+
+PARTS = ("train", "validation", "test")
+# Shares of each class that are held out where the data do not say. The test's is drawn first.
+SHARES = {"test": 0.2, "validation": 0.15}
+# A class of less images is warned of.
+FEW = 10
+# Names, files or classes that a message lists before it only counts.
+NAMED = 5
+HEADER = ("file", "class", "part")
+
+
+def draw_parts(labels: np.ndarray, shares: dict[str, float], seed: int) -> np.ndarray:
+    """Hold out shares of each class, at least one image each, drawn at random.
+
+    Args:
+        labels: class numbers, (N,).
+        shares: the share of each part that is held out.
+        seed: of the draw.
+
+    Returns:
+        The name of each image's part, (N,): "train" where it is not held out.
+
+    Example:
+
+    >>> draw_parts(np.array([0] * 4 + [1] * 4), {"test": 0.25}, seed=0).tolist()
+    ['train', 'train', 'test', 'train', 'train', 'train', 'train', 'test']
+    """
+    generator = np.random.default_rng(seed)
+    parts = np.full(len(labels), "train", "<U10")
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        start = 0
+        for part, share in shares.items():
+            end = start + max(1, round(share * len(members)))
+            parts[members[start:end]] = part
+            start = end
+    return parts
+
+
+def divide(own: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+    """Complete the parts that the data have, or draw all of them.
+
+    Args:
+        own: the name of each image's part, (N,); empty where the data are not divided.
+        labels: class numbers, (N,).
+        seed: of the draw.
+
+    Returns:
+        The name of each image's part, (N,), and in words how they were made.
+
+    Example:
+
+    >>> parts, text = divide(np.array(["train"] * 9 + ["test"] * 3), np.array([0, 1, 2] * 4), 0)
+    >>> [int((parts == part).sum()) for part in PARTS], text
+    ([6, 3, 3], 'its own train and test; drawn from train by seed 0: 15% for validation')
+    """
+    there = [part for part in PARTS if part in own]
+    drawn = {part: share for part, share in SHARES.items() if part not in there}
+    parts = own.astype("<U10") if there else np.full(len(labels), "train", "<U10")
+    inside = np.flatnonzero(parts == "train")
+    parts[inside] = draw_parts(labels[inside], drawn, seed)
+    texts = [f"its own {' and '.join([', '.join(there[:-1]), there[-1]])}"] if there else []
+    if drawn:
+        held_out = ", ".join(f"{share:.0%} for {part}" for part, share in drawn.items())
+        source = "train" if there else "each class"
+        texts.append(f"drawn from {source} by seed {seed}: {held_out}")
+    return parts, "; ".join(texts)
+
+
+def count_parts(parts: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Count the images of each class (row) in each part (column), (classes, 3).
+
+    Example:
+
+    >>> count_parts(np.array(["train", "test", "train"]), np.array([0, 0, 1]), 2).tolist()
+    [[1, 0, 1], [1, 0, 0]]
+    """
+    columns = [np.bincount(labels[parts == part], minlength=classes) for part in PARTS]
+    return np.stack(columns, axis=1)
+
+
+def check_counts(counts: np.ndarray, class_names: Sequence[str], where: str) -> None:
+    """Refuse a class that lacks an image in a part.
+
+    Raises:
+        InputError: naming the first such class, and how many there are.
+    """
+    lacking = np.flatnonzero((counts == 0).any(axis=1))
+    if not len(lacking):
+        return
+    first = lacking[0]
+    train, validation, test = counts[first]
+    total = counts[first].sum()
+    s = "" if total == 1 else "s"
+    more = f" So do {len(lacking) - 1} more classes." if len(lacking) > 1 else ""
+    raise InputError(
+        f"the class {class_names[first]} of {where} has {total} image{s}; it needs one to "
+        f"train, one to validate and one to test, and has {train}, {validation} and {test}.{more}"
+    )
+
+
+def describe_small(counts: np.ndarray, class_names: Sequence[str]) -> str:
+    """Return a warning of classes with few images; an empty text where there are none.
+
+    Example:
+
+    >>> describe_small(np.array([[20, 3, 4], [3, 1, 1]]), ["cat", "dog"])
+    'Less than 10 images: dog (5). What is measured on such a class says little.'
+    """
+    totals = counts.sum(axis=1)
+    small = [
+        f"{visible(class_names[n])} ({total})" for n, total in enumerate(totals) if total < FEW
+    ]
+    if not small:
+        return ""
+    more = f" and {len(small) - NAMED} more classes" if len(small) > NAMED else ""
+    return (
+        f"Less than {FEW} images: {', '.join(small[:NAMED])}{more}. What is measured on such a "
+        "class says little."
+    )
+
+
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return weights by which all classes count alike, and an image counts 1 on average.
+
+    Example:
+
+    >>> balanced_weights(np.array([0, 0, 0, 1]), 2).round(3).tolist()
+    [0.667, 2.0]
+    """
+    return len(labels) / (classes * np.bincount(labels, minlength=classes))
+
+
+# --- split.csv -----------------------------------------------------------------------------------
+
+
+def write_parts(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Write a row of file, class and part for each image."""
+    write_csv(path, HEADER, rows)
+
+
+def read_parts(path: Path, files: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Read which part each image belongs to.
+
+    Args:
+        path: of a file such as `write_parts` writes.
+        files: the image files of the data, relative to their folder.
+        classes: the class of each.
+
+    Returns:
+        The name of each image's part, (N,).
+
+    Raises:
+        InputError: if it is no such file, or is not about these images.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"can't read the split {path}: {in_one_line(error)}.") from error
+    if not rows or not set(HEADER) <= set(rows[0]):
+        raise InputError(f"the split {path} must have the columns {', '.join(HEADER)}.")
+    found = {row["file"]: (row["class"], row["part"]) for row in rows}
+    times = Counter(row["file"] for row in rows)
+    known = dict(zip(files, classes, strict=True))
+    _refuse(path, "names twice", [name for name, count in times.items() if count > 1])
+    _refuse(path, "names what the data lack:", [name for name in found if name not in known])
+    _refuse(path, "lacks", [name for name in files if name not in found])
+    wrong = [name for name in files if found[name][0] != known[name]]
+    _refuse(path, "has another class for", wrong)
+    odd = [f"{name} ({found[name][1]})" for name in files if found[name][1] not in PARTS]
+    _refuse(path, f"has a part other than {', '.join(PARTS)} for", odd)
+    return np.array([found[name][1] for name in files])
+
+
+def _refuse(path: Path, what: str, names: list[str]) -> None:
+    if names:
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        raise InputError(f"the split {path} {what} {', '.join(names[:NAMED])}{more}.")
