@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import resource
 import threading
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 from checks import run_python
-from huggingface_hub import constants
+from huggingface_hub import constants, get_session
 from safetensors.numpy import load_file, save
 
 import se_keras
@@ -51,6 +52,7 @@ class Server(ThreadingHTTPServer):
         self.cuts = 0  # how many responses are cut
         self.refusal = None  # (status, X-Error-Code) for everything
         self.metadata = True  # whether the hub answers as a hub
+        self.headers = {}  # what it answers in place of its own
         self.requests = []
 
 
@@ -110,7 +112,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, status, headers, body=b"", start=0):
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in (headers | self.server.headers).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -704,3 +706,80 @@ def test_a_repository_that_names_no_network_is_refused(the_hub, capsys):
     the_hub.files["config.json"] = b"{}"
     assert main(["predict", "--weights", "hf://me/flowers", str(PHOTO)]) == 2
     assert "name it with --model" in capsys.readouterr().err
+
+
+# --- a hub that means harm -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def thesis(tmp_path):
+    """A file of the user's, which no download may touch."""
+    path = tmp_path / "home" / "thesis.txt"
+    path.parent.mkdir()
+    path.write_text("three years of work")
+    yield path
+    assert path.read_text() == "three years of work"
+    assert not path.is_symlink()
+    assert os.listdir(path.parent) == ["thesis.txt"]
+
+
+HARMFUL_NAMES = {
+    "absolute": "{thesis}",
+    "quoted": '"{thesis}"',
+    "weak": 'W/"{thesis}"',
+    "up": '"../../../home/thesis.txt"',
+    "new": '"../../../home/new.txt"',
+    "up only": '".."',
+    "other slash": '"..\\\\..\\\\home"',
+    "hidden": '".ssh"',
+    "empty": '""',
+}
+
+
+@pytest.mark.parametrize("header", hub.NAMING_HEADERS)
+@pytest.mark.parametrize("name", HARMFUL_NAMES.values(), ids=HARMFUL_NAMES)
+def test_a_hub_does_not_choose_paths(name, header, the_hub, thesis, tmp_path):
+    the_hub.headers = {header: name.format(thesis=thesis)}
+    refused("hf://me/flowers", f"the hub answers {header}", "no name of a file")
+    assert {path.name for path in tmp_path.iterdir()} <= {"home", "cache"}
+    assert files_below(tmp_path) == [thesis]
+
+
+def test_a_hub_does_not_choose_where_a_missing_file_is_noted(the_hub, thesis, tmp_path):
+    del the_hub.files[hub.CONFIG_FILE]
+    the_hub.headers = {"X-Repo-Commit": "../../../home"}
+    with pytest.raises(InputError, match="the hub answers X-Repo-Commit"):
+        hub.fetch_config(hub.parse_address("hf://me/flowers"))
+    assert files_below(tmp_path) == [thesis]
+
+
+@pytest.mark.parametrize("file", [hub.WEIGHTS_FILE, hub.CONFIG_FILE])
+def test_a_link_out_of_the_cache_is_neither_followed_nor_removed(file, the_hub, thesis):
+    fetch("hf://me/flowers")
+    (link,) = (path for path in Path(constants.HF_HUB_CACHE).rglob(file) if path.is_symlink())
+    link.unlink()
+    link.symlink_to(thesis)
+    refused("hf://me/flowers", str(link), "leads out of the cache")
+    if file == hub.CONFIG_FILE:
+        with pytest.raises(InputError, match="leads out of the cache"):
+            hub.cached_config(hub.parse_address("hf://me/flowers"))
+
+
+def test_a_link_out_of_the_folder_of_releases_is_not_followed(server, keras_home, thesis):
+    source = with_hash(server)
+    path = fetch(source).path
+    path.unlink()
+    path.symlink_to(thesis)
+    refused(source, "leads out of the cache")
+
+
+def test_a_cache_on_another_disk_is_one(the_hub, tmp_path):
+    (tmp_path / "disk").mkdir()
+    Path(constants.HF_HUB_CACHE).symlink_to(tmp_path / "disk")
+    assert fetch("hf://me/flowers").config == CONFIG
+
+
+def test_the_session_of_huggingface_hub_is_left_as_it_was(the_hub):
+    before = get_session().event_hooks
+    fetch("hf://me/flowers")
+    assert get_session().event_hooks == before

@@ -12,6 +12,8 @@ import re
 import struct
 import tempfile
 import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,6 +33,9 @@ SCHEMES = ("hf://", "https://", "http://")
 # A hash as the fragment of an address, as pip writes it: `#sha256=ce0d4300`.
 HASH = re.compile(r"(?P<algorithm>sha256|md5)=(?P<digits>[0-9a-f]{8,64})")
 SHA256 = re.compile("[0-9a-f]{64}")
+# What the hub answers to become names in the cache: of commits, and of the files' contents.
+NAMING_HEADERS = ("X-Repo-Commit", "X-Linked-Etag", "ETag", "X-Xet-Hash")
+NAME_IN_CACHE = re.compile(r'(W/)?"?[0-9A-Za-z][0-9A-Za-z._+=-]{0,199}"?')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +170,10 @@ def cached_config(repository: HubFile) -> dict[str, Any] | None:
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(repository.repo, CONFIG_FILE, revision=repository.revision)
-    return _read_config(str(repository), Path(path)) if isinstance(path, str) else None
+    if not isinstance(path, str):
+        return None
+    _refuse_outside(Path(path), _cache_folder(repository.repo), str(repository))
+    return _read_config(str(repository), Path(path))
 
 
 # --- the hub -------------------------------------------------------------------------------------
@@ -243,9 +251,57 @@ def _download(source: str, repo: str, revision: str | None, file: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(repo, file, revision=revision))
-    except Exception as error:  # of requests, httpx or httpx2, by the version of huggingface_hub
+        with _refuse_answers_that_are_paths():
+            path = Path(hf_hub_download(repo, file, revision=revision))
+    except Exception as error:  # of httpx or httpx2, by the version of huggingface_hub
         raise InputError(f"can't get {source}: {_hub_reason(error, file)}") from error
+    _refuse_outside(path, _cache_folder(repo), source)
+    return path
+
+
+@contextmanager
+def _refuse_answers_that_are_paths() -> Iterator[None]:
+    """Check what a hub says before huggingface_hub makes names of files of it.
+
+    An answer such as `/home/me/thesis.txt` or `../../x` would be linked to, or written to.
+    """
+    from huggingface_hub import get_session
+
+    session = get_session()
+    before = session.event_hooks
+    session.event_hooks = {**before, "response": [*before.get("response", ()), _refuse_paths]}
+    try:
+        yield
+    finally:
+        session.event_hooks = before
+
+
+def _refuse_paths(response: Any) -> None:
+    if response.request.method != "HEAD":
+        return
+    for header in NAMING_HEADERS:
+        answer = response.headers.get(header)
+        if answer is not None and not NAME_IN_CACHE.fullmatch(answer):
+            raise InputError(
+                f"the hub answers {header} {answer[:200]!r}, which is no name of a file"
+            )
+
+
+def _cache_folder(repo: str) -> Path:
+    """Return the folder of a repository in huggingface_hub's cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+
+
+def _refuse_outside(path: Path, folder: Path, source: str) -> None:
+    """Refuse a file that a link leads out of its folder, and of the cache that the folder is in.
+
+    Such a file is somebody's own: it is neither read nor removed.
+    """
+    target = path.resolve()
+    if not any(target.is_relative_to(allowed.resolve()) for allowed in (folder, folder.parent)):
+        raise InputError(f"{source}: {path} leads out of the cache, to {target}; remove the link")
 
 
 def _hub_reason(error: Exception, file: str) -> str:
@@ -267,7 +323,7 @@ def _hub_reason(error: Exception, file: str) -> str:
         )
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return f"the repository has no file {file}"
-    if isinstance(error, errors.HFValidationError):
+    if isinstance(error, errors.HFValidationError | InputError):
         return in_one_line(error)
     if isinstance(error, errors.LocalEntryNotFoundError):
         return _explain_unreached(error.__cause__ or error)
@@ -300,6 +356,7 @@ def _from_release(wanted: ReleaseFile) -> Path:
             _download_release(wanted.address, path)
     except Exception as error:  # get_file raises a bare Exception when the address fails
         raise InputError(f"can't get {wanted}: {_failure(error, 'KERAS_HOME')}") from error
+    _refuse_outside(path, path.parent, str(wanted))
     _refuse_other_hash(path, str(wanted), wanted.algorithm, wanted.digits)
     return path
 
