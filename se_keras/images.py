@@ -13,10 +13,9 @@ calibration and explaining see the same pixels. What the reader does with each k
 - It refuses floats, signed and 32-bit numbers, whose range no file says, and pictures of more
   pixels than Pillow's own limit.
 
-JPEG can be decoded at a half of its size or less (Pillow's `draft`). `read_image` does that only
-with large photos that become much smaller (`DRAFT_FROM`, `DRAFTS`): of photos all but a few pixels
-in a thousand then stay within one level of what the whole photo gives. Print moves by up to eight
-levels, since what a decoder cuts off at white is no longer seen.
+It decodes every image at its full size. A JPEG could be decoded at a half of its size or less, but
+what the decoder cuts off at black and white would then be lost: dark noise and print would differ
+by two to four levels from what a user of Pillow gets, however much smaller the result is.
 """
 
 import math
@@ -40,10 +39,6 @@ if TYPE_CHECKING:
 # with a second picture after the first.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
-# A JPEG whose shorter side has at least so many pixels is decoded at a part of its size, by the
-# first factor whose ratio of sizes, decoded whole to wanted, is reached.
-DRAFT_FROM = 1024
-DRAFTS = {8: 64, 4: 32, 2: 8}
 # Beyond this ratio of the sides `center_crop` resizes the crop alone, not the whole image first.
 LONG = 16
 
@@ -107,6 +102,8 @@ def read_image(
     >>> read_image(np.full((20, 30), 7, "uint8"), size=10).shape
     (10, 10, 3)
     """
+    from PIL.Image import Resampling
+
     if size is None:
         return _to_array(open_image(source, channels))
     height, width = (size, size) if isinstance(size, int) else size
@@ -116,10 +113,10 @@ def read_image(
         new = (height, width) if orientation in _LYING else (width, height)
         box = _middle(image.size, new, orientation)
         if not enlarge and box[2] - box[0] <= new[0]:
-            new = (int(box[2] - box[0]), int(box[3] - box[1]))
-        factor = 1 if image is source else _draft(image, box, new)
-        pixels = _to_eight_bits(image, _mode(channels))
-        return _to_array(_turn(_resize(pixels, box / factor, new), orientation))
+            new = (box[2] - box[0], box[3] - box[1])
+        part = _crop(_to_eight_bits(image, _mode(channels)), box)
+        resized = part if part.size == new else part.resize(new, Resampling.BILINEAR)
+        return _to_array(_turn(resized, orientation))
 
 
 def center_crop(image: "Image", size: int, crop: float, interpolation: str) -> "Image":
@@ -343,36 +340,20 @@ def _turn(image: "Image", orientation: int) -> "Image":
     return image.transpose(turns[orientation]) if orientation in turns else image
 
 
-def _middle(size: tuple[int, int], new: tuple[int, int], orientation: int) -> np.ndarray:
+def _middle(
+    size: tuple[int, int], new: tuple[int, int], orientation: int
+) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the largest middle part of the proportions of `new`."""
     scale = min(side / wanted for side, wanted in zip(size, new, strict=True))
-    part = [max(1, round(wanted * scale)) for wanted in new]
-    left, top = ((side - length) // 2 for side, length in zip(size, part, strict=True))
+    width, height = (max(1, round(wanted * scale)) for wanted in new)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
     # What does not go in half is at the same side of the upright picture.
     if orientation in _X_REVERSED:
-        left = size[0] - part[0] - left
+        left = size[0] - width - left
     if orientation in _Y_REVERSED:
-        top = size[1] - part[1] - top
-    return np.array([left, top, left + part[0], top + part[1]])
+        top = size[1] - height - top
+    return left, top, left + width, top + height
 
 
-def _draft(image: "Image", box: np.ndarray, new: tuple[int, int]) -> int:
-    """Make Pillow decode a large JPEG at a part of its size; return how many times smaller."""
-    if image.format not in ("JPEG", "MPO") or min(image.size) < DRAFT_FROM:
-        return 1
-    ratio = min((box[2] - box[0]) / new[0], (box[3] - box[1]) / new[1])
-    factor = next((factor for factor, least in DRAFTS.items() if ratio >= least), 1)
-    if factor > 1:
-        image.draft(image.mode, (image.width // factor, image.height // factor))
-    return factor
-
-
-def _resize(image: "Image", box: np.ndarray, new: tuple[int, int]) -> "Image":
-    from PIL import Image
-
-    # Only after a draft does a box not lie on whole pixels.
-    left, top = math.floor(box[0]), math.floor(box[1])
-    right, bottom = math.ceil(box[2]), math.ceil(box[3])
-    image = image.crop((left, top, right, bottom))
-    inside = tuple(box - [left, top, left, top])
-    return image if image.size == new else image.resize(new, Image.Resampling.BILINEAR, box=inside)
+def _crop(image: "Image", box: tuple[int, int, int, int]) -> "Image":
+    return image if box == (0, 0, *image.size) else image.crop(box)
