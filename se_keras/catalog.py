@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
@@ -66,11 +66,11 @@ def create(
     2373
     """
     recipe = model if isinstance(model, Recipe) else find_recipe(model)
-    recipe, asked = _split_options(recipe, options)
     if weights is not None:
-        return _build_with_weights(recipe, asked, weights, fresh_classifier, include_preprocessing)[
-            0
-        ]
+        return _create_with_weights(
+            recipe, options, weights, fresh_classifier, include_preprocessing
+        )[0]
+    recipe, asked = _split_options(recipe, options)
     if fresh_classifier:
         raise InputError("`fresh_classifier=True` leaves out that of `weights`: give both.")
     pixels = Pixels(**USUAL) if include_preprocessing is True else include_preprocessing
@@ -82,8 +82,7 @@ def create_with_plan(
 ) -> tuple[keras.Model, ConversionPlan]:
     """Build a network with weights, as `create` does; return also which tensor went where."""
     recipe = model if isinstance(model, Recipe) else find_recipe(model)
-    recipe, asked = _split_options(recipe, options)
-    return _build_with_weights(recipe, asked, weights, fresh_classifier)
+    return _create_with_weights(recipe, options, weights, fresh_classifier)
 
 
 def named_builder(name: str) -> Callable[..., keras.Model]:
@@ -190,7 +189,7 @@ Args:
 """
 
 
-def _split_options(recipe: Recipe, options: dict[str, Any]) -> tuple[Recipe, NetworkOptions]:
+def _split_options(recipe: Recipe, options: Mapping[str, Any]) -> tuple[Recipe, NetworkOptions]:
     """The row and the options of its network, with what the user asks of either."""
     known = _options(recipe)
     refuse_unknown_options(recipe.name, options, known)
@@ -202,14 +201,18 @@ def _split_options(recipe: Recipe, options: dict[str, Any]) -> tuple[Recipe, Net
 # --- weights -------------------------------------------------------------------------------------
 
 
-def _build_with_weights(
+def _create_with_weights(
     recipe: Recipe,
-    options: NetworkOptions,
+    asked: Mapping[str, Any],
     weights: Weights,
     fresh_classifier: bool,
     include_preprocessing: bool | str | Pixels = False,
 ) -> tuple[keras.Model, ConversionPlan]:
+    recipe, options = _split_options(recipe, asked)
     source = parse_source(weights, recipe.name)
+    if source.preset is not None and source.preset.recipe == recipe.name:
+        needed: dict[str, Any] = {**source.preset.options}
+        recipe = replace(recipe, **{k: needed[k] for k in needed.keys() - asked.keys()})
     has_classifier = options.include_top and not options.features_only
     takes_classifier = has_classifier and not fresh_classifier
     if takes_classifier and source.preset is not None:

@@ -194,10 +194,10 @@ def known_pixels(model_or_source: PixelSource) -> Pixels:
 
     >>> import se_keras
     >>> from se_keras.pixels import known_pixels
-    >>> known_pixels("seresnet20")
+    >>> known_pixels("seresnet32")
     Traceback (most recent call last):
     ...
-    se_keras.support.errors.InputError: what pixels seresnet20 takes is unknown: ...
+    se_keras.support.errors.InputError: what pixels seresnet32 takes is unknown: ...
     """
     pixels = pixels_of(model_or_source)
     if not pixels.unknown:

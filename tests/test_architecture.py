@@ -41,6 +41,7 @@ ORDER = (
 SIDE_BY_SIDE = {"weights", "surgery", "deploy", "counting", "explain"}
 USES_TENSORFLOW = ("pixels", "deploy", "train", "commands")
 WITHOUT_KERAS = (
+    "support.archives",
     "support.arguments",
     "support.errors",
     "support.files",

@@ -6,6 +6,7 @@ import re
 
 import classification_models_weights
 import pytest
+import pytorchcv_weights
 from checks import GOLDEN, README
 
 from se_keras.models.recipes import RECIPES
@@ -67,12 +68,59 @@ def test_each_file_of_classification_models_is_in_the_registry(name):
         assert (pixels.mean, pixels.std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
+# File of pytorchcv without the end of its name -> top-1 accuracy (100 minus the error in its README
+# or, of small images, in the file's name), full sha1 and release (its model_metainfos.csv).
+PYTORCHCV = {
+    "seresnet50-0575": (78.78, "004bfde422c860c4f11b1e1190bb5a8db477d939", 441),
+    "seresnet50b-0539": (79.21, "459e6871e944d1c7102ee9c055ea428b8d9a168c", 387),
+    "seresnet101-0460": (80.76, "37851448605dae67bbf83ff8e7f7e7cc367e1746", 533),
+    "seresnet101b-0487": (80.30, "b83a20fd2ad9a32e0fe5cb3daef45aac03ea3194", 460),
+    "seresnet152-0439": (81.28, "7a6b02ac25caccb0420eea542c625f9b0bfb3e03", 538),
+    "seresnext50_32x4d-0451": (81.06, "52029a7f6170873b2d50a7016fba053e98183f7b", 505),
+    "seresnext101_32x4d-0467": (80.64, "c738e758c535fac87027fc4b9271a7cb95442505", 529),
+    "seresnext101_64x4d-0428": (81.34, "ea9d98df431d53251011099f317cd20fa2307d1b", 561),
+    "senet154-0455": (81.15, "95dbccbe56dc93c4544e6d1c6673f09425a4cee2", 522),
+    "seresnet20_cifar10-0601": (93.99, "935d89433e803c8a3027c81f1267401e7caccce6", 362),
+    "seresnet20_cifar100-2854": (71.46, "8c7abf66d8c1418cb3ca760f5d1efbb42738036b", 362),
+    "seresnet20_svhn-0323": (96.77, "d77df31c62d1504209a5ba47e59ccb0ae84500b2", 362),
+    "seresnet56_cifar10-0413": (95.87, "b61c143989cb2901bec48dded4c6ddcae91aabc4", 362),
+    "seresnet56_cifar100-2294": (77.06, "7fa54f4593f364c2363cb3ee8d5bc1285af1ade5", 362),
+    "seresnet56_svhn-0264": (97.36, "93839c762a97bd0b5bd27c71fd64c227afdae3ed", 362),
+    "seresnet110_cifar10-0363": (96.37, "1ddec2309ff61c2c0e14c96d51a1b846afdc2acc", 362),
+    "seresnet110_cifar100-2086": (79.14, "a82c30938028a172dd6a124152bc0952b55a2f49", 362),
+    "seresnet110_svhn-0235": (97.65, "9572ba7394c774b8d056b24a7631ef47e53024b8", 362),
+}
+OF_PYTORCHCV = "https://github.com/osmr/imgclsmob/releases/download"
+
+
+@pytest.mark.parametrize("file", PYTORCHCV)
+def test_each_file_of_pytorchcv_is_in_the_registry(file):
+    (top1, sha1, release), name = PYTORCHCV[file], file.rpartition("-")[0]
+    preset = preset_of(f"{OF_PYTORCHCV}/v0.0.{release}/{file}-{sha1[:8]}.pth.zip#sha1={sha1}")
+    assert preset.recipe == pytorchcv_weights.ROWS[name]
+    assert (preset.top1, preset.license) == (top1, "MIT")
+    pixels, images = preset.pixels, name.rpartition("_")[2]
+    if not pytorchcv_weights.is_small(name):
+        assert preset.name == f"{preset.recipe}.cv_in1k"
+        assert (pixels.size, pixels.crop, pixels.interpolation) == (224, 0.875, "bilinear")
+        assert (pixels.mean, pixels.std) == (IMAGENET_MEAN, IMAGENET_STD)
+        assert preset.options == {}
+        return
+    assert preset.name == f"{preset.recipe}.cv_{images}"
+    assert preset.classes == {"cifar10": 10, "cifar100": 100, "svhn": 10}[images]
+    assert (pixels.size, pixels.crop, pixels.labels) == (32, 1.0, images)
+    assert pixels.mean == (0.4914, 0.4822, 0.4465)
+    assert pixels.std == (0.2023, 0.1994, 0.2010)
+    assert preset.options == {"shortcut": "projection"}
+
+
 def test_every_set_of_timm_is_in_the_registry_and_none_is_made_up():
     sources = {timm_source(name, row): name.split(".")[0] for name, row in OF_TIMM.items()}
     assert len(sources) == 23
-    of_timm = [preset for preset in PRESETS if not preset.source.startswith(RELEASE)]
+    others = (RELEASE, OF_PYTORCHCV)
+    of_timm = [preset for preset in PRESETS if not preset.source.startswith(others)]
     assert {preset.source: preset.recipe for preset in of_timm} == sources
-    assert len(PRESETS) == len(of_timm) + len(CLASSIFICATION_MODELS)
+    assert len(PRESETS) == len(of_timm) + len(CLASSIFICATION_MODELS) + len(PYTORCHCV)
 
 
 @pytest.mark.parametrize("name", OF_TIMM)
@@ -105,8 +153,9 @@ def test_every_row_is_of_the_catalog_and_one_of_each_is_the_best():
     for recipe in {preset.recipe for preset in PRESETS}:
         rows = [preset for preset in PRESETS if preset.recipe == recipe]
         best = [preset for preset in rows if preset.best]
-        assert best == [find_preset(recipe)]
-        assert best[0].top1 == max(preset.top1 for preset in rows)
+        of_imagenet = [preset.top1 for preset in rows if preset.pixels.labels == "imagenet"]
+        assert [preset.top1 for preset in best] == ([max(of_imagenet)] if of_imagenet else [])
+        assert not best or find_preset(recipe) == best[0]
         # `preprocess_input` takes the name of a row.
         assert len({(preset.pixels.mean, preset.pixels.std) for preset in rows}) == 1
 
@@ -152,14 +201,20 @@ def test_the_best_set_is_stated():
 def test_a_row_without_published_weights_says_which_have_some(recipe):
     with pytest.raises(ValueError, match=f"none are published for {recipe}") as caught:
         find_preset(recipe)
-    assert all(preset.recipe in str(caught.value) for preset in PRESETS)
+    assert all(preset.recipe in str(caught.value) for preset in PRESETS if preset.best)
+
+
+def test_a_row_with_weights_for_small_images_alone_names_them():
+    names = ", ".join(f"'seresnet20.cv_{images}'" for images in ("cifar10", "cifar100", "svhn"))
+    with pytest.raises(ValueError, match=f"none for ImageNet .* for seresnet20, but {names}: name"):
+        find_preset("seresnet20")
 
 
 def test_a_row_without_published_weights_names_its_relative():
-    # timm's own seresnet101 is untrained; those of the paper's release are not.
-    relatives = "its relatives cm_seresnet101 and legacy_seresnet101 have some"
-    with pytest.raises(ValueError, match=rf"seresnet101 \({relatives}"):
-        find_preset("seresnet101")
+    # timm's own seresnet152 is untrained; those of the paper's release are not.
+    relatives = "its relatives cm_seresnet152 and legacy_seresnet152 have some"
+    with pytest.raises(ValueError, match=rf"seresnet152 \({relatives}"):
+        find_preset("seresnet152")
     with pytest.raises(ValueError, match=r"for semobilenet\. There"):
         find_preset("semobilenet")
 

@@ -4,7 +4,12 @@ The logits in golden/ are those of pytorchcv itself (golden/make_pytorchcv.py); 
 written here under its names.
 """
 
+import hashlib
+import threading
+import zipfile
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -16,6 +21,7 @@ from timm_weights import digest, draw, with_counters
 import se_keras
 from se_keras.models.recipes import find_recipe
 from se_keras.support.errors import InputError
+from se_keras.weights import presets
 from se_keras.weights.convert import plan_for_timm
 from se_keras.weights.key_maps import KEY_MAPS
 
@@ -151,3 +157,193 @@ def test_timm_is_not_given_the_names_of_pytorchcv(small):
     row = replace(find_recipe("cm_seresnet50"), depths=(1, 1), widths=(8, 16), stem_widths=(8,))
     with pytest.raises(InputError, match="timm has no network like cm_seresnet50"):
         plan_for_timm(se_keras.create(row, input_shape=(32, 32, 3)))
+
+
+# --- by name -----------------------------------------------------------------------------------
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A folder, and the address under which it is served; what is downloaded has its own folder."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def published(served, small, monkeypatch):
+    """The set `seresnet20.cv_cifar10`, at another address; its archive there."""
+    folder, address = served
+    path, _ = small
+    archive = zipped(path)
+    sha1 = hashlib.sha1(path.read_bytes()).hexdigest()
+    source = f"{address}/{archive.name}#sha1={sha1}"
+    row = replace(presets.preset_of("seresnet20.cv_cifar10"), source=source)
+    others = [other for other in presets.PRESETS if other.name != row.name]
+    monkeypatch.setattr(presets, "PRESETS", (*others, row))
+    return archive.rename(folder / archive.name)
+
+
+def test_a_set_is_loaded_by_its_name(published, small, tmp_path):
+    model = se_keras.create("seresnet20", weights="seresnet20.cv_cifar10")
+    assert (model.name, model.input_shape) == ("seresnet20.cv_cifar10", (None, 32, 32, 3))
+    se_keras.load_weights(small[1], small[0])
+    for a, b in zip(model.get_weights(), small[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    kept = [path.name for path in (tmp_path / "keras").rglob("*") if path.is_file()]
+    assert kept == [small[0].name]  # without the archive
+    published.unlink()
+    assert (
+        se_keras.SEResNet20(weights="seresnet20.cv_cifar10", include_top=False).name == model.name
+    )
+
+
+def test_names_and_pixels_are_those_of_the_set(published):
+    classes = np.eye(10, dtype="float32")
+    best = se_keras.decode_predictions(classes, "seresnet20.cv_cifar10", top=1)
+    assert [name for [(_, name, _)] in best] == CIFAR10
+    model = se_keras.create(
+        "seresnet20", weights="seresnet20.cv_cifar10", include_preprocessing=True
+    )
+    assert se_keras.decode_predictions(classes[:1], model, top=1) == [[("airplane",) * 2 + (1.0,)]]
+    pixels = se_keras.pixels_of("seresnet20.cv_cifar10")
+    plain = se_keras.create("seresnet20", weights="seresnet20.cv_cifar10")
+    photo = se_keras.load_image(np.full((64, 48, 3), 255, "uint8"), plain)
+    prepared = se_keras.preprocess_input(photo[None], plain)
+    expected = [(1 - 0.4914) / 0.2023, (1 - 0.4822) / 0.1994, (1 - 0.4465) / 0.2010]
+    np.testing.assert_allclose(prepared[0, 5, 7], expected, rtol=1e-6)
+    assert pixels.size == 32
+    np.testing.assert_allclose(array(model(photo[None])), array(plain(prepared)), atol=1e-6)
+
+
+def test_the_row_has_the_pixels_of_all_its_sets_and_no_names():
+    pixels = se_keras.pixels_of("seresnet56")
+    assert (pixels.size, pixels.crop, pixels.std) == (32, 1.0, (0.2023, 0.1994, 0.2010))
+    assert pixels.labels is None
+
+
+def test_what_is_asked_for_is_kept(published):
+    with pytest.raises(InputError, match="shortcut  a convolution  zeros for the new channels"):
+        se_keras.create("seresnet20", weights="seresnet20.cv_cifar10", shortcut="zeros")
+    with pytest.raises(
+        InputError, match=r"`classes=100`, and 'seresnet20\.cv_cifar10' has a class"
+    ):
+        se_keras.create("seresnet20", weights="seresnet20.cv_cifar10", classes=100)
+    with pytest.raises(InputError, match=r"The file fits create\('seresnet20', shortcut='proj"):
+        se_keras.create("seresnet32", weights="seresnet20.cv_cifar10", input_shape=(8, 8, 3))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"<!DOCTYPE html>", "it is a web page"),
+        (b"words", "is not a whole zip file"),
+        (None, "its sha1 is "),
+    ],
+    ids=["page", "words", "other"],
+)
+def test_another_file_at_the_address_is_refused_and_not_kept(
+    content, complaint, published, tmp_path
+):
+    other = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(3)}, other)
+    published.write_bytes(zipped(other).read_bytes() if content is None else content)
+    with pytest.raises(InputError, match=complaint) as caught:
+        se_keras.create("seresnet20", weights="seresnet20.cv_cifar10")
+    assert published.name in str(caught.value)
+    assert [path for path in (tmp_path / "keras").rglob("*") if path.is_file()] == []
+
+
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def test_class_names_are_in_the_order_of_the_data_sets():
+    scores = {"cifar10": CIFAR10, "svhn": list("0123456789")}
+    for images, names in scores.items():
+        found = se_keras.decode_predictions(np.eye(10), f"seresnet56.cv_{images}", top=1)
+        assert [name for [(_, name, _)] in found] == names
+    found = se_keras.decode_predictions(np.eye(100), "seresnet110.cv_cifar100", top=1)
+    names = [name for [(_, name, _)] in found]
+    assert names == sorted(set(names))  # its own order
+    assert (names[0], names[34], names[99]) == ("apple", "fox", "worm")
+
+
+# --- its archives --------------------------------------------------------------------------------
+
+
+def zipped(path, **members):
+    """An archive beside a file, of the file or of other members."""
+    archive = path.with_name(f"{path.name}.zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
+        for name, content in (members or {path.name: path.read_bytes()}).items():
+            writer.writestr(name, content)
+    return archive
+
+
+def test_an_archive_is_the_file_in_it(small, tmp_path):
+    path, model = small
+    archive = zipped(path)
+    plan = se_keras.load_weights(model, archive)
+    before = model.get_weights()
+    assert plan == se_keras.load_weights(model, path)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+ARCHIVES = {
+    "no zip": (b"PK\x03\x04 of a zip", "is not a whole zip file"),
+    "empty": ({}, "must hold one file, .pth, and nothing else"),
+    "two files": ({"a.pth": b"a", "b.pth": b"b"}, "must hold one file, .pth, and nothing else"),
+    "another file": ({"a.txt": b"a"}, "must hold one file, .pth, and nothing else"),
+    "a bomb": ({"a.pth": bytes(2**24)}, "of a file that would take 16,777,216"),
+    "no file of PyTorch": ({"a.pth": b"words"}, "is not a whole PyTorch file"),
+}
+
+
+@pytest.mark.parametrize(("members", "complaint"), ARCHIVES.values(), ids=ARCHIVES)
+def test_a_bad_archive_is_refused_by_its_name(members, complaint, small, tmp_path):
+    archive = tmp_path / "a.pth.zip"
+    if isinstance(members, bytes):
+        archive.write_bytes(members)
+    else:
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
+            for name, content in members.items():
+                writer.writestr(name, content)
+    with pytest.raises(InputError, match=complaint) as caught:
+        se_keras.load_weights(small[1], archive)
+    assert str(archive) in str(caught.value)
+    assert "weights.pth" not in str(caught.value)
+
+
+def test_an_archive_that_leads_out_of_its_folder_writes_nothing_there(small, tmp_path):
+    archive = tmp_path / "a.pth.zip"
+    with zipfile.ZipFile(archive, "w") as writer:
+        writer.writestr("../../out.pth", small[0].read_bytes())
+    se_keras.load_weights(small[1], archive)  # the name decides nothing
+    assert [path.name for path in tmp_path.rglob("*")] == ["a.pth.zip"]
+
+
+@pytest.mark.parametrize("damage", ["header", "middle", "end", "size", "checksum"])
+def test_a_damaged_archive_is_refused(damage, small, tmp_path):
+    content = bytearray(zipped(small[0]).read_bytes())
+    entry = content.rindex(b"PK\x01\x02")
+    place = {"header": 0, "middle": len(content) // 2, "size": entry + 24, "checksum": entry + 16}
+    if damage == "end":
+        del content[-40:]
+    else:
+        content[place[damage]] ^= 0x55
+    (tmp_path / "a.pth.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.pth\.zip"):
+        se_keras.load_weights(small[1], tmp_path / "a.pth.zip")

@@ -155,7 +155,8 @@ def test_weights_come_back_as_they_were(name, write, model, tmp_path):
 
 def test_every_kind_of_file_is_tried():
     tried = {next(s for s in READERS if name.lower().endswith(s)) for name, _ in KINDS}
-    assert set(READERS) - tried == {".h5"}  # test_weights_classification_models.py
+    # test_weights_classification_models.py, test_weights_pytorchcv.py
+    assert set(READERS) - tried == {".h5", ".pth.zip"}
 
 
 # --- several sets of weights in a file of PyTorch ------------------------------------------------

@@ -70,8 +70,8 @@ def test_imagenet_is_the_best_of_the_recipe():
     assert str(source) == "imagenet"
     with pytest.raises(InputError, match=r"name the network .*'seresnet50\.a1_in1k'"):
         parse_source("imagenet")
-    with pytest.raises(InputError, match="none are published for seresnet101"):
-        parse_source("imagenet", "seresnet101")
+    with pytest.raises(InputError, match="none are published for seresnet152"):
+        parse_source("imagenet", "seresnet152")
 
 
 def test_another_repository_is_no_preset():
@@ -146,7 +146,7 @@ def test_a_path_is_never_a_name():
         (A3.upper(), f"Did you mean '{A3}'"),
         ("ImageNet", "Did you mean 'imagenet'"),
         ("seresnet50", r"names a network, not its weights\. Published .*'seresnet50.a1_in1k'"),
-        ("seresnet20", r"'seresnet20' names a network, not its weights\.$"),
+        ("seresnet32", r"'seresnet32' names a network, not its weights\.$"),
         ("missing.pth", r"there is no file 'missing.pth'\.$"),
         ("missing.pth::ema", "there is no file 'missing.pth::ema'"),
         ("", "there is no file ''"),

@@ -119,7 +119,8 @@ class SmallResNetRecipe(ResNetRecipe):
 
     Attributes:
         shortcut: where the shape changes: `"zeros"` for the new channels (He et al., option A), or
-            a `"projection"` (1x1 and normalization; option B), which weights of others may need.
+            a `"projection"` (1x1 and normalization; option B). Published weights that need one
+            choose it, where nothing is asked for.
     """
 
     own_options: ClassVar[tuple[str, ...]] = ("shortcut",)

@@ -6,7 +6,7 @@ import importlib.resources
 # Identifier and name of each class.
 Labels = tuple[tuple[str, str], ...]
 # What `Pixels.labels` may name besides a source of weights: lists in `data/NAME_classes.txt`.
-LISTS = ("imagenet",)
+LISTS = ("imagenet", "cifar10", "cifar100", "svhn")
 
 
 @functools.cache
@@ -25,4 +25,4 @@ def labels_of_list(name: str) -> Labels:
     file = importlib.resources.files("se_keras") / "data" / f"{name}_classes.txt"
     lines = file.read_text("utf-8").splitlines()
     parts = (line.partition(" ") for line in lines if not line.startswith("#"))
-    return tuple((number, name) for number, _, name in parts)
+    return tuple((identifier, name or identifier) for identifier, _, name in parts)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from se_keras.support.archives import unpack_single_file
 from se_keras.support.errors import InputError, in_one_line
 from se_keras.weights.hub_config import read_json_object
 from se_keras.weights.readers.sharded import read_index
@@ -31,7 +32,8 @@ HUB_ADDRESS = re.compile(
 )
 SCHEMES = ("hf://", "https://", "http://")
 # A hash as the fragment of an address, as pip writes it: `#sha256=ce0d4300`.
-HASH = re.compile(r"(?P<algorithm>sha256|md5)=(?P<digits>[0-9a-f]{8,64})")
+HASH = re.compile(r"(?P<algorithm>sha256|md5|sha1(?==[0-9a-f]{40}$))=(?P<digits>[0-9a-f]{8,64})")
+ZIP = ".zip"
 SHA256 = re.compile("[0-9a-f]{64}")
 # What the hub answers to become names in the cache: of commits, and of the files' contents.
 NAMING_HEADERS = ("X-Repo-Commit", "X-Linked-Etag", "ETag", "X-Xet-Hash")
@@ -97,7 +99,8 @@ def parse_address(text: str) -> PublishedFile | None:
     Args:
         text: `hf://owner/repo`, `hf://owner/repo@revision/file` (without a file
             `model.safetensors`), or an `https://` address with the file's hash after it,
-            `#sha256=...` (its first digits will do) or `#md5=...`.
+            `#sha256=...` (its first digits will do), `#sha1=` and all digits, or `#md5=...`. The
+            hash of a `.zip` archive is that of the one file in it, which alone is kept.
 
     Raises:
         InputError: for an address that is not whole.
@@ -139,7 +142,7 @@ def _file_name(address: str) -> str:
         name = PurePosixPath(urllib.parse.urlsplit(address).path).name
     except ValueError:  # of a bracket that no other closes
         return ""
-    return "" if name == ".." else name
+    return "" if name == ".." else name.removesuffix(ZIP)
 
 
 def fetch(file: PublishedFile) -> Fetched:
@@ -354,6 +357,8 @@ def _from_release(wanted: ReleaseFile) -> Path:
     try:
         if not path.is_file():
             _download_release(wanted.address, path)
+    except InputError:
+        raise
     except Exception as error:  # get_file raises a bare Exception when the address fails
         raise InputError(f"can't get {wanted}: {_failure(error, 'KERAS_HOME')}") from error
     _refuse_outside(path, path.parent, str(wanted))
@@ -367,7 +372,19 @@ def _download_release(address: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Downloaded beside and renamed: a stop leaves no file that looks whole.
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as partial:
-        os.replace(keras.utils.get_file(path.name, address, cache_dir=partial), path)
+        zipped = address.endswith(ZIP)
+        name = path.name + (ZIP if zipped else "")
+        file = Path(keras.utils.get_file(name, address, cache_dir=partial))
+        os.replace(_unpack(file, address) if zipped else file, path)
+
+
+def _unpack(archive: Path, address: str) -> Path:
+    page = _web_page(archive)
+    if page:
+        raise InputError(_damage(address, page))
+    file = archive.with_suffix("")
+    unpack_single_file(archive, file.suffix, file, called=address)
+    return file
 
 
 def _refuse_other_hash(path: Path, source: str, algorithm: str, digits: str) -> None:

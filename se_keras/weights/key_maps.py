@@ -7,7 +7,7 @@ import functools
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import keras
 import numpy as np
@@ -107,8 +107,8 @@ AVERAGED = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchNames:
-    """Names of a PyTorch model.
+class TemplateNames:
+    """Names of layers by templates; of their variables, those that we have.
 
     Attributes:
         name: what messages call it.
@@ -117,6 +117,8 @@ class TorchNames:
         traits: of the networks whose weights are so named.
         ignored: beginnings of the names of tensors that nothing of ours takes, and why.
     """
+
+    separator: ClassVar[str] = "/"
 
     name: str
     layers: Mapping[str, str]
@@ -130,23 +132,42 @@ class TorchNames:
     def theirs(self, path: str) -> str | None:
         """Name of the tensor for the variable of this path; `None` if the scheme has none."""
         layer, _, variable = path.rpartition("/")
-        leaf = _variables(layer).get(variable)
+        leaf = self.variables(layer).get(variable)
         for ours, theirs in self.layers.items():
             numbers = _match_numbers(ours, layer)
             if numbers is not None and leaf is not None:
                 shifted = {key: n + self.shift.get(key, 0) for key, n in numbers.items()}
-                return f"{theirs.format(**shifted)}.{leaf}"
+                return f"{theirs.format(**shifted)}{self.separator}{leaf}"
         return None
 
     def ours(self, name: str) -> str | None:
-        module, _, leaf = name.rpartition(".")
+        module, _, leaf = name.rpartition(self.separator)
         for ours, theirs in self.layers.items():
             numbers = _match_numbers(theirs, module)
-            variables = {value: key for key, value in _variables(ours).items()}
+            variables = {value: key for key, value in self.variables(ours).items()}
             if numbers is not None and leaf in variables:
                 shifted = {key: n - self.shift.get(key, 0) for key, n in numbers.items()}
                 return f"{ours.format(**shifted)}/{variables[leaf]}"
         return None
+
+    def variables(self, layer: str) -> Mapping[str, str]:
+        """Names of the variables of a layer of ours, and theirs."""
+        return {name: name for name in _variables(layer)}
+
+    def layout(self, path: str, rank: int) -> Layout:
+        return _layout_in_keras2(path, rank)
+
+    def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
+        return next((why for start, why in self.ignored.items() if name.startswith(start)), None)
+
+
+class TorchNames(TemplateNames):
+    """Names of a PyTorch model."""
+
+    separator = "."
+
+    def variables(self, layer: str) -> Mapping[str, str]:
+        return _variables(layer)
 
     def layout(self, path: str, rank: int) -> Layout:
         if _is_in_se(path) and rank > 1:
@@ -159,7 +180,7 @@ class TorchNames:
             return "PyTorch's count of training steps"
         if leaf == AVERAGED:
             return "count of the models that were averaged"
-        return next((why for start, why in self.ignored.items() if name.startswith(start)), None)
+        return super().reason_to_ignore(name, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +205,7 @@ class OrderedNames:
         return self.paths.get(name)
 
     def layout(self, path: str, rank: int) -> Layout:
-        return KERAS_POINTWISE_MATRIX if _is_in_se(path) and rank > 1 else as_is(rank)
+        return _layout_in_keras2(path, rank)
 
     def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
         return None
@@ -228,6 +249,10 @@ def _strip_models(layer: str, path: str) -> str:
     """A path without the models that a layer is in."""
     parts = path.split("/")
     return "/".join(parts[parts.index(layer) :]) if layer in parts else path
+
+
+def _layout_in_keras2(path: str, rank: int) -> Layout:
+    return KERAS_POINTWISE_MATRIX if _is_in_se(path) and rank > 1 else as_is(rank)
 
 
 def _is_in_se(path: str) -> bool:
@@ -331,6 +356,40 @@ _CV_TRAITS = {
 }
 
 
+# sebastian-sz/resnet-rs-keras, resnet_rs_model.py: the files that keras.applications published.
+_RS_UNIT = {
+    "conv{n}": "conv_{n}",
+    "norm{n}": "batch_norm_{n}",
+    "se/reduce": "se_reduce",
+    "se/expand": "se_expand",
+    "shortcut_conv": "projection_conv",
+    "shortcut_norm": "projection_batch_norm",
+}
+# keras.applications, resnet_rs.py: what it saved itself.
+_KERAS_RS_UNIT = {
+    "norm1": "batch_norm_1",
+    **{ours: f"_{theirs}" for ours, theirs in _RS_UNIT.items()},
+    "se/reduce": "_se_se_reduce",
+    "se/expand": "_se_se_expand",
+}
+
+
+def _resnet_rs(name: str, stem: str, unit: str, layers: Mapping[str, str]) -> TemplateNames:
+    units = {"stage{stage}_block{block}_" + ours: unit + layers[ours] for ours in layers}
+    return TemplateNames(
+        name=name,
+        layers={
+            "stem_pool_conv": f"{stem}conv_4",
+            "stem_pool_norm": f"{stem}batch_norm_4",
+            "stem_conv{n}": stem + "conv_{n}",
+            "stem_norm{n}": stem + "batch_norm_{n}",
+            **units,
+            CLASSIFIER: CLASSIFIER,
+        },
+        shift={"block": -1},
+    )
+
+
 def _resnet(name: str, *tables: Mapping[str, str], **traits: str) -> TorchNames:
     layers = {ours: theirs for table in (_UNIT, *tables) for ours, theirs in table.items()}
     return TorchNames(name=name, layers=layers, shift=_SHIFT, traits=traits)
@@ -359,6 +418,13 @@ KEY_MAPS: tuple[KeyMap, ...] = (
     _pytorchcv("SE-ResNet", _cv_stem("", ".conv")),
     _pytorchcv("SENet-154", _cv_stem("{n}", ".conv{n}"), "output.fc"),
     _pytorchcv("SE-ResNet for small images", _cv_stem("", ""), **{"stem pool": "none"}),
+    _resnet_rs("resnet-rs-keras", "stem_", "c{stage}_block_{block}_", _RS_UNIT),
+    _resnet_rs(
+        "keras.applications ResNet-RS",
+        "stem_1_stem_",
+        "BlockGroup{stage}__block_{block}_",
+        _KERAS_RS_UNIT,
+    ),
     KerasNames(name="Keras 3"),
 )
 SCHEMES = (*(key_map.name for key_map in KEY_MAPS), "classification_models")
@@ -380,13 +446,15 @@ def find_key_map(names: Collection[str]) -> KeyMap | None:
     'timm legacy SENet'
     """
 
-    ordered = paths_by_order(names)
-    if ordered is not None:
-        order, paths = ordered
-        return OrderedNames(name=order.name, traits=order.traits, paths=paths)
-
     def known(key_map: KeyMap) -> int:
         return sum(key_map.ours(name) is not None for name in names)
 
     best = max(KEY_MAPS, key=known)
-    return best if known(best) else None
+    known_names = known(best)
+    if 2 * known_names > len(names):
+        return best
+    ordered = paths_by_order(names)
+    if ordered is not None:
+        order, paths = ordered
+        return OrderedNames(name=order.name, traits=order.traits, paths=paths)
+    return best if known_names else None

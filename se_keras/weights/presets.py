@@ -1,11 +1,13 @@
 """Every published set of weights for a row of the catalog. Imports no keras.
 
 Top-1 accuracies are those of timm's results-imagenet.csv (commit 4e5207c7 of October 2025), and for
-the files of classification_models those of its README, on ImageNet's validation images, at the size
-and crop that the row states. The data set's own terms may apply to weights.
+the files of classification_models and pytorchcv those of their READMEs, on the validation or test
+images of the data set, at the size and crop that the row states. The data set's own terms may apply
+to weights.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from se_keras.models.recipes import find_recipe
@@ -31,14 +33,15 @@ class Preset:
     Attributes:
         recipe: name of the row of the catalog that it fits.
         tag: which of the row's sets it is; see `name`.
-        source: `hf://owner/repo`, or the address of a file with its hash behind `#`: `sha256=` and
-            its first digits, or `md5=` and all of them.
+        source: `hf://owner/repo`, or the address of a file with its hash after `#`: `sha256=` and
+            its first digits, or `sha1=` or `md5=` and all of them.
         pixels: what the weights were made for.
         top1: accuracy in percent, at `pixels.size`; that at the second size is
             `pixels.second.top1`.
         origin: who trained it, and how it came here.
         license: that its publisher states.
         classes: number of classes.
+        options: of the row, that its network needs to take the weights.
         best: what `weights="imagenet"` loads; one of each recipe's.
     """
 
@@ -50,6 +53,7 @@ class Preset:
     origin: str
     license: str = "apache-2.0"
     classes: int = 1000
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
     best: bool = False
 
     @property
@@ -69,7 +73,8 @@ _RELEASE = "hujie-frank/SENet, ported by Cadene, kept by timm"
 
 def _pixels(recipe: str, tag: str, **more: Any) -> Pixels:
     """Those of a set; what is not given is usual."""
-    return Pixels(**USUAL | more, labels=IMAGENET, origin=f"weights {recipe}.{tag}")
+    usual = USUAL | {"labels": IMAGENET, "origin": f"weights {recipe}.{tag}"}
+    return Pixels(**usual | more)
 
 
 def _test(size: int, top1: float, crop: float = 1.0) -> SecondSize:
@@ -128,6 +133,49 @@ def _classification_models(
     )
 
 
+# pytorch/datasets/cifar10_cls_dataset.py of osmr/imgclsmob; CIFAR-100 and SVHN take the same.
+_SMALL: dict[str, Any] = {
+    "size": 32,
+    "crop": 1.0,
+    "mean": (0.4914, 0.4822, 0.4465),
+    "std": (0.2023, 0.1994, 0.2010),
+}
+
+
+def _pytorchcv(recipe: str, file: str, release: str, sha1: str, top1: float, **more) -> Preset:
+    """A file of the GitHub releases of osmr/imgclsmob, where pytorchcv gets its weights."""
+    address = f"https://github.com/osmr/imgclsmob/releases/download/v0.0.{release}"
+    best, images = more.get("best", False), more.get("images")
+    tag = f"cv_{images or 'in1k'}"
+    # pytorch/datasets/imagenet1k_cls_dataset.py: bilinear; small images are not resized.
+    numbers = {**_SMALL, "labels": images} if images else {}
+    return Preset(
+        recipe=recipe,
+        tag=tag,
+        source=f"{address}/{file}-{sha1[:8]}.pth.zip#sha1={sha1}",
+        pixels=_pixels(recipe, tag, interpolation="bilinear", **numbers),
+        top1=top1,
+        origin="pytorchcv (osmr/imgclsmob)",
+        license="MIT",
+        classes=more.get("classes", 1000),
+        options={"shortcut": "projection"} if images else {},
+        best=best,
+    )
+
+
+def _pytorchcv_small(depth: int, images: str, error: str, sha1: str) -> Preset:
+    """Its weights for small images; `error` is what the file's name says of them, in 1/100 %."""
+    return _pytorchcv(
+        f"seresnet{depth}",
+        f"seresnet{depth}_{images}-{error}",
+        "362",
+        sha1,
+        round(100 - int(error) / 100, 2),
+        images=images,
+        classes=100 if images == "cifar100" else 10,
+    )
+
+
 PRESETS: tuple[Preset, ...] = (
     # timm, models/resnet.py and the model cards
     _hub("seresnet50", "a1_in1k", 80.01, _RSB, crop=0.95, second=_test(288, 81.11)),
@@ -149,7 +197,7 @@ PRESETS: tuple[Preset, ...] = (
     _hub("seresnext50_32x4d", "racm_in1k", 81.27, _TIMM, second=_test(288, 82.19, 0.95), best=True),
     _hub("seresnext50_32x4d", "gluon_in1k", 79.92, _GLUON),
     _hub("seresnext101_32x4d", "gluon_in1k", 80.89, _GLUON, best=True),
-    _hub("seresnext101_64x4d", "gluon_in1k", 80.88, _GLUON, best=True),
+    _hub("seresnext101_64x4d", "gluon_in1k", 80.88, _GLUON),
     _hub(
         "seresnext101_32x8d",
         "ah_in1k",
@@ -217,13 +265,13 @@ PRESETS: tuple[Preset, ...] = (
         "cm_seresnet34", "seresnet34", "863976b3bd439ff0cc05c91821218a6b", 72.60, unscaled=True
     ),
     _classification_models(
-        "cm_seresnet50", "seresnet50", "ff0ce1ed5accaad05d113ecef2d29149", 76.44
+        "cm_seresnet50", "seresnet50", "ff0ce1ed5accaad05d113ecef2d29149", 76.44, best=False
     ),
     _classification_models(
-        "cm_seresnet101", "seresnet101", "5c31adee48c82a66a32dee3d442f5be8", 77.92
+        "cm_seresnet101", "seresnet101", "5c31adee48c82a66a32dee3d442f5be8", 77.92, best=False
     ),
     _classification_models(
-        "cm_seresnet152", "seresnet152", "96fc14e3a939d4627b0174a0e80c7371", 78.34
+        "cm_seresnet152", "seresnet152", "96fc14e3a939d4627b0174a0e80c7371", 78.34, best=False
     ),
     _classification_models(
         "seresnext50_32x4d", "seresnext50", "5310dcd58ed573aecdab99f8df1121d5", 78.74, best=False
@@ -234,6 +282,76 @@ PRESETS: tuple[Preset, ...] = (
     _classification_models(
         "senet154", "senet154", "c8eac0e1940ea4d8a2e0b2eb0cdf4e75", 81.06, best=False
     ),
+    # pytorchcv, models/common/model_metainfos.csv; top-1 of its README
+    _pytorchcv(
+        "seresnet50", "seresnet50b-0539", "387", "459e6871e944d1c7102ee9c055ea428b8d9a168c", 79.21
+    ),
+    _pytorchcv(
+        "seresnet101",
+        "seresnet101b-0487",
+        "460",
+        "b83a20fd2ad9a32e0fe5cb3daef45aac03ea3194",
+        80.30,
+        best=True,
+    ),
+    _pytorchcv(
+        "seresnext50_32x4d",
+        "seresnext50_32x4d-0451",
+        "505",
+        "52029a7f6170873b2d50a7016fba053e98183f7b",
+        81.06,
+    ),
+    _pytorchcv(
+        "seresnext101_32x4d",
+        "seresnext101_32x4d-0467",
+        "529",
+        "c738e758c535fac87027fc4b9271a7cb95442505",
+        80.64,
+    ),
+    _pytorchcv(
+        "seresnext101_64x4d",
+        "seresnext101_64x4d-0428",
+        "561",
+        "ea9d98df431d53251011099f317cd20fa2307d1b",
+        81.34,
+        best=True,
+    ),
+    _pytorchcv(
+        "senet154", "senet154-0455", "522", "95dbccbe56dc93c4544e6d1c6673f09425a4cee2", 81.15
+    ),
+    _pytorchcv(
+        "cm_seresnet50",
+        "seresnet50-0575",
+        "441",
+        "004bfde422c860c4f11b1e1190bb5a8db477d939",
+        78.78,
+        best=True,
+    ),
+    _pytorchcv(
+        "cm_seresnet101",
+        "seresnet101-0460",
+        "533",
+        "37851448605dae67bbf83ff8e7f7e7cc367e1746",
+        80.76,
+        best=True,
+    ),
+    _pytorchcv(
+        "cm_seresnet152",
+        "seresnet152-0439",
+        "538",
+        "7a6b02ac25caccb0420eea542c625f9b0bfb3e03",
+        81.28,
+        best=True,
+    ),
+    _pytorchcv_small(20, "cifar10", "0601", "935d89433e803c8a3027c81f1267401e7caccce6"),
+    _pytorchcv_small(20, "cifar100", "2854", "8c7abf66d8c1418cb3ca760f5d1efbb42738036b"),
+    _pytorchcv_small(20, "svhn", "0323", "d77df31c62d1504209a5ba47e59ccb0ae84500b2"),
+    _pytorchcv_small(56, "cifar10", "0413", "b61c143989cb2901bec48dded4c6ddcae91aabc4"),
+    _pytorchcv_small(56, "cifar100", "2294", "7fa54f4593f364c2363cb3ee8d5bc1285af1ade5"),
+    _pytorchcv_small(56, "svhn", "0264", "93839c762a97bd0b5bd27c71fd64c227afdae3ed"),
+    _pytorchcv_small(110, "cifar10", "0363", "1ddec2309ff61c2c0e14c96d51a1b846afdc2acc"),
+    _pytorchcv_small(110, "cifar100", "2086", "a82c30938028a172dd6a124152bc0952b55a2f49"),
+    _pytorchcv_small(110, "svhn", "0235", "9572ba7394c774b8d056b24a7631ef47e53024b8"),
 )
 
 
@@ -252,7 +370,13 @@ def find_preset(recipe: str) -> Preset:
     preset = _best(find_recipe(recipe).name)
     if preset is not None:
         return preset
-    names = sorted({preset.recipe for preset in PRESETS})
+    others = [repr(row.name) for row in presets_of(recipe)]
+    if others:
+        raise InputError(
+            f"`weights='imagenet'`: none for ImageNet are published for {recipe}, but "
+            f"{', '.join(others)}: name one of them."
+        )
+    names = sorted({preset.recipe for preset in PRESETS if preset.best})
     relatives = [name for name in names if name.endswith(f"_{recipe}")]
     hint = f" (its relatives {' and '.join(relatives)} have some)" if relatives else ""
     raise InputError(
@@ -285,8 +409,8 @@ def presets_of(recipe: str) -> tuple[Preset, ...]:
     Example:
 
     >>> from se_keras.weights.presets import presets_of
-    >>> [preset.name for preset in presets_of("senet154")]
-    ['senet154.gluon_in1k', 'senet154.cm_in1k']
+    >>> [preset.name for preset in presets_of("seresnext101_64x4d")]
+    ['seresnext101_64x4d.gluon_in1k', 'seresnext101_64x4d.cv_in1k']
     """
     return tuple(preset for preset in PRESETS if preset.recipe == recipe)
 
@@ -297,8 +421,8 @@ def shared_pixels(recipe: str) -> Pixels:
     Example:
 
     >>> from se_keras.weights.presets import shared_pixels
-    >>> shared_pixels("seresnet50").interpolation, shared_pixels("seresnet50").size
-    ('bicubic', None)
+    >>> shared_pixels("senet154").size, shared_pixels("senet154").interpolation
+    (224, None)
     """
     first, *others = [preset.pixels for preset in presets_of(recipe)] or [
         Pixels(origin="there are no published weights for it")
@@ -309,7 +433,7 @@ def shared_pixels(recipe: str) -> Pixels:
         return Pixels(origin="its published weights differ")
     nothing: dict[str, Any] = {
         name: None
-        for name in ("size", "crop", "interpolation", "second")
+        for name in ("size", "crop", "interpolation", "second", "labels")
         if any(getattr(pixels, name) != getattr(first, name) for pixels in others)
     }
     return replace(first, origin=f"all published weights of {recipe}", **nothing)

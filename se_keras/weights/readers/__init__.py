@@ -18,6 +18,7 @@ from se_keras.weights.readers.pytorch import open_torch
 from se_keras.weights.readers.safetensors import open_safetensors
 from se_keras.weights.readers.sharded import open_index
 from se_keras.weights.readers.tensors import Checkpoint, Contents, Tensor
+from se_keras.weights.readers.zipped import open_zipped_torch
 
 __all__ = ["READERS", "Checkpoint", "Tensor", "model_name_of_file", "open_file"]
 
@@ -67,7 +68,8 @@ def _reader(path: Path, called: str, key: str | None) -> Callable:
         )
     if key is None:
         return reader
-    return partial(open_torch if reader is open_torch else partial(_open_part, reader), key=key)
+    with_sets = reader in (open_torch, open_zipped_torch)
+    return partial(reader if with_sets else partial(_open_part, reader), key=key)
 
 
 @contextmanager
@@ -85,6 +87,7 @@ READERS: dict[str, Callable] = {
     ".safetensors": open_safetensors,
     ".index.json": open_index,
     ".pth": open_torch,
+    ".pth.zip": open_zipped_torch,
     ".pt": open_torch,
     ".bin": open_torch,
     ".ckpt": open_torch,

@@ -1,0 +1,36 @@
+"""Read files of PyTorch in a zip archive of their own, as pytorchcv publishes them."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from se_keras.support.archives import unpack_single_file
+from se_keras.support.errors import InputError
+from se_keras.weights.readers.pytorch import open_torch
+from se_keras.weights.readers.tensors import Contents
+
+KIND = ".pth"
+
+
+@contextmanager
+def open_zipped_torch(path: Path, key: str | None = None) -> Iterator[Contents]:
+    """Open the weights in the one `.pth` file of an archive.
+
+    Args:
+        path: of the archive.
+        key: as of `open_torch`.
+
+    Raises:
+        InputError: if the archive or the file is damaged, or holds anything else.
+        MissingExtraError: without PyTorch.
+    """
+    with ExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory())
+        unpacked = Path(folder) / f"weights{KIND}"  # a file, so that it is mapped into memory
+        unpack_single_file(path, KIND, unpacked)
+        try:
+            contents = opened.enter_context(open_torch(unpacked, key))
+        except InputError as error:
+            raise type(error)(str(error).replace(str(unpacked), str(path))) from error
+        yield contents
