@@ -4,11 +4,12 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import keras
@@ -22,6 +23,7 @@ import se_keras
 from se_keras.cli import main
 from se_keras.train import Cluster, TrainConfig
 from se_keras.train import run as train_run
+from se_keras.train.run_folder import RUN_FILES
 
 # Warnings are errors here too, but for the one of Keras that `conftest.py` tells of.
 KERAS_WARNING = "ignore:__array__ implementation doesn't accept:DeprecationWarning"
@@ -87,20 +89,17 @@ def test_a_stopped_run_goes_on(stop, tmp_path, capsys):
     assert 1 <= len(finished) < 4
     assert not (out / "report.json").exists()
 
-    assert "agrees with the model on 359 of 359" in ended(*RUN, "--resume", folder=tmp_path)
+    if stop == signal.SIGINT:
+        assert f"To go on: se-keras train --out {out.relative_to(tmp_path)} --resume" in err
+    # The settings are those of the run.
+    out_again = ended("train", "--out", out, "--resume", folder=tmp_path)
+    assert "agrees with the model on 359 of 359" in out_again
     rows = history(out / "history.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     # A kill between a row and its checkpoint repeats that epoch, and its time differs.
     assert rows[: len(finished) - 1] == finished[:-1]
-    assert sorted(path.name for path in out.iterdir()) == [
-        "confusion.png",
-        "curves.png",
-        "history.csv",
-        "model.keras",
-        "report.json",
-        "saved_model",
-        "settings.json",
-    ]
+    names = {path.name for path in out.iterdir() if not path.name.startswith("checkpoint-")}
+    assert names == set(RUN_FILES)
     probabilities = keras.models.load_model(out / "model.keras")(np.zeros((1, 8, 8, 1)))
     np.testing.assert_allclose(np.sum(probabilities), 1, atol=1e-5)
     check_predict(out, digit_images(tmp_path), capsys)
@@ -182,6 +181,9 @@ def workplace(tmp_path, monkeypatch):
     (tmp_path / "empty" / "b").mkdir(parents=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("words")
+    (tmp_path / "begun").mkdir()
+    begun = asdict(TrainConfig(lr=0.1, model="seresnet32", batch_size=64).completed())
+    (tmp_path / "begun" / "settings.json").write_text(json.dumps(begun | {"files": "other"}))
     (tmp_path / "bad.keras").write_bytes(b"not a model")
     (tmp_path / "bad.png").write_bytes(b"not an image")
     (tmp_path / "good.png").write_bytes((tmp_path / "photos" / "a" / "0.png").read_bytes())
@@ -203,7 +205,7 @@ def workplace(tmp_path, monkeypatch):
         ("train --lr -1", "lr"),
         ("train --label-smoothing 1", "--label-smoothing must be"),
         ("trian", "Did you mean 'train'?"),
-        ("train --epcohs 3", "Did you mean '--epochs'?"),
+        ("train --epcohs 3", "Did you mean '--epochs'"),
         ("train --model seresnet2O", "--model must be a model of the catalog"),
         ("train --coordinator here:1", "--coordinator, --process and --processes go together"),
         ("train --precision float8", "mixed_bfloat16"),
@@ -218,6 +220,10 @@ def workplace(tmp_path, monkeypatch):
         ("train --out bad.png", "bad.png"),
         ("train --out bad.png/deeper", "bad.png"),
         ("train --resume --overwrite", "--overwrite"),
+        ("train --placement sideways", "--placement must be one of ('standard', 'pre'"),
+        ("train --model sevgg16_bn --image-size 32 --placement pre", "placement"),
+        ("train --split nowhere.csv", "nowhere.csv"),
+        ("train --out begun --resume --lr 0.3", "with --lr 0.1, it can't go on with 0.3"),
         ("predict nowhere good.png", "nowhere"),
         ("predict mine good.png", "got mine"),
         ("predict good.png good.png", "got good.png"),
@@ -254,8 +260,14 @@ def test_the_traceback_is_shown_where_it_is_asked_for(capsys):
 GIVEN = {
     "data": "cifar100",
     "model": "seresnet32",
+    "ratio": "8",
+    "placement": "pre",
     "image_size": "40",
+    "split": "split.csv",
     "epochs": "3",
+    "patience": "4",
+    "choose": "last",
+    "class_weights": "balanced",
     "batch_size": "6",
     "lr": "0.2",
     "weight_decay": "0.3",
@@ -281,16 +293,42 @@ def test_the_command_has_every_setting(tmp_path, monkeypatch, capsys):
     options = [(f"--{name.replace('_', '-')}", text) for name, text in GIVEN.items()]
     arguments = [word for pair in options for word in pair]
     places = ["--devices", "2", "--coordinator", "a:1", "--process", "1", "--processes", "3"]
-    assert main(["train", *arguments, "--sync-batch-norm", *places, "--resume"]) == 0
+    flags = ["--sync-batch-norm", "--no-se"]
+    assert main(["train", *arguments, *flags, *places, "--resume"]) == 0
     assert main(["train"]) == 0
     ((config, _), full), ((default, folder), _) = calls
-    assert {field.name for field in fields(TrainConfig)} == {*GIVEN, "sync_batch_norm"}
+    assert {field.name for field in fields(TrainConfig)} == {*GIVEN, "sync_batch_norm", "no_se"}
     assert {name: str(getattr(config, name)) for name in GIVEN} == GIVEN
-    assert config.sync_batch_norm
+    assert (config.sync_batch_norm, config.no_se) == (True, True)
     assert full["cluster"] == Cluster(devices=2, coordinator="a:1", process=1, processes=3)
     assert (full["resume"], full["overwrite"], full["tensorboard"]) == (True, False, False)
     assert default == TrainConfig().completed()
     assert folder == Path("runs/digits-seresnet20")
+
+
+def test_a_run_goes_on_with_its_own_settings(workplace, monkeypatch):
+    calls = without_training(monkeypatch)
+    assert main(["train", "--out", "begun", "--resume"]) == 0
+    assert main(["train", "--out", "begun", "--resume", "--epochs", "90", "--choose", "last"]) == 0
+    ((again, folder), _), ((longer, _), _) = calls
+    assert (again.model, again.lr, again.epochs, again.choose) == ("seresnet32", 0.1, 20, "best")
+    assert (longer.model, longer.epochs, longer.choose) == ("seresnet32", 90, "last")
+    assert folder == Path("begun")
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_a_stopped_run_says_how_it_goes_on(epochs, workplace, monkeypatch, capsys):
+    def stop(config, folder, **options):
+        for epoch in range(epochs):
+            (folder / f"checkpoint-{epoch + 1:04d}.weights.h5").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_run, "train", stop)
+    shutil.copytree("begun", "a b")
+    assert main(["train", "--out", "a b", "--resume"]) == 130
+    kept = {0: "No epoch is finished", 1: "1 epoch is kept", 3: "3 epochs are kept"}[epochs]
+    line = f"{kept}. To go on: se-keras train --out 'a b' --resume"
+    assert line in capsys.readouterr().err.splitlines()
 
 
 @pytest.mark.parametrize("settings", [TrainConfig, Cluster])

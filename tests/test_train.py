@@ -677,8 +677,12 @@ def test_another_image_size_is_resized_to(tmp_path):
     assert model.input_shape == (None, 12, 12, 1)
 
 
-def test_a_folder_of_images_trains(folder, tmp_path):
+def test_a_folder_of_images_trains(folder, tmp_path, capsys):
     content = train_small(config(data=str(folder), image_size=16, epochs=6), tmp_path / "run")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("Epoch")] == [
+        f"Epoch {n} of 6" for n in range(1, 7)
+    ]
     assert content == files.read_json(tmp_path / "run" / "report.json")
     assert content["class_names"] == ["blue", "green", "red"]
     assert content["settings"]["batch_size"] == 18
@@ -819,9 +823,11 @@ def test_resuming_with_other_settings_names_the_setting(finished):
         {"precision": "mixed_float16"},
     ):
         ((name, value),) = change.items()
-        with pytest.raises(InputError, match=f"{name} .*can't go on with {value}"):
+        with pytest.raises(InputError, match=f"`{name}` .*can't go on with {value}"):
             train_small(config(**change), out, resume=True)
-    with pytest.raises(InputError, match="model small_classifier, it can't go on with seresnet20"):
+    with pytest.raises(
+        InputError, match="`model` small_classifier, it can't go on with seresnet20"
+    ):
         train(config(), out, resume=True)
 
 

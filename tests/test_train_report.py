@@ -1,5 +1,7 @@
 """What a run leaves for people: figures, pictures, and the page in a real browser."""
 
+import io
+import os
 import shutil
 
 import numpy as np
@@ -11,6 +13,7 @@ from sklearn import metrics as reference
 
 from se_keras.support.plotting import show_names
 from se_keras.train import metrics, page, pictures, report
+from se_keras.train.progress import Progress
 
 
 def answers(classes, count, seed=0, sharpness=2.0):
@@ -104,6 +107,50 @@ def test_the_temperature_makes_the_labels_likeliest():
     found = metrics.fit_temperature(labels, too_sure.astype("float32"))
     assert found == pytest.approx(expected, rel=1e-3)
     assert metrics.fit_temperature(labels, np.eye(4)[labels]) is None
+
+
+# --- progress ------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def shown(stream):
+    """What a run of three epochs shows: the first takes 9 seconds, the others 3."""
+    now, history = [0.0], []
+    progress = Progress(3, 6, history, stream, lambda: now[0])
+    for epoch, step in enumerate((1.5, 0.5, 0.5)):
+        progress.on_epoch_begin(epoch)
+        for batch in range(6):
+            now[0] += step
+            progress.on_train_batch_end(batch, {"loss": 1.25})
+        row = {"loss": 1 / (epoch + 1), "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.6}
+        history.append(row | {"images_per_second": 1691.3, "waiting_for_input": 0.2 * (epoch > 0)})
+        progress.on_epoch_end(epoch)
+    return stream.getvalue()
+
+
+def test_a_log_file_gets_a_line_for_each_epoch():
+    assert shown(io.StringIO()).splitlines() == [
+        "Epoch 1 of 3: loss 1.0000, accuracy 50.0%; validation 1.0000, 60.0% (the best so far); "
+        "1,691 images/s; 18 s left",
+        "Epoch 2 of 3: loss 0.5000, accuracy 50.0%; validation 1.0000, 60.0%; 1,691 images/s, 20% "
+        "of the time waiting for them; 3 s left",
+        "Epoch 3 of 3: loss 0.3333, accuracy 50.0%; validation 1.0000, 60.0%; 1,691 images/s, 20% "
+        "of the time waiting for them",
+    ]
+
+
+def test_a_terminal_gets_a_bar_that_becomes_that_line(monkeypatch):
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
+    lines = shown(Terminal()).splitlines(keepends=True)
+    drawn = [line for text in lines for line in text.split("\r")]
+    assert "Epoch 2 of 3 [##########----------] 50%, loss 1.2500; 14 s left"[:59] in drawn
+    assert max(len(line) for line in drawn if "[" in line) <= 59
+    plain = shown(io.StringIO()).splitlines()
+    assert [line.rstrip() for line in drawn if line.endswith("\n")] == plain
 
 
 # --- pictures ------------------------------------------------------------------------------------

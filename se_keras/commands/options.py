@@ -35,7 +35,7 @@ def add_fields(parser: argparse.ArgumentParser, settings: type) -> None:
             takes["metavar"] = field.metadata["metavar"]
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
-            help=field.metadata["help"],
+            help=field.metadata["help"].replace("%", "%%"),
             default=argparse.SUPPRESS,
             **takes,
         )

@@ -1,12 +1,19 @@
 """`se-keras train`: a model trained on images."""
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
 from se_keras.commands.options import add_fields, given_fields
 from se_keras.support.startup import load_keras
 from se_keras.train.config import Cluster, TrainConfig
-from se_keras.train.run_folder import check_folder, default_folder
+from se_keras.train.run_folder import (
+    check_folder,
+    default_folder,
+    epochs_done,
+    read_settings,
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -32,7 +39,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     again.add_argument(
         "--resume",
         action="store_true",
-        help="go on after the last finished epoch of a run that was stopped, or with more epochs",
+        help="go on after the last finished epoch of the run in OUT, with its own settings; more "
+        "--epochs, another --patience and another --choose may be given",
     )
     again.add_argument("--overwrite", action="store_true", help="replace the run that is in OUT")
     parser.set_defaults(run=run)
@@ -40,22 +48,38 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     """Train, and say what to do next."""
-    config = TrainConfig(**given_fields(parsed, TrainConfig)).completed()
+    given = given_fields(parsed, TrainConfig)
+    asked = TrainConfig(**given)
+    folder = parsed.out or default_folder(asked)
+    config = TrainConfig(**read_settings(folder) | given) if parsed.resume else asked
+    config = config.completed()
     cluster = Cluster(**given_fields(parsed, Cluster))
-    folder = parsed.out or default_folder(config.data, config.model)
     if not cluster.process:
         check_folder(folder, parsed.resume, parsed.overwrite)
     load_keras()
     from se_keras.train.run import train
 
-    report = train(
-        config,
-        folder,
-        resume=parsed.resume,
-        overwrite=parsed.overwrite,
-        cluster=cluster,
-        tensorboard=parsed.tensorboard,
-    )
+    try:
+        report = train(
+            config,
+            folder,
+            resume=parsed.resume,
+            overwrite=parsed.overwrite,
+            cluster=cluster,
+            tensorboard=parsed.tensorboard,
+        )
+    except KeyboardInterrupt:
+        print(f"\n{_how_to_go_on(folder)}", file=sys.stderr)
+        raise
     if report:
         # Only the first process of several gets here.
         print("Next: `se-keras predict`, `explain` and `export` take this folder.")
+
+
+def _how_to_go_on(folder: Path) -> str:
+    if not (folder / "settings.json").exists():
+        return "Nothing was begun yet."
+    done = epochs_done(folder)
+    kept = f"{done} epoch{'s are' if done > 1 else ' is'} kept" if done else "No epoch is finished"
+    command = f"se-keras train --out {shlex.quote(str(folder))} --resume"
+    return f"{kept}. To go on: {command}"

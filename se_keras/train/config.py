@@ -71,17 +71,19 @@ FOLDER_DEFAULTS = Defaults(
 )
 
 CHECKS: dict[str, Check] = {
-    **dict.fromkeys(("image_size", "epochs", "batch_size", "accumulate"), positive_integer),
+    **dict.fromkeys(
+        ("image_size", "epochs", "batch_size", "accumulate", "ratio"), positive_integer
+    ),
     **dict.fromkeys(("lr", "clip_norm"), positive_number),
     **dict.fromkeys(("label_smoothing", "ema"), rate),
-    **dict.fromkeys(("data", "split"), text),
+    **dict.fromkeys(("data", "split", "placement"), text),
     "model": lambda _, name: find_recipe(name).name,
     "weight_decay": partial(number_from, least=0),
     **dict.fromkeys(("seed", "patience"), partial(integer_below, end=2**31)),
     "choose": partial(one_of, choices=CHOICES),
     "class_weights": partial(one_of, choices=CLASS_WEIGHTS),
     "precision": partial(one_of, choices=PRECISIONS),
-    "sync_batch_norm": boolean,
+    **dict.fromkeys(("sync_batch_norm", "no_se"), boolean),
 }
 
 
@@ -145,6 +147,18 @@ class TrainConfig:
         "digits",
     )
     model: str = option("NAME", "a name that `se-keras list` shows", "seresnet20")
+    # What the SENet paper varies: Table 10; Fig. 5 and Tables 14 and 15; its plain networks.
+    ratio: int | None = option(
+        "N", "channels of a map to one of the hidden layer of its SE block", unset="the model's, 16"
+    )
+    placement: str | None = option(
+        "WHERE",
+        "SE in the residual units: standard, pre, post, identity or conv3x3",
+        unset="the model's, standard",
+    )
+    no_se: bool = option(
+        "", "train the plain twin, the same network without SE", False, unset="with SE"
+    )
     image_size: int | None = option(
         "PIXELS",
         "height and width that images are brought to",
@@ -222,6 +236,13 @@ class TrainConfig:
 
     def __post_init__(self):
         check_fields(self, CHECKS)
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """Return what the network is asked for beyond its name, as `se_keras.create` takes it."""
+        asked = {"ratio": self.ratio, "placement": self.placement}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return given | ({"se": False} if self.no_se else {})
 
     @property
     def defaults(self) -> Defaults:

@@ -17,10 +17,9 @@ import tensorflow as tf
 from se_keras import catalog
 from se_keras.support.errors import InputError, extra
 from se_keras.support.files import read_json, write_json, written_beside
-from se_keras.support.progress import progress_style
 from se_keras.train import data as sources
 from se_keras.train import report
-from se_keras.train.choosing import chosen_epoch, is_over
+from se_keras.train.choosing import best_epoch, chosen_epoch, is_over
 from se_keras.train.cluster import Team, join_devices, on_own_device
 from se_keras.train.config import DEFAULTS, Cluster, TrainConfig
 from se_keras.train.input_clock import InputClock
@@ -28,6 +27,7 @@ from se_keras.train.metrics import confusion
 from se_keras.train.optimizer import build_optimizer
 from se_keras.train.page import between, percent, write_page
 from se_keras.train.pictures import draw_confusion, draw_curves
+from se_keras.train.progress import Progress
 from se_keras.train.run_folder import (
     RUN_FILES,
     TENSORBOARD,
@@ -100,7 +100,7 @@ def train(
             from tensorboard import summary  # noqa: F401
     config = config.completed()
     name = config.model if network is None else _name_of(network)
-    folder = Path(out or default_folder(config.data, name))
+    folder = Path(out or default_folder(config, name))
     cluster = cluster or Cluster()
     if not cluster.process:
         check_folder(folder, resume, overwrite)
@@ -198,10 +198,12 @@ def _build_network(
     options = {"input_tensor": pixels, "classes": classes, "dtype": config.precision}
     if network is None:
         try:
-            return catalog.create(config.model, **options)
-        except InputError as error:
+            return catalog.create(config.model, **options, **config.network_options)
+        except (InputError, TypeError) as error:  # a TypeError: it has no such option
             size = data.image_shape
             raise InputError(f"{config.model} with images of {size}: {error}") from error
+    if config.network_options:
+        raise InputError("`ratio`, `placement` and `no_se` are for `model`, not for a `network`.")
     model = network(**options)
     # A model that is not built has no shape.
     got = getattr(model, "output_shape", None)
@@ -239,6 +241,8 @@ def fit(
     over = team.leads and is_over(history, config)
     if team.from_first(bytes([over])) != bytes([True]):
         _fit(model, config, data, folder, team, history, tensorboard)
+    if team.leads and len(history) < (config.epochs or 0):
+        print(f"The run ends: {config.patience} epochs were no better than {best_epoch(history)}.")
     chosen = chosen_epoch(history, config) if team.leads else 0
     load_epoch(model, folder, int(team.from_first(b"%d" % chosen)), team)
     # The moving average takes the place of the weights.
@@ -275,6 +279,8 @@ def _fit(
         callbacks.insert(0, keras.callbacks.SwapEMAWeights())
     if tensorboard and team.leads:
         callbacks.append(keras.callbacks.TensorBoard(folder / TENSORBOARD))
+    if team.leads:
+        callbacks.append(Progress(config.epochs, steps, history))
     model.fit(
         clock.watch(batches),
         steps_per_epoch=steps,
@@ -283,7 +289,7 @@ def _fit(
         validation_data=validation,
         callbacks=callbacks,
         shuffle=False,
-        verbose=_verbosity(team),
+        verbose=0,
     )
 
 
@@ -302,11 +308,6 @@ def _class_weights(config: TrainConfig, data: sources.ImageData, part: str) -> n
     if config.class_weights == "none":
         return None
     return balanced_weights(data.parts[part].labels, len(data.class_names))
-
-
-def _verbosity(team: Team) -> int:
-    """As of `keras.Model.fit`: the first process shows a bar, or a line an epoch in a log file."""
-    return progress_style() if team.leads else 0
 
 
 class _Epochs(keras.callbacks.Callback):

@@ -7,6 +7,7 @@ stay, the last and the best, from which a run goes on even after its end, with m
 """
 
 import csv
+import dataclasses
 import re
 import tempfile
 from collections.abc import Collection, Iterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from se_keras.support.errors import InputError, in_one_line
 from se_keras.support.files import PARTIAL, read_json, remove, write_csv, write_json, written_beside
 from se_keras.train.choosing import best_epoch
-from se_keras.train.config import DEFAULTS
+from se_keras.train.config import DEFAULTS, TrainConfig
 
 if TYPE_CHECKING:
     import keras
@@ -46,16 +47,25 @@ CHANGEABLE = ("epochs", "patience", "choose")
 History = list[dict[str, float]]
 
 
-def default_folder(data: str, model: str) -> Path:
+def default_folder(config: TrainConfig, model: str = "") -> Path:
     """Return the folder of a run that is told none.
+
+    Args:
+        config: the settings.
+        model: the name of what is trained in place of `config.model`.
 
     Example:
 
+    >>> from se_keras.train import TrainConfig
     >>> from se_keras.train.run_folder import default_folder
-    >>> default_folder("digits", "seresnet20").as_posix()
+    >>> default_folder(TrainConfig()).as_posix()
     'runs/digits-seresnet20'
+    >>> default_folder(TrainConfig(no_se=True)).as_posix()
+    'runs/digits-seresnet20-no-se'
     """
-    return Path("runs") / f"{Path(data).resolve().name}-{model}"
+    asked = [f"ratio{config.ratio}" if config.ratio else "", config.placement or ""]
+    words = [model or config.model, *asked, "no-se" if config.no_se else ""]
+    return Path("runs") / "-".join([Path(config.data).resolve().name, *filter(None, words)])
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -103,10 +113,10 @@ def _check_settings(old: dict[str, Any], new: dict[str, Any], folder: Path) -> N
     for name, value in new.items():
         if old.get(name) != value and not _may_change(name, old, new):
             raise InputError(
-                f"{folder} was begun with {name} {old.get(name)}, it can't go on with {value}"
+                f"{folder} was begun with `{name}` {old.get(name)}, it can't go on with {value}."
             )
     if old["files"] != new["files"]:
-        raise InputError(f"the images of {new['data']} have changed since {folder} began")
+        raise InputError(f"the images of {new['data']} have changed since {folder} began.")
 
 
 def _may_change(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
@@ -116,6 +126,23 @@ def _may_change(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
         # Where a folder is does not matter, nor does the file that tells of its parts.
         return not {old[name], new[name]} & set(DEFAULTS)
     return name in (*CHANGEABLE, "split", "files")
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of the run in a folder, those of `TrainConfig`; none where there is none.
+
+    Raises:
+        InputError: if `settings.json` is damaged.
+    """
+    if not (folder / "settings.json").is_file():
+        return {}
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    return {name: x for name, x in read_json(folder / "settings.json").items() if name in known}
+
+
+def epochs_done(folder: Path) -> int:
+    """Return how many epochs of a run are on the disk."""
+    return max((epoch for epoch, _ in _checkpoints(folder)), default=0)
 
 
 def begin(folder: Path, settings: dict[str, Any], keep: bool) -> None:
