@@ -89,6 +89,9 @@ class Graph:
     inputs: Any
     outputs: Any
     _producers: dict[KerasTensor, Node] = field(repr=False)
+    # What the calls of this model fix for all inside: see `_note_calls`.
+    _trainings: set[bool | None] = field(default_factory=set, repr=False)
+    _takes_masks: bool = field(default=False, repr=False)
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -120,6 +123,21 @@ class Graph:
     def _node_set(self) -> frozenset[Node]:
         return frozenset(self.nodes)
 
+    @cached_property
+    def _masked(self) -> set[KerasTensor]:
+        masked: set[KerasTensor] = set()
+        for node in self.nodes:
+            given = not masked.isdisjoint(node.inputs) or bool(_tensors(node.kwargs.get("mask")))
+            if not node.inputs:
+                comes = self._takes_masks
+            elif node.subgraph is not None:
+                comes = any(map(node.subgraph.has_mask, _tensors(node.subgraph.outputs)))
+            else:
+                comes = given and getattr(node.op, "supports_masking", False)
+            if comes or any(getattr(t, "_keras_mask", None) is not None for t in node.outputs):
+                masked.update(node.outputs)
+        return masked
+
     def _end_tensors(self) -> list[KerasTensor]:
         return [*_tensors(self.inputs), *_tensors(self.outputs)]
 
@@ -141,6 +159,18 @@ class Graph:
         """The one node that takes a tensor, or `None` if several do or the model gives it out."""
         consumers = self.consumers(tensor)
         return consumers[0] if len(consumers) == 1 and not self.is_output(tensor) else None
+
+    def has_mask(self, tensor: KerasTensor) -> bool:
+        """Whether a mask may come with a tensor: Keras hands it to what takes the tensor."""
+        return tensor in self._masked
+
+    def may_train(self, node: Node) -> bool:
+        """Whether a call may work as in training where `training=` is not given to the model.
+
+        What a call of a model is given holds for all inside, whatever is given there. It may be a
+        tensor; and a model may be called several times.
+        """
+        return True in {_training_of(node, fixed) for fixed in self._trainings}
 
     def __contains__(self, node: Node) -> bool:
         """Whether a node is one of `nodes`: edits may have taken it out."""
@@ -253,7 +283,7 @@ class Graph:
         self._forget_order()
 
     def _forget_order(self) -> None:
-        for cached in ("nodes", "_consumers", "_node_set"):
+        for cached in ("nodes", "_consumers", "_node_set", "_masked"):
             self.__dict__.pop(cached, None)
 
     def insert(
@@ -311,7 +341,10 @@ def trace(model: keras.Model) -> Graph:
             "`model` must be a functional model or a Sequential one that is built; got "
             f"{type(model).__name__}, whose layers are called in Python code, or not called yet."
         )
-    return _trace(model, {})
+    graph = _trace(model, {})
+    graph._trainings.add(None)
+    _note_calls(graph)
+    return graph
 
 
 def is_functional(model: Any) -> bool:
@@ -360,6 +393,29 @@ def _trace(model: keras.Model, known: dict[keras.Model, Graph]) -> Graph:
         )
         graph._producers.update(dict.fromkeys(node.outputs, node))
     return graph
+
+
+def _note_calls(graph: Graph) -> None:
+    """Let each nested graph know what its calls fix, and what the calls of those around it do."""
+    for node in graph.nodes:
+        inner = node.subgraph
+        if inner is None:
+            continue
+        trainings = {_training_of(node, fixed) for fixed in graph._trainings}
+        masks = any(map(graph.has_mask, nested_inputs(node))) or bool(
+            _tensors(node.kwargs.get("mask"))
+        )
+        if not trainings <= inner._trainings or masks > inner._takes_masks:
+            inner._trainings |= trainings
+            inner._takes_masks |= masks
+            inner._forget_order()
+            _note_calls(inner)
+
+
+def _training_of(node: Node, fixed: bool | None) -> bool | None:
+    """What a call has as `training`, where `fixed` is what it has around it; a tensor may be on."""
+    value = node.kwargs.get("training") if fixed is None else fixed
+    return value if value is None else isinstance(value, KerasTensor) or bool(value)
 
 
 def _records(model: keras.Model) -> Iterator[Any]:

@@ -63,6 +63,11 @@ class SqueezeExcite(keras.layers.Layer):
         (N, H, W, C), or (N, L, C), or (N, D, H, W, C); with `"channels_first"` C is second.
         The spatial sizes may be unknown.
 
+    Masks:
+        With a mask, (N, *spatial) or its first axes, only the positions that it marks decide the
+        gate, which multiplies all; the mask is handed on. A sample without any such position has
+        the gate of a map of zeros.
+
     Attributes:
         reduce: the `Dense` layer W1, C -> hidden (after `build`).
         expand: the `Dense` layer W2, hidden -> C (after `build`).
@@ -105,6 +110,7 @@ class SqueezeExcite(keras.layers.Layer):
     ):
         refuse_unknown_options("SqueezeExcite", kwargs, KERAS_OPTIONS + se_options())
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.ratio = positive_integer("ratio", ratio)
         self.divisor = positive_integer("divisor", divisor)
         self.reduced_channels = reduced_channels
@@ -152,14 +158,15 @@ class SqueezeExcite(keras.layers.Layer):
         nearest = channels // self.ratio + self.divisor // 2
         return max(self.divisor, nearest // self.divisor * self.divisor)
 
-    def call(self, inputs: ops.Tensor) -> ops.Tensor:
-        return ops.recalibrate(inputs, self.gate(inputs), self.data_format)
+    def call(self, inputs: ops.Tensor, mask: ops.Tensor | None = None) -> ops.Tensor:
+        return ops.recalibrate(inputs, self.gate(inputs, mask), self.data_format)
 
-    def gate(self, inputs: ops.Tensor) -> ops.Tensor:
+    def gate(self, inputs: ops.Tensor, mask: ops.Tensor | None = None) -> ops.Tensor:
         """The excitation itself: what `call` multiplies the input by.
 
         Args:
             inputs: a map such as `call` takes.
+            mask: true at the positions that count; `None` for all.
 
         Returns:
             (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`; of the rank of the input.
@@ -168,7 +175,7 @@ class SqueezeExcite(keras.layers.Layer):
         if not self.built:
             self.build(inputs.shape)
         inputs = keras.ops.cast(inputs, self.compute_dtype)
-        z = ops.squeeze(inputs, self.pool, self.data_format)
+        z = ops.squeeze(inputs, self.pool, self.data_format, mask)
         s = ops.excite(
             z, self.reduce, self.expand, self.activation, self.gate_activation, self.gate_scale
         )
@@ -177,6 +184,9 @@ class SqueezeExcite(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)
+
+    def compute_mask(self, inputs: ops.Tensor, mask: ops.Tensor | None = None) -> Any:
+        return mask
 
     def get_config(self) -> dict[str, Any]:
         parts = self._changed_parts()

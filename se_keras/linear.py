@@ -141,14 +141,15 @@ def with_weights(graph: Graph, node: Node, weights: Mapping[str, Array], **chang
     """A copy of a layer on the same input, with other weights; `changes` are of its config."""
     known = node.op.get_config()
     config = {**known, **{k: v for k, v in _INFERENCE_CONFIG.items() if k in known}, **changes}
-    return add_with_weights(graph, type(node.op).from_config(config), node.inputs[0], weights)
+    layer = type(node.op).from_config(config)
+    return add_with_weights(graph, layer, weights, *node.args, **node.kwargs)
 
 
 def add_with_weights(
-    graph: Graph, layer: keras.Layer, x: keras.KerasTensor, weights: Mapping[str, Array]
+    graph: Graph, layer: keras.Layer, weights: Mapping[str, Array], *args: Any, **kwargs: Any
 ) -> Node:
-    """Calls a new layer on a tensor of the graph, and sets its weights by their names."""
-    node = graph.add(layer, x)
+    """Calls a new layer as `Graph.add` does, and sets its weights by their names."""
+    node = graph.add(layer, *args, **kwargs)
     for name, value in weights.items():
         variable = getattr(layer, name)
         variable.assign(value.reshape(variable.shape))

@@ -22,8 +22,10 @@ Tensor = Any
 POOLS = ("avg", "max")
 
 
-def squeeze(u: Tensor, pool: str = "avg", data_format: str | None = None) -> Tensor:
-    """Describes each channel by one number: its mean (or maximum) over all positions.
+def squeeze(
+    u: Tensor, pool: str = "avg", data_format: str | None = None, mask: Tensor | None = None
+) -> Tensor:
+    """Describes each channel by one number: its mean (or maximum) over all positions that count.
 
     The mean is accumulated and returned in float32 at least, whatever the type of `u`: a float16
     sum overflows at 65504.
@@ -32,12 +34,14 @@ def squeeze(u: Tensor, pool: str = "avg", data_format: str | None = None) -> Ten
         u: feature map, (N, *spatial, C) or (N, C, *spatial).
         pool: `"avg"` (eq. 2) or `"max"` (paper, Table 11).
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.
+        mask: true at the positions that count, (N, *spatial); it may lack the last axes. A sample
+            without any has the descriptor 0.
 
     Returns:
         The descriptor z, (N, C): float64 if `u` is, else float32.
 
     Raises:
-        InputError: for another `pool` or `data_format`.
+        InputError: for another `pool` or `data_format`, and for a mask of another shape.
 
     Example:
 
@@ -53,14 +57,47 @@ def squeeze(u: Tensor, pool: str = "avg", data_format: str | None = None) -> Ten
     axes = _spatial_axes(len(u.shape), data_format)
     dtype = "float64" if keras.backend.standardize_dtype(u.dtype) == "float64" else "float32"
     # Keras refuses the maximum of an empty batch; the mean has its shape, and no values either.
-    if pool == "max" and u.shape[0] != 0:
+    largest = pool == "max" and u.shape[0] != 0
+    if mask is not None:
+        counts = _expand_mask(mask, u.shape, axes)
+        return _squeeze_counted(keras.ops.cast(u, dtype), counts, largest, axes)
+    if largest:
         return keras.ops.cast(keras.ops.max(u, axis=axes), dtype)
-    z = keras.ops.cast(u, dtype)
+    return _mean(keras.ops.cast(u, dtype), axes)
+
+
+def _mean(u: Tensor, axes: tuple[int, ...]) -> Tensor:
     # One axis at a time, the innermost first: a sum over rows vectorizes where a joint one over
     # all positions does not, and short sums round less than one long one.
     for axis in reversed(axes):
-        z = keras.ops.mean(z, axis=axis)
-    return z
+        u = keras.ops.mean(u, axis=axis)
+    return u
+
+
+def _squeeze_counted(u: Tensor, counts: Tensor, largest: bool, axes: tuple[int, ...]) -> Tensor:
+    share = _mean(keras.ops.cast(counts, u.dtype), axes)
+    if largest:
+        z = keras.ops.max(keras.ops.where(counts, u, float("-inf")), axis=axes)
+        return keras.ops.where(share > 0, z, 0.0)
+    z = _mean(keras.ops.where(counts, u, 0.0), axes)
+    return z / keras.ops.where(share > 0, share, 1.0)
+
+
+def _expand_mask(mask: Tensor, shape: tuple[int | None, ...], axes: tuple[int, ...]) -> Tensor:
+    """Give a mask of positions the rank of the map, with ones for the axes that it lacks."""
+    mask = keras.ops.cast(keras.ops.convert_to_tensor(mask), "bool")
+    rank = len(mask.shape)
+    positions = (shape[0], *(shape[axis] for axis in axes))
+    alike = zip(mask.shape, positions, strict=False)
+    if not 1 <= rank <= len(positions) or any(
+        None not in (size, wanted) and size != wanted for size, wanted in alike
+    ):
+        raise InputError(
+            f"`mask` must have the shape {positions} of the positions, or the first of these "
+            f"axes; got {tuple(mask.shape)}."
+        )
+    channels = 1 if axes[0] == 2 else axes[-1] + 1
+    return keras.ops.expand_dims(mask, sorted((channels, *axes[rank - 1 :])))
 
 
 def excite(

@@ -44,11 +44,18 @@ def reference_gate(u, weights, pool="avg", activation="relu", gate_activation="s
     return scale * ACTIVATIONS[gate_activation](w2.astype("float64").T @ hidden + b2)
 
 
-def reference_se(x, weights, data_format="channels_last", **options):
-    """The whole layer on a batch, sample by sample: (output, gates (N, C)), both float64."""
+def reference_se(x, weights, data_format="channels_last", mask=None, **options):
+    """The whole layer on a batch, sample by sample: (output, gates (N, C)), both float64.
+
+    Of a sample only the positions that `mask` marks count; one without any is a map of zeros.
+    """
     x = np.asarray(x, "float64")
     last = np.moveaxis(x, 1, -1) if data_format == "channels_first" else x
-    gates = np.array([reference_gate(u, weights, **options) for u in last])
+    none = np.zeros((1, last.shape[-1]))
+    counted = last
+    if mask is not None:
+        counted = [u[m] if m.any() else none for u, m in zip(last, mask, strict=True)]
+    gates = np.array([reference_gate(u, weights, **options) for u in counted])
     gates = gates.reshape(len(x), last.shape[-1])
     y = np.array([u * g for u, g in zip(last, gates, strict=True)]).reshape(last.shape)
     return (np.moveaxis(y, -1, 1) if data_format == "channels_first" else y), gates

@@ -40,6 +40,8 @@ LAYERS = {
     "mixed_bfloat16": ((2, 5, 6, 16), {"ratio": 4, "dtype": "mixed_bfloat16"}),
     "bfloat16": ((2, 5, 6, 16), {"ratio": 4, "dtype": "bfloat16"}),
     "float64": ((2, 5, 6, 16), {"ratio": 4, "dtype": "float64"}),
+    "masked": ((3, 3, 4, 8), {"ratio": 2}),
+    "masked_max": ((3, 6, 8), {"ratio": 2, "pool": "max"}),
 }
 # Relative to the largest output; for the short types see test_layers.py.
 TOLERANCE = {"float64": 1e-12, "mixed_float16": 2**-9, "mixed_bfloat16": 2**-6, "bfloat16": 2**-4}
@@ -58,7 +60,15 @@ def layer_model(name):
     shape, options = LAYERS[name]
     dtype = keras.dtype_policies.get(options.get("dtype", "float32")).variable_dtype
     inputs = keras.Input(shape[1:], dtype=dtype)
-    return keras.Model(inputs, SqueezeExcite(**options)(inputs)), uniform(shape, 1)
+    x = keras.layers.Masking()(inputs) if name.startswith("masked") else inputs
+    return keras.Model(inputs, SqueezeExcite(**options)(x)), layer_input(name)
+
+
+def layer_input(name):
+    x = uniform(LAYERS[name][0], 1)
+    if name.startswith("masked"):  # some positions of the first sample, and all of the last
+        x[0, 1:3] = x[-1] = 0
+    return x
 
 
 def public_model(name):
@@ -200,7 +210,8 @@ def test_the_layer_equals_the_reference(backend, mode, name, results):
     options = {"scale" if k == "gate_scale" else k: v for k, v in options.items()}
     dtype = options.pop("dtype", "float32")
     shaping = {k: v for k, v in options.items() if k not in ("ratio", "divisor", "use_bias")}
-    x = uniform(shape, 1)
+    x = layer_input(name)
+    shaping["mask"] = x.any(axis=-1) if name.startswith("masked") else None
     expected, _ = reference_se(x, numbered(result, "weight"), **shaping)
     if backend != "tensorflow" and dtype == "float64":
         dtype = "float32"  # Keras' sums and products of float64 are float32 on other backends

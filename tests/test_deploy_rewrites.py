@@ -11,6 +11,7 @@ from keras import layers
 
 import se_keras
 from se_keras.deploy.rewrites import plan_optimization
+from se_keras.graph import innermost_layers
 
 STOCK = 1e-4  # of the largest output; measured: 1e-6
 
@@ -35,6 +36,10 @@ def optimized(model, *inputs, **options):
 
 def kinds(model):
     return [type(layer).__name__ for layer in model.layers]
+
+
+def innermost_kinds(model):
+    return {type(layer).__name__ for layer in innermost_layers(model)}
 
 
 def texts(model, *, done):
@@ -200,7 +205,58 @@ def test_what_training_adds_is_taken_out_and_what_is_asked_for_stays():
     assert kinds(optimized(model, uniform((2, 8)))) == ["InputLayer", "Dense"]
     sampled = keras.Model(x, layers.Dropout(0.5)(layers.Dense(8)(x), training=True))
     assert "Dropout" in kinds(se_keras.optimize(sampled, verbose=False))
-    assert texts(sampled, done=False) == {"it is called with training=True"}
+    assert texts(sampled, done=False) == {
+        "it is called with training=True, or a model around it is"
+    }
+
+
+def nested(body):
+    x = keras.Input((6,))
+    return keras.Model(x, body(x))
+
+
+def trained_body(x, **call):
+    return layers.BatchNormalization()(layers.Dense(6)(x), **call)
+
+
+def called_with(model, *values):
+    """A model that calls another one with each value of `training`."""
+    return nested(lambda x: [model(x, training=value) for value in values])
+
+
+def called_with_an_input():
+    x, training = keras.Input((6,)), keras.Input(batch_shape=(), dtype="bool")
+    return keras.Model([x, training], nested(trained_body)(x, training=training))
+
+
+@pytest.mark.parametrize(
+    ("make", "stays"),
+    [
+        (lambda: called_with(nested(trained_body), True), True),
+        (lambda: called_with(called_with(nested(trained_body), None), True), True),
+        (lambda: called_with(called_with(nested(trained_body), False), True), True),
+        (lambda: called_with(nested(trained_body), True, None), True),
+        (lambda: called_with(nested(trained_body), None, True), True),
+        (lambda: called_with(nested(trained_body), keras.ops.convert_to_tensor(True)), True),
+        (called_with_an_input, True),
+        (lambda: called_with(nested(trained_body), None), False),
+        (lambda: called_with(nested(lambda x: trained_body(x, training=True)), False), False),
+        (lambda: called_with(called_with(nested(trained_body), True), False), False),
+    ],
+)
+def test_what_a_call_is_given_holds_for_all_inside(make, stays):
+    model = make()
+    set_random_weights(model)
+    x = uniform((8, 6))
+    x = [*map(keras.ops.convert_to_tensor, (x, True))] if len(model.inputs) == 2 else x
+    new = se_keras.optimize(model, verbose=False)
+    assert_equal_outputs(model, new, x)
+    assert ("BatchNormalization" in innermost_kinds(new)) == stays
+
+
+def test_dropout_of_a_model_that_is_called_with_training_stays():
+    model = called_with(nested(layers.Dropout(0.5)), True)
+    assert "Dropout" in innermost_kinds(se_keras.optimize(model, verbose=False))
 
 
 def test_normalization_that_can_not_be_folded_stays():

@@ -32,6 +32,7 @@ INERT_LAYERS = (
     layers.ActivityRegularization,
     layers.Identity,
 )
+TRAINS = "it is called with training=True, or a model around it is"
 
 
 def drop_inert(graph: Graph, node: Node) -> str | None:
@@ -39,8 +40,8 @@ def drop_inert(graph: Graph, node: Node) -> str | None:
     linear = type(node.op) is layers.Activation and node.op.activation is keras.activations.linear
     if type(node.op) not in INERT_LAYERS and not linear:
         return None
-    if node.kwargs.get("training"):
-        raise LeftAlone("it is called with training=True")
+    if graph.may_train(node):
+        raise LeftAlone(TRAINS)
     (x,) = node.inputs
     if x.dtype != node.output.dtype:
         raise LeftAlone("it changes the type")
@@ -65,8 +66,8 @@ def fold_normalization(graph: Graph, node: Node) -> str | None:
     """Batch normalization with its moving statistics is a factor and a shift for each channel."""
     if type(node.op) is not layers.BatchNormalization:
         return None
-    if node.kwargs.get("training"):
-        raise LeftAlone("it is called with training=True")
+    if graph.may_train(node):
+        raise LeftAlone(TRAINS)
     before = linear_before(graph, node)
     rank = len(node.output.shape)
     if channel_axis(node.op, rank) != channel_axis(before.op, rank):

@@ -69,6 +69,8 @@ def lower_squeeze_excite(graph: Graph, node: Node) -> str | None:
     if _is_quantized(node.op):
         raise LeftAlone("it is quantized")
     x = node.inputs[0]
+    if node.kwargs.get("mask") is not None or graph.has_mask(x):
+        raise LeftAlone("it takes a mask, which the layers of Keras treat in another way")
     name = node.name.replace("#", "_")  # a layer that is called again is one more here
     gate = _add_gate(graph, node.op, x, name)
     product = graph.add(layers.Multiply(dtype=node.op.dtype_policy, name=name), [x, gate])
@@ -130,7 +132,7 @@ def _add_pointwise(
     weights = {"kernel": array(dense.kernel)}
     if dense.use_bias:
         weights["bias"] = array(dense.bias)
-    return add_with_weights(graph, convolution, x, weights).output
+    return add_with_weights(graph, convolution, weights, x).output
 
 
 def fold_gate_scale(graph: Graph, node: Node) -> str | None:
@@ -188,12 +190,14 @@ def squeeze_before_pointwise(graph: Graph, node: Node) -> str | None:
     if not is_pointwise(wide) or type(wide.op) is layers.Dense:
         raise LeftAlone("it reads a convolution over more than one position")
     matrix, shift = pointwise_matrix(wide)
+    if node.kwargs.get("mask") is not None or graph.has_mask(wide.inputs[0]):
+        raise LeftAlone("a mask would decide over which positions it averages")
     if matrix.shape[0] >= matrix.shape[1]:
         raise LeftAlone("the map before the pointwise convolution is no narrower")
     first, bias = pointwise_matrix(reduce)
     weights = {"kernel": matrix @ first, "bias": shift @ first + bias}
     mean = graph.add(_copy(node.op), wide.inputs[0])
-    made = add_with_weights(graph, _copy(reduce.op, use_bias=True), mean.output, weights)
+    made = add_with_weights(graph, _copy(reduce.op, use_bias=True), weights, mean.output)
     graph.redirect(reduce.output, made.output)
     return "from the narrow map before the pointwise convolution, both matrices in one"
 

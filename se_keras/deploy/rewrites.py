@@ -138,7 +138,8 @@ def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
 
     Args:
         model: a functional or Sequential model; it stays as it is. Nested models, shared layers,
-            several inputs and outputs are kept.
+            several inputs and outputs are kept. Masks of `Embedding`, `Masking` and calls inside
+            count as in `model`; `mask=` of a call of the whole new model has no such effect.
         verbose: prints the plan: what was done, what was left alone and why.
 
     Returns:

@@ -1,7 +1,8 @@
 """`record_excitations`: the gates of a model over images, in one pass."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import keras
@@ -144,21 +145,40 @@ def _run_graph(
             continue
         if node.subgraph is not None:
             given = [values[tensor] for tensor in nested_inputs(node)]
-            inner = node.kwargs.get("training")
-            outputs = _run_graph(node.subgraph, given, gates, training if inner is None else inner)
+            masks = tree.flatten(tree.map_structure(value, node.kwargs.get("mask")))
+            given = [_hand_on(x, mask) for x, mask in zip_longest(given, masks)]
+            inner = node.kwargs.get("training") if training is None else training
+            outputs = _run_graph(node.subgraph, given, gates, inner)
         else:
             args, kwargs = tree.map_structure(value, (node.args, node.kwargs))
             if training is not None and isinstance(node.op, keras.Layer):
-                kwargs = {"training": training, **kwargs}
+                kwargs = {**kwargs, "training": training}
             outputs = tree.flatten(node.op(*args, **kwargs))
-        if node in gates:
-            gates[node].append(_gate_vectors(node, values[node.inputs[0]]))
+            if node in gates:
+                x = values[node.inputs[0]]
+                gates[node].append(_gate_vectors(node, x, kwargs.get("mask")))
         values.update(zip(node.outputs, outputs, strict=True))
     return [values[tensor] for tensor in tree.flatten(graph.outputs)]
 
 
-def _gate_vectors(node: Node, x: Any) -> Any:
-    gate = node.op.gate(x)
+class _MaskTaker(keras.layers.Layer):
+    """Calls a function of a tensor and the mask that Keras hands on with it, or another one."""
+
+    def __init__(self, function: Callable[[Any, Any], Any]):
+        super().__init__(autocast=False)
+        self.supports_masking = True
+        self.function = function
+
+    def call(self, x: Any, mask: Any = None) -> Any:
+        return self.function(x, mask)
+
+
+def _hand_on(x: Any, mask: Any) -> Any:
+    return x if mask is None else _MaskTaker(lambda x, mask: x)(x, mask=mask)
+
+
+def _gate_vectors(node: Node, x: Any, mask: Any) -> Any:
+    gate = _MaskTaker(node.op.gate)(x, mask=mask)
     dtype = "float64" if node.op.compute_dtype == "float64" else "float32"
     return keras.ops.cast(keras.ops.reshape(gate, (-1, node.op.expand.units)), dtype)
 

@@ -156,7 +156,9 @@ class Structure:
     # --- steps -----------------------------------------------------------------------------------
 
     def inputs(self, node: Node) -> list[KerasTensor]:
-        return [self.gates[node]] if node in self.gates else node.inputs
+        if node in self.gates:
+            return [self.gates[node]]
+        return [tensor for tensor in node.inputs if tensor is not node.kwargs.get("mask")]
 
     def consumers(self, tensor: KerasTensor) -> list[Node]:
         return [node for node in self.graph.consumers(tensor) if node not in self._within_gates]
