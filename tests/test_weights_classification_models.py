@@ -400,14 +400,6 @@ def test_a_model_within_a_model_is_of_no_known_scheme(tmp_path):
         se_keras.load_weights(made(), path)
 
 
-def test_a_file_of_keras_3_must_be_called_so(tmp_path):
-    model = made("seresnet18")
-    model.save_weights(tmp_path / "a.weights.h5")
-    (tmp_path / "a.weights.h5").rename(tmp_path / "a.h5")
-    with pytest.raises(InputError, match=r"must end with \.weights\.h5\): / has no layer_names"):
-        se_keras.load_weights(model, tmp_path / "a.h5")
-
-
 # --- published -----------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import tarfile
 import zipfile
@@ -118,6 +119,17 @@ def write_keras(model, path):
     model.save(path)
 
 
+def write_weights_renamed(model, path):
+    model.save_weights(path.with_name("b.weights.h5"))
+    path.with_name("b.weights.h5").rename(path)
+
+
+def write_weights_in_parts(model, path):
+    """At most 20 KB each: the variables of one layer may be in two files."""
+    model.save_weights(path, max_shard_size=20 / 2**20)
+    assert len(list(path.parent.glob("*.weights.h5"))) > 3
+
+
 def write_trained(model, path):
     """With the state of an optimizer and of the dropout."""
     trained = made()
@@ -138,6 +150,9 @@ KINDS = [
     ("EPOCH=3.CKPT", write_lightning_checkpoint),
     ("a.weights.h5", write_weights),
     ("a.keras", write_keras),
+    ("whole.h5", write_keras),  # Keras 3 still writes Keras 2's layout
+    ("weights.h5", write_weights_renamed),
+    ("a.weights.json", write_weights_in_parts),
     ("trained.weights.h5", write_trained),
     ("trained.keras", write_trained),
 ]
@@ -155,8 +170,7 @@ def test_weights_come_back_as_they_were(name, write, model, tmp_path):
 
 def test_every_kind_of_file_is_tried():
     tried = {next(s for s in READERS if name.lower().endswith(s)) for name, _ in KINDS}
-    # test_weights_classification_models.py, test_weights_pytorchcv.py
-    assert set(READERS) - tried == {".h5", ".pth.zip"}
+    assert set(READERS) - tried == {".pth.zip"}  # test_weights_pytorchcv.py
 
 
 # --- several sets of weights in a file of PyTorch ------------------------------------------------
@@ -320,11 +334,13 @@ def test_our_own_files_of_another_network_are_refused(change, name, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_keras_file_tells_v1_from_v1_5(tmp_path):
-    made(LEGACY).save(tmp_path / "a.keras")
+@pytest.mark.parametrize("name", ["a.keras", "a.h5"])
+def test_a_file_of_a_model_tells_v1_from_v1_5(name, model, tmp_path):
+    legacy = made(LEGACY)
+    legacy.save(tmp_path / name)
     with pytest.raises(InputError, match=r"stride of units  on the 1x1    +on the 3x3"):
-        se_keras.load_weights(made(), tmp_path / "a.keras")
-    se_keras.load_weights(made(LEGACY), tmp_path / "a.keras")
+        se_keras.load_weights(model, tmp_path / name)
+    se_keras.load_weights(legacy, tmp_path / name)
 
 
 def backbone(name="backbone"):
@@ -410,14 +426,27 @@ def slow(*rows):
     return [pytest.param(*row, marks=pytest.mark.slow) for row in rows]
 
 
-@pytest.mark.parametrize("build", [functional, *slow(sequential, subclassed, flat, videos)])
-def test_a_backbone_is_found_within_a_model_that_was_trained_with_it(build, tmp_path):
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (functional, "tuned.keras"),
+        *slow(
+            (sequential, "tuned.keras"),
+            (subclassed, "tuned.weights.h5"),
+            (flat, "tuned.keras"),
+            (videos, "tuned.keras"),
+            (functional, "tuned.h5"),
+            (sequential, "tuned.h5"),
+            (flat, "tuned.h5"),
+        ),
+    ],
+)
+def test_a_backbone_is_found_within_a_model_that_was_trained_with_it(build, name, tmp_path):
     tuned = build()
     set_random_weights(tuned)
     tuned.compile("sgd", "mse")
     tuned.optimizer.build(tuned.trainable_variables)
-    name = "tuned.weights.h5" if build is subclassed else "tuned.keras"
-    (write_weights if build is subclassed else write_keras)(tuned, tmp_path / name)
+    (write_weights if name.endswith(".weights.h5") else write_keras)(tuned, tmp_path / name)
     found = se_keras.create(
         "seresnet20", input_shape=(8, 8, 3), include_top=False, weights=tmp_path / name
     )
@@ -426,7 +455,7 @@ def test_a_backbone_is_found_within_a_model_that_was_trained_with_it(build, tmp_
         np.testing.assert_array_equal(array(variable), array(expected[variable.path]))
     plan = se_keras.load_weights(found, tmp_path / name)
     reasons = {row.reason for row in plan.ignored}
-    assert reasons == {"it is no part of the network", "state of training"}
+    assert reasons - {"state of training"} == {"it is no part of the network"}
     outside = {row.source for row in plan.ignored if "state" not in row.reason}
     assert len(outside) == len(tuned.weights) - len(found.weights)
 
@@ -463,13 +492,17 @@ def test_a_backbone_of_another_network_is_refused(row, se, message, tmp_path):
         se_keras.load_weights(backbone, tmp_path / "tuned.keras")
 
 
-def test_one_of_two_backbones_is_not_guessed(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "second"), [("twins.weights.h5", "functional_1"), ("twins.h5", "teacher")]
+)
+def test_one_of_two_backbones_is_not_guessed(name, second, tmp_path):
     image = keras.Input((32, 32, 3))
     twins = [made(include_top=False, name=name) for name in ("student", "teacher")]
     both = keras.layers.Concatenate()([twin(image) for twin in twins])
-    keras.Model(image, both).save_weights(tmp_path / "twins.weights.h5")
-    with pytest.raises(InputError, match=r"unexpected  layers/functional_1/layers/.*/vars/0"):
-        se_keras.load_weights(twins[0], tmp_path / "twins.weights.h5")
+    whole = keras.Model(image, both)
+    (whole.save if name == "twins.h5" else whole.save_weights)(tmp_path / name)
+    with pytest.raises(InputError, match=rf"unexpected  layers/{second}/.*/vars/0"):
+        se_keras.load_weights(twins[0], tmp_path / name)
 
 
 # --- weights that are split over several files ---------------------------------------------------
@@ -516,6 +549,39 @@ def test_an_index_that_lists_nothing_is_refused(content, model, tmp_path):
     path = tmp_path / "a.safetensors.index.json"
     path.write_bytes(content)
     with pytest.raises(InputError, match="is not a whole index of weights"):
+        se_keras.load_weights(model, path)
+
+
+def test_parts_that_keras_did_not_list_so_are_refused(model, tmp_path):
+    path = tmp_path / "a.weights.json"
+    write_weights_in_parts(model, path)
+    index = json.loads(path.read_text())
+    place, first = next(iter(index["weight_map"].items()))
+    for shard, message in (
+        ("../a_00000.weights.h5", "must be the name of a file beside it"),
+        ("a_00000.npz", "must be the name of a file beside it"),
+        ([first, "/a_00000.weights.h5"], "must be the name of a file beside it"),
+        ("b.weights.h5", "lists b.weights.h5, which does not lie beside it"),
+        ([first, "a_00001.weights.h5"], "does not list .* as it is"),
+        ([], "does not list .* as it is"),
+    ):
+        change_index(path, **{place: shard})
+        with pytest.raises(InputError, match=message):
+            se_keras.load_weights(model, path)
+    change_index(path, **{place: first})
+    se_keras.load_weights(model, path)
+
+
+def test_a_part_that_is_there_twice_is_refused(model, tmp_path):
+    path = tmp_path / "a.weights.json"
+    write_weights_in_parts(model, path)
+    shutil.copy(tmp_path / "a_00000.weights.h5", tmp_path / "b.weights.h5")
+    index = json.loads(path.read_text())["weight_map"]
+    parts = {name: part if isinstance(part, list) else [part] for name, part in index.items()}
+    for shards in parts.values():
+        shards += ["b.weights.h5"] * ("a_00000.weights.h5" in shards)
+    change_index(path, **parts)
+    with pytest.raises(InputError, match=r"does not fit .*vars/0 is in another file too"):
         se_keras.load_weights(model, path)
 
 

@@ -8,15 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from se_keras.support.errors import InputError
-from se_keras.weights.readers.keras2 import open_keras2
 from se_keras.weights.readers.keras3 import (
     name_in_archive,
     open_keras_archive,
-    open_keras_weights,
 )
+from se_keras.weights.readers.keras_h5 import open_keras_h5
 from se_keras.weights.readers.pytorch import open_torch
 from se_keras.weights.readers.safetensors import open_safetensors
-from se_keras.weights.readers.sharded import open_index
+from se_keras.weights.readers.sharded import open_index, open_keras_shards
 from se_keras.weights.readers.tensors import Checkpoint, Contents, Tensor
 from se_keras.weights.readers.zipped import open_zipped_torch
 
@@ -92,7 +91,7 @@ READERS: dict[str, Callable] = {
     ".bin": open_torch,
     ".ckpt": open_torch,
     ".tar": open_torch,  # .pth.tar, as timm's training has it
-    ".weights.h5": open_keras_weights,
+    ".h5": open_keras_h5,
+    ".weights.json": open_keras_shards,
     ".keras": open_keras_archive,
-    ".h5": open_keras2,  # after .weights.h5, which ends so too
 }

@@ -38,7 +38,7 @@ Items = Mapping[str, Any]
 def open_h5_tensors(file: Path | IO[bytes], path: Path) -> Iterator[dict[str, Tensor]]:
     with open_h5(file, path) as items:
         with damage_named(f"{path} {KIND}"):
-            tensors = _tensors(items)
+            tensors = tensors_of(items)
         yield tensors
 
 
@@ -181,7 +181,7 @@ def _is_marked(dataset: Any) -> bool:
 
 def _refuse_more_than_stored(items: Items, size: int) -> None:
     """Refuse datasets that share their bytes or lie beyond the end of the file."""
-    stored = sum(item.id.get_storage_size() for item in items.values() if hasattr(item, "dtype"))
+    stored = sum(item.id.get_storage_size() for item in items.values() if is_dataset(item))
     if stored > size:
         raise ValueError(f"its datasets would have {stored:,} bytes, and it has {size:,}")
 
@@ -213,19 +213,23 @@ def texts_of(item: Any, name: str) -> list[str] | None:
     return texts
 
 
+def is_dataset(item: Any) -> bool:
+    return hasattr(item, "dtype")
+
+
 # --- the variables of Keras 3 --------------------------------------------------------------------
 
 
-def _tensors(items: Items) -> dict[str, Tensor]:
+def tensors_of(items: Items) -> dict[str, Tensor]:
     """Tensors at places such as `layers/conv2d_1/vars/0`, by their layer's own name."""
     names = {
         place: texts_of(item, "name") for place, item in items.items() if place.endswith("/vars")
     }
     tensors: dict[str, Tensor] = {}
     for place, item in items.items():
-        if hasattr(item, "dtype"):
+        if is_dataset(item):
             name = _own_name(names, place)
-            tensors[place if name in tensors else name] = _tensor(item)
+            tensors[place if name in tensors else name] = tensor_of(item)
     return tensors
 
 
@@ -242,7 +246,7 @@ def _own_name(named: Mapping[str, list[str] | None], place: str) -> str:
     return "/".join([*names, number])
 
 
-def _tensor(item: Any) -> Tensor:
+def tensor_of(item: Any) -> Tensor:
     bfloat16 = _is_marked(item)
     return Tensor(
         shape=item.shape,

@@ -3,31 +3,37 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from se_keras.support.errors import damage_named
-from se_keras.weights.readers.hdf5 import Items, open_h5, texts_of
-from se_keras.weights.readers.tensors import Contents, Tensor
+from se_keras.weights.readers.hdf5 import Items, texts_of
+from se_keras.weights.readers.tensors import Tensor
 
 # Datasets of h5py by the names of their variables.
 Variables = Mapping[str, Any]
 
 ROOT = "model_weights"  # where the weights are in the file of a whole model
-KIND = "is not a whole weights file of Keras 2 (one of Keras 3 must end with .weights.h5)"
 
 
-@contextmanager
-def open_keras2(path: Path) -> Iterator[Contents]:
-    with open_h5(path, path) as items:
-        with damage_named(f"{path} {KIND}"):
-            parts = _parts_of_tensors(items)
-            tensors = {name: _join_parts(datasets) for name, datasets in parts.items()}
-        yield Contents(tensors=tensors)
+def weights_within(items: Items) -> Items:
+    """Return the part of a file that holds weights: all of it, or that of a whole model."""
+    if ROOT not in items:
+        return items
+    below = {place: item for place, item in items.items() if place.startswith(f"{ROOT}/")}
+    return {place.removeprefix(f"{ROOT}/"): item for place, item in below.items()} | {
+        "": items[ROOT]
+    }
+
+
+def tensors_of_keras2(weights: Items) -> dict[str, Tensor]:
+    """Return the tensors in the order in which Keras wrote the layers.
+
+    Raises:
+        ValueError: if they are of another layout, or others than are listed.
+    """
+    return {name: _join_parts(datasets) for name, datasets in _parts_of_tensors(weights).items()}
 
 
 def _join_parts(datasets: list[Any]) -> Tensor:
@@ -53,22 +59,17 @@ def _parts_of_tensors(items: Items) -> dict[str, list[Any]]:
     Raises:
         ValueError: if the file is of another layout, or lists other datasets than it has.
     """
-    if ROOT in items:
-        below = {place: item for place, item in items.items() if place.startswith(f"{ROOT}/")}
-        items = {place.removeprefix(f"{ROOT}/"): item for place, item in below.items()} | {
-            "": items[ROOT]
-        }
     groups = itertools.groupby(_layers(items).items(), _group_key)
     return dict(itertools.chain.from_iterable(_merge_groups(dict(group)) for _, group in groups))
 
 
 def _layers(items: Items) -> dict[str, Variables]:
     """Return those that have weights."""
-    names = _texts(items[""], "layer_names")
+    names = list_of_texts(items[""], "layer_names")
     lost = [name for name in names if name not in items]
     if lost:
         raise ValueError(f"it has no layer {', '.join(lost)}")
-    variables = {name: _texts(items[name], "weight_names") for name in names}
+    variables = {name: list_of_texts(items[name], "weight_names") for name in names}
     listed = Counter(f"{name}/{variable}" for name in names for variable in variables[name])
     held = Counter(place for place, item in items.items() if hasattr(item, "dtype"))
     different = (listed - held) + (held - listed)
@@ -83,7 +84,7 @@ def _layers(items: Items) -> dict[str, Variables]:
     }
 
 
-def _texts(group: Any, attribute: str) -> list[str]:
+def list_of_texts(group: Any, attribute: str) -> list[str]:
     """Return a list of names; Keras 2 splits those over 64 KB into `names0`, `names1`, ..."""
     whole = texts_of(group, attribute)
     if whole is not None:

@@ -27,16 +27,10 @@ MAX_EXPANSION = 100
 
 
 @contextmanager
-def open_keras_weights(path: Path) -> Iterator[Contents]:
-    with open_h5_tensors(path, path) as tensors:
-        yield Contents(tensors=tensors, of_keras=True)
-
-
-@contextmanager
 def open_keras_archive(path: Path) -> Iterator[Contents]:
     with _open_archive(path) as archive:
         with damage_named(f"{path} {KIND}"):
-            traits = _traits_of_config(_read_config(archive))
+            traits = traits_of_config(_read_config(archive))
         with _open_weights(archive, path) as tensors:
             yield Contents(tensors=tensors, traits=traits, of_keras=True)
 
@@ -115,9 +109,9 @@ def _open_weights(archive: zipfile.ZipFile, path: Path) -> Iterator[dict[str, Te
         yield opened.enter_context(open_h5_tensors(weights, path))
 
 
-def _traits_of_config(config: dict[str, Any]) -> Traits:
+def traits_of_config(config: dict[str, Any]) -> Traits:
     layers = _layers_of_config(config["config"])
-    return traits_of_layers({layer.get("name"): layer for layer in layers})
+    return traits_of_layers({layer.get("name", ""): layer for layer in layers})
 
 
 def _layers_of_config(config: dict[str, Any]) -> Iterator[dict[str, Any]]:

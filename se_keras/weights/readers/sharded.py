@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, damage_named
+from se_keras.weights.readers.hdf5 import Items, is_dataset, open_h5, tensors_of, texts_of
 from se_keras.weights.readers.pytorch import open_torch
 from se_keras.weights.readers.safetensors import open_safetensors
 from se_keras.weights.readers.tensors import Contents, Tensor
@@ -39,6 +40,51 @@ def open_index(path: Path) -> Iterator[Contents]:
                 )
             tensors |= contents.tensors
         yield Contents(tensors=tensors, notes=(f"{len(listed)} files, listed in {path.name}",))
+
+
+@contextmanager
+def open_keras_shards(path: Path) -> Iterator[Contents]:
+    """Open the files that a `.weights.json` of Keras lists.
+
+    Raises:
+        InputError: if one is not there or not whole, or has other variables than are listed.
+    """
+    listed = {
+        (place.strip("/"), shard)
+        for place, shards in read_weight_map(path).items()
+        for shard in (shards if isinstance(shards, list) else [shards])
+        if check_shard(path, shard, (".weights.h5",))
+    }
+    places = {shard: shard_beside(path, shard) for shard in sorted({shard for _, shard in listed})}
+    held: set[tuple[str, str]] = set()
+    merged: dict[str, Any] = {}
+    with ExitStack() as stack:
+        for shard, place in places.items():
+            items = stack.enter_context(open_h5(place, place))
+            with damage_named(f"{path} does not fit {shard}"):
+                held |= {(_parent(name), shard) for name, item in items.items() if is_dataset(item)}
+                _merge(merged, items)
+        if held != listed:
+            other = min(held ^ listed)
+            raise InputError(f"{path} does not list {other[0]} of {other[1]} as it is.")
+        with damage_named(f"{path} does not fit its files"):
+            tensors = tensors_of(merged)
+        note = f"{len(places)} files, listed in {path.name}"
+        yield Contents(tensors=tensors, of_keras=True, notes=(note,))
+
+
+def _parent(place: str) -> str:
+    return place.rpartition("/")[0]
+
+
+def _merge(merged: dict[str, Any], items: Items) -> None:
+    """Add the parts of a file to those of the others, which may be in the same groups."""
+    for place, item in items.items():
+        if is_dataset(item) and place in merged:
+            raise ValueError(f"{place} is in another file too")
+        # The first of the files that a layer's variables are in has the layer's name.
+        if place not in merged or (place.endswith("/vars") and texts_of(item, "name")):
+            merged[place] = item
 
 
 def shard_beside(path: Path, shard: str) -> Path:
@@ -80,14 +126,13 @@ def read_weight_map(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a whole index of weights, with a weight_map.") from error
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{path} is not a whole index of weights: its weight_map lists nothing.")
-    shards = {str(shard) for shard in weight_map.values()}
-    if len(shards) > MAX_SHARDS:
+    if len({str(shard) for shard in weight_map.values()}) > MAX_SHARDS:
         raise InputError(f"{path} lists more than {MAX_SHARDS:,} files.")
     return weight_map
 
 
-def check_shard(path: Path, shard: Any, suffixes: tuple[str, ...]) -> None:
-    """Refuse what is no name of a file of weights beside the index.
+def check_shard(path: Path, shard: Any, suffixes: tuple[str, ...]) -> bool:
+    """Return True, or refuse what is no name of a file of weights beside the index.
 
     Raises:
         InputError: naming the index and what it lists.
@@ -98,3 +143,4 @@ def check_shard(path: Path, shard: Any, suffixes: tuple[str, ...]) -> None:
             f"{path} lists {str(shard)[:200]!r}: it must be the name of a file beside it that ends "
             f"with {' or '.join(suffixes)}."
         )
+    return True
