@@ -21,6 +21,9 @@ from se_keras.weights.readers.zipped import open_zipped_torch
 
 __all__ = ["READERS", "Checkpoint", "Tensor", "model_name_of_file", "open_file"]
 
+MAX_TENSORS = 100_000
+MAX_NAME = 1000
+
 
 @contextmanager
 def open_file(
@@ -40,6 +43,7 @@ def open_file(
         MissingExtraError: for a PyTorch file without PyTorch.
     """
     with _reader(path, called, key)(path) as contents:
+        _refuse_unusual_names(contents, path)
         yield Checkpoint(
             source=called,
             tensors=contents.tensors,
@@ -48,6 +52,15 @@ def open_file(
             traits=contents.traits,
             notes=contents.notes,
         )
+
+
+def _refuse_unusual_names(contents: Contents, path: Path) -> None:
+    """Refuse what no message could show, and more tensors than any network has."""
+    if len(contents.tensors) > MAX_TENSORS:
+        raise InputError(f"{path} has more than {MAX_TENSORS:,} tensors.")
+    for name in contents.tensors:
+        if not name.isprintable() or len(name) > MAX_NAME:
+            raise InputError(f"{path} has a tensor whose name is no text: {name[:80]!a}.")
 
 
 def model_name_of_file(path: Path) -> str | None:

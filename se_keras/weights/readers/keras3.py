@@ -4,26 +4,25 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 import keras
 
 from se_keras.support.errors import damage_named
 from se_keras.weights.identify import Traits, traits_of_layers
+from se_keras.weights.readers.archives import refuse_unusual_members
 from se_keras.weights.readers.hdf5 import open_h5_tensors
 from se_keras.weights.readers.tensors import Contents, Tensor
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 KIND = "is not a whole .keras file"
+# Arguments of layers that are lengths of their variables' axes, and how large they may be without.
+SIZES = ("units", "filters", "input_dim", "output_dim", "key_dim", "value_dim", "num_heads")
+FREE_SIZE = 4096
 MAX_CONFIG = 2**24  # bytes; that of SENet-154 has 2 MB
-MAX_MEMBERS = 10_000
-# A member may unpack to this much, or to so many times what is stored of it.
-FREE_BYTES = 2**20
-MAX_EXPANSION = 100
 
 
 @contextmanager
@@ -54,10 +53,35 @@ def load_archive(path: Path) -> keras.Model:
     Raises:
         InputError: if the file is damaged, or it holds what can't be loaded so.
     """
-    with open_keras_archive(path):
-        pass  # Keras trusts HDF5 and the archive: all of it is looked at before
+    # Keras trusts HDF5 and the archive: all of it is looked at before.
+    with (
+        _open_archive(path) as archive,
+        _open_weights(archive, path) as tensors,
+        damage_named(f"{path} {KIND}"),
+    ):
+        _refuse_sizes_without_weights(_read_config(archive), tensors)
     with damage_named(f"can't read {path}"):
         return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def _refuse_sizes_without_weights(config: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a layer that would make variables larger than all that the file has values for."""
+    axes = {length for tensor in tensors.values() for length in tensor.shape}
+    parts = [config]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, list):
+            parts += part
+        elif isinstance(part, dict):
+            parts += part.values()
+            _refuse_sizes(part, axes)
+
+
+def _refuse_sizes(config: dict[str, Any], axes: set[int]) -> None:
+    for name in SIZES:
+        size = config.get(name)
+        if isinstance(size, int | float) and size > FREE_SIZE and size not in axes:
+            raise ValueError(f"a layer has {size:,} {name}, and no weights of that size")
 
 
 @contextmanager
@@ -66,27 +90,8 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         archive = zipfile.ZipFile(path)
     with archive:
         with damage_named(f"{path} {KIND}"):
-            _refuse_unusual_members(archive, path.stat().st_size)
+            refuse_unusual_members(archive, path.stat().st_size)
         yield archive
-
-
-def _refuse_unusual_members(archive: zipfile.ZipFile, size: int) -> None:
-    members = archive.infolist()
-    if len(members) > MAX_MEMBERS or sum(member.compress_size for member in members) > size:
-        raise ValueError(f"it has more than {MAX_MEMBERS:,} members, or they share their bytes")
-    names = Counter(member.filename for member in members)
-    for member in members:
-        name = member.filename
-        place = PurePosixPath(name.replace("\\", "/"))
-        if names[name] > 1 or place.is_absolute() or ".." in place.parts or not name.isprintable():
-            raise ValueError(f"its member {name} is there twice, or leads out of it")
-        if member.flag_bits & 1:
-            raise ValueError(f"its member {name} is encrypted")
-        if member.file_size > max(FREE_BYTES, MAX_EXPANSION * member.compress_size):
-            raise ValueError(
-                f"its member {name} stores {member.compress_size:,} bytes, and would take "
-                f"{member.file_size:,}"
-            )
 
 
 def _read_config(archive: zipfile.ZipFile) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.support.errors import InputError, extra, lines_of
+from se_keras.support.errors import InputError, damage_named, extra, lines_of
+from se_keras.weights.readers.archives import refuse_unusual_members
 from se_keras.weights.readers.tensors import Contents, Tensor, as_bfloat16
 
 # Where training programs put weights beside other things, in the order in which timm looks.
@@ -44,7 +45,8 @@ def open_torch(path: Path, key: str | None = None) -> Iterator[Contents]:
     if not sets:
         raise InputError(f"{path} must hold a state_dict, tensors by their names.")
     place, state = _usual(sets, path) if key is None else _named(sets, key, path)
-    tensors = {name: _torch_tensor(tensor) for name, tensor in state.items()}
+    with damage_named(f"{path} is not a whole PyTorch file"):
+        tensors = {name: _torch_tensor(tensor) for name, tensor in state.items()}
     yield Contents(tensors=tensors, notes=_notes(key or _address(place), sets, path))
 
 
@@ -57,6 +59,9 @@ def _load(path: Path) -> Any:
     _refuse_tar(path)
     # The format before PyTorch 1.6 is no zip file, and can't be mapped into memory.
     mapped = zipfile.is_zipfile(path)
+    if mapped:
+        with damage_named(f"{path} is not a whole PyTorch file"), zipfile.ZipFile(path) as archive:
+            refuse_unusual_members(archive, path.stat().st_size)
     try:
         with namespace, warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -171,7 +176,9 @@ def _address(place: Place) -> str:
 
 def _torch_tensor(tensor: Any) -> Tensor:
     dtype = str(tensor.dtype).removeprefix("torch.")
-    if tensor.is_meta or str(tensor.layout) != "torch.strided":
+    stored = not tensor.is_meta and str(tensor.layout) == "torch.strided"
+    # One number of the file can be said to be a billion.
+    if not stored or tensor.untyped_storage().nbytes() < tensor.nbytes:
         dtype = "not stored as an array"
     return Tensor(shape=tuple(tensor.shape), dtype=dtype, read=partial(_torch_values, tensor))
 

@@ -1,5 +1,6 @@
 """Read safetensors files."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import damage_named
 from se_keras.weights.readers.tensors import Contents, Tensor
 
 # Of safetensors' header.
@@ -23,20 +24,29 @@ DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
+# Bytes of the header, before it is read; that of a network with 1,000 tensors has 100 kB.
+MAX_HEADER = 2**24
 
 
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[Contents]:
-    from safetensors import SafetensorError
-
-    try:
+    head = f"{path} is not a whole safetensors file"
+    with damage_named(head):
+        _refuse_long_header(path)
         mapped = _MappedFile(path)
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a whole safetensors file: {error}") from error
     try:
-        yield Contents(tensors={name: mapped.tensor(name) for name in mapped.names()})
+        with damage_named(head):
+            tensors = {name: mapped.tensor(name) for name in mapped.names()}
+        yield Contents(tensors=tensors)
     finally:
         del mapped.file  # unmaps it
+
+
+def _refuse_long_header(path: Path) -> None:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+    if length > MAX_HEADER:
+        raise ValueError(f"its header would have {length:,} bytes, more than {MAX_HEADER:,}")
 
 
 class _MappedFile:
