@@ -5,6 +5,7 @@ written here under its names.
 """
 
 import hashlib
+import re
 import threading
 import zipfile
 from dataclasses import replace
@@ -15,10 +16,12 @@ import numpy as np
 import pytest
 from checks import GOLDEN, array, by_size, trainable
 from drawn_weights import image
+from PIL import Image
 from pytorchcv_weights import ROWS, is_small, sizes
 from timm_weights import digest, draw, with_counters
 
 import se_keras
+from se_keras import cli
 from se_keras.models.recipes import find_recipe
 from se_keras.support.errors import InputError
 from se_keras.weights import presets
@@ -264,6 +267,35 @@ def test_another_file_at_the_address_is_refused_and_not_kept(
         se_keras.create("seresnet20", weights="seresnet20.cv_cifar10")
     assert published.name in str(caught.value)
     assert [path for path in (tmp_path / "keras").rglob("*") if path.is_file()] == []
+
+
+def test_predict_names_the_classes_of_a_set(published, tmp_path, capsys):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.full((40, 50, 3), 77, "uint8")).save(photo)
+    assert cli.main(["predict", "--weights", "seresnet20.cv_cifar10", str(photo)]) == 0
+    found = re.findall(r"(\w+) +(\d+\.\d) %", capsys.readouterr().out)
+    model = se_keras.create("seresnet20", weights="seresnet20.cv_cifar10")
+    pixels = np.full((1, 32, 32, 3), 77 / 255)
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    scores = array(model((pixels - mean) / std))[0]
+    best = np.argsort(-scores)[: len(found)]
+    assert found == [(CIFAR10[number], f"{100 * scores[number]:.1f}") for number in best]
+    assert len(found) > 1
+
+
+def test_list_shows_the_published_sets(capsys):
+    assert cli.main(["list", "--weights", "seresnet20"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["name", "pixels", "classes", "top-1", "%", "license"]
+    assert [row.split() for row in rows] == [
+        ["seresnet20.cv_cifar10", "32", "10", "93.99", "MIT"],
+        ["seresnet20.cv_cifar100", "32", "100", "71.46", "MIT"],
+        ["seresnet20.cv_svhn", "32", "10", "96.77", "MIT"],
+    ]
+    assert cli.main(["list", "--weights", "*.cv_in1k"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 9
+    assert cli.main(["list", "--weights", "seresnet32"]) == 2
+    assert "No published weights match 'seresnet32'" in capsys.readouterr().err
 
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -1,10 +1,12 @@
 """`se-keras list`: the models of the catalog, without building one."""
 
 import argparse
+import fnmatch
 
 from se_keras.models.recipes import list_models
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
+from se_keras.weights.presets import PRESETS
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -14,7 +16,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="list the models",
         description="Prints the models with their trainable parameters and the multiply-adds of "
         "one image, both with SE, for the input size (pixels) and the number of classes that a "
-        "model was made for. The builder is its function in Python.",
+        "model was made for. The builder is its function in Python. With --weights it prints the "
+        "published weights of the models, by the names that --weights of other commands takes.",
     )
     parser.add_argument(
         "pattern",
@@ -23,14 +26,35 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         default="*",
         help="only names that match, such as '*mobile*'",
     )
+    parser.add_argument("--weights", action="store_true", help="list published weights")
     parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:
     """Print the table."""
-    rows = list_models(parsed.pattern)
+    print(_table_of_weights(parsed.pattern) if parsed.weights else _table_of_models(parsed.pattern))
+
+
+def _table_of_models(pattern: str) -> str:
+    rows = list_models(pattern)
     if not rows:
-        raise InputError(f"No model matches {parsed.pattern!r}; `se-keras list` shows them all.")
+        raise InputError(f"No model matches {pattern!r}; `se-keras list` shows them all.")
     header = ("name", "pixels", "parameters", "multiply-adds", "builder")
     cells = [(r.name, r.input_size, r.parameters, r.multiply_adds, r.builder) for r in rows]
-    print(format_table(header, cells))
+    return format_table(header, cells)
+
+
+def _table_of_weights(pattern: str) -> str:
+    names = [name for row in PRESETS for name in (row.recipe, row.name)]
+    matching = set(fnmatch.filter(names, pattern))
+    rows = [row for row in PRESETS if matching & {row.recipe, row.name}]
+    if not rows:
+        raise InputError(
+            f"No published weights match {pattern!r}; `se-keras list --weights` shows them all."
+        )
+    header = ("name", "pixels", "classes", "top-1 %", "license")
+    cells = [
+        (row.name, row.pixels.size, row.classes, row.top1 and f"{row.top1:.2f}", row.license)
+        for row in rows
+    ]
+    return format_table(header, cells)
