@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
@@ -12,7 +12,7 @@ from se_keras.models.assembly import NetworkOptions, absent_options, build_netwo
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 from se_keras.ops import standardize_data_format
 from se_keras.pixels import known_pixels, normalization_layer
-from se_keras.support.arguments import refuse_unknown_options
+from se_keras.support.arguments import boolean, refuse_unknown_options
 from se_keras.support.errors import InputError
 from se_keras.weights.convert import ConversionPlan, apply, classes_of, plan_conversion
 from se_keras.weights.hub_config import MAX_CLASSES
@@ -28,6 +28,7 @@ def create(
     *,
     weights: Weights | None = None,
     fresh_classifier: bool = False,
+    adapt_input: bool = False,
     include_preprocessing: bool | str | Pixels = False,
     **options: Any,
 ) -> keras.Model:
@@ -42,6 +43,9 @@ def create(
             The number of classes is the file's, if `classes` does not say, and the size of images
             that of the published weights, if `input_shape` does not.
         fresh_classifier: `True` leaves out the file's classifier, to train another one.
+        adapt_input: `True` adapts the first kernel of `weights` to an `input_shape` of other
+            channels than three, as timm does: for one channel those of the colors are added, for
+            others repeated and scaled by 3 / channels. For other weights it changes nothing.
         include_preprocessing: `True` puts `preprocess_input` into the model, which then takes
             raw pixels, uint8, of three colors. The numbers are those of published `weights`, or
             ImageNet's without any. For weights of a file give, in place of `True`, what
@@ -65,24 +69,54 @@ def create(
     >>> model.count_params() - twin.count_params()
     2373
     """
-    recipe = model if isinstance(model, Recipe) else find_recipe(model)
     if weights is not None:
-        return _create_with_weights(
-            recipe, options, weights, fresh_classifier, include_preprocessing
+        return create_with_plan(
+            model,
+            weights,
+            fresh_classifier=fresh_classifier,
+            adapt_input=adapt_input,
+            include_preprocessing=include_preprocessing,
+            **options,
         )[0]
-    recipe, asked = _split_options(recipe, options)
     if fresh_classifier:
         raise InputError("`fresh_classifier=True` leaves out that of `weights`: give both.")
+    if boolean("adapt_input", adapt_input):
+        raise InputError("`adapt_input=True` adapts the first kernel of `weights`: give both.")
+    recipe, asked = _split_options(model, options)
     pixels = Pixels(**USUAL) if include_preprocessing is True else include_preprocessing
     return build_network(recipe, asked, _preprocess(pixels, asked))
 
 
 def create_with_plan(
-    model: str | Recipe, weights: Weights, *, fresh_classifier: bool = False, **options: Any
+    model: str | Recipe,
+    weights: Weights,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    **options: Any,
 ) -> tuple[keras.Model, ConversionPlan]:
     """Build a network with weights, as `create` does; return also which tensor went where."""
-    recipe = model if isinstance(model, Recipe) else find_recipe(model)
-    return _create_with_weights(recipe, options, weights, fresh_classifier)
+    recipe, asked = _split_options(model, options)
+    source = parse_source(weights, recipe.name)
+    recipe = _as_trained(recipe, options, source)
+    has_classifier = asked.include_top and not asked.features_only
+    takes_classifier = has_classifier and not fresh_classifier
+    if takes_classifier and source.preset is not None:
+        _refuse_other_classes(asked.classes, source.preset.classes, source)
+    with source.open() as checkpoint:
+        if takes_classifier:
+            asked = _take_classes_of(checkpoint, asked)
+        pixels = include_preprocessing
+        if pixels is True:
+            pixels = _pixels_of_weights(source)
+        asked = _as_published(recipe, asked, source)
+        network = build_network(recipe, asked, _preprocess(pixels, asked))
+        plan = plan_conversion(
+            network, checkpoint, fresh_classifier=fresh_classifier, adapt_input=adapt_input
+        )
+        apply(plan, network, checkpoint)
+    return network, plan
 
 
 def named_builder(name: str) -> Callable[..., keras.Model]:
@@ -141,7 +175,11 @@ def _options(recipe: Recipe) -> dict[str, Any]:
     common = {field.name: field.default for field in fields(NetworkOptions)}
     of_row = {name: getattr(recipe, name) for name in ("classes", "ratio", "dropout")}
     own = {name: getattr(recipe, name) for name in recipe.own_options}
-    ours = {"weights": None, "fresh_classifier": False, "include_preprocessing": False}
+    ours = {
+        name: parameter.default
+        for name, parameter in inspect.signature(create).parameters.items()
+        if name not in ("model", "options")
+    }
     return {**ours, **common, **of_row, **own}
 
 
@@ -189,8 +227,11 @@ Args:
 """
 
 
-def _split_options(recipe: Recipe, options: Mapping[str, Any]) -> tuple[Recipe, NetworkOptions]:
+def _split_options(
+    model: str | Recipe, options: Mapping[str, Any]
+) -> tuple[Recipe, NetworkOptions]:
     """The row and the options of its network, with what the user asks of either."""
+    recipe = model if isinstance(model, Recipe) else find_recipe(model)
     known = _options(recipe)
     refuse_unknown_options(recipe.name, options, known)
     own = {name: options[name] for name in recipe.own_options if name in options}
@@ -201,35 +242,6 @@ def _split_options(recipe: Recipe, options: Mapping[str, Any]) -> tuple[Recipe, 
 # --- weights -------------------------------------------------------------------------------------
 
 
-def _create_with_weights(
-    recipe: Recipe,
-    asked: Mapping[str, Any],
-    weights: Weights,
-    fresh_classifier: bool,
-    include_preprocessing: bool | str | Pixels = False,
-) -> tuple[keras.Model, ConversionPlan]:
-    recipe, options = _split_options(recipe, asked)
-    source = parse_source(weights, recipe.name)
-    if source.preset is not None and source.preset.recipe == recipe.name:
-        needed: dict[str, Any] = {**source.preset.options}
-        recipe = replace(recipe, **{k: needed[k] for k in needed.keys() - asked.keys()})
-    has_classifier = options.include_top and not options.features_only
-    takes_classifier = has_classifier and not fresh_classifier
-    if takes_classifier and source.preset is not None:
-        _refuse_other_classes(options.classes, source.preset.classes, source)
-    with source.open() as checkpoint:
-        if takes_classifier:
-            options = _take_classes_of(checkpoint, options)
-        pixels = include_preprocessing
-        if pixels is True:
-            pixels = _pixels_of_weights(source)
-        options = _as_published(recipe, options, source)
-        network = build_network(recipe, options, _preprocess(pixels, options))
-        plan = plan_conversion(network, checkpoint, fresh_classifier=fresh_classifier)
-        apply(plan, network, checkpoint)
-    return network, plan
-
-
 def _preprocess(pixels: bool | str | Pixels, options: NetworkOptions) -> keras.layers.Layer | None:
     """The layer that prepares images, if one is asked for."""
     if pixels is False:
@@ -238,6 +250,14 @@ def _preprocess(pixels: bool | str | Pixels, options: NetworkOptions) -> keras.l
     if known.raw:
         raise InputError("`include_preprocessing` must be Pixels with `mean` and `std`.")
     return normalization_layer(known, standardize_data_format(options.data_format))
+
+
+def _as_trained(recipe: Recipe, asked: Collection[str], source: WeightSource) -> Recipe:
+    """The row with the options that published weights of it were trained with."""
+    if source.preset is None or source.preset.recipe != recipe.name:
+        return recipe
+    needed: dict[str, Any] = {**source.preset.options}
+    return replace(recipe, **{name: needed[name] for name in needed.keys() - set(asked)})
 
 
 def _as_published(recipe: Recipe, options: NetworkOptions, source: WeightSource) -> NetworkOptions:

@@ -263,10 +263,24 @@ def _of_model(model: keras.Model) -> Pixels:
     if pixels.unknown and "int" in tensor.dtype:
         pixels = _raw(graph, "its input, which takes integers")
     if pixels.mean is not None and len(pixels.mean) != channels:
-        return _unknown(f"it takes {channels} channels, and its weights {len(pixels.mean)}")
+        pixels = _of_gray(pixels, channels)
     side = height or width
     size = (height or side, width or side) if side else pixels.size
     return replace(pixels, size=size, channels=channels)
+
+
+def _of_gray(pixels: Pixels, channels: int) -> Pixels:
+    """Those of weights for three colors, whose first kernel was adapted to gray images.
+
+    timm's loader takes the average of its numbers there, `adapt_to_chs`.
+    """
+    if channels != 1:
+        return _unknown(f"it takes {channels} channels, and its weights others")
+    numbers: dict[str, Any] = {
+        name: (float(np.mean(getattr(pixels, name))),) for name in ("mean", "std")
+    }
+    origin = f"{pixels.origin}: the average of three colors, for gray images"
+    return replace(pixels, **numbers, channels=1, origin=origin)
 
 
 def _image_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -2,10 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from se_keras.commands.model_files import open_model
 from se_keras.models.recipes import find_recipe
+from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import InputError
 from se_keras.support.files import written_beside
 from se_keras.support.startup import load_keras
@@ -43,6 +44,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="with --model: leave out SOURCE's classifier, for training another",
     )
+    parser.add_argument(
+        "--adapt-input",
+        type=int,
+        metavar="CHANNELS",
+        help="with --model: for images of so many channels in place of three colors",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.set_defaults(run=run)
 
@@ -51,8 +58,10 @@ def run(parsed: argparse.Namespace) -> None:
     """Convert, and print what went where."""
     if parsed.to is None:
         plan = _convert_to_keras(parsed)
-    elif parsed.classes is not None or parsed.fresh_classifier:
-        raise InputError("--classes and --fresh-classifier go with --model, not with --to.")
+    elif parsed.classes is not None or parsed.fresh_classifier or parsed.adapt_input is not None:
+        raise InputError(
+            "--classes, --fresh-classifier and --adapt-input go with --model, not with --to."
+        )
     else:
         plan = _convert_to_timm(parsed)
     tensors = f"{len(plan.assignments)} tensors, named as in {plan.scheme}"
@@ -65,14 +74,32 @@ def _convert_to_keras(parsed: argparse.Namespace) -> "ConversionPlan":
     load_keras()
     from se_keras.catalog import create_with_plan
 
-    options = {} if parsed.classes is None else {"classes": parsed.classes}
+    options: dict[str, Any] = {} if parsed.classes is None else {"classes": parsed.classes}
+    if parsed.adapt_input is not None:
+        channels = positive_integer("adapt_input", parsed.adapt_input)
+        options["input_shape"] = _shape(parsed.source, recipe.name, channels)
     network, plan = create_with_plan(
-        recipe, parsed.source, fresh_classifier=parsed.fresh_classifier, **options
+        recipe,
+        parsed.source,
+        fresh_classifier=parsed.fresh_classifier,
+        adapt_input=parsed.adapt_input is not None,
+        **options,
     )
     if not parsed.dry_run:
         with written_beside(Path(parsed.out)) as partial:
             network.save(partial)
     return plan
+
+
+def _shape(source: str, recipe: str, channels: int) -> tuple[int | None, ...]:
+    """The shape of the images that weights take, with another number of channels."""
+    import keras
+
+    from se_keras.weights.source import parse_source
+
+    size = parse_source(source, recipe).pixels.height_and_width or (None, None)
+    first = keras.config.image_data_format() == "channels_first"
+    return (channels, *size) if first else (*size, channels)
 
 
 def _convert_to_timm(parsed: argparse.Namespace) -> "ConversionPlan":

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from se_keras.models.recipes import RECIPES
+from se_keras.support.arguments import boolean
 from se_keras.support.errors import InputError
 from se_keras.support.files import written_beside
 from se_keras.support.tables import format_table
@@ -26,6 +27,7 @@ from se_keras.weights.identify import (
     signature_of_shapes,
     traits_of_layers,
 )
+from se_keras.weights.input_channels import kernel_to_adapt, with_adapted_input
 from se_keras.weights.key_maps import (
     CLASSIFIER,
     COUNTER,
@@ -98,7 +100,11 @@ class ConversionPlan:
 
 
 def load_weights(
-    model: keras.Model, source: Weights, *, fresh_classifier: bool = False
+    model: keras.Model,
+    source: Weights,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
 ) -> ConversionPlan:
     """Gives a model the weights of a file: all of them, or none and one error.
 
@@ -112,6 +118,9 @@ def load_weights(
             that bears the name of its row gets that of the weights, `"seresnet50.a1_in1k"`, where
             they are published: so `se_keras.pixels_of` knows them.
         fresh_classifier: leave the classifier as it is, and that of the file unused.
+        adapt_input: adapt the first kernel, made for three colors, where the model takes images of
+            other channels, as timm does: for one channel those of the colors are added, for others
+            repeated and scaled.
 
     Returns:
         The plan that was carried out.
@@ -134,7 +143,9 @@ def load_weights(
     recipe, _ = split_name(model.name)
     parsed = parse_source(source, recipe, argument="source")
     with parsed.open() as checkpoint:
-        plan = plan_conversion(model, checkpoint, fresh_classifier=fresh_classifier)
+        plan = plan_conversion(
+            model, checkpoint, fresh_classifier=fresh_classifier, adapt_input=adapt_input
+        )
         with put_back_on_failure(model.weights):
             apply(plan, model, checkpoint)
     if recipe in {row.name for row in RECIPES}:  # else the user chose the name
@@ -143,7 +154,11 @@ def load_weights(
 
 
 def plan_conversion(
-    model: keras.Model, checkpoint: Checkpoint, *, fresh_classifier: bool = False
+    model: keras.Model,
+    checkpoint: Checkpoint,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
 ) -> ConversionPlan:
     """Finds the variable of each tensor, and the tensor of each variable.
 
@@ -151,6 +166,7 @@ def plan_conversion(
         model: it is not changed.
         checkpoint: an open file; no values are read.
         fresh_classifier: leave out the classifier.
+        adapt_input: adapt the first kernel to the channels that the model takes.
 
     Raises:
         InputError: if anything does not fit; the message is a table of all that does not.
@@ -162,6 +178,8 @@ def plan_conversion(
             f"{checkpoint.source}: its names are of no known scheme "
             f"({', '.join(SCHEMES)}): {', '.join(sorted(tensors)[:3])}, ..."
         )
+    if boolean("adapt_input", adapt_input):
+        key_map = with_adapted_input(key_map, model, _shapes_of_tensors(checkpoint))
     shapes = _shapes(model)
     if fresh_classifier:
         _refuse_without_classifier(model, shapes)
@@ -327,9 +345,13 @@ def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
 
 def _key_map(checkpoint: Checkpoint) -> FileNames | None:
     try:
-        return find_names({name: tensor.shape for name, tensor in checkpoint.tensors.items()})
+        return find_names(_shapes_of_tensors(checkpoint))
     except InputError as error:
         raise InputError(f"{checkpoint.source}: {error}") from error
+
+
+def _shapes_of_tensors(checkpoint: Checkpoint) -> dict[str, Shape]:
+    return {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -482,12 +504,16 @@ def _text(shape: Shape | None) -> str | None:
 def _complaint(
     model: keras.Model,
     checkpoint: Checkpoint,
-    key_map: KeyMap,
+    key_map: FileNames,
     problems: list[Problem],
     different: list[tuple[str, str, str]],
 ) -> str:
     head = f"{checkpoint.source} ({key_map.name}) does not fit {model.name}; nothing was loaded."
     hint = _hint(model, checkpoint, key_map, problems, different)
+    if kernel_to_adapt(key_map, model, _shapes_of_tensors(checkpoint)) is not None:
+        hint.append(
+            "The file is for images of three colors: `adapt_input=True` adapts its first kernel."
+        )
     tables = []
     if different:
         tables.append(format_table(("network", "of the file", "of the model"), different))

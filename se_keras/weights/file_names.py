@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 
@@ -26,11 +26,13 @@ class FileNames:
         scheme: whose names they are.
         prefix: what begins the name of each of the network's tensors.
         head: the file's name of the classifier, where it is not the scheme's.
+        adapted: path of a variable -> how its tensor becomes it, if not in the scheme's way.
     """
 
     scheme: KeyMap
     prefix: str = ""
     head: str | None = None
+    adapted: Mapping[str, Layout] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -45,7 +47,8 @@ class FileNames:
         """What a plan says of them."""
         prefix = f"taken off: the prefix {self.prefix!r}"
         head = f"classifier: {self.head!r} of the file"
-        return (*([prefix] if self.prefix else ()), *([head] if self.head else ()))
+        adapted = [f"adapted: {path} ({layout.name})" for path, layout in self.adapted.items()]
+        return (*([prefix] if self.prefix else ()), *([head] if self.head else ()), *adapted)
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
         """Path of each variable -> name of the file's tensor; `None` where the scheme has none."""
@@ -67,7 +70,7 @@ class FileNames:
 
     def layout(self, path: str, rank: int) -> Layout:
         """How the tensor for the variable of this path lies; `rank` is that of either."""
-        return self.scheme.layout(path, rank)
+        return self.adapted.get(path) or self.scheme.layout(path, rank)
 
     def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
         """Why a tensor that no variable takes may be there."""
