@@ -10,11 +10,21 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from se_keras import __version__
-from se_keras.commands import convert, count, explain, export, insert, list_models, predict, train
+from se_keras.commands import (
+    compare,
+    convert,
+    count,
+    explain,
+    export,
+    insert,
+    list_models,
+    predict,
+    train,
+)
 from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError, WrongResultError
 
-COMMANDS = (train, predict, list_models, count, convert, insert, explain, export)
+COMMANDS = (train, compare, predict, list_models, count, convert, insert, explain, export)
 BAD_INPUT = 2
 # What a shell gives for a process that Ctrl-C ended, and for one whose reader went away.
 STOPPED, UNREAD = 130, 141

@@ -224,6 +224,9 @@ def workplace(tmp_path, monkeypatch):
         ("train --model sevgg16_bn --image-size 32 --placement pre", "placement"),
         ("train --split nowhere.csv", "nowhere.csv"),
         ("train --out begun --resume --lr 0.3", "with --lr 0.1, it can't go on with 0.3"),
+        ("compare begun", "RUN"),
+        ("compare begun mine", "begun is not the folder of a finished run"),
+        ("compare begun mine -o picture.jpg", "--out must be a .png file, got picture.jpg"),
         ("predict nowhere good.png", "nowhere"),
         ("predict mine good.png", "got mine"),
         ("predict good.png good.png", "got good.png"),
@@ -351,7 +354,7 @@ def test_the_help_tells_the_defaults_of_each_data_set(monkeypatch):
 
 # What pip makes of the entry point.
 SCRIPT = "import sys; from se_keras.cli import main; sys.exit(main())"
-NAMES = ("train", "predict", "list", "count", "convert", "insert", "explain", "export")
+NAMES = ("train", "compare", "predict", "list", "count", "convert", "insert", "explain", "export")
 LIGHT = (
     "--help",
     "--version",

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import functools
 import os
+import re
 import shutil
 import sys
 
@@ -15,10 +16,12 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 from sklearn.utils.class_weight import compute_class_weight
 
 import se_keras
+from se_keras.cli import main
 from se_keras.commands.predict import predict
 from se_keras.images import read_image
 from se_keras.support import files
@@ -925,6 +928,53 @@ def test_bad_data_leaves_the_old_run_whole(finished, folder):
     with pytest.raises(InputError, match="can't read"):
         train_small(config(data=str(folder)), out, overwrite=True)
     assert files.read_json(out / "report.json") == content
+
+
+# --- side by side --------------------------------------------------------------------------------
+
+
+def with_answers(folder, change):
+    """Change the rows of the test images in `predictions.csv`."""
+    with open(folder / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    change([row for row in rows if row["part"] == "test"])
+    files.write_csv(folder / "predictions.csv", list(rows[0]), [row.values() for row in rows])
+
+
+def test_runs_are_laid_side_by_side(finished, tmp_path, monkeypatch, capsys):
+    out, content = finished
+    other = shutil.copytree(out, tmp_path / "猫 $x$")
+    content["settings"]["no_se"] = True
+    content["test"] |= {"accuracy": 0.5, "accuracy_interval": [0.4, 0.6]}
+    files.write_json(other / "report.json", content)
+
+    def set_answers(rows):
+        for number, row in enumerate(rows):
+            row["predicted"] = row["true"] if number % 3 else "no"
+
+    with_answers(other, set_answers)
+    right = {}
+    for folder in (out, other):
+        with open(folder / "predictions.csv", newline="") as file:
+            tested = [row for row in csv.DictReader(file) if row["part"] == "test"]
+        right[folder] = np.array([row["true"] == row["predicted"] for row in tested])
+    alone = [int((right[a] & ~right[b]).sum()) for a, b in ((out, other), (other, out))]
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", str(out), str(other), "-o", "both.png"]) == 0
+    text = capsys.readouterr().out
+    assert f"359 test images {alone[1]:,} are right in {other} alone, {alone[0]:,} in" in text
+    chance = binomtest(alone[0], sum(alone)).pvalue
+    assert f"probability of {chance:.2g} " in text
+    assert re.search(r"no_se +False +True", text)
+    assert "seed" not in text
+    assert " 50.0 %    40.0 to 60.0 %" in text
+    assert picture("both.png").std() > 5
+    with_answers(other, lambda rows: rows[0].update(file="another"))
+    assert main(["compare", str(out), str(other), "-o", "both.png"]) == 0
+    assert "tested on different images" in capsys.readouterr().out
+    (other / "predictions.csv").unlink()
+    assert main(["compare", str(out), str(other)]) == 2
+    assert "a run of an earlier version" in capsys.readouterr().err
 
 
 # --- predicting ----------------------------------------------------------------------------------

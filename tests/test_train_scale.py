@@ -479,13 +479,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def pair(out, other=None, **arguments):
+def pair(out, other=None, network="dropout", **arguments):
     """Two processes that meet on this machine; only the first one writes."""
     arguments |= {"coordinator": f"localhost:{free_port()}", "processes": 2}
     of_second = {"out": out.with_name(f"{out.name}-1"), "process": 1, **(other or {})}
     return [
-        begun("dropout", "jax", **arguments | own)
-        for own in ({"out": out, "process": 0}, of_second)
+        begun(network, "jax", **arguments | own) for own in ({"out": out, "process": 0}, of_second)
     ]
 
 
@@ -545,6 +544,17 @@ def test_two_processes_train_as_one(tmp_path):
     assert_near(weights(tmp_path / "2"), weights(tmp_path / "1"), 1e-5)
     for a, b in zip(rows(tmp_path / "1"), rows(tmp_path / "2"), strict=True):
         assert b["val_loss"] == pytest.approx(a["val_loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_end_early_together(tmp_path):
+    """At a learning rate that changes nothing, the first epoch stays the best."""
+    settings = {"epochs": 6, "patience": 2, "lr": 1e-12, "ema": 0.5, "batch_size": 200}
+    first, second = pair(tmp_path / "run", network="no_chance", **settings)
+    out = ended(first)
+    ended(second)
+    assert "The run ends: 2 epochs were no better than 1." in out
+    assert len(rows(tmp_path / "run")) == 3
 
 
 def wait_for_checkpoint(process, folder):

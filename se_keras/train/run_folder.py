@@ -178,7 +178,7 @@ def restore(model: "keras.Model", folder: Path, team: "Team") -> tuple[int, Hist
     load_epoch(model, folder, done, team)
     if not team.leads:
         return done, [{"epoch": epoch + 1} for epoch in range(done)]
-    history = _read_history(folder)[:done]
+    history = read_history(folder)[:done]
     if len(history) != done:
         raise InputError(f"{folder / 'history.csv'} has {len(history)} rows, the run {done} epochs")
     return done, history
@@ -223,7 +223,12 @@ def remove_checkpoints(folder: Path, keep: Collection[int] = ()) -> None:
             remove(path)
 
 
-def _read_history(folder: Path) -> History:
+def read_history(folder: Path) -> History:
+    """Return the rows of `history.csv`.
+
+    Raises:
+        InputError: if it is damaged.
+    """
     path = folder / "history.csv"
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -1,0 +1,143 @@
+"""Finished runs side by side: a table, what their answers differ in, and a picture."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from se_keras.support.errors import InputError
+from se_keras.support.files import read_json
+from se_keras.support.plotting import new_figure, save_figure, show_names
+from se_keras.support.tables import format_table
+from se_keras.train.page import between, percent
+from se_keras.train.run_folder import History, read_history
+
+HEADER = ("run", "parameters", "epoch", "accuracy", "95 %", "balanced", "macro F1", "seconds")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """What a run left.
+
+    Attributes:
+        name: of its folder.
+        report: what `report.json` has.
+        history: the rows of `history.csv`.
+        right: whether the answer is right, for each test image by its name and class.
+    """
+
+    name: str
+    report: Mapping[str, Any]
+    history: History
+    right: Mapping[tuple[str, str], bool]
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        InputError: if there is none, or it is damaged or of an earlier version.
+    """
+    path = folder / "report.json"
+    if not path.is_file():
+        raise InputError(f"{folder} is not the folder of a finished run of `se-keras train`.")
+    report = read_json(path)
+    if "intervals" not in report or not (folder / "predictions.csv").is_file():
+        raise InputError(f"{folder} is a run of an earlier version, without what is compared.")
+    with open(folder / "predictions.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["part"] == "test"]
+    right = {(row["file"], row["true"]): row["true"] == row["predicted"] for row in rows}
+    history = read_history(folder)
+    return Run(name=str(folder), report=report, history=history, right=right)
+
+
+def describe(runs: Sequence[Run]) -> str:
+    """Return the table of some runs, the settings they differ in, and how the answers differ."""
+    texts = [format_table(HEADER, [_row(run) for run in runs])]
+    if settings := _differing_settings(runs):
+        texts.append(format_table(["setting", *(run.name for run in runs)], settings))
+    texts += [_compare_answers(runs[0], other) for other in runs[1:]]
+    return "\n\n".join(texts)
+
+
+def _row(run: Run) -> list[Any]:
+    test, epochs = run.report["test"], run.report["epochs"]
+    return [
+        run.name,
+        run.report["parameters"]["trainable"],
+        f"{epochs['chosen']} of {epochs['trained']}",
+        percent(test["accuracy"]),
+        between(test["accuracy_interval"]),
+        percent(test["balanced_accuracy"]),
+        percent(test["macro_f1"]),
+        f"{run.report['training_seconds']:.0f}",
+    ]
+
+
+def _differing_settings(runs: Sequence[Run]) -> list[list[str]]:
+    settings = [run.report["settings"] for run in runs]
+    names = dict.fromkeys(name for each in settings for name in each)
+    values = {name: [each.get(name) for each in settings] for name in names}
+    return [[name, *map(str, row)] for name, row in values.items() if row != row[:1] * len(row)]
+
+
+def _compare_answers(one: Run, other: Run) -> str:
+    """What two runs have right of the same test images, which says more than two intervals."""
+    if one.right.keys() != other.right.keys():
+        return (
+            f"{other.name} and {one.name} were tested on different images: their figures can be "
+            "compared by their intervals alone."
+        )
+    pairs = [(one.right[image], other.right[image]) for image in one.right]
+    first, second = pairs.count((True, False)), pairs.count((False, True))
+    chance = mcnemar(first, second)
+    return (
+        f"Of the same {len(pairs):,} test images {second:,} are right in {other.name} alone, "
+        f"{first:,} in {one.name} alone. If both were equally good, so large a difference would "
+        f"come with a probability of {chance:.2g} (McNemar's exact test)."
+    )
+
+
+def mcnemar(one: int, other: int) -> float:
+    """Return how likely so unequal or more unequal counts are by tossing a coin.
+
+    Args:
+        one: how many images one model alone has right.
+        other: how many the other one alone has right.
+
+    Example:
+
+    >>> mcnemar(0, 5)
+    0.0625
+    """
+    tosses, fewer = one + other, min(one, other)
+    tail = sum(math.comb(tosses, heads) for heads in range(fewer + 1))
+    return min(1.0, 2 * tail / 2**tosses)
+
+
+def draw(runs: Sequence[Run], path: Path) -> None:
+    """Draw validation over the epochs, and the test accuracy with its interval, of some runs."""
+    names, fonts = show_names([run.name for run in runs])
+    figure = new_figure(11, 3 + 0.35 * len(runs))
+    curves, bars = figure.subplots(1, 2)
+    for number, run in enumerate(runs):
+        epochs = [row["epoch"] for row in run.history]
+        accuracy = [row["val_accuracy"] for row in run.history]
+        (line,) = curves.plot(epochs, accuracy, marker="." if len(epochs) < 20 else None)
+        chosen = run.report["epochs"]["chosen"]
+        curves.plot(chosen, accuracy[chosen - 1], "o", color=line.get_color(), fillstyle="none")
+        test = run.report["test"]
+        low, high = test["accuracy_interval"]
+        ends = [[test["accuracy"] - low], [high - test["accuracy"]]]
+        bars.errorbar(
+            test["accuracy"], number, xerr=ends, fmt="o", capsize=4, color=line.get_color()
+        )
+    curves.set(xlabel="epoch", title="validation accuracy; circles: what is kept")
+    curves.xaxis.get_major_locator().set_params(integer=True)
+    bars.set_yticks(range(len(names)), names, parse_math=False, fontfamily=fonts)
+    bars.set(title="test accuracy, 95 % interval", ylim=(len(runs) - 0.5, -0.5))
+    for axes in (curves, bars):
+        axes.grid(alpha=0.3)
+    save_figure(figure, path)
