@@ -7,8 +7,8 @@ numbers.
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -20,8 +20,8 @@ from se_keras.images import center_crop, open_image, read_image
 from se_keras.models.recipes import RECIPES
 from se_keras.ops import standardize_data_format
 from se_keras.support.arguments import one_of, positive_integer
-from se_keras.support.errors import InputError
-from se_keras.support.files import read_json
+from se_keras.support.errors import InputError, in_one_line
+from se_keras.support.files import read_json, write_json
 from se_keras.weights.class_lists import Labels, labels_of_list
 from se_keras.weights.hub import HubFile
 from se_keras.weights.preprocessing import IMAGENET, Pixels
@@ -387,6 +387,49 @@ def pixels_of_name(name: str) -> Pixels:
     return source.pixels
 
 
+# --- of a SavedModel -----------------------------------------------------------------------------
+
+# TensorFlow leaves this folder of a SavedModel to others.
+SAVED = Path("assets.extra") / "se_keras.json"
+
+
+def write_pixels(folder: Path, pixels: Pixels, class_names: Sequence[str] = ()) -> None:
+    """Write into the folder of a SavedModel what pixels it takes, and its classes.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import se_keras
+    >>> from se_keras.pixels import read_pixels, write_pixels
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_pixels(folder, se_keras.Pixels(size=32, raw=True), ["cat", "dog"])
+    >>> pixels, class_names = read_pixels(folder)
+    >>> pixels.size, class_names
+    (32, ('cat', 'dog'))
+    """
+    fields = asdict(pixels)
+    del fields["second"]
+    (folder / SAVED).parent.mkdir(exist_ok=True)
+    write_json(folder / SAVED, {"pixels": fields, "class_names": list(class_names)})
+
+
+def read_pixels(folder: Path) -> tuple[Pixels, tuple[str, ...]]:
+    """Read what `write_pixels` wrote; pixels are unknown where it wrote nothing.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    file = folder / SAVED
+    if not file.is_file():
+        return Pixels(origin=f"it has no {SAVED}"), ()
+    content = read_json(file)
+    try:
+        return Pixels(**content["pixels"]), tuple(map(str, content["class_names"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"can't read {file}: {in_one_line(error)}") from error
+
+
 # --- from a file to an image ---------------------------------------------------------------------
 
 
@@ -503,7 +546,8 @@ def decode_predictions(
     Args:
         predictions: what a classifier gives, (N, classes).
         model_or_source: what has the names: a model with published weights, or their name or
-            source; the folder of a run of `se-keras train`, or a file in it; `None` for ImageNet's.
+            source; the folder of a run of `se-keras train`, a file in it, or its SavedModel
+            anywhere; `None` for ImageNet's.
         top: how many classes to give, the likeliest first.
 
     Returns:
@@ -570,9 +614,9 @@ def labels_of(model_or_source: PixelSource) -> Labels | None:
 
 
 def _labels_of_run(path: Path) -> Labels | None:
-    """Read the class names from the report of a run, in the folder or beside the file."""
+    """Read the class names from the report of a run, there or beside it, or from a SavedModel."""
     report = next((file for file in (path / REPORT, path.parent / REPORT) if file.is_file()), None)
-    names = () if report is None else read_json(report).get("class_names", ())
+    names = read_json(report).get("class_names", ()) if report else read_pixels(path)[1]
     return tuple((name, name) for name in names) or None
 
 

@@ -1,5 +1,7 @@
 """From an image to a network and from its answer to names, against timm and keras.applications."""
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from PIL import Image
 import se_keras
 from se_keras import Pixels, pixels_of
 from se_keras.cli import main
+from se_keras.commands.predict import predict
 from se_keras.deploy.tf_function import with_policy
+from se_keras.deploy.to_saved_model import write_saved_model
 from se_keras.pixels import labels_of
 from se_keras.support.errors import InputError
 from se_keras.weights import hub, presets
@@ -696,6 +700,41 @@ def test_a_saved_model_takes_raw_pixels(with_preprocessing, tmp_path):
     with_preprocessing.export(tmp_path / "saved_model", verbose=False)
     loaded = tf.saved_model.load(tmp_path / "saved_model")
     np.testing.assert_allclose(loaded.serve(images), expected, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A network that takes normalized pixels, as a file and as a SavedModel; and an image."""
+    folder = tmp_path_factory.mktemp("served")
+    model = se_keras.create("seresnet20", name="seresnet50.a1_in1k", **SMALL)
+    model.save(folder / "model.keras")
+    write_saved_model(model, folder / "saved_model")
+    Image.fromarray(pixels((40, 50, 3))).save(folder / "image.png")
+    return folder
+
+
+def test_a_saved_model_says_what_it_takes(served, tmp_path):
+    image = served / "image.png"
+    expected = predict(served / "model.keras", [image])
+    alone = shutil.copytree(served / "saved_model", tmp_path / "alone")
+    for found, row in zip(predict(alone, [image])[0], expected[0], strict=True):
+        assert found == (row[0], pytest.approx(row[1], rel=1e-4))
+    assert predict(alone, [image], pixels="raw") != predict(alone, [image])
+
+
+def test_a_saved_model_that_does_not_say_what_it_takes_is_refused(served, tmp_path, capsys):
+    image = served / "image.png"
+    alone = shutil.copytree(served / "saved_model", tmp_path / "alone")
+    said = predict(alone, [image])
+    about = alone / "assets.extra" / "se_keras.json"
+    about.write_text('{"pixels": {"mean": [1]}}')
+    with pytest.raises(InputError, match=r"can't read .*se_keras\.json: `mean` must be 3 numbers"):
+        predict(alone, [image])
+    about.unlink()
+    assert main(["predict", str(alone), str(image)]) == 2
+    assert re.search(r"unknown: it has no .*se_keras\.json.*--pixels", capsys.readouterr().err)
+    assert main(["predict", str(alone), str(image), "--pixels", "seresnet50.a1_in1k"]) == 0
+    assert predict(alone, [image], pixels="seresnet50.a1_in1k") == said
 
 
 def test_a_saved_file_does_not_depend_on_the_global_data_format(with_preprocessing, tmp_path):

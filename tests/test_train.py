@@ -987,10 +987,13 @@ def test_predictions_are_those_of_the_model_on_raw_pixels(finished, tmp_path):
     for path, image in zip(paths, pixels, strict=True):
         Image.fromarray(image[..., 0]).save(path)
     expected = keras.models.load_model(out / "model.keras")(pixels.astype("float32")).numpy()
-    for source in (out, out / "model.keras", out / "saved_model"):
+    alone = shutil.copytree(out / "saved_model", tmp_path / "alone")
+    for source in (out, out / "model.keras", out / "saved_model", alone):
         for found, row in zip(predict(source, paths, top=3), expected, strict=True):
             assert [name for name, _ in found] == [str(n) for n in np.argsort(-row)[:3]]
             np.testing.assert_allclose([p for _, p in found], np.sort(row)[::-1][:3], atol=1e-5)
+        names = [name for _, name, _ in se_keras.decode_predictions(expected, source)[0]]
+        assert names == [str(n) for n in np.argsort(-expected[0])[:5]]
 
 
 def test_a_model_without_report_numbers_its_classes(finished, tmp_path):

@@ -104,8 +104,9 @@ def predict(
     """Classify image files.
 
     Args:
-        path: the folder of a run, a `.keras` file or a SavedModel that a run left. Class names come
-            from the `report.json` beside it; without one the classes are numbered.
+        path: the folder of a run, a `.keras` file or a SavedModel. Class names come from the
+            `report.json` beside it or, of a SavedModel that a run left, from itself; without any
+            the classes are numbered.
         images: files that `se_keras.images` reads.
         pixels: what pixels the model takes, in place of what it says itself: `"raw"` for 0..255,
             or the name or source of the published weights that it began with.
@@ -213,29 +214,39 @@ def load_classifier(path: Path, pixels: str | None = None) -> Classifier:
             takes.
     """
     shape: Any  # of the model's input; checked below
-    is_saved_model = (path / "saved_model.pb").is_file()
-    if is_saved_model:
+    names: tuple[str, ...] = ()
+    if (path / "saved_model.pb").is_file():
         load_keras()
+        from se_keras.pixels import read_pixels
         from se_keras.train.saved_model import load_saved_model
 
         probabilities, shape = load_saved_model(path)
+        own, names = read_pixels(path)
     else:
         path = model_file(path)
         model = open_model(path)
+        from se_keras.pixels import pixels_of
+
         probabilities, shape = _caller(model), getattr(model, "input_shape", None)
         if not isinstance(getattr(model, "output_shape", ()), tuple):
             raise InputError(f"{path} must have one output, it has {len(model.output_shape)}.")
+        own = pixels_of(model)
     check_takes_images(shape, path)
     if shape[1] != shape[2] or shape[3] not in COLORS:
         raise InputError(f"{path} must take images (N, H, H, C), C of {COLORS}, it takes {shape}.")
-    from se_keras.pixels import Pixels, pixels_of
-
-    # A SavedModel that a run left takes raw pixels.
-    own = Pixels(raw=True, size=shape[1], channels=shape[3]) if is_saved_model else pixels_of(model)
+    own = replace(own, size=shape[1] or own.size)
+    if own.unknown:
+        own = replace(own, channels=shape[3])
     read = _reader(path, own if pixels is None else _pixels_called(pixels, own), shape)
+    return Classifier(
+        probabilities=probabilities, read=read, class_names=_class_names(path) or names
+    )
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    """Read the class names that a run left beside its model."""
     report = path.parent / "report.json"
-    names = tuple(read_json(report).get("class_names", ())) if report.is_file() else ()
-    return Classifier(probabilities=probabilities, read=read, class_names=names)
+    return tuple(read_json(report).get("class_names", ())) if report.is_file() else ()
 
 
 def _caller(model: "keras.Model") -> "Callable[[np.ndarray], np.ndarray]":

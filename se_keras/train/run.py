@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras import catalog
+from se_keras.pixels import pixels_of, write_pixels
 from se_keras.support.errors import InputError, extra
 from se_keras.support.files import read_json, write_json, written_beside
 from se_keras.train import data as sources
@@ -411,6 +412,7 @@ def _finish(
 ) -> dict[str, Any]:
     with written_beside(folder / "saved_model") as partial:
         export_saved_model(model, folder / "model.keras", partial)
+        write_pixels(partial, pixels_of(model), data.class_names)
     test, difference = compare_saved_model(model, config, data, folder / "saved_model")
     answers = {"validation": predict_part(model, config, data, "validation"), "test": test}
     content = report.summary(model, config, data, history, answers, difference, team)
