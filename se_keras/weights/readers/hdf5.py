@@ -6,6 +6,10 @@ end, or hold it in a loop. So nothing is read before all of a file has been seen
 
 import math
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +33,13 @@ FREE_BYTES = 2**20
 MAX_EXPANSION = 100
 MAX_FREE_CHUNK = 2**16  # bytes of a chunk that is larger than its dataset
 FILTERS = (b"shuffle", b"deflate", b"fletcher32")  # in the order in which h5py applies them
+# Run in a process of its own. Links to other files are not followed.
+LOOK = """
+import sys, h5py
+with h5py.File(sys.argv[1]) as file:
+    file.visititems(lambda place, item: [len(item), list(item.attrs)] and None)
+"""
+LONGEST_LOOK = 60  # seconds
 
 # Groups and datasets of h5py by their places; the file itself is at "".
 Items = Mapping[str, Any]
@@ -56,7 +67,7 @@ def open_h5(file: Path | IO[bytes], path: Path) -> Iterator[Items]:
     import h5py
 
     with damage_named(f"{path} {KIND}"):
-        _refuse_lists_without_end(file)
+        _refuse_what_hdf5_can_not_bear(file)
         opened = h5py.File(file, "r")
     with opened:
         with damage_named(f"{path} {KIND}"):
@@ -65,13 +76,29 @@ def open_h5(file: Path | IO[bytes], path: Path) -> Iterator[Items]:
         yield items
 
 
-def _refuse_lists_without_end(file: Path | IO[bytes]) -> None:
-    if not isinstance(file, str | os.PathLike):
-        refuse_endless_lists(file)
-        file.seek(0)
+def _refuse_what_hdf5_can_not_bear(file: Path | IO[bytes]) -> None:
+    if isinstance(file, str | os.PathLike):
+        with open(file, "rb") as opened:
+            has_fractal_heaps = refuse_endless_lists(opened)
+        if has_fractal_heaps:
+            _try_in_another_process(file)
         return
-    with open(file, "rb") as opened:
-        refuse_endless_lists(opened)
+    if refuse_endless_lists(file):
+        file.seek(0)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, "copy.h5")
+            with copy.open("wb") as opened:
+                shutil.copyfileobj(file, opened)
+            _try_in_another_process(copy)
+    file.seek(0)
+
+
+def _try_in_another_process(path: str | os.PathLike) -> None:
+    """Refuse a file whose groups end the process that looks into them."""
+    command = [sys.executable, "-c", LOOK, path]
+    done = subprocess.run(command, capture_output=True, timeout=LONGEST_LOOK, check=False)
+    if done.returncode not in (0, 1):  # 1 is an error of Python, which comes here again
+        raise ValueError("HDF5 breaks down over its groups")
 
 
 # --- groups and datasets -------------------------------------------------------------------------

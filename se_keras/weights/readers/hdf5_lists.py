@@ -12,23 +12,32 @@ from typing import IO
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LOCAL_HEAP, GLOBAL_HEAP = b"HEAP\0\0\0\0", b"GCOL\1\0\0\0"
-HEAD = 8  # bytes of either
+# Large groups of HDF5 2.0; HDF5 1.14 can be led out of its memory by a damaged one.
+FRACTAL_HEAP = b"FRHP\0"
+HEAD = 8  # bytes of the longest
 # Where the base of all addresses stands, by the version of the superblock.
 BASE = {0: 24, 1: 28, 2: 12, 3: 12}
 BLOCK = 2**20
 LAST_FREE = 1  # in place of an offset
 
 
-def refuse_endless_lists(file: IO[bytes]) -> None:
+def refuse_endless_lists(file: IO[bytes]) -> bool:
     """Read a file from its beginning to its end.
+
+    Returns:
+        Whether the file has fractal heaps, which this does not check.
 
     Raises:
         ValueError: if it does not begin as an HDF5 file, or a list in it is damaged.
     """
     _refuse_other_beginnings(file)
-    for place, head in list(_places_of_heads(file)):
-        check = _check_local_heap if head == LOCAL_HEAP else _check_global_heap
-        check(file, place)
+    heads = list(_places_of_heads(file))
+    for place, head in heads:
+        if head == LOCAL_HEAP:
+            _check_local_heap(file, place)
+        elif head == GLOBAL_HEAP:
+            _check_global_heap(file, place)
+    return any(head == FRACTAL_HEAP for _, head in heads)
 
 
 def _refuse_other_beginnings(file: IO[bytes]) -> None:
@@ -49,7 +58,7 @@ def _places_of_heads(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     start, kept = 0, b""
     while block := file.read(BLOCK):
         block = kept + block
-        for head in (LOCAL_HEAP, GLOBAL_HEAP):
+        for head in (LOCAL_HEAP, GLOBAL_HEAP, FRACTAL_HEAP):
             place = block.find(head)
             while place >= 0:
                 yield start + place, head
