@@ -830,7 +830,7 @@ def test_convert_there_and_back(five_classes, good, tmp_path, capsys):
         (["a.keras", "b.h5", "--model", "seresnet18"], "OUT must be a .keras file, got 'b.h5'"),
         (["a.keras", "b.keras", "--model", "seresnet1"], "Did you mean"),
         (["a.keras", "b.keras", "--model", "seresnet18", "--classes", "0"], "--classes must be"),
-        (["a.h5", "b.safetensors", "--to", "timm"], "SOURCE must be a .keras file, got 'a.h5'"),
+        (["a.h5", "b.safetensors", "--to", "timm"], "There is no a.h5"),
         (["a.keras", "b.safetensors", "--to", "timm"], "There is no a.keras"),
         (["a.keras", "b.safetensors", "--to", "timm", "--classes", "2"], "go with --model"),
     ],
@@ -842,6 +842,42 @@ def test_a_bad_conversion_ends_in_one_line(arguments, complaint, tmp_path, monke
     assert complaint in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "count FILE",
+        "insert FILE --dry-run",
+        "export FILE",
+        "explain FILE --out new",
+        "predict FILE image.png",
+        "convert FILE OUT.safetensors --to timm",
+    ],
+)
+def test_every_command_refuses_weights_without_a_model_by_the_same_sentence(
+    command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("image.png").touch()
+    for name in ("a.weights.h5", "a.h5", "a.pth", "A.SAFETENSORS"):
+        pathlib.Path(name).touch()
+        assert cli.main(command.replace("FILE", name).split()) == 2
+        assert capsys.readouterr().err.partition(": ")[2] == (
+            f"The model must be a .keras file or the folder of a run, got {name}. Of weights "
+            f"`se-keras convert {name} OUT.keras --model NAME` makes one.\n"
+        )
+
+
+def test_names_may_end_in_capitals_and_begin_at_home(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = se_keras.create("seresnet20", input_shape=(8, 8, 3))
+    model.save(tmp_path / "a.keras")
+    (tmp_path / "a.keras").rename(tmp_path / "A.KERAS")
+    assert cli.main(["count", "~/A.KERAS"]) == 0
+    assert "parameters" in capsys.readouterr().out
+    assert cli.main(["convert", "~/A.KERAS", f"{tmp_path}/b.keras", "--model", "seresnet20"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/b.keras: 133 tensors, named as in Keras 3\n"
 
 
 # --- cost ----------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "source",
         metavar="SOURCE",
         help="imagenet, a name such as seresnet50.a1_in1k, hf://OWNER/REPO[@REVISION], or a "
-        ".safetensors, .pth, .bin, .weights.h5 or .keras file; with --to timm a .keras file",
+        "file of weights, such as .safetensors, .pth, .weights.h5 or .keras; with --to timm a "
+        ".keras file or the folder of a run",
     )
     parser.add_argument("out", metavar="OUT", help="file to write")
     direction = parser.add_mutually_exclusive_group(required=True)
@@ -65,11 +66,12 @@ def run(parsed: argparse.Namespace) -> None:
     else:
         plan = _convert_to_timm(parsed)
     tensors = f"{len(plan.assignments)} tensors, named as in {plan.scheme}"
-    print(plan if parsed.dry_run else f"{parsed.out}: {tensors}")
+    print(plan if parsed.dry_run else "\n".join([f"{parsed.out}: {tensors}", *plan.notes]))
 
 
 def _convert_to_keras(parsed: argparse.Namespace) -> "ConversionPlan":
-    _check_suffix("out", parsed.out, ".keras")
+    if not parsed.out.endswith(".keras"):
+        raise InputError(f"`out` must be a .keras file, got {parsed.out!r}.")
     recipe = find_recipe(parsed.model)
     load_keras()
     from se_keras.catalog import create_with_plan
@@ -103,13 +105,7 @@ def _shape(source: str, recipe: str, channels: int) -> tuple[int | None, ...]:
 
 
 def _convert_to_timm(parsed: argparse.Namespace) -> "ConversionPlan":
-    _check_suffix("source", parsed.source, ".keras")
     network = open_model(parsed.source)
     from se_keras.weights.convert import plan_for_timm, save_timm
 
     return plan_for_timm(network) if parsed.dry_run else save_timm(network, parsed.out)
-
-
-def _check_suffix(argument: str, path: str, suffix: str) -> None:
-    if not path.endswith(suffix):
-        raise InputError(f"`{argument}` must be a {suffix} file, got {path!r}.")

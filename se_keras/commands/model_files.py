@@ -25,9 +25,9 @@ def model_file(path: str | os.PathLike) -> Path:
     ...
     se_keras.support.errors.InputError: There is no missing.keras.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     file = path / "model.keras" if path.is_dir() else path
-    if file.is_file() and file.suffix == ".keras":
+    if file.is_file() and file.suffix.lower() == ".keras":
         return file
     if (path / "settings.json").is_file():
         raise InputError(
@@ -35,7 +35,10 @@ def model_file(path: str | os.PathLike) -> Path:
         )
     if not path.exists():
         raise InputError(f"There is no {path}.")
-    raise InputError(f"The model must be a .keras file or the folder of a run, got {path}.")
+    raise InputError(
+        f"The model must be a .keras file or the folder of a run, got {path}. Of weights "
+        f"`se-keras convert {path} OUT.keras --model NAME` makes one."
+    )
 
 
 def open_model(path: str | os.PathLike) -> "keras.Model":

@@ -60,7 +60,9 @@ def load_archive(path: Path) -> keras.Model:
         damage_named(f"{path} {KIND}"),
     ):
         _refuse_sizes_without_weights(_read_config(archive), tensors)
-    with damage_named(f"can't read {path}"):
+    with damage_named(f"can't read {path}"), tempfile.TemporaryDirectory() as folder:
+        if path.suffix != ".keras":  # such as .KERAS: Keras goes by the name
+            path = Path(shutil.copy(path, Path(folder) / "model.keras"))
         return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
