@@ -167,6 +167,22 @@ def _turned(suffix, orientation, **options):
     return saved(_image(STORED[orientation](COLOR)), suffix, exif=exif, **options)
 
 
+def _exif_at_the_end(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = exif.tobytes().removeprefix(b"Exif\0\0")
+    plain = png(np.ascontiguousarray(STORED[orientation](COLOR)), 8, 2)
+    chunk = struct.pack(">I", len(data)) + b"eXIf" + data
+    return plain[:-12] + chunk + struct.pack(">I", zlib.crc32(chunk[4:])) + plain[-12:]
+
+
+def _four_grays():
+    numbers = GRAY // 64
+    image = _image(numbers)
+    image.putpalette(bytes(level for gray in (0, 85, 170, 255) for level in [gray] * 3))
+    return saved(image, "png", bits=2), stacked(numbers * np.uint8(85))
+
+
 def _cmyk():
     ink = np.dstack([255 - COLOR, np.zeros_like(GRAY)])
     return Image.merge("CMYK", [_image(ink[..., n]) for n in range(4)])
@@ -193,10 +209,20 @@ def _kinds():
         COLOR,
         0,
     )
+    yield "png, palette of two bits", "png", *_four_grays(), 0
+    yield "png, EXIF after the pixels", "png", _exif_at_the_end(6), COLOR, 0
     yield "png, palette", "png", *_indexed(), 0
     yield "png, palette with one that is transparent", "png", *_indexed(3), 0
     yield "png, palette with transparencies", "png", *_indexed(bytes(range(200))), 0
     yield "png, 16 bits gray", "png", png(WIDE, 16, 0), stacked(GRAY), 1
+    transparent = [(b"tRNS", struct.pack(">H", WIDE[0, 0]))]
+    yield (
+        "png, 16 bits gray with one that is transparent",
+        "png",
+        png(WIDE, 16, 0, transparent),
+        stacked(GRAY),
+        1,
+    )
     yield "png, 16 bits RGB", "png", png(WIDE_COLOR, 16, 2), COLOR, 1
     yield "png, 16 bits LA", "png", png(_with_alpha(WIDE), 16, 4), stacked(GRAY), 1
     yield "png, 16 bits RGBA", "png", png(_with_alpha(WIDE_COLOR), 16, 6), COLOR, 1
@@ -205,6 +231,8 @@ def _kinds():
         yield f"tiff, 16 bits gray, {name} endian", "tif", tiff(wide, order), stacked(GRAY), 1
         wide = WIDE_COLOR.astype(f"{order}u2")
         yield f"tiff, 16 bits RGB, {name} endian", "tif", tiff(wide, order), COLOR, 1
+        wide = _with_alpha(WIDE_COLOR).astype(f"{order}u2")
+        yield f"tiff, 16 bits RGBA, {name} endian", "tif", tiff(wide, order), COLOR, 1
         yield f"tiff, 8 bits, {name} endian", "tif", tiff(COLOR, order), COLOR, 0
         yield (
             f"tiff, 8 bits in planes, {name} endian",
@@ -266,6 +294,13 @@ def _kinds():
             f"jpeg, {text}",
             "jpg",
             _turned("jpg", orientation, quality=95, subsampling=0),
+            COLOR,
+            LOSSY,
+        )
+        yield (
+            f"jpeg, progressive, {text}",
+            "jpg",
+            _turned("jpg", orientation, quality=95, subsampling=0, progressive=True),
             COLOR,
             LOSSY,
         )
