@@ -332,7 +332,7 @@ def prepare(data: ImageData) -> ImageData:
     items = np.concatenate([_objects(part.items) for part in parts.values()])
     is_folder = data.train.items.dtype == object
     held_out = len(items) - len(data.train)
-    copies = np.zeros((len(items), COPY_SIZE * data.channels), "float32")
+    copies = np.zeros((len(items), COPY_SIZE * data.channels), "uint8")
     room, lock = CACHE_BYTES, threading.Lock()
 
     def read(number: int) -> None:

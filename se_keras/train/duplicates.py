@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from se_keras.train.splits import PARTS
+
 # Of a small copy; each row is eight steps.
 HEIGHT, WIDTH = 8, 9
 COPY_SIZE = HEIGHT * WIDTH  # for each channel
@@ -18,7 +20,7 @@ MOST_STEPS = 3
 # Mean difference of the copies' pixels, to their contrast.
 MOST_DIFFERENCE = 0.1
 # Groups of more images share something common, such as a white margin: only equal copies count.
-CROWD = 50
+CROWD = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Twin:
 
 
 def small_copy(image: np.ndarray) -> np.ndarray:
-    """Return the mean colors of 8 x 9 fields of an image (H, W, C), flat.
+    """Return the mean colors of 8 x 9 fields of an image, uint8 (H, W, C), flat.
 
     Example:
 
@@ -59,7 +61,7 @@ def small_copy(image: np.ndarray) -> np.ndarray:
     at = sums[rows][:, columns]
     totals = at[1:, 1:] - at[:-1, 1:] - at[1:, :-1] + at[:-1, :-1]
     areas = np.diff(rows)[:, None] * np.diff(columns)
-    return (totals / np.maximum(areas, 1)[..., None]).astype("float32").ravel()
+    return np.round(totals / np.maximum(areas, 1)[..., None]).astype("uint8").ravel()
 
 
 def find_twins(copies: np.ndarray, parts: np.ndarray, names: np.ndarray) -> list[Twin]:
@@ -75,21 +77,19 @@ def find_twins(copies: np.ndarray, parts: np.ndarray, names: np.ndarray) -> list
 
     Example:
 
-    >>> copies = np.random.default_rng(0).uniform(0, 255, (3, 216)).astype("float32")
+    >>> copies = np.random.default_rng(0).integers(0, 250, (3, 216)).astype("uint8")
     >>> copies[2] = copies[0] + 1
     >>> find_twins(copies, np.array(["train", "train", "test"]), np.array(["a", "b", "c"]))
     [Twin(file='c', part='test', twin='a', twin_part='train')]
     """
+    found = _find_equal(copies, parts)
     steps = _steps(copies)
-    found: dict[int, int] = {}
-    for group in _groups(copies, steps):
+    for group in _groups(steps):
         for one in group[parts[group] != "train"]:
-            others = group[_precede(parts[group], parts[one])]
-            if one in found or not len(others):
-                continue
-            same = others[_are_same(copies, steps, one, others)]
-            if len(same):
-                found[one] = same[0]
+            if one not in found:
+                others = group[_precede(parts[group], parts[one])]
+                for same in _first_same(copies, steps, one, others):
+                    found[one] = same
     return [
         Twin(
             file=str(names[one]),
@@ -101,6 +101,19 @@ def find_twins(copies: np.ndarray, parts: np.ndarray, names: np.ndarray) -> list
     ]
 
 
+def _find_equal(copies: np.ndarray, parts: np.ndarray) -> dict[int, int]:
+    """Return for images whose copies are equal the first one of a part before theirs."""
+    found: dict[int, int] = {}
+    whole = np.ascontiguousarray(copies).view(f"V{copies[0].nbytes}")[:, 0]
+    for group in _equal(np.unique(whole, return_inverse=True)[1].ravel()):
+        members = {part: group[parts[group] == part] for part in PARTS}
+        for part in PARTS[1:]:
+            before = np.concatenate([members[each] for each in PARTS[: PARTS.index(part)]])
+            if len(before):
+                found |= dict.fromkeys(members[part].tolist(), int(before[0]))
+    return found
+
+
 def _steps(copies: np.ndarray) -> np.ndarray:
     """Return for each image 64 times whether it gets brighter to the right, (N, 64)."""
     gray = copies.reshape(len(copies), HEIGHT, WIDTH, -1).mean(axis=-1)
@@ -108,24 +121,22 @@ def _steps(copies: np.ndarray) -> np.ndarray:
 
 
 def _precede(parts: np.ndarray, part: str) -> np.ndarray:
-    """Whether each is of a part that another one must not repeat."""
-    return parts == "train" if part == "validation" else parts != part
+    """Whether each is of a part before another one, which must not repeat it."""
+    return np.isin(parts, PARTS[: PARTS.index(part)])
 
 
-def _are_same(copies: np.ndarray, steps: np.ndarray, one: int, others: np.ndarray) -> np.ndarray:
-    differing = (steps[others] != steps[one]).sum(axis=1)
-    difference = np.abs(copies[others] - copies[one]).mean(axis=1)
-    contrast = MOST_DIFFERENCE * copies[one].std()
-    return (differing <= MOST_STEPS) & (difference <= contrast)
+def _first_same(copies: np.ndarray, steps: np.ndarray, one: int, others: np.ndarray) -> np.ndarray:
+    """Return the first of some others that shows the same picture, if there is one."""
+    near = others[(steps[others] != steps[one]).sum(axis=1) <= MOST_STEPS]
+    difference = np.abs(copies[near].astype(int) - copies[one]).mean(axis=1)
+    return near[difference <= MOST_DIFFERENCE * copies[one].std()][:1]
 
 
-def _groups(copies: np.ndarray, steps: np.ndarray) -> Iterator[np.ndarray]:
+def _groups(steps: np.ndarray) -> Iterator[np.ndarray]:
     """Give images that may be the same, in groups of which those of one picture share one."""
     quarters = np.packbits(steps, axis=1).view(">u2")
     for quarter in range(quarters.shape[1]):
         yield from (group for group in _equal(quarters[:, quarter]) if len(group) <= CROWD)
-    whole = np.ascontiguousarray(copies).view(f"V{copies[0].nbytes}")[:, 0]
-    yield from _equal(np.unique(whole, return_inverse=True)[1].ravel())
 
 
 def _equal(keys: np.ndarray) -> Iterator[np.ndarray]:

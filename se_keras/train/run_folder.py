@@ -137,7 +137,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not (folder / "settings.json").is_file():
         return {}
     known = {field.name for field in dataclasses.fields(TrainConfig)}
-    return {name: x for name, x in read_json(folder / "settings.json").items() if name in known}
+    found = {name: x for name, x in read_json(folder / "settings.json").items() if name in known}
+    # The file that it was told of may have gone; the run has its own.
+    return found | ({"split": str(folder / "split.csv")} if found.get("split") else {})
 
 
 def epochs_done(folder: Path) -> int:
