@@ -51,6 +51,13 @@ __all__ = [
     "LegacySEResNet34",
     "LegacySEResNet50",
     "Pixels",
+    "ResNetRS101",
+    "ResNetRS152",
+    "ResNetRS200",
+    "ResNetRS270",
+    "ResNetRS350",
+    "ResNetRS420",
+    "ResNetRS50",
     "SEBNInception",
     "SEInceptionResNetV2",
     "SEInceptionV3",
@@ -63,6 +70,8 @@ __all__ = [
     "SEResNeXt26D_32x4d",
     "SEResNeXt26T_32x4d",
     "SEResNeXt50_32x4d",
+    "SEResNeXtAA101D_32x8d",
+    "SEResNeXtAA201D_32x8d",
     "SEResNet101",
     "SEResNet110",
     "SEResNet152",
@@ -70,11 +79,15 @@ __all__ = [
     "SEResNet164",
     "SEResNet18",
     "SEResNet20",
+    "SEResNet200D",
+    "SEResNet269D",
     "SEResNet32",
     "SEResNet34",
     "SEResNet44",
     "SEResNet50",
+    "SEResNet50T",
     "SEResNet56",
+    "SEResNetAA50D",
     "SEShuffleNet",
     "SEVGG16",
     "SEVGG16BN",
@@ -117,7 +130,7 @@ def create(
     classifier_activation: Any = "softmax",
     name: str | None = None,
     se: bool = True,
-    ratio: int | None = 16,
+    ratio: int | None = ...,
     placement: str = "standard",
     se_stages: Collection[int] | None = None,
     se_options: Mapping[str, Any] | None = None,
@@ -403,6 +416,138 @@ def SEResNet152D(
     Size: 66,841,080 trainable parameters; 15,357,157,376 multiply-adds an image.
     """
 
+def SEResNet50T(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 16,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `seresnet50t`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 224x224 pixels and 1000 classes.
+    Size: 28,104,720 trainable parameters; 4,299,728,896 multiply-adds an image.
+    """
+
+def SEResNetAA50D(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 16,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `seresnetaa50d`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 224x224 pixels and 1000 classes.
+    Size: 28,107,256 trainable parameters; 5,371,789,312 multiply-adds an image.
+    """
+
+def SEResNet200D(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 16,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `seresnet200d`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 256x256 pixels and 1000 classes.
+    Size: 71,855,096 trainable parameters; 19,921,084,416 multiply-adds an image.
+    """
+
+def SEResNet269D(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 16,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `seresnet269d`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 256x256 pixels and 1000 classes.
+    Size: 113,672,760 trainable parameters; 26,485,366,784 multiply-adds an image.
+    """
+
 def SEResNeXt26D_32x4d(
     include_top: bool = True,
     weights: str | PathLike | WeightSource | None = None,
@@ -632,6 +777,303 @@ def SEResNeXt101D_32x8d(
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
     Size: 93,588,280 trainable parameters; 16,658,399,232 multiply-adds an image.
+    """
+
+def SEResNeXtAA101D_32x8d(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 16,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `seresnextaa101d_32x8d`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 224x224 pixels and 1000 classes.
+    Size: 93,588,280 trainable parameters; 17,178,624,000 multiply-adds an image.
+    """
+
+def SEResNeXtAA201D_32x8d(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 16,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `seresnextaa201d_32x8d`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 384x384 pixels and 1000 classes.
+    Size: 149,394,904 trainable parameters; 100,711,505,920 multiply-adds an image.
+    """
+
+def ResNetRS50(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 4,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `resnetrs50`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 160x160 pixels and 1000 classes.
+    Size: 35,691,912 trainable parameters; 2,278,629,376 multiply-adds an image.
+    """
+
+def ResNetRS101(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 4,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `resnetrs101`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 192x192 pixels and 1000 classes.
+    Size: 63,618,696 trainable parameters; 6,012,157,952 multiply-adds an image.
+    """
+
+def ResNetRS152(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 4,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `resnetrs152`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 256x256 pixels and 1000 classes.
+    Size: 86,621,576 trainable parameters; 15,527,886,848 multiply-adds an image.
+    """
+
+def ResNetRS200(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 4,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `resnetrs200`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 256x256 pixels and 1000 classes.
+    Size: 93,209,992 trainable parameters; 20,093,386,752 multiply-adds an image.
+    """
+
+def ResNetRS270(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 4,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `resnetrs270`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 256x256 pixels and 1000 classes.
+    Size: 129,861,448 trainable parameters; 26,950,189,056 multiply-adds an image.
+    """
+
+def ResNetRS350(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 4,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `resnetrs350`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 288x288 pixels and 1000 classes.
+    Size: 163,956,168 trainable parameters; 43,493,793,792 multiply-adds an image.
+    """
+
+def ResNetRS420(
+    include_top: bool = True,
+    weights: str | PathLike | WeightSource | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    fresh_classifier: bool = False,
+    adapt_input: bool = False,
+    include_preprocessing: bool | str | Pixels = False,
+    se: bool = True,
+    ratio: int | None = 4,
+    placement: str = "standard",
+    se_stages: Collection[int] | None = None,
+    se_options: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    data_format: str | None = None,
+    dropout: float | None = 0.0,
+    drop_path_rate: float = 0.0,
+    output_stride: int | None = None,
+    features_only: bool = False,
+) -> keras.Model:
+    """Build `resnetrs420`, a network of the catalog, with SE blocks or without.
+
+    Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
+    SE blocks: Hu et al. 2017, arXiv 1709.01507.
+    Made for: 320x320 pixels and 1000 classes.
+    Size: 191,891,656 trainable parameters; 63,942,344,704 multiply-adds an image.
     """
 
 def SENet154(

@@ -11,6 +11,7 @@ one node with a graph of its own, so that nesting survives an edit on either lev
 """
 
 import inspect
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,10 @@ from keras import KerasTensor, tree
 
 from se_keras.support.errors import InputError, in_one_line
 from se_keras.support.tables import format_table
+
+# Keras walks a network from its outputs by recursion, one call for each layer of the longest chain,
+# in building it and in loading its file: over 1,500 in ResNet-RS-420, where Python allows 1,000.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 4_000))
 
 Shape = tuple[int | None, ...]
 

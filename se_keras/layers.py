@@ -155,8 +155,7 @@ class SqueezeExcite(keras.layers.Layer):
         """The width between the two layers, for an input of so many channels."""
         if self.reduced_channels is not None:
             return self.reduced_channels
-        nearest = channels // self.ratio + self.divisor // 2
-        return max(self.divisor, nearest // self.divisor * self.divisor)
+        return hidden_width(channels, self.ratio, self.divisor)
 
     def call(self, inputs: ops.Tensor, mask: ops.Tensor | None = None) -> ops.Tensor:
         return ops.recalibrate(inputs, self.gate(inputs, mask), self.data_format)
@@ -279,6 +278,19 @@ class SqueezeExcite(keras.layers.Layer):
                 config = part.get_config()
                 parts[name] = {key: config[key] for key in PART_OPTIONS if key in config}
         return parts
+
+
+def hidden_width(channels: int, ratio: int, divisor: int = 1) -> int:
+    """Return how many hidden units `SqueezeExcite` has for a map of so many channels.
+
+    Example:
+
+    >>> from se_keras.layers import hidden_width
+    >>> hidden_width(64, 16), hidden_width(64, 16, divisor=8)
+    (4, 8)
+    """
+    nearest = channels // ratio + divisor // 2
+    return max(divisor, nearest // divisor * divisor)
 
 
 def se_options() -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """What several test modules share: paths, the float64 reference of SE, fresh processes."""
 
 import ast
+import functools
 import inspect
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,12 +15,13 @@ import numpy as np
 import pytest
 
 from se_keras import SqueezeExcite
-from se_keras.models.recipes import find_recipe
+from se_keras.models.recipes import RECIPES, find_recipe
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"
 REPO = TESTS.parent
 README = REPO / "README.md"
+MANIFESTS = GOLDEN / "manifests"
 LARGE = 40_000_000  # parameters, from which on a test is slow
 POLICIES = ("float32", "bfloat16", "mixed_bfloat16", "mixed_float16", "float64")
 ACTIVATIONS = {
@@ -108,22 +111,62 @@ def se_layers(model):
     return found
 
 
+def kind_of(recipe):
+    """A recipe without what tells it from those that differ in depth alone."""
+    same = {"name": "", "builder": "", "parameters": 0, "multiply_adds": 0, "input_size": 0}
+    return replace(recipe, **same, **({"depths": ()} if hasattr(recipe, "depths") else {}))
+
+
 def by_size(names):
     """Return names of the catalog as parameters of a test.
 
-    Large networks are slow, and so are those that differ in depth alone from one before.
+    Large networks are slow, and so are those that differ from one before in depth or stem alone.
     """
     parameters, seen = [], set()
     for name in names:
         recipe = find_recipe(name)
-        kind = replace(recipe, name="", builder="", parameters=0, multiply_adds=0)
-        kind = replace(kind, depths=()) if hasattr(kind, "depths") else kind
+        kind = kind_of(recipe)
+        kind = replace(kind, stem_widths=()) if hasattr(kind, "stem_widths") else kind
         slow = kind in seen or recipe.parameters > LARGE
         seen.add(kind)
         parameters.append(pytest.param(name, marks=pytest.mark.slow if slow else ()))
     return parameters
 
 
+@functools.cache
+def shapes_of_row(name):
+    """Paths and shapes of a row's variables, without building it.
+
+    Of rows that differ in depth alone one may have the manifest for all: from the second on the
+    units of a stage are alike.
+    """
+    recipe = find_recipe(name)
+    rows = (row for row in RECIPES if kind_of(row) == kind_of(recipe))
+    manifests = {row: MANIFESTS / f"{row.name}.txt" for row in (recipe, *rows)}
+    row = next(row for row, path in manifests.items() if path.exists())
+    lines = [line.split() for line in manifests[row].read_text().splitlines()]
+    shapes = {path: tuple(map(int, shape.split("x"))) for path, shape in lines}
+    return shapes if row is recipe else deepened(shapes, recipe.depths)
+
+
+def deepened(shapes, depths):
+    """The variables of a residual network, with other numbers of units in its stages."""
+    units = {}  # stage -> unit -> its variables
+    for path, shape in shapes.items():
+        stage, block, rest = UNIT.fullmatch(path).groups() if UNIT.match(path) else (path, 1, None)
+        units.setdefault(stage, {}).setdefault(int(block), {})[rest] = shape
+    deep = {}
+    for stage, blocks in units.items():
+        if None in blocks[1]:  # no unit
+            deep[stage] = blocks[1][None]
+            continue
+        for block in range(1, depths[int(stage) - 2] + 1):
+            for rest, shape in blocks[min(block, 2)].items():
+                deep[f"stage{stage}_block{block}_{rest}"] = shape
+    return deep
+
+
+UNIT = re.compile(r"stage(\d+)_block(\d+)_(.+)")
 MISSING = object()
 
 

@@ -708,3 +708,12 @@ def test_rebuilt_networks_of_keras_applications_compute_the_same(name):
     new = trace(model).build()
     x = uniform((1, 224, 224, 3))
     assert_equal(array(new(x)), array(model(x)))
+
+
+def test_a_chain_longer_than_pythons_own_limit_of_calls_is_built():
+    """Keras walks it by recursion; the deepest ResNet-RS has over 1,500 layers in a row."""
+    layer = keras.layers.Identity()
+    x = image = keras.Input((1,))
+    for _ in range(1_600):
+        x = layer(x)
+    assert len(trace(keras.Model(image, x)).nodes) == 1_601

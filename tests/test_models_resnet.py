@@ -1,5 +1,7 @@
 """The residual networks, against the paper's counts and timm's outputs."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from drawn_weights import image
 
 import se_keras
 from se_keras.blocks import PLACEMENTS
-from se_keras.models.parts import ChannelPadding
+from se_keras.models.parts import ChannelPadding, refuse_odd
 from se_keras.models.recipes import find_recipe
+from se_keras.support.errors import InputError
 from se_keras.weights.convert import plan_for_timm
 
 # Those that golden/make_timm.py ran.
@@ -162,6 +165,110 @@ def test_outputs_are_timms(name, tmp_path):
         for key, value in found.items():
             expected = golden[f"{key}_{size}"]
             assert np.abs(value - expected).max() < 1e-4 * np.abs(expected).max(), (key, size)
+
+
+# --- average pools in the place of strides -------------------------------------------------------
+
+NARROW = {"depths": (1, 2, 1, 1), "widths": (8, 16, 16, 32), "stem_widths": (4, 4, 8)}
+
+
+FEW = NARROW | {"depths": (1, 2), "widths": (8, 16)}
+
+
+def pooled(name="seresnetaa50d", size=32, smaller=NARROW, **options):
+    row = replace(find_recipe(name), **smaller)
+    return se_keras.create(row, input_shape=(size, size, 3), classes=5, **options)
+
+
+def test_an_average_pool_takes_the_place_of_each_stride_but_the_first():
+    """timm, resnet.py with `aa_layer=AvgPool2d`, in float64: 3x3, normalization, ReLU, 2x2 mean."""
+    model = pooled(dtype="float64")
+    assert model.get_layer("stem_average_pool").pool_size == (2, 2)
+    for stage in (3, 4, 5):
+        assert model.get_layer(f"stage{stage}_block1_conv2").strides == (1, 1)
+        unit = [f"stage{stage}_block1_{part}" for part in ("relu2", "pool", "conv3")]
+        before, pool, after = map(model.get_layer, unit)
+        assert (pool.input, after.input) == (before.output, pool.output)
+    probe = keras.Model(
+        model.input, [model.get_layer(f"stage3_block1_{p}").output for p in ("relu2", "pool")]
+    )
+    x, y = map(array, probe(np.random.default_rng(0).standard_normal((1, 32, 32, 3))))
+    mean = sum(x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
+    np.testing.assert_allclose(y, mean, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("shapes_only")
+@pytest.mark.parametrize(
+    ("size", "odd"),
+    # ceil(size / 2), then floor of the half of it, is the size before the pools: 8, 12, 14, 15.
+    [(31, None), (34, None), (48, "stage5"), (56, "stage4"), (60, "stage3"), (225, None)],
+)
+def test_an_image_that_leaves_a_map_odd_is_refused(size, odd):
+    if odd is None:
+        assert pooled(size=size).get_layer("avg_pool").input.shape[1] == (size + 1) // 32
+        return
+    with pytest.raises(InputError, match=rf"`input_shape`: a map is \d+x\d+ at {odd}_block1_pool"):
+        pooled(size=size)
+
+
+def test_an_open_network_refuses_such_an_image_when_it_is_called():
+    backbone = pooled(size=None, include_top=False)
+    assert array(backbone(np.zeros((1, 64, 32, 3)))).shape == (1, 2, 1, 128)
+    for shape in ((1, 50, 50, 3), (1, 32, 48, 3)):  # 3x3 maps would be added to 1x1 ones
+        with pytest.raises(InputError, match="height and width of the image can be any multiple"):
+            backbone(np.zeros(shape))
+    with pytest.raises(InputError, match="a map is 4x3 at pool"):
+        refuse_odd((1, 8, 4, 3), "channels_first", "pool")
+    with pytest.raises(InputError, match="at least 31 pixels for seresnetaa50d, got 30x30"):
+        pooled(size=30)
+
+
+def test_what_exceeds_the_output_stride_is_not_pooled():
+    maps = pooled(size=64, features_only=True, output_stride=8)
+    assert maps.output_names == [f"stage{i}_stride{n}" for i, n in ((2, 4), (3, 8), (4, 8), (5, 8))]
+    assert [tuple(x.shape[1:3]) for x in maps.outputs] == [(16, 16), (8, 8), (8, 8), (8, 8)]
+    names = [layer.name for layer in maps.layers if layer.name.endswith("block1_pool")]
+    assert names == ["stage3_block1_pool"]
+
+
+@pytest.mark.parametrize("name", ["seresnetaa50d", "resnetrs50"])
+def test_the_new_stems_and_units_go_through_all_that_takes_a_model(name, tmp_path):
+    model = pooled(name, smaller=FEW)
+    set_random_weights(model)
+    x = np.random.default_rng(0).random((2, 32, 32, 3), "float32")
+    expected = array(model(x))
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        array(keras.models.load_model(tmp_path / "model.keras")(x)), expected
+    )
+    fast = se_keras.optimize(model, verbose=False)
+    np.testing.assert_allclose(array(fast(x)), expected, atol=1e-5)
+    assert {type(layer).__module__.partition(".")[0] for layer in fast.layers} == {"keras"}
+    assert se_keras.count(fast).uncounted == ()
+    plain = se_keras.remove_se(model)
+    assert [w.shape for w in plain.weights] == [
+        w.shape for w in pooled(name, smaller=FEW, se=False).weights
+    ]
+    assert len(se_keras.find_sites(plain).sites) == len(se_layers(model)) == 3
+    inner = pooled(name, smaller=FEW, placement="conv3x3")  # SE sees what the 1x1 takes
+    assert (
+        inner.get_layer("stage3_block1_se").output is inner.get_layer("stage3_block1_conv3").input
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stride_by_pool": False},
+        {"stem_pool": "both"},
+        {"stride_on_1x1": True},
+        {"block": "preactivated_bottleneck"},
+    ],
+    ids=str,
+)
+def test_pools_that_can_not_take_the_place_of_strides_are_refused(wrong):
+    with pytest.raises(InputError, match="`stride_by_pool=True`"):
+        replace(find_recipe("seresnetaa50d"), **wrong)
 
 
 @pytest.mark.parametrize(("axis", "policy"), [(-1, "float32"), (1, "mixed_float16")])

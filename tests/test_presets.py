@@ -116,7 +116,7 @@ def test_each_file_of_pytorchcv_is_in_the_registry(file):
 
 def test_every_set_of_timm_is_in_the_registry_and_none_is_made_up():
     sources = {timm_source(name, row): name.split(".")[0] for name, row in OF_TIMM.items()}
-    assert len(sources) == 23
+    assert len(sources) == 36
     others = (RELEASE, OF_PYTORCHCV)
     of_timm = [preset for preset in PRESETS if not preset.source.startswith(others)]
     assert {preset.source: preset.recipe for preset in of_timm} == sources
@@ -135,18 +135,19 @@ def test_images_are_prepared_as_timm_prepares_them(name):
         mean=tuple(row["mean"]),
         std=tuple(row["std"]),
         second=second_size(name, row),
-        labels="imagenet",
+        labels="imagenet" if row["num_classes"] == 1000 else preset.source,
         origin=f"weights {name}",
     )
-    assert preset.license == row["license"]
-    assert preset.top1 == ACCURACIES[name, preset.pixels.size, preset.pixels.crop]
+    assert (preset.license, preset.classes) == (row["license"], row["num_classes"])
+    assert preset.top1 == ACCURACIES.get((name, preset.pixels.size, preset.pixels.crop))
+    assert (preset.top1 is None) == (preset.classes != 1000)
 
 
 def second_size(name, row):
     if row["test_input_size"] is None:
         return None
     size, crop = row["test_input_size"][1], row["test_crop_pct"] or row["crop_pct"]
-    return SecondSize(size=size, crop=crop, top1=ACCURACIES[name, size, crop])
+    return SecondSize(size=size, crop=crop, top1=ACCURACIES.get((name, size, crop)))
 
 
 def test_every_row_is_of_the_catalog_and_one_of_each_is_the_best():
@@ -160,15 +161,19 @@ def test_every_row_is_of_the_catalog_and_one_of_each_is_the_best():
         assert len({(preset.pixels.mean, preset.pixels.std) for preset in rows}) == 1
 
 
+def percent(accuracy):
+    return "" if accuracy is None else f"{accuracy:.2f}"
+
+
 def test_the_readme_has_them_all():
     def line(preset):
         address = preset.source.partition("#")[0]
         file = address.removeprefix("hf://") if "hf:" in address else address.rpartition("/")[2]
         pixels = preset.pixels
         name = f"`{preset.recipe}`{' *' if preset.best else ''}"
-        cells = (name, file, pixels.size, pixels.crop, pixels.interpolation, f"{preset.top1:.2f}")
+        cells = (name, file, pixels.size, pixels.crop, pixels.interpolation, percent(preset.top1))
         second = pixels.second
-        cells += (second.size, f"{second.crop:g}", f"{second.top1:.2f}") if second else ("",) * 3
+        cells += (second.size, f"{second.crop:g}", percent(second.top1)) if second else ("",) * 3
         return f"| {' | '.join(map(str, cells))} |"
 
     assert "\n".join(map(line, PRESETS)) in README.read_text()

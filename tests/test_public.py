@@ -185,6 +185,8 @@ ROWS = (
         **NO_NEST,
     ),
     Row(names="SEResNet152D", make=network("seresnet152d", NARROW | NARROW_DEEP), **NO_SAVE),
+    Row(names="SEResNetAA50D", make=network("seresnetaa50d", NARROW | NARROW_DEEP), **NO_SAVE),
+    Row(names="ResNetRS50", make=network("resnetrs50", NARROW | NARROW_DEEP), **NO_PROCESS),
     Row(
         names="LegacySENet154",
         make=network("legacy_senet154", NARROW_GROUPS | NARROW_DEEP),
@@ -207,6 +209,7 @@ ROWS = (
         checks=(),
         because="the modules of SEBNInception; test_models_inception.py saves them",
     ),
+    Row(names="ResNetRS*", checks=(), because="other depths of ResNetRS50"),
     Row(names="*SERes*", checks=(), because="other sizes of the residual networks above"),
     Row(names="SENet154", checks=(), because="LegacySENet154 with other paddings"),
     Row(names="SEVGG16", checks=(), because="SEVGG16BN without normalization"),

@@ -1,5 +1,6 @@
 """From files to models and back: names, shapes, refusals, and that nothing is half done."""
 
+import functools
 import importlib.util
 import pathlib
 from dataclasses import replace
@@ -9,7 +10,7 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
-from checks import GOLDEN, array, run_python, set_random_weights, uniform
+from checks import GOLDEN, array, run_python, set_random_weights, shapes_of_row, uniform
 from drawn_weights import image
 from golden.make_timm import load_timm
 from hypothesis import HealthCheck, Phase, assume, given, settings
@@ -28,6 +29,7 @@ from se_keras.weights.identify import (
     differences,
     signature_of_recipe,
     signature_of_shapes,
+    traits_of_architecture,
     traits_of_recipe,
 )
 from se_keras.weights.key_maps import (
@@ -56,6 +58,8 @@ VARIANTS = {
     "seresnext50_32x4d": NARROW | GROUPS,
     "senet154": DEEP | GROUPS,
     "seresnext26d_32x4d": DEEP | GROUPS,
+    "seresnextaa101d_32x8d": DEEP | GROUPS,
+    "resnetrs50": DEEP,
     "legacy_seresnet18": NARROW,
     "legacy_seresnet50": NARROW,
     "legacy_seresnext50_32x4d": NARROW | GROUPS,
@@ -71,15 +75,8 @@ def tiny(row=TINY, seed=None, **options):
     return model
 
 
-def manifest(name):
-    """Paths and shapes of a row's variables, without building it."""
-    lines = (GOLDEN / "manifests" / f"{name}.txt").read_text().splitlines()
-    rows = (line.split() for line in lines)
-    return {path: tuple(map(int, shape.split("x"))) for path, shape in rows}
-
-
 def model_of_manifest(name):
-    weights = [SimpleNamespace(path=p, shape=s) for p, s in manifest(name).items()]
+    weights = [SimpleNamespace(path=p, shape=s) for p, s in shapes_of_row(name).items()]
     return SimpleNamespace(weights=weights, name=name)
 
 
@@ -95,9 +92,10 @@ def key_map_of(name):
     )
 
 
+@functools.cache
 def tensors_of(name):
     """Names and shapes of timm's file for a row, the counters left out."""
-    key_map, shapes = key_map_of(name), manifest(name)
+    key_map, shapes = key_map_of(name), shapes_of_row(name)
     names = key_map.names(model_of_manifest(name))
     return {
         names[path]: key_map.layout(path, len(shape)).source_shape(shape)
@@ -163,12 +161,36 @@ def test_a_layout_turns_a_tensor_and_turns_it_back(layout, source, theirs, targe
 
 @pytest.mark.parametrize("row", RESNETS, ids=lambda row: row.name)
 def test_the_signature_of_a_row_is_that_of_its_weights(row):
-    assert signature_of_recipe(row) == signature_of_shapes(manifest(row.name))
+    assert signature_of_recipe(row) == signature_of_shapes(shapes_of_row(row.name))
+
+
+# Rows of timm whose files have the same names and shapes.
+TWINS = ("seresnext101d_32x8d", "seresnextaa101d_32x8d")
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_a_file_of_timm_fits_one_row(name):
-    assert builders_that_fit(manifest(name), key_map_of(name).traits) == [f"create({name!r})"]
+def test_a_file_of_timm_fits_one_row_or_the_two_that_it_can_not_tell_apart(name):
+    alike = [other for other in TIMM if tensors_of(other) == tensors_of(name)]
+    assert tuple(alike) == (TWINS if name in TWINS else (name,))
+    found = builders_that_fit(shapes_of_row(name), key_map_of(name).traits)
+    assert found == [f"create({other!r})" for other in alike]
+    said = key_map_of(name).traits | traits_of_architecture(name)
+    assert builders_that_fit(shapes_of_row(name), said) == [f"create({name!r})"]
+
+
+def test_rows_that_a_file_of_keras_can_not_tell_apart_are_named():
+    """Those of one set of names and shapes: by the layers in a `.keras` file all are told apart."""
+    alike = {}
+    for row in RECIPES:
+        alike.setdefault(frozenset(shapes_of_row(row.name).items()), []).append(row)
+    assert max(map(len, alike.values())) == 3
+    for rows in alike.values():
+        shapes = shapes_of_row(rows[0].name)
+        calls = [f"create({row.name!r})" for row in rows if isinstance(row, ResNetRecipe)]
+        assert len(calls) in (len(rows), 0)
+        assert builders_that_fit(shapes, {}) == calls
+        for row, call in zip(rows, calls, strict=False):
+            assert builders_that_fit(shapes, traits_of_recipe(row)) == [call]
 
 
 @pytest.mark.parametrize("name", [*VARIANTS, "cm_seresnet18", "cm_seresnet50"])
@@ -178,12 +200,13 @@ def test_the_traits_of_a_row_are_those_of_its_network(name):
     assert traits_of_model(model) == traits_of_recipe(row)
 
 
+@pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize(
     ("file", "model"),
     [("seresnet50", "legacy_seresnet50"), ("legacy_seresnet50", "seresnet50")],
 )
 def test_v1_and_v1_5_have_the_same_shapes_and_refuse_each_others_files(file, model):
-    assert signature_of_shapes(manifest(file)) == signature_of_shapes(manifest(model))
+    assert signature_of_shapes(shapes_of_row(file)) == signature_of_shapes(shapes_of_row(model))
     network = se_keras.create(model, input_shape=(32, 32, 3))
     assert plan_conversion(network, file_of(model)).assignments
     with pytest.raises(InputError, match=rf"The file fits create\('{file}'\)") as caught:
@@ -201,6 +224,91 @@ def test_the_file_of_another_row_is_refused_and_its_builder_named(file):
         plan_conversion(network, file_of(file))
 
 
+def aa_row(**changes):
+    return replace(find_recipe("seresnextaa101d_32x8d"), **DEEP | GROUPS, **changes)
+
+
+def d_row():
+    return replace(find_recipe("seresnext101d_32x8d"), **DEEP | GROUPS)
+
+
+@pytest.mark.usefixtures("shapes_only")
+@pytest.mark.parametrize("name", TWINS)
+def test_the_plan_of_a_bare_file_says_what_it_can_not_tell(name):
+    network = se_keras.create(name, input_shape=(32, 32, 3))
+    plan = plan_conversion(network, file_of(TWINS[0]))
+    calls = " and ".join(f"create({twin!r})" for twin in TWINS)
+    note = f"{calls} have these names and shapes: the file can't tell which."
+    assert plan.notes == (note,)
+    assert note in str(plan)
+    known = replace(file_of(TWINS[0]), architecture=name)
+    assert plan_conversion(network, known).notes == ()
+    other = replace(file_of(TWINS[0]), architecture="resnext101d_of_mine")
+    (note,) = plan_conversion(network, other).notes
+    assert "catalog has no 'resnext101d_of_mine', which its config.json says." in note
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_the_config_of_the_hub_tells_which_network_a_file_is_of(name, tmp_path, monkeypatch):
+    rows = dict(zip(TWINS, (d_row(), aa_row()), strict=True))
+    model = tiny(rows[name], seed=1)
+    se_keras.save_timm(model, tmp_path / "a.safetensors")
+    fetched = hub.Fetched(path=tmp_path / "a.safetensors", config={"architecture": name})
+    monkeypatch.setattr(hub, "fetch", lambda source: fetched)
+    source = "hf://me/flowers"
+    loaded = se_keras.create(rows[name], weights=source, input_shape=(32, 32, 3))
+    assert_same_weights(model, loaded)
+    (other,) = set(TWINS) - {name}
+    with pytest.raises(
+        InputError, match=rf"does not fit {other}.*source says that it is of '{name}'"
+    ):
+        se_keras.create(rows[other], weights=source, input_shape=(32, 32, 3))
+    victim = tiny(rows[other])
+    before = victim.get_weights()
+    with pytest.raises(
+        InputError, match=rf"does not fit {other}.*source says that it is of '{name}'"
+    ):
+        se_keras.load_weights(victim, source)
+    for a, b in zip(before, victim.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_published_weights_without_a_config_are_of_the_row_of_the_registry(tmp_path, monkeypatch):
+    se_keras.save_timm(tiny(d_row(), classes=1000), tmp_path / "a.safetensors")
+    fetched = hub.Fetched(path=tmp_path / "a.safetensors")
+    monkeypatch.setattr(hub, "fetch", lambda source: fetched)
+    source = "hf://timm/seresnextaa101d_32x8d.ah_in1k"
+    se_keras.create(aa_row(), weights=source, input_shape=(32, 32, 3))
+    with pytest.raises(InputError, match="does not fit seresnext101d_32x8d"):
+        se_keras.create(d_row(), weights=source, input_shape=(32, 32, 3))
+
+
+def test_the_plain_twin_is_told_by_its_architecture(tmp_path, monkeypatch):
+    plain = tiny(aa_row(), se=False)
+    se_keras.save_timm(plain, tmp_path / "a.safetensors")
+    config = {"architecture": "resnextaa101d_32x8d"}
+    fetched = hub.Fetched(path=tmp_path / "a.safetensors", config=config)
+    monkeypatch.setattr(hub, "fetch", lambda source: fetched)
+    options = {"weights": "hf://me/flowers", "se": False, "input_shape": (32, 32, 3)}
+    se_keras.create(aa_row(), **options)
+    with pytest.raises(InputError, match="does not fit seresnext101d_32x8d"):
+        se_keras.create(d_row(), **options)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_a_keras_file_tells_the_average_pools_by_its_layers(suffix, tmp_path):
+    model = tiny(aa_row(), seed=1)
+    if suffix == ".keras":
+        model.save(tmp_path / "a.keras")
+        with pytest.raises(InputError, match=r"an average pool after the 3x3 +on the 3x3"):
+            se_keras.load_weights(tiny(d_row()), tmp_path / "a.keras")
+    else:
+        model.save_weights(tmp_path / "a.weights.h5")
+    fresh = tiny(aa_row())
+    se_keras.load_weights(fresh, tmp_path / f"a{suffix}")
+    assert_same_weights(model, fresh)
+
+
 def test_a_file_without_se_fits_the_plain_twin(tmp_path):
     plain = se_keras.create("seresnet18", se=False, input_shape=(32, 32, 3))
     se_keras.save_timm(plain, tmp_path / "a.safetensors")
@@ -211,7 +319,7 @@ def test_a_file_without_se_fits_the_plain_twin(tmp_path):
 def test_what_no_row_fits_is_named_as_its_config_does(tmp_path):
     file = replace(file_of("seresnet18"), architecture="seresnet18_of_mine")
     changed = {k: v for k, v in file.tensors.items() if not k.startswith("layer4.1.")}
-    with pytest.raises(InputError, match=r"Its config.json says 'seresnet18_of_mine'"):
+    with pytest.raises(InputError, match=r"Its source says that it is of 'seresnet18_of_mine'"):
         plan_conversion(tiny(), replace(file, tensors=changed))
 
 
@@ -254,7 +362,10 @@ def test_what_timm_does_not_have_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs timm")
+has_timm = all(importlib.util.find_spec(name) for name in ("timm", "torchvision"))
+
+
+@pytest.mark.skipif(not has_timm, reason="needs timm")
 def test_timm_takes_the_file(tmp_path):
     """Strictly, and its logits are those of Keras."""
     torch, timm = load_timm()

@@ -1,6 +1,7 @@
 """Rules that take out, or fold into the weights before it, what inference knows beforehand.
 
-`write_padding` is beside them: it puts an operation of Keras in place of a layer of this package.
+`write_padding` and `write_pool` are beside them: they put an operation or a stock layer of Keras in
+place of a layer of this package.
 
 A rule is called with a graph and a node. It gives `None` for a node of another kind, edits the
 graph and says what it did, or raises `LeftAlone` with the reason.
@@ -20,7 +21,7 @@ from se_keras.linear import (
     of_all_ranks,
     scale_outputs,
 )
-from se_keras.models.parts import ChannelPadding
+from se_keras.models.parts import ChannelPadding, EvenAveragePooling2D
 
 # What training adds and inference passes through.
 INERT_LAYERS = (
@@ -60,6 +61,15 @@ def write_padding(graph: Graph, node: Node) -> str | None:
     (pad,) = keras.Function(without_past, node.op.call(without_past)).operations
     graph.redirect(node.output, graph.add(pad, x).output)
     return "written as an operation of Keras"
+
+
+def write_pool(graph: Graph, node: Node) -> str | None:
+    """`EvenAveragePooling2D` as its stock layer, so that the model loads without this package."""
+    if type(node.op) is not EvenAveragePooling2D:
+        return None
+    stock = layers.AveragePooling2D.from_config(node.op.get_config())
+    graph.redirect(node.output, graph.add(stock, *node.inputs).output)
+    return "written as a stock layer"
 
 
 def fold_normalization(graph: Graph, node: Node) -> str | None:

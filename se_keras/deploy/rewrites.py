@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import keras
 
-from se_keras.deploy.folding import drop_inert, fold_normalization, write_padding
+from se_keras.deploy.folding import drop_inert, fold_normalization, write_padding, write_pool
 from se_keras.deploy.gates import (
     fold_constant_gate,
     fold_gate_scale,
@@ -37,6 +37,7 @@ class Rule:
 RULES = (
     Rule(name="inert layers", apply=drop_inert),
     Rule(name="channel padding", apply=write_padding),
+    Rule(name="even pool", apply=write_pool),
     Rule(name="batch normalization", apply=fold_normalization),
     Rule(name="constant gate", apply=fold_constant_gate),
     Rule(name="squeeze-and-excitation", apply=lower_squeeze_excite),

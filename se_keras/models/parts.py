@@ -60,6 +60,44 @@ class ChannelPadding(layers.Layer):
         return {**super().get_config(), "padding": self.padding, "axis": self.axis}
 
 
+@keras.saving.register_keras_serializable(package="se_keras")
+class EvenAveragePooling2D(layers.AveragePooling2D):
+    """An average pool that refuses maps of odd sizes, in place of leaving out their borders.
+
+    Args:
+        *args: those of `keras.layers.AveragePooling2D`.
+        **kwargs: likewise.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from se_keras.models.parts import EvenAveragePooling2D
+    >>> EvenAveragePooling2D(2)(np.ones((1, 4, 6, 1))).shape
+    TensorShape([1, 2, 3, 1])
+    """
+
+    # In networks of unknown input size the sizes are known only when the network is called.
+
+    def call(self, inputs: KerasTensor) -> KerasTensor:
+        refuse_odd(inputs.shape, self.data_format, self.name)
+        return super().call(inputs)
+
+
+def refuse_odd(shape: Sequence[int | None], data_format: str, where: str) -> None:
+    """Refuse maps that a 2x2 pool and a shortcut with a stride of 2 make of different sizes.
+
+    Raises:
+        InputError: for them; the message says which image sizes go.
+    """
+    height, width = shape[2:] if data_format == "channels_first" else shape[1:3]
+    if any(side is not None and side % 2 for side in (height, width)):
+        raise InputError(
+            f"`input_shape`: a map is {height}x{width} at {where}, which halves it by an average "
+            "pool and takes even sizes only: height and width of the image can be any multiple "
+            "of 32."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Feature:
     """What a stage of a network gives: its number, its stride and the map itself.
@@ -343,6 +381,12 @@ class Parts:
             dtype=self.dtype,
             name=name,
         )(x)
+
+    def halve(self, x: KerasTensor, name: str) -> KerasTensor:
+        """The means of 2x2 pixels; maps of odd sizes are refused."""
+        refuse_odd(x.shape, self.data_format, name)
+        layer = EvenAveragePooling2D(2, data_format=self.data_format, dtype=self.dtype, name=name)
+        return layer(x)
 
     def add(self, a: KerasTensor, b: KerasTensor, name: str) -> KerasTensor:
         return layers.Add(dtype=self.dtype, name=name)([a, b])

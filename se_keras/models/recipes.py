@@ -81,7 +81,10 @@ class ResNetRecipe(Recipe):
         stem: `"7x7"`, `"deep"` (three 3x3) or `"small"` (one 3x3, for small images).
         stem_widths: channels of each convolution of the stem.
         stem_pool: where the 3x3/2 max-pool is padded: `"both"` sides by one (He et al.), `"end"`
-            (Caffe's ceil mode), or `None` for no pool.
+            (Caffe's ceil mode); or what is in its place: a 3x3/2 `"convolution"` with normalization
+            and ReLU (ResNet-RS, arXiv 2103.07579), a 2x2 `"average"` pool, or `None` for nothing.
+        stride_by_pool: in place of the stride of a unit's 3x3 a 2x2 average pool stands after its
+            ReLU (arXiv 1904.11486; timm's `aa_layer`, with which goes the average `stem_pool`).
         shortcut: where the shape changes: a `"projection"` (1x1 and normalization), a
             `"convolution"` without (pre-activation), an average `"pool"` before the projection
             (ResNet-D), or `"zeros"` for the new channels (He et al., option A).
@@ -101,11 +104,24 @@ class ResNetRecipe(Recipe):
     stem: str = "7x7"
     stem_widths: tuple[int, ...] = (64,)
     stem_pool: str | None = "both"
+    stride_by_pool: bool = False
     shortcut: str = "projection"
     shortcut_kernel: int = 1
     relu_before_se: bool = False
     norm_input: bool = False
     always_shortcut: bool = False
+
+    def __post_init__(self):
+        if self.stride_by_pool != (self.stem_pool == "average"):
+            raise InputError(
+                "`stride_by_pool=True` and `stem_pool='average'` go together, got "
+                f"{self.stride_by_pool} and {self.stem_pool!r}."
+            )
+        if self.stride_by_pool and (self.stride_on_1x1 or self.block.startswith("preactivated")):
+            raise InputError(
+                "`stride_by_pool=True` is for units with the stride on a 3x3 that a ReLU follows: "
+                f"not with block={self.block!r} and stride_on_1x1={self.stride_on_1x1}."
+            )
 
     @property
     def expansion(self) -> int:
@@ -230,6 +246,13 @@ _26 = {"block": "bottleneck", "depths": (2, 2, 2, 2)}
 _50 = {"block": "bottleneck", "depths": (3, 4, 6, 3)}
 _101 = {"block": "bottleneck", "depths": (3, 4, 23, 3)}
 _152 = {"block": "bottleneck", "depths": (3, 8, 36, 3)}
+# timm resnet.py; the ResNet-RS among them are of arXiv 2103.07579.
+_200 = {"block": "bottleneck", "depths": (3, 24, 36, 3)}
+_269 = {"block": "bottleneck", "depths": (3, 30, 48, 8)}
+_201 = {"block": "bottleneck", "depths": (3, 24, 36, 4)}
+_270 = {"block": "bottleneck", "depths": (4, 29, 53, 4)}
+_350 = {"block": "bottleneck", "depths": (4, 36, 72, 4)}
+_420 = {"block": "bottleneck", "depths": (4, 44, 87, 4)}
 _154 = {  # paper, sec. 5.1 (SENet-154)
     **_152,
     "groups": 64,
@@ -247,6 +270,9 @@ _D = {"stem": "deep", "stem_widths": (32, 32, 64), "shortcut": "pool"}
 _T = {"stem": "deep", "stem_widths": (24, 32, 64), "shortcut": "pool"}
 # timm resnet.py: stride on the 3x3, SE widths in multiples of 8.
 _TIMM = {"divisor": 8}
+_RS = {**_TIMM, **_D, "stem_pool": "convolution", "ratio": 4}
+# A pixel is left where the maps before the three pools are even.
+_AA = {**_TIMM, **_D, "stem_pool": "average", "stride_by_pool": True, "smallest_size": 31}
 # The release (hujie-frank/SENet) as ported by Cadene, timm senet.py.
 _RELEASE = {"stem_pool": "end", "dropout": 0.2, "relu_before_se": True}
 _RELEASED_RESNET = {**_RELEASE, "stride_on_1x1": True}
@@ -321,6 +347,14 @@ RECIPES: tuple[Recipe, ...] = (
     _resnet(
         "seresnet152d", "SEResNet152D", 66_841_080, 15_357_157_376, _152, _TIMM, _D, input_size=256
     ),
+    _resnet("seresnet50t", "SEResNet50T", 28_104_720, 4_299_728_896, _50, _TIMM, _T),
+    _resnet("seresnetaa50d", "SEResNetAA50D", 28_107_256, 5_371_789_312, _50, _AA),
+    _resnet(
+        "seresnet200d", "SEResNet200D", 71_855_096, 19_921_084_416, _200, _TIMM, _D, input_size=256
+    ),
+    _resnet(
+        "seresnet269d", "SEResNet269D", 113_672_760, 26_485_366_784, _269, _TIMM, _D, input_size=256
+    ),
     _resnet(
         "seresnext26d_32x4d",
         "SEResNeXt26D_32x4d",
@@ -363,6 +397,33 @@ RECIPES: tuple[Recipe, ...] = (
         _D,
         _32X8D,
     ),
+    _resnet(
+        "seresnextaa101d_32x8d",
+        "SEResNeXtAA101D_32x8d",
+        93_588_280,
+        17_178_624_000,
+        _101,
+        _AA,
+        _32X8D,
+    ),
+    _resnet(
+        "seresnextaa201d_32x8d",
+        "SEResNeXtAA201D_32x8d",
+        149_394_904,
+        100_711_505_920,
+        _201,
+        _AA,
+        _32X8D,
+        {"stem_widths": (64, 64, 128)},
+        input_size=384,
+    ),
+    _resnet("resnetrs50", "ResNetRS50", 35_691_912, 2_278_629_376, _50, _RS, input_size=160),
+    _resnet("resnetrs101", "ResNetRS101", 63_618_696, 6_012_157_952, _101, _RS, input_size=192),
+    _resnet("resnetrs152", "ResNetRS152", 86_621_576, 15_527_886_848, _152, _RS, input_size=256),
+    _resnet("resnetrs200", "ResNetRS200", 93_209_992, 20_093_386_752, _200, _RS, input_size=256),
+    _resnet("resnetrs270", "ResNetRS270", 129_861_448, 26_950_189_056, _270, _RS, input_size=256),
+    _resnet("resnetrs350", "ResNetRS350", 163_956_168, 43_493_793_792, _350, _RS, input_size=288),
+    _resnet("resnetrs420", "ResNetRS420", 191_891_656, 63_942_344_704, _420, _RS, input_size=320),
     _resnet("senet154", "SENet154", 115_088_984, 20_688_363_520, _154, _TIMM),
     _resnet(
         "legacy_seresnet18", "LegacySEResNet18", 11_778_592, 1_814_160_384, _18, _RELEASED_RESNET

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from keras import KerasTensor
 
@@ -58,6 +59,10 @@ STEMS = {"7x7": stem_7x7, "deep": deep_stem, "small": small_stem}
 
 
 def _stem_pool(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
+    if recipe.stem_pool == "convolution":
+        return parts.conv_norm_act(x, parts.channels(x), 3, stride=2, name="stem_pool")
+    if recipe.stem_pool == "average":
+        return parts.pool(x, "avg", 2, 2, "valid", "stem_average_pool")
     # Zeros pad what a ReLU gave, so they never win against it. At the end only: ceil mode.
     margins: dict[str | None, tuple[int, int]] = {"both": (1, 1), "end": (0, 1)}
     x = parts.pad(x, margins[recipe.stem_pool], "stem_pool_pad")
@@ -98,9 +103,8 @@ def basic(
     x: KerasTensor, after_3x3: Callable, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
     """3x3, 3x3 (arXiv 1512.03385, Fig. 5 left)."""
-    name, planes, first = unit.name, unit.planes, unit.first_dilation
-    x = parts.conv_norm_act(x, planes, 3, stride=unit.stride, dilation=first, name=name, index=1)
-    x = after_3x3(x)
+    name, planes = unit.name, unit.planes
+    x = after_3x3(_strided_3x3(x, planes, unit.stride, unit, recipe, parts, index=1))
     x = parts.conv_norm(x, planes, 3, dilation=unit.dilation, name=name, index=2)
     return parts.act(x, f"{name}_relu2") if recipe.relu_before_se else x
 
@@ -114,18 +118,27 @@ def bottleneck(
     narrow = width // recipe.reduce_first
     stride_1x1, stride_3x3 = (unit.stride, 1) if recipe.stride_on_1x1 else (1, unit.stride)
     x = parts.conv_norm_act(x, narrow, 1, stride=stride_1x1, name=name, index=1)
-    x = parts.conv_norm_act(
-        x,
-        width,
-        3,
-        stride=stride_3x3,
-        groups=groups,
-        dilation=unit.first_dilation,
-        name=name,
-        index=2,
-    )
-    x = after_3x3(x)
+    x = after_3x3(_strided_3x3(x, width, stride_3x3, unit, recipe, parts, index=2, groups=groups))
     return parts.conv_norm(x, unit.planes * recipe.expansion, 1, name=name, index=3)
+
+
+def _strided_3x3(
+    x: KerasTensor,
+    width: int,
+    stride: int,
+    unit: Unit,
+    recipe: ResNetRecipe,
+    parts: Parts,
+    **options: Any,
+) -> KerasTensor:
+    """The 3x3 of a unit, normalization and ReLU, with the stride or with the pool in its place."""
+    dilation = unit.first_dilation
+    if not (recipe.stride_by_pool and stride > 1):
+        return parts.conv_norm_act(
+            x, width, 3, stride=stride, dilation=dilation, name=unit.name, **options
+        )
+    x = parts.conv_norm_act(x, width, 3, dilation=dilation, name=unit.name, **options)
+    return parts.halve(x, f"{unit.name}_pool")
 
 
 def preactivated_basic(

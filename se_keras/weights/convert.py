@@ -19,12 +19,13 @@ from se_keras.support.tables import format_table
 from se_keras.weights.file_names import NETWORK, FileNames, beginning, find_names
 from se_keras.weights.identify import (
     TRAIT_LAYERS,
+    PossibleTraits,
     Shape,
     Traits,
     builders_that_fit,
     differences,
-    has_se,
     signature_of_shapes,
+    traits_of_architecture,
     traits_of_layers,
 )
 from se_keras.weights.input_channels import kernel_to_adapt, with_adapted_input
@@ -191,8 +192,7 @@ def plan_conversion(
         *_problems_of_tensors(tensors, names, ignored),
         *_problems_of_types(model, tensors, names),
     ]
-    expected = {**key_map.traits, **checkpoint.traits}
-    different = differences(expected, traits_of_model(model))
+    different = _differences(model, checkpoint, key_map)
     if problems or different:
         raise InputError(_complaint(model, checkpoint, key_map, problems, different))
     return ConversionPlan(
@@ -203,7 +203,7 @@ def plan_conversion(
             if name is not None
         ),
         ignored=tuple(Ignored(source=name, reason=reason) for name, reason in ignored.items()),
-        notes=(*checkpoint.notes, *key_map.notes),
+        notes=(*checkpoint.notes, *key_map.notes, *_note_on_twins(checkpoint, key_map)),
     )
 
 
@@ -271,6 +271,40 @@ def traits_of_model(model: keras.Model) -> Traits:
     layers = {layer.name: layer for layer in model.layers}
     told = layers.keys() & TRAIT_LAYERS
     return traits_of_layers({name: layers[name].get_config() for name in told})
+
+
+# --- which network a file is of ------------------------------------------------------------------
+
+
+def _traits_of_file(checkpoint: Checkpoint, key_map: KeyMap) -> PossibleTraits:
+    """What the names and the contents of a file tell."""
+    return {**key_map.traits, **checkpoint.traits}
+
+
+def _differences(
+    model: keras.Model, checkpoint: Checkpoint, key_map: KeyMap
+) -> list[tuple[str, str, str]]:
+    found = traits_of_model(model)
+    of_file = differences(_traits_of_file(checkpoint, key_map), found)
+    of_source = differences(traits_of_architecture(checkpoint.architecture), found)
+    return list(dict.fromkeys([*of_file, *of_source]))
+
+
+def _builders_that_fit(checkpoint: Checkpoint, key_map: KeyMap) -> list[str]:
+    said = traits_of_architecture(checkpoint.architecture)
+    traits = {**_traits_of_file(checkpoint, key_map), **said}
+    return builders_that_fit(shapes_as_ours(checkpoint, key_map), traits)
+
+
+def _note_on_twins(checkpoint: Checkpoint, key_map: KeyMap) -> list[str]:
+    """Say that networks of several rows have such a file, and that only the user knows which."""
+    fit = _builders_that_fit(checkpoint, key_map)
+    said = ""
+    if checkpoint.architecture:
+        said = f", and the catalog has no {checkpoint.architecture!r}, which its config.json says"
+    if len(fit) < 2:
+        return []
+    return [f"{' and '.join(fit)} have these names and shapes: the file can't tell which{said}."]
 
 
 # --- back ----------------------------------------------------------------------------------------
@@ -508,7 +542,8 @@ def _complaint(
     problems: list[Problem],
     different: list[tuple[str, str, str]],
 ) -> str:
-    head = f"{checkpoint.source} ({key_map.name}) does not fit {model.name}; nothing was loaded."
+    name, _ = split_name(model.name)
+    head = f"{checkpoint.source} ({key_map.name}) does not fit {name}; nothing was loaded."
     hint = _hint(model, checkpoint, key_map, problems, different)
     if kernel_to_adapt(key_map, model, _shapes_of_tensors(checkpoint)) is not None:
         hint.append(
@@ -531,17 +566,14 @@ def _hint(
     different: list[tuple[str, str, str]],
 ) -> list[str]:
     """Sentences that say what would fit."""
-    theirs = shapes_as_ours(checkpoint, key_map)
-    ours = _shapes(model)
-    same = signature_of_shapes(theirs) == signature_of_shapes(ours) and has_se(theirs) == has_se(
-        ours
-    )
-    if not same or different:
-        fit = builders_that_fit(theirs, {**key_map.traits, **checkpoint.traits})
-        if fit:
-            return [f"The file fits {' or '.join(fit)}."]
+    theirs, ours = shapes_as_ours(checkpoint, key_map), _shapes(model)
+    if different or signature_of_shapes(theirs) != signature_of_shapes(ours):
+        fit = _builders_that_fit(checkpoint, key_map)
+        hints = [f"The file fits {' or '.join(fit)}."] if fit else []
         if checkpoint.architecture:
-            return [f"Its config.json says {checkpoint.architecture!r}."]
+            hints.append(f"Its source says that it is of {checkpoint.architecture!r}.")
+        if hints:
+            return hints
     classes = [_classes(theirs), _classes(ours)]
     if None not in classes and classes[0] != classes[1]:
         return [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import keras
 
 from se_keras.support.errors import InputError
-from se_keras.weights.identify import Shape, Traits
+from se_keras.weights.identify import PossibleTraits, Shape
 from se_keras.weights.key_maps import KEY_MAPS, KeyMap, Layout, TorchNames, find_key_map
 from se_keras.weights.layer_order import CLASSIFIER
 
@@ -39,7 +39,7 @@ class FileNames:
         return self.scheme.name
 
     @property
-    def traits(self) -> Traits:
+    def traits(self) -> PossibleTraits:
         return self.scheme.traits
 
     @property

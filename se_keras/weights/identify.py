@@ -5,22 +5,34 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from se_keras.layers import hidden_width
 from se_keras.models.recipes import RECIPES, Recipe, ResNetRecipe, SmallResNetRecipe
 
 # What is to be told apart -> how it is here. A network without a part lacks the entry.
 Traits = Mapping[str, str]
+# The same of a file whose names do not tell everything: several ways, where it may be any of them.
+PossibleTraits = Mapping[str, str | tuple[str, ...]]
 Shape = tuple[int, ...]
 
-STEM_POOLS = {"both": "padded on both sides", "end": "padded at the end", None: "none"}
-STRIDES = {True: "on the 1x1", False: "on the 3x3"}
+STEM_POOLS = {
+    "both": "padded on both sides",
+    "end": "padded at the end",
+    "convolution": "a convolution",
+    "average": "an average pool",
+    None: "none",
+}
+STRIDES = {"1x1": "on the 1x1", "3x3": "on the 3x3", "pool": "an average pool after the 3x3"}
 ENDS = {True: "with a ReLU before SE", False: "without a ReLU before SE"}
 # The layers that tell them.
 TRAIT_LAYERS = (
     "stem_pool_pad",
+    "stem_pool_conv",
+    "stem_average_pool",
     "stage2_block1_relu2",
     "stage3_block1_conv1",
     "stage3_block1_conv2",
     "stage3_block1_conv3",
+    "stage3_block1_pool",
     "stage3_block1_shortcut_pool",
     "stage3_block1_shortcut_pad",
     "final_norm",
@@ -36,22 +48,31 @@ SHORTCUTS = {
 
 def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
     """Those of a residual network, from the configurations of its `TRAIT_LAYERS` by name."""
-    pad = layers.get("stem_pool_pad")
-    pool = {0: "end", 1: "both"}[pad["padding"][0][0]] if pad else None
+    pool = _stem_pool_of_layers(layers)
     conv1, conv2 = (layers.get(f"stage3_block1_conv{n}") for n in (1, 2))
     if conv1 is None or conv2 is None:
         return {"stem pool": STEM_POOLS[pool]}
+    bottleneck = "stage3_block1_conv3" in layers
+    stride = "1x1" if bottleneck and max(conv1["strides"]) > 1 else "3x3"
     shortcuts = {"pool": "pool", "pad": "zeros"}
     found = [s for part, s in shortcuts.items() if f"stage3_block1_shortcut_{part}" in layers]
     return _traits(
         stem_pool=pool,
-        bottleneck="stage3_block1_conv3" in layers,
+        bottleneck=bottleneck,
         grouped=conv2["groups"] > 1,
-        stride_on_1x1=max(conv1["strides"]) > 1,
+        stride="pool" if "stage3_block1_pool" in layers else stride,
         relu_before_se="stage2_block1_relu2" in layers,
         shortcut=found[0] if found else "projection",
         preactivated="final_norm" in layers,
     )
+
+
+def _stem_pool_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> str | None:
+    pad = layers.get("stem_pool_pad")
+    if pad:
+        return {0: "end", 1: "both"}[pad["padding"][0][0]]
+    places = {"stem_pool_conv": "convolution", "stem_average_pool": "average"}
+    return next((pool for layer, pool in places.items() if layer in layers), None)
 
 
 def traits_of_recipe(recipe: ResNetRecipe) -> Traits:
@@ -60,7 +81,7 @@ def traits_of_recipe(recipe: ResNetRecipe) -> Traits:
         stem_pool=recipe.stem_pool,
         bottleneck=recipe.block.endswith("bottleneck"),
         grouped=recipe.groups > 1,
-        stride_on_1x1=recipe.stride_on_1x1,
+        stride="1x1" if recipe.stride_on_1x1 else "pool" if recipe.stride_by_pool else "3x3",
         relu_before_se=recipe.relu_before_se,
         shortcut=recipe.shortcut,
         preactivated=recipe.block.startswith("preactivated"),
@@ -72,7 +93,7 @@ def _traits(
     stem_pool: str | None,
     bottleneck: bool,
     grouped: bool,
-    stride_on_1x1: bool,
+    stride: str,
     relu_before_se: bool,
     shortcut: str,
     preactivated: bool,
@@ -83,19 +104,34 @@ def _traits(
         "normalization": NORMS[preactivated],
     }
     if bottleneck:
-        traits["stride of grouped units" if grouped else "stride of units"] = STRIDES[stride_on_1x1]
+        traits["stride of grouped units" if grouped else "stride of units"] = STRIDES[stride]
     elif not preactivated:
+        traits["stride of basic units"] = STRIDES["pool" if stride == "pool" else "3x3"]
         traits["end of basic units"] = ENDS[relu_before_se]
     return traits
 
 
-def differences(expected: Traits, found: Traits) -> list[tuple[str, str, str]]:
+def traits_of_architecture(name: str | None) -> Traits:
+    """Those of timm's network of this name; none for a network that the catalog does not have.
+
+    The plain twin of a row is called as the row, without its "se".
+    """
+    rows = (row for row in RECIPES if isinstance(row, ResNetRecipe))
+    row = next((row for row in rows if name in (row.name, row.name.removeprefix("se"))), None)
+    if row is None:
+        return {}
+    # What the user may choose in building, a name does not say.
+    return {k: how for k, how in traits_of_recipe(row).items() if k not in row.own_options}
+
+
+def differences(expected: PossibleTraits, found: Traits) -> list[tuple[str, str, str]]:
     """(what, how it is expected, how it is) of all that differs."""
     # All know of their stem pool; else a trait is of networks that have the part.
+    choices = {what: (how,) if isinstance(how, str) else how for what, how in expected.items()}
     return [
-        (what, how, found[what])
-        for what, how in expected.items()
-        if what in found and found[what] != how
+        (what, " or ".join(ways), found[what])
+        for what, ways in choices.items()
+        if what in found and found[what] not in ways
     ]
 
 
@@ -111,12 +147,18 @@ class Signature:
         depths: units in each stage.
         first_unit: shapes of the kernels of the first unit, HWIO.
         projects: whether a shortcut has a convolution.
+        pools_by_convolution: whether one is in the place of the stem's pool.
+        preactivated: whether a normalization stands after the last unit.
+        se: hidden units of the first SE block of each stage; empty without SE.
     """
 
     stem: tuple[int, ...]
     depths: tuple[int, ...]
     first_unit: tuple[Shape, ...]
     projects: bool
+    pools_by_convolution: bool
+    preactivated: bool
+    se: tuple[int, ...]
 
 
 def signature_of_shapes(shapes: Mapping[str, Shape]) -> Signature:
@@ -125,19 +167,23 @@ def signature_of_shapes(shapes: Mapping[str, Shape]) -> Signature:
     unit = sorted(p for p in shapes if re.fullmatch(r"stage2_block1_conv\d/kernel", p))
     places = {match.groups() for match in map(_PLACE.match, shapes) if match}
     stages = [int(stage) for stage, _ in places]
+    names = [f"stage{stage}_block1_se/reduce/kernel" for stage in sorted(set(stages))]
     return Signature(
         stem=tuple(shapes[path][-1] for path in stem),
         depths=tuple(stages.count(stage) for stage in sorted(set(stages))),
         first_unit=tuple(shapes[path] for path in unit),
         projects=any(path.endswith("_shortcut_conv/kernel") for path in shapes),
+        pools_by_convolution="stem_pool_conv/kernel" in shapes,
+        preactivated="final_norm/gamma" in shapes,
+        se=tuple(shapes[name][-1] for name in names if name in shapes),
     )
 
 
 _PLACE = re.compile(r"stage(\d+)_block(\d+)_")
 
 
-def signature_of_recipe(recipe: ResNetRecipe) -> Signature:
-    """That of the network of a recipe (`se_keras.models.resnet`)."""
+def signature_of_recipe(recipe: ResNetRecipe, *, se: bool = True) -> Signature:
+    """That of the network of a recipe (`se_keras.models.resnet`), or of its plain twin."""
     stem, planes = recipe.stem_widths[-1], recipe.widths[0]
     unit: tuple[Shape, ...] = ((3, 3, stem, planes), (3, 3, planes, planes))
     if recipe.block.endswith("bottleneck"):
@@ -148,19 +194,19 @@ def signature_of_recipe(recipe: ResNetRecipe) -> Signature:
             (3, 3, narrow // recipe.groups, width),
             (1, 1, width, planes * recipe.expansion),
         )
+    channels = [width * recipe.expansion for width in recipe.widths] if se else []
     return Signature(
         stem=recipe.stem_widths,
         depths=recipe.depths,
         first_unit=unit,
         projects=recipe.shortcut != "zeros",
+        pools_by_convolution=recipe.stem_pool == "convolution",
+        preactivated=recipe.block.startswith("preactivated"),
+        se=tuple(hidden_width(n, recipe.ratio, recipe.divisor) for n in channels),
     )
 
 
-def has_se(shapes: Mapping[str, Shape]) -> bool:
-    return any("_se/" in path for path in shapes)
-
-
-def builders_that_fit(shapes: Mapping[str, Shape], traits: Traits) -> list[str]:
+def builders_that_fit(shapes: Mapping[str, Shape], traits: PossibleTraits) -> list[str]:
     """The calls of `create` whose networks take weights of these shapes.
 
     Args:
@@ -168,7 +214,7 @@ def builders_that_fit(shapes: Mapping[str, Shape], traits: Traits) -> list[str]:
         traits: of the networks that the weights are of.
     """
     signature = signature_of_shapes(shapes)
-    plain = "" if has_se(shapes) else ", se=False"
+    plain = "" if signature.se else ", se=False"
     return [
         f"create({recipe.name!r}{option}{plain})"
         for row in RECIPES
@@ -184,9 +230,9 @@ def _variants(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
         yield ", shortcut='projection'", replace(recipe, shortcut="projection")
 
 
-def _fits(recipe: Recipe, signature: Signature, traits: Traits) -> bool:
+def _fits(recipe: Recipe, signature: Signature, traits: PossibleTraits) -> bool:
     return (
         isinstance(recipe, ResNetRecipe)
-        and signature_of_recipe(recipe) == signature
+        and signature_of_recipe(recipe, se=bool(signature.se)) == signature
         and not differences(traits, traits_of_recipe(recipe))
     )

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from se_keras.graph import innermost_layers
-from se_keras.weights.identify import Shape, Traits
+from se_keras.weights.identify import PossibleTraits, Shape
 from se_keras.weights.layer_order import CLASSIFIER, paths_by_order
 
 # --- how a tensor lies ---------------------------------------------------------------------------
@@ -78,7 +78,7 @@ class KeyMap(Protocol):
         """What messages call it."""
 
     @property
-    def traits(self) -> Traits:
+    def traits(self) -> PossibleTraits:
         """Those of the networks whose weights are so named."""
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
@@ -123,7 +123,7 @@ class TemplateNames:
     name: str
     layers: Mapping[str, str]
     shift: Mapping[str, int] = field(default_factory=dict)
-    traits: Traits = field(default_factory=dict)
+    traits: PossibleTraits = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
@@ -194,7 +194,7 @@ class OrderedNames:
     """
 
     name: str
-    traits: Traits
+    traits: PossibleTraits
     paths: Mapping[str, str]
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
@@ -216,7 +216,7 @@ class KerasNames:
     """Those of Keras 3's `.weights.h5` and `.keras`: a layer's name, and a variable's number."""
 
     name: str
-    traits: Traits = field(default_factory=dict)
+    traits: PossibleTraits = field(default_factory=dict)
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
         layers = {
@@ -300,6 +300,7 @@ _DEEP_STEM = {
     "stem_conv3": "conv1.6",
     "stem_norm3": "bn1",
 }
+_STEM_POOL = {"stem_pool_conv": "maxpool.0", "stem_pool_norm": "maxpool.1"}
 # timm, senet.py
 _LEGACY_SE = {
     **_in_units({"se/reduce": "se_module.fc1", "se/expand": "se_module.fc2"}),
@@ -314,9 +315,21 @@ _TRAITS = {
     "stem pool": "padded on both sides",
     "stride of units": "on the 3x3",
     "stride of grouped units": "on the 3x3",
+    "stride of basic units": "on the 3x3",
     "end of basic units": "without a ReLU before SE",
     "normalization": "behind its convolution",
 }
+# The average pools of timm's "aa" have no weights: the names do not tell.
+_STRIDED_OR_POOLED = ("on the 3x3", "an average pool after the 3x3")
+_D_TRAITS: PossibleTraits = {
+    **_TRAITS,
+    "stem pool": ("padded on both sides", "an average pool"),
+    "stride of units": _STRIDED_OR_POOLED,
+    "stride of grouped units": _STRIDED_OR_POOLED,
+    "stride of basic units": _STRIDED_OR_POOLED,
+    "shortcut": "an average pool and a convolution",
+}
+_RS_TRAITS = {**_D_TRAITS, **_TRAITS, "stem pool": "a convolution"}
 _LEGACY_TRAITS = {
     **_TRAITS,
     "stem pool": "padded at the end",
@@ -390,7 +403,7 @@ def _resnet_rs(name: str, stem: str, unit: str, layers: Mapping[str, str]) -> Te
     )
 
 
-def _resnet(name: str, *tables: Mapping[str, str], **traits: str) -> TorchNames:
+def _resnet(name: str, *tables: Mapping[str, str], **traits: str | tuple[str, ...]) -> TorchNames:
     layers = {ours: theirs for table in (_UNIT, *tables) for ours, theirs in table.items()}
     return TorchNames(name=name, layers=layers, shift=_SHIFT, traits=traits)
 
@@ -405,11 +418,11 @@ def _pytorchcv(
 
 
 _CONVOLUTION = {"shortcut": "a convolution"}
-_POOL = {"shortcut": "an average pool and a convolution"}
 TIMM_KEY_MAPS: tuple[TorchNames, ...] = (
     _resnet("timm ResNet", _STEM, _SHORTCUT, _SE, **_TRAITS, **_CONVOLUTION),
     _resnet("timm ResNet with a deep stem", _DEEP_STEM, _SHORTCUT, _SE, **_TRAITS, **_CONVOLUTION),
-    _resnet("timm ResNet-D", _DEEP_STEM, _POOL_SHORTCUT, _SE, **_TRAITS, **_POOL),
+    _resnet("timm ResNet-D", _DEEP_STEM, _POOL_SHORTCUT, _SE, **_D_TRAITS),
+    _resnet("timm ResNet-RS", _DEEP_STEM, _STEM_POOL, _POOL_SHORTCUT, _SE, **_RS_TRAITS),
     _resnet("timm legacy SENet", _LEGACY_STEM, _SHORTCUT, _LEGACY_SE, **_LEGACY_TRAITS),
     _resnet("timm legacy SENet-154", _LEGACY_DEEP_STEM, _SHORTCUT, _LEGACY_SE, **_LEGACY_TRAITS),
 )

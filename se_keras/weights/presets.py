@@ -37,7 +37,7 @@ class Preset:
             its first digits, or `sha1=` or `md5=` and all of them.
         pixels: what the weights were made for.
         top1: accuracy in percent, at `pixels.size`; that at the second size is
-            `pixels.second.top1`.
+            `pixels.second.top1`. `None` of sets with other classes than ImageNet's 1000.
         origin: who trained it, and how it came here.
         license: that its publisher states.
         classes: number of classes.
@@ -49,7 +49,7 @@ class Preset:
     tag: str
     source: str
     pixels: Pixels
-    top1: float
+    top1: float | None
     origin: str
     license: str = "apache-2.0"
     classes: int = 1000
@@ -65,6 +65,8 @@ class Preset:
         return f"{self.recipe}.{self.tag}"
 
 
+_RS = "TensorFlow's TPU models (arXiv 2103.07579), ported in timm"
+_SW = "timm; trained on ImageNet-12k, a part of ImageNet-22k"
 _RSB = "timm; recipe of arXiv 2110.00476"
 _TIMM = "timm"
 _GLUON = "Gluon CV model zoo, ported in timm"
@@ -77,11 +79,11 @@ def _pixels(recipe: str, tag: str, **more: Any) -> Pixels:
     return Pixels(**usual | more)
 
 
-def _test(size: int, top1: float, crop: float = 1.0) -> SecondSize:
+def _test(size: int, top1: float | None, crop: float = 1.0) -> SecondSize:
     return SecondSize(size=size, crop=crop, top1=top1)
 
 
-def _hub(recipe: str, tag: str, top1: float, origin: str, **more: Any) -> Preset:
+def _hub(recipe: str, tag: str, top1: float | None, origin: str, **more: Any) -> Preset:
     """A repository of timm on the Hugging Face hub; what is not given of its image is usual."""
     best = more.pop("best", False)
     return Preset(
@@ -93,6 +95,17 @@ def _hub(recipe: str, tag: str, top1: float, origin: str, **more: Any) -> Preset
         origin=origin,
         best=best,
     )
+
+
+def _imagenet_12k(recipe: str, origin: str, **more: Any) -> Preset:
+    """A repository of timm with the 11,821 classes of ImageNet-12k, which only it can name."""
+    tag = "sw_in12k"
+    preset = _hub(recipe, tag, None, origin, labels=f"hf://timm/{recipe}.{tag}", **more)
+    return replace(preset, classes=11_821)
+
+
+def _resnet_rs(recipe: str, size: int, crop: float, top1: float, second: SecondSize) -> Preset:
+    return _hub(recipe, "tf_in1k", top1, _RS, size=size, crop=crop, second=second, best=True)
 
 
 def _release(recipe: str, file: str, top1: float, origin: str, interpolation: str) -> Preset:
@@ -216,6 +229,43 @@ PRESETS: tuple[Preset, ...] = (
         second=_test(288, 84.38),
         best=True,
     ),
+    _hub(
+        "seresnextaa101d_32x8d",
+        "ah_in1k",
+        83.90,
+        _TIMM,
+        crop=0.95,
+        second=_test(288, 84.58),
+    ),
+    _hub("seresnextaa101d_32x8d", "sw_in12k_ft_in1k", 85.96, _SW, second=_test(288, 86.52)),
+    _hub(
+        "seresnextaa101d_32x8d",
+        "sw_in12k_ft_in1k_288",
+        86.53,
+        _SW,
+        size=288,
+        crop=0.95,
+        second=_test(320, 86.72),
+        best=True,
+    ),
+    _imagenet_12k("seresnextaa101d_32x8d", _SW, crop=0.95, second=_test(288, None)),
+    _hub(
+        "seresnextaa201d_32x8d",
+        "sw_in12k_ft_in1k_384",
+        87.30,
+        _SW,
+        size=384,
+        crop=1.0,
+        best=True,
+    ),
+    _imagenet_12k("seresnextaa201d_32x8d", _SW, size=320, crop=0.95, second=_test(384, None)),
+    _resnet_rs("resnetrs50", 160, 0.91, 77.86, _test(224, 79.93, 0.91)),
+    _resnet_rs("resnetrs101", 192, 0.94, 80.71, _test(288, 82.29, 0.94)),
+    _resnet_rs("resnetrs152", 256, 1.0, 82.90, _test(320, 83.71)),
+    _resnet_rs("resnetrs200", 256, 1.0, 83.88, _test(320, 84.45)),
+    _resnet_rs("resnetrs270", 256, 1.0, 83.60, _test(352, 84.44)),
+    _resnet_rs("resnetrs350", 288, 1.0, 84.30, _test(384, 84.71)),
+    _resnet_rs("resnetrs420", 320, 1.0, 84.24, _test(416, 85.01)),
     _hub("senet154", "gluon_in1k", 81.26, _GLUON, best=True),
     # timm, models/senet.py
     _release("legacy_seresnet18", "v0.1-weights/seresnet18-4bb0ce65.pth", 71.74, _TIMM, "bicubic"),

@@ -110,9 +110,8 @@ class WeightSource:
         Raises:
             InputError: if a repository of the hub can't be asked.
         """
-        if self.preset is not None:
-            name = self.preset.pixels.labels
-            return labels_of_list(name) if name in LISTS else None
+        if self.preset is not None and self.preset.pixels.labels in LISTS:
+            return labels_of_list(self.preset.pixels.labels)
         if self.path is not None:
             return None if self.origin is None else self.origin.labels
         return None if self._config is None else self._config.labels
@@ -164,7 +163,8 @@ class WeightSource:
         >>> parse_source("hf://me/flowers@v2/best.safetensors").model_name("seresnet50")
         'seresnet50.hf--me--flowers--v2'
         """
-        if self.preset is not None:
+        is_own = recipe not in _rows()
+        if self.preset is not None and (is_own or recipe == self.preset.recipe):
             return self.preset.name
         if self.path is not None:
             return None if self.origin is None else self.origin.model_name(recipe)
