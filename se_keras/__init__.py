@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 # The public names, by the modules that they live in.
 _HOMES = {
     "blocks": ["se_block"],
+    "class_names": ["decode_predictions"],
     "catalog": ["create", *(recipe.builder for recipe in RECIPES)],
     "counting": ["count"],
     "deploy.export": ["export"],
@@ -19,7 +20,7 @@ _HOMES = {
     "explain": ["plot_excitations", "prune_se", "record_excitations"],
     "layers": ["SqueezeExcite"],
     "models.recipes": ["list_models"],
-    "pixels": ["decode_predictions", "load_image", "pixels_of", "preprocess_input"],
+    "pixels": ["load_image", "pixels_of", "preprocess_input"],
     "support.errors": ["InputError"],
     "surgery": ["find_sites", "insert_se", "remove_se"],
     "weights.convert": ["load_weights", "save_timm"],

@@ -15,6 +15,7 @@ from typing import Any
 
 from se_keras import ops as ops
 from se_keras import train as train
+from se_keras.class_names import decode_predictions as decode_predictions
 from se_keras.counting import count as count
 from se_keras.deploy.export import export as export
 from se_keras.deploy.rewrites import optimize as optimize
@@ -23,7 +24,6 @@ from se_keras.explain.pruning import prune_se as prune_se
 from se_keras.explain.record import record_excitations as record_excitations
 from se_keras.layers import SqueezeExcite as SqueezeExcite
 from se_keras.models.recipes import list_models as list_models
-from se_keras.pixels import decode_predictions as decode_predictions
 from se_keras.pixels import load_image as load_image
 from se_keras.pixels import pixels_of as pixels_of
 from se_keras.pixels import preprocess_input as preprocess_input

@@ -1,4 +1,4 @@
-"""What pixels a model takes, from an image to them, and from an answer to names of classes.
+"""What pixels a model takes, and from an image to them.
 
 `pixels_of` is the one answer. It reads the layers that pixels meet first, and the name of the
 model, which says where its weights come from (`se_keras.weights.source.split_name`). All else asks
@@ -19,14 +19,13 @@ from se_keras.graph import Graph, Node, is_functional, trace
 from se_keras.images import center_crop, open_image, read_image
 from se_keras.models.recipes import RECIPES
 from se_keras.ops import standardize_data_format
-from se_keras.support.arguments import one_of, positive_integer
+from se_keras.support.arguments import one_of
 from se_keras.support.errors import InputError, in_one_line
 from se_keras.support.files import read_json, write_json
-from se_keras.weights.class_lists import Labels, labels_of_list
 from se_keras.weights.hub import HubFile
-from se_keras.weights.preprocessing import IMAGENET, Pixels
+from se_keras.weights.preprocessing import Pixels
 from se_keras.weights.presets import presets_of, shared_pixels
-from se_keras.weights.source import Weights, WeightSource, labels_named, parse_source, split_name
+from se_keras.weights.source import Weights, WeightSource, parse_source, split_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -202,11 +201,12 @@ def known_pixels(model_or_source: PixelSource) -> Pixels:
     pixels = pixels_of(model_or_source)
     if not pixels.unknown:
         return pixels
-    name = _called(model_or_source)
+    name = called(model_or_source)
     raise InputError(f"what pixels {name} takes is unknown: {pixels.origin}. {_remedy(name)}")
 
 
-def _called(model_or_source: PixelSource) -> str:
+def called(model_or_source: PixelSource) -> str:
+    """Return what messages call a model, a source of weights, or Pixels."""
     if isinstance(model_or_source, Pixels):
         return "the model of these Pixels"
     return (
@@ -476,7 +476,7 @@ def load_image(
 
 
 def _at_second_size(pixels: Pixels, model_or_source: PixelSource) -> Pixels:
-    name, larger = _called(model_or_source), pixels.at_second_size
+    name, larger = called(model_or_source), pixels.at_second_size
     if larger is None:
         raise InputError(f"`size` must be 'own' for {name}, got 'test': no second size is known.")
     if isinstance(model_or_source, keras.Model):
@@ -509,7 +509,7 @@ def pixels_of_images(model_or_source: PixelSource) -> Pixels:
 
 
 def _which_image(model_or_source: PixelSource) -> str:
-    name = _called(model_or_source)
+    name = called(model_or_source)
     if isinstance(model_or_source, str) and presets_of(name):
         names = ", ".join(repr(preset.name) for preset in presets_of(name))
         return f"the published weights of {name} take different images: name one of {names}."
@@ -533,91 +533,3 @@ def _cropped(image: "Image", pixels: Pixels) -> np.ndarray:
         method = Resampling[interpolation.upper()]
         cropped = image.resize((width, height), method, (left, top, left + across, top + down))
     return np.array(cropped).reshape(height, width, pixels.channels)
-
-
-# --- from an answer to names ---------------------------------------------------------------------
-
-
-def decode_predictions(
-    predictions: Any, model_or_source: PixelSource | None = None, top: int = 5
-) -> list[list[tuple[str, str, float]]]:
-    """Return the likeliest classes, by name.
-
-    Args:
-        predictions: what a classifier gives, (N, classes).
-        model_or_source: what has the names: a model with published weights, or their name or
-            source; the folder of a run of `se-keras train`, a file in it, or its SavedModel
-            anywhere; `None` for ImageNet's.
-        top: how many classes to give, the likeliest first.
-
-    Returns:
-        For each image tuples of the class's identifier (ImageNet: WordNet's number), its name and
-        its score.
-
-    Raises:
-        InputError: if there are no names, or not as many as the predictions have classes.
-
-    Example:
-
-    >>> import numpy as np
-    >>> import se_keras
-    >>> se_keras.decode_predictions(np.eye(1000)[[1]], top=1)
-    [[('n01443537', 'goldfish', 1.0)]]
-    """
-    if isinstance(model_or_source, int):  # as keras.applications has it: decode(predictions, 3)
-        return decode_predictions(predictions, None, model_or_source)
-    top = positive_integer("top", top)
-    labels = labels_of(IMAGENET if model_or_source is None else model_or_source)
-    if labels is None:
-        name = _called(model_or_source)
-        raise InputError(
-            f"the names of the classes of {name} are unknown: `model_or_source` can be the source "
-            "of its weights, the folder of its run, or None for those of ImageNet."
-        )
-    scores = keras.ops.convert_to_numpy(predictions)
-    if scores.ndim != 2 or scores.shape[1] != len(labels):
-        raise InputError(
-            f"`predictions` must be (N, {len(labels)}), as there are classes, got {scores.shape}."
-        )
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    return [
-        [(*labels[number], float(row[number])) for number in best]
-        for row, best in zip(scores, order, strict=True)
-    ]
-
-
-def labels_of(model_or_source: PixelSource) -> Labels | None:
-    """Return identifier and name of each class; `None` where nothing says them.
-
-    Args:
-        model_or_source: as of `decode_predictions`; `"imagenet"` for the classes of ImageNet.
-
-    Raises:
-        InputError: if the source can't be had.
-
-    Example:
-
-    >>> from se_keras.pixels import labels_of
-    >>> labels_of("seresnet50.a1_in1k")[1]
-    ('n01443537', 'goldfish')
-    """
-    if model_or_source == IMAGENET:
-        return labels_of_list(IMAGENET)
-    if isinstance(model_or_source, str | os.PathLike) and Path(model_or_source).exists():
-        of_run = _labels_of_run(Path(model_or_source))
-        if of_run is not None or Path(model_or_source).is_dir():
-            return of_run
-    if isinstance(model_or_source, Weights) and model_or_source not in ROWS:
-        return parse_source(model_or_source, argument="model_or_source", others=ROWS).labels
-    labels = pixels_of(model_or_source).labels
-    return None if labels is None else labels_named(labels)
-
-
-def _labels_of_run(path: Path) -> Labels | None:
-    """Read the class names from the report of a run, there or beside it, or from a SavedModel."""
-    report = next((file for file in (path / REPORT, path.parent / REPORT) if file.is_file()), None)
-    names = read_json(report).get("class_names", ()) if report else read_pixels(path)[1]
-    return tuple((name, name) for name in names) or None
-
-
-REPORT = "report.json"

@@ -26,6 +26,7 @@ ORDER = (
     "images",
     "folders",
     "pixels",
+    "class_names",
     "catalog",
     "linear",
     "counting",

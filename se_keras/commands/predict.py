@@ -11,7 +11,6 @@ from se_keras.commands.model_files import check_takes_images, model_file, open_m
 from se_keras.models.recipes import find_recipe
 from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import InputError
-from se_keras.support.files import read_json
 from se_keras.support.startup import load_keras
 
 if TYPE_CHECKING:
@@ -174,7 +173,8 @@ def pretrained_classifier(
         find_recipe(model)
     load_keras()
     from se_keras import catalog
-    from se_keras.pixels import labels_of, load_image, pixels_of_images
+    from se_keras.class_names import labels_of
+    from se_keras.pixels import load_image, pixels_of_images
     from se_keras.weights.source import parse_source
 
     source = parse_source(weights, model)
@@ -214,14 +214,13 @@ def load_classifier(path: Path, pixels: str | None = None) -> Classifier:
             takes.
     """
     shape: Any  # of the model's input; checked below
-    names: tuple[str, ...] = ()
     if (path / "saved_model.pb").is_file():
         load_keras()
         from se_keras.pixels import read_pixels
         from se_keras.train.saved_model import load_saved_model
 
         probabilities, shape = load_saved_model(path)
-        own, names = read_pixels(path)
+        own, _ = read_pixels(path)
     else:
         path = model_file(path)
         model = open_model(path)
@@ -234,19 +233,16 @@ def load_classifier(path: Path, pixels: str | None = None) -> Classifier:
     check_takes_images(shape, path)
     if shape[1] != shape[2] or shape[3] not in COLORS:
         raise InputError(f"{path} must take images (N, H, H, C), C of {COLORS}, it takes {shape}.")
+    from se_keras.class_names import labels_of_run
+
     own = replace(own, size=shape[1] or own.size)
     if own.unknown:
         own = replace(own, channels=shape[3])
-    read = _reader(path, own if pixels is None else _pixels_called(pixels, own), shape)
     return Classifier(
-        probabilities=probabilities, read=read, class_names=_class_names(path) or names
+        probabilities=probabilities,
+        read=_reader(path, own if pixels is None else _pixels_called(pixels, own), shape),
+        class_names=tuple(name for _, name in labels_of_run(path) or ()),
     )
-
-
-def _class_names(path: Path) -> tuple[str, ...]:
-    """Read the class names that a run left beside its model."""
-    report = path.parent / "report.json"
-    return tuple(read_json(report).get("class_names", ())) if report.is_file() else ()
 
 
 def _caller(model: "keras.Model") -> "Callable[[np.ndarray], np.ndarray]":

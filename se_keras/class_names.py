@@ -1,0 +1,109 @@
+"""From an answer to names: the classes of a model, of published weights, or of a run."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from se_keras.pixels import ROWS, PixelSource, called, pixels_of, read_pixels
+from se_keras.support.arguments import positive_integer
+from se_keras.support.errors import InputError
+from se_keras.support.files import read_json
+from se_keras.weights.class_lists import Labels, labels_of_list
+from se_keras.weights.preprocessing import IMAGENET
+from se_keras.weights.source import Weights, labels_named, parse_source
+
+REPORT = "report.json"
+
+
+def decode_predictions(
+    predictions: Any, model_or_source: PixelSource | None = None, top: int = 5
+) -> list[list[tuple[str, str, float]]]:
+    """Return the likeliest classes, by name.
+
+    Args:
+        predictions: what a classifier gives, (N, classes).
+        model_or_source: what has the names: a model with published weights, or their name or
+            source; the folder of a run of `se-keras train`, a file in it, or its SavedModel
+            anywhere; `None` for ImageNet's.
+        top: how many classes to give, the likeliest first.
+
+    Returns:
+        For each image tuples of the class's identifier (ImageNet: WordNet's number), its name and
+        its score.
+
+    Raises:
+        InputError: if there are no names, or not as many as the predictions have classes.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> se_keras.decode_predictions(np.eye(1000)[[1]], top=1)
+    [[('n01443537', 'goldfish', 1.0)]]
+    """
+    if isinstance(model_or_source, int):  # as keras.applications has it: decode(predictions, 3)
+        return decode_predictions(predictions, None, model_or_source)
+    top = positive_integer("top", top)
+    labels = labels_of(IMAGENET if model_or_source is None else model_or_source)
+    if labels is None:
+        name = called(model_or_source)
+        raise InputError(
+            f"the names of the classes of {name} are unknown: `model_or_source` can be the source "
+            "of its weights, the folder of its run, or None for those of ImageNet."
+        )
+    scores = keras.ops.convert_to_numpy(predictions)
+    if scores.ndim != 2 or scores.shape[1] != len(labels):
+        raise InputError(
+            f"`predictions` must be (N, {len(labels)}), as there are classes, got {scores.shape}."
+        )
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [
+        [(*labels[number], float(row[number])) for number in best]
+        for row, best in zip(scores, order, strict=True)
+    ]
+
+
+def labels_of(model_or_source: PixelSource) -> Labels | None:
+    """Return identifier and name of each class; `None` where nothing says them.
+
+    Args:
+        model_or_source: as of `decode_predictions`; `"imagenet"` for the classes of ImageNet.
+
+    Raises:
+        InputError: if the source can't be had.
+
+    Example:
+
+    >>> from se_keras.class_names import labels_of
+    >>> labels_of("seresnet50.a1_in1k")[1]
+    ('n01443537', 'goldfish')
+    """
+    if model_or_source == IMAGENET:
+        return labels_of_list(IMAGENET)
+    if isinstance(model_or_source, str | os.PathLike) and Path(model_or_source).exists():
+        of_run = labels_of_run(Path(model_or_source))
+        if of_run is not None or Path(model_or_source).is_dir():
+            return of_run
+    if isinstance(model_or_source, Weights) and model_or_source not in ROWS:
+        return parse_source(model_or_source, argument="model_or_source", others=ROWS).labels
+    labels = pixels_of(model_or_source).labels
+    return None if labels is None else labels_named(labels)
+
+
+def labels_of_run(path: Path) -> Labels | None:
+    """Return the classes that the report of a run names, or its SavedModel; `None` for no names.
+
+    Args:
+        path: the run's folder, or a file or folder in it; a SavedModel may be anywhere.
+
+    Raises:
+        InputError: if the report is damaged.
+    """
+    report = next((file for file in (path / REPORT, path.parent / REPORT) if file.is_file()), None)
+    names = read_json(report).get("class_names", []) if report else list(read_pixels(path)[1])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"can't read {report}: its `class_names` must be a list of texts.")
+    return tuple((name, name) for name in names) or None
