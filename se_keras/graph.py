@@ -361,6 +361,20 @@ def is_functional(model: Any) -> bool:
     )
 
 
+def is_quantized(layer: keras.Layer) -> bool:
+    """Return whether a layer or model, or a part of it, has weights in fewer bits.
+
+    Example:
+
+    >>> import keras
+    >>> from se_keras.graph import is_quantized
+    >>> layer = keras.layers.Dense(2, dtype="int8_from_float32")
+    >>> is_quantized(layer), is_quantized(keras.layers.Dense(2))
+    (True, False)
+    """
+    return any(part.quantization_mode is not None for part in layer._flatten_layers())
+
+
 def innermost_layers(model: keras.Model) -> Iterator[keras.Layer]:
     """Yield the layers of a model, in place of each nested model its own.
 

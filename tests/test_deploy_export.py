@@ -19,9 +19,10 @@ from se_keras.cli import main
 from se_keras.deploy import export as export_module
 from se_keras.deploy.calibration import open_samples
 from se_keras.deploy.engines import ENGINES, Engine, find_engine
-from se_keras.deploy.targets import TARGETS
+from se_keras.deploy.targets import TARGETS, Target
+from se_keras.deploy.to_saved_model import write_saved_model
 from se_keras.models.parts import ChannelPadding
-from se_keras.support.errors import InputError, MissingExtraError
+from se_keras.support.errors import InputError, MissingExtraError, WrongResultError
 from se_keras.support.files import read_json
 
 EXTRAS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert"}
@@ -433,7 +434,66 @@ def test_padded_channels_pass_into_every_format(row, tmp_path):
     assert report.max_difference < {"float32": 1e-5, "bfloat16": 2e-2, "int8": 0.1}[row.precision]
 
 
+@pytest.mark.slow
+def test_a_tensor_has_two_names_in_openvino(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3)(image)
+    network = keras.Model(image, {"b": x, "a": x})
+    report = se_keras.export(network, tmp_path / "served", "openvino")
+    assert report.max_difference < 1e-5
+
+
 # --- what is refused, and what is left then ------------------------------------------------------
+
+
+def writes(monkeypatch, precision, write):
+    """Lets a format be written by a function of the test."""
+    target = Target(format="tf_saved_model", precision=precision, write=write)
+    monkeypatch.setattr("se_keras.deploy.export.find_target", lambda *_: target)
+
+
+@pytest.mark.parametrize(
+    ("precision", "factor", "kept"),
+    [
+        ("int8", 1.2, True),
+        ("int8", 1.4, False),
+        ("int8", 0, False),
+        ("bfloat16", 1.4, False),
+        ("bfloat16", np.nan, False),
+    ],
+)
+def test_a_file_in_fewer_bits_must_compute_what_the_model_does(
+    precision, factor, kept, tmp_path, monkeypatch
+):
+    vector = keras.Input((4,))
+    network = keras.Model(vector, layers.Dense(3)(vector))
+    other = keras.models.clone_model(network)
+    other.set_weights([factor * weight for weight in network.get_weights()])
+    writes(monkeypatch, precision, lambda _, path: write_saved_model(other, path))
+    if kept:
+        report = se_keras.export(network, tmp_path / "served", precision=precision)
+        assert report.rms_difference == pytest.approx(factor - 1, 1e-3)
+        return
+    with pytest.raises(WrongResultError, match=r"of a typical output, more than 0\.25"):
+        se_keras.export(network, tmp_path / "served", precision=precision)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method")
+def test_what_a_converter_raises_is_one_line(tmp_path, monkeypatch):
+    def fail(model, path):
+        raise KeyError("float8\nis lost")
+
+    writes(monkeypatch, "float32", fail)
+    vector = keras.Input((4,))
+    network = keras.Model(vector, layers.Dense(3)(vector), name="net")
+    words = "`model`: 'net' can't be exported to tf_saved_model in float32.{} The converter says: "
+    with pytest.raises(InputError, match=words.format("")):
+        se_keras.export(network, tmp_path / "served")
+    network.quantize("int8")
+    with pytest.raises(InputError, match=words.format(" It is quantized: .* before `quantize`.")):
+        se_keras.export(network, tmp_path / "served")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

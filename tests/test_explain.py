@@ -812,3 +812,47 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, named, workplace, caps
     assert line.startswith("se-keras")
     assert named in line
     assert sorted(workplace.rglob("*")) == before
+
+
+LEFT, RIGHT, OF_TWO = uniform((5, 4, 4, 8)), uniform((5, 4, 4, 8), 1), np.array([0, 1, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ([LEFT, RIGHT], OF_TWO),
+        ((LEFT, RIGHT), OF_TWO),
+        ({"left": LEFT, "right": RIGHT}, OF_TWO),
+        [LEFT, RIGHT],
+        (LEFT, RIGHT),
+        ((LEFT, RIGHT),),
+        {"right": RIGHT, "left": LEFT},
+    ],
+)
+def test_arrays_of_two_inputs_are_read_as_their_batches(data):
+    left, right = keras.Input((4, 4, 8), name="left"), keras.Input((4, 4, 8), name="right")
+    layer = SqueezeExcite(2, name="se")
+    both = layers.Subtract()([left, right])
+    model = keras.Model([left, right], layer(both))
+    stats = se_keras.record_excitations(model, data, verbose=False)
+    labels = OF_TWO if isinstance(data, tuple) and data[-1] is OF_TWO else np.zeros(5, int)
+    gates = array(layer.gate(LEFT - RIGHT)).reshape(5, 8)
+    expected = [gates[labels == number].mean(axis=0) for number in np.unique(labels)]
+    np.testing.assert_allclose(stats["se"].mean, expected, rtol=1e-5)
+
+
+def test_arrays_of_two_inputs_are_of_one_length():
+    left, right = keras.Input((4, 4, 8)), keras.Input((4, 4, 8))
+    model = keras.Model([left, right], SqueezeExcite(2)(layers.Add()([left, right])))
+    with pytest.raises(se_keras.InputError, match="`data` must have as many images for each input"):
+        se_keras.record_excitations(model, ([LEFT, RIGHT[:3]], OF_TWO), verbose=False)
+
+
+def test_gates_are_those_of_a_model_that_is_called_with_training():
+    x = keras.Input((4, 4, 8))
+    inner = keras.Model(x, SqueezeExcite(2, name="se")(layers.BatchNormalization()(x)))
+    model = keras.Model(x, inner(x, training=True))
+    stats = se_keras.record_excitations(model, LEFT, verbose=False)
+    batch = (LEFT - LEFT.mean(axis=(0, 1, 2))) / np.sqrt(LEFT.var(axis=(0, 1, 2)) + 1e-3)
+    expected = array(inner.get_layer("se").gate(batch)).reshape(5, 8).mean(axis=0)
+    np.testing.assert_allclose(stats.layers[0].mean[0], expected, rtol=1e-4)

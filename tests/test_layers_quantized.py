@@ -132,7 +132,6 @@ def cases(containers, quick):
             ("functional", "float8"),
             ("time_distributed", "int8"),
             ("own", "int8"),
-            ("subclassed", "float8"),
         },
     ),
 )

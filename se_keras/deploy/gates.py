@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers
 
-from se_keras.graph import Graph, Node
+from se_keras.graph import Graph, Node, is_quantized
 from se_keras.layers import SqueezeExcite
 from se_keras.linear import (
     CONVOLUTIONS,
@@ -45,7 +45,7 @@ def fold_constant_gate(graph: Graph, node: Node) -> str | None:
     So it is where one of the two layers has only zeros: after a warm start, or where training
     switched it off.
     """
-    if type(node.op) is not SqueezeExcite or _is_quantized(node.op):
+    if type(node.op) is not SqueezeExcite or is_quantized(node.op):
         return None
     reduce, expand = node.op.reduce, node.op.expand
     if np.any(array(reduce.kernel)) and np.any(array(expand.kernel)):
@@ -66,7 +66,7 @@ def lower_squeeze_excite(graph: Graph, node: Node) -> str | None:
     """`SqueezeExcite` as layers of Keras: a global pool, two 1x1 convolutions, a product."""
     if type(node.op) is not SqueezeExcite:
         return None
-    if _is_quantized(node.op):
+    if is_quantized(node.op):
         raise LeftAlone("it is quantized")
     x = node.inputs[0]
     if node.kwargs.get("mask") is not None or graph.has_mask(x):
@@ -76,10 +76,6 @@ def lower_squeeze_excite(graph: Graph, node: Node) -> str | None:
     product = graph.add(layers.Multiply(dtype=node.op.dtype_policy, name=name), [x, gate])
     graph.redirect(node.output, product.output)
     return "written as a pool, two pointwise layers and a product"
-
-
-def _is_quantized(layer: SqueezeExcite) -> bool:
-    return any(part.quantization_mode is not None for part in (layer.reduce, layer.expand))
 
 
 def _add_gate(graph: Graph, layer: SqueezeExcite, x: KerasTensor, name: str) -> KerasTensor:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from se_keras.deploy.calibration import Arrays, input_type, split_batches
+from se_keras.graph import is_quantized
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,8 +116,7 @@ def with_policy(model: keras.Model, policy: str) -> keras.Model:
         config = layer.get_config()
         # An operation of `keras.ops` has no policy: it computes in the type of what it takes.
         computes = isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer)
-        quantized = getattr(layer, "quantization_mode", None) is not None
-        if computes and not quantized:
+        if computes and not is_quantized(layer):
             is_end = isinstance(layer, first) or layer.name in model.output_names
             config["dtype"] = "float32" if is_end else policy
         return type(layer).from_config(config)

@@ -68,9 +68,9 @@ def _convert(model: keras.Model) -> Any:
         save_open(served, folder)
         converted = openvino.convert_model(folder)
     _set_constants(converted, served)
-    # It has lost their order.
+    # It has lost their order, and gives one result for all names of a tensor.
     ordered = openvino.Model(
-        [converted.output(name).get_node() for name in served.output_names],
+        [_result(converted.output(name).get_node(), name) for name in served.output_names],
         [converted.input(name).get_node() for name in served.input_names],
         model.name,
     )
@@ -78,6 +78,12 @@ def _convert(model: keras.Model) -> Any:
     manager.register_pass(ConstantFolding())  # transposes of kernels
     manager.run_passes(ordered)
     return ordered
+
+
+def _result(of: Any, name: str) -> Any:
+    from openvino import opset13
+
+    return opset13.result(of.input_value(0), name=name)
 
 
 def _set_constants(converted: Any, served: Served) -> None:

@@ -1,7 +1,7 @@
 """`record_excitations`: the gates of a model over images, in one pass."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -36,9 +36,10 @@ def record_excitations(
         model: a functional or Sequential model with `SqueezeExcite` layers, nested ones too. It
             stays as it is.
         data: batches of images, as the model takes them, and labels: a `tf.data.Dataset`, a
-            `keras.utils.PyDataset` or any iterable of them; or two arrays, `(images, labels)`.
-            Labels are class numbers (N,) or one row of scores an image (N, classes), of which the
-            largest counts. Without labels all images are of the one class "all".
+            `keras.utils.PyDataset` or any iterable of them; or two arrays, `(images, labels)`. For
+            several inputs `images` is a list, a tuple or a dict of arrays. Labels are class numbers
+            (N,) or one row of scores an image (N, classes), of which the largest counts. Without
+            labels all images are of the one class "all".
         class_names: names of the classes 0, 1, ...; without them their numbers.
         verbose: shows a progress bar.
 
@@ -67,7 +68,7 @@ def record_excitations(
     gates = GateModel(trace(model))
     totals = [_Totals(name, node.op.gate_scale) for name, node in gates.watched.items()]
     labeled = set()
-    for images, labels in _show_progress(data, verbose):
+    for images, labels in _show_progress(data, len(tree.flatten(gates.graph.inputs)), verbose):
         _check_images(images, gates.graph)
         if not len(tree.flatten(images)[0]):
             continue
@@ -241,9 +242,9 @@ class _Totals:
 # --- batches and labels --------------------------------------------------------------------------
 
 
-def _show_progress(data: Any, verbose: bool) -> Iterator[tuple[Any, Any]]:
+def _show_progress(data: Any, inputs: int, verbose: bool) -> Iterator[tuple[Any, Any]]:
     """Batches of images and labels, with a progress bar."""
-    batches, number = _read_data(data)
+    batches, number = _read_data(data, inputs)
     style = progress_style() if verbose else 0
     progress = keras.utils.Progbar(number, verbose=style, unit_name="batch")
     done = 0
@@ -256,17 +257,46 @@ def _show_progress(data: Any, verbose: bool) -> Iterator[tuple[Any, Any]]:
         progress.update(done, finalize=True)
 
 
-def _read_data(data: Any) -> tuple[Iterable, float | None]:
+def _read_data(data: Any, inputs: int) -> tuple[Iterable, float | None]:
     """Batches, and how many they are if that is known."""
-    arrays = data if isinstance(data, tuple) else (data,)
-    if len(arrays) <= 2 and all(isinstance(array, np.ndarray) for array in arrays):
-        starts = range(0, len(arrays[0]), BATCH_SIZE)
-        return (tuple(a[i : i + BATCH_SIZE] for a in arrays) for i in starts), len(starts)
-    wanted = "batches of images and labels, or two NumPy arrays"
+    arrays = _whole_arrays(data, inputs)
+    if arrays is not None:
+        lengths = {len(array) for array in tree.flatten(arrays[0])}
+        if len(lengths) > 1:
+            raise InputError(f"`data` must have as many images for each input, got {lengths}.")
+        starts = range(0, lengths.pop(), BATCH_SIZE)
+        return (_rows(arrays, start) for start in starts), len(starts)
+    wanted = "batches of images and labels, or NumPy arrays: the images, one each input, and labels"
     batches, number = read_batches("data", data, wanted)
     if number == math.inf:
         raise InputError("`data` must have an end; it repeats for ever.")
     return batches, number
+
+
+def _rows(arrays: tuple, start: int) -> tuple:
+    return tree.map_structure(lambda array: array[start : start + BATCH_SIZE], arrays)
+
+
+def _whole_arrays(data: Any, inputs: int) -> tuple | None:
+    """The images and the labels, or the images alone; `None` if they are not whole arrays."""
+    if _are_images(data, inputs):
+        return (data,)
+    if isinstance(data, tuple) and 1 <= len(data) <= 2 and _are_images(data[0], inputs):
+        return data if all(isinstance(labels, np.ndarray) for labels in data[1:]) else None
+    return None
+
+
+def _are_images(data: Any, inputs: int) -> bool:
+    """Whether it is an array, or one for each of several inputs, by name or in their order."""
+    if isinstance(data, np.ndarray):
+        return True
+    values = list(data.values() if isinstance(data, Mapping) else data) if _holds(data) else []
+    several = len(values) == inputs and (inputs > 1 or isinstance(data, Mapping))
+    return several and all(isinstance(value, np.ndarray) for value in values)
+
+
+def _holds(data: Any) -> bool:
+    return isinstance(data, Mapping | list | tuple)
 
 
 def _check_images(images: Any, graph: Graph) -> None:
