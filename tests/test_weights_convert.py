@@ -743,6 +743,23 @@ def test_one_of_two_networks_is_taken_by_its_prefix(good, tmp_path):
         se_keras.load_weights(model, f"{tmp_path}/a.safetensors::fc")
 
 
+def test_what_stands_beside_the_network_is_left_out_by_its_prefix(good, tmp_path):
+    torch = pytest.importorskip("torch")
+    model, tensors, _ = good
+    state = {f"model.{k}": torch.from_numpy(np.array(v)) for k, v in tensors.items()}
+    state["criterion.weight"] = torch.ones(5)
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": state, "epoch": 3}, path)
+    with pytest.raises(
+        InputError, match=rf"'{path}::model' takes nothing but the network"
+    ) as caught:
+        se_keras.load_weights(model, path)
+    assert "unexpected  criterion.weight  5" in str(caught.value)
+    for key in ("model", "state_dict.model"):
+        plan = se_keras.load_weights(model, f"{path}::{key}")
+        assert len(plan.assignments) == len(model.weights)
+
+
 def test_the_count_of_averaged_models_is_ignored(good, tmp_path):
     model, tensors, _ = good
     averaged = {f"module.{name}": value for name, value in tensors.items()}

@@ -561,7 +561,7 @@ def _complaint(
 def _hint(
     model: keras.Model,
     checkpoint: Checkpoint,
-    key_map: KeyMap,
+    key_map: FileNames,
     problems: list[Problem],
     different: list[tuple[str, str, str]],
 ) -> list[str]:
@@ -585,7 +585,19 @@ def _hint(
             "The file has no classifier of one layer: `fresh_classifier=True` keeps the model's "
             "own, `include_top=False` builds none."
         ]
-    return []
+    return _hint_of_prefix(checkpoint, key_map, problems)
+
+
+def _hint_of_prefix(
+    checkpoint: Checkpoint, key_map: FileNames, problems: list[Problem]
+) -> list[str]:
+    """How to leave out what stands beside the network, if that is all that does not fit."""
+    prefix, head = key_map.prefix, key_map.head or key_map.prefix
+    beside = [p.what == "unexpected" and not (p.tensor or "").startswith(prefix) for p in problems]
+    if not (beside and all(beside) and head.startswith(prefix)):
+        return []
+    place = checkpoint.source.partition("::")[0]
+    return [f"'{place}::{prefix.removesuffix('.')}' takes nothing but the network."]
 
 
 def _classes(shapes: Mapping[str, Shape]) -> int | None:

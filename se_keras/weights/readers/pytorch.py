@@ -143,14 +143,20 @@ def _named(sets: Mapping[Place, StateDict], key: str, path: Path) -> tuple[Place
         address = _address(place)
         if key == address:
             return place, sets[place]
-        if place and not key.startswith(f"{address}."):
-            continue
-        start = key.removeprefix(f"{address}.") + "."
-        found = {name: part for name, part in sets[place].items() if name.startswith(start)}
-        if found:
-            return place, found
+        if not place or key.startswith(f"{address}."):
+            found = _beginning_with(key.removeprefix(f"{address}."), sets[place])
+            if found:
+                return place, found
+    usual = min(sets, key=_rank)
+    found = _beginning_with(key, sets[usual])
+    if found:
+        return usual, found
     choices = _list(filter(None, sets)) or "one set, without a key"
     raise InputError(f"{path} has no weights {key!r}: it has {choices}.")
+
+
+def _beginning_with(start: str, state: StateDict) -> StateDict:
+    return {name: part for name, part in state.items() if name.startswith(f"{start}.")}
 
 
 def _notes(key: str, sets: Mapping[Place, StateDict], path: Path) -> tuple[str, ...]:
