@@ -14,6 +14,7 @@ from se_keras.commands import (
     compare,
     convert,
     count,
+    evaluate,
     explain,
     export,
     insert,
@@ -24,7 +25,7 @@ from se_keras.commands import (
 from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError, WrongResultError
 
-COMMANDS = (train, compare, predict, list_models, count, convert, insert, explain, export)
+COMMANDS = (train, compare, evaluate, predict, list_models, count, convert, insert, explain, export)
 BAD_INPUT = 2
 # What a shell gives for a process that Ctrl-C ended, and for one whose reader went away.
 STOPPED, UNREAD = 130, 141

@@ -176,6 +176,9 @@ def workplace(tmp_path, monkeypatch):
         for n in range(3):
             Image.new("RGB", (40, 40), (n, 90, 200)).save(tmp_path / "photos" / name / f"{n}.png")
     (tmp_path / "photos" / "b" / "1.png").write_bytes(b"not an image")
+    for name in ("a", "b"):
+        (tmp_path / "named" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40), (9, 90, 200)).save(tmp_path / "named" / name / "0.png")
     (tmp_path / "single" / "a").mkdir(parents=True)
     (tmp_path / "empty" / "a").mkdir(parents=True)
     (tmp_path / "empty" / "b").mkdir(parents=True)
@@ -227,6 +230,15 @@ def workplace(tmp_path, monkeypatch):
         ("compare begun", "RUN"),
         ("compare begun mine", "begun is not the folder of a finished run"),
         ("compare begun mine -o picture.jpg", "--out must be a .png file, got picture.jpg"),
+        ("evaluate good.keras", "--data"),
+        ("evaluate good.keras --data nowhere", "nowhere"),
+        ("evaluate nowhere.keras --data named", "nowhere.keras"),
+        ("evaluate good.keras --data named --pixels raw", "of 2 classes"),
+        ("evaluate good.keras --data photos --pixels raw", "1.png"),
+        (
+            "evaluate good.keras --data named --out mine",
+            "mine is there already: choose",
+        ),
         ("predict nowhere good.png", "nowhere"),
         ("predict mine good.png", "got mine"),
         ("predict good.png good.png", "got good.png"),
@@ -354,7 +366,18 @@ def test_the_help_tells_the_defaults_of_each_data_set(monkeypatch):
 
 # What pip makes of the entry point.
 SCRIPT = "import sys; from se_keras.cli import main; sys.exit(main())"
-NAMES = ("train", "compare", "predict", "list", "count", "convert", "insert", "explain", "export")
+NAMES = (
+    "train",
+    "compare",
+    "evaluate",
+    "predict",
+    "list",
+    "count",
+    "convert",
+    "insert",
+    "explain",
+    "export",
+)
 LIGHT = (
     "--help",
     "--version",

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import binomtest
 from sklearn.datasets import load_digits
+from sklearn.metrics import f1_score, recall_score
 from sklearn.utils.class_weight import compute_class_weight
 
 import se_keras
@@ -928,6 +930,44 @@ def test_bad_data_leaves_the_old_run_whole(finished, folder):
     with pytest.raises(InputError, match="can't read"):
         train_small(config(data=str(folder)), out, overwrite=True)
     assert files.read_json(out / "report.json") == content
+
+
+# --- new images ----------------------------------------------------------------------------------
+
+
+def test_a_run_is_tested_on_new_images(finished, tmp_path, monkeypatch, capsys):
+    """On the images of three of its classes: the figures are those of its own answers on them."""
+    out, _ = finished
+    monkeypatch.chdir(tmp_path)
+    test = data.open_data(config().completed()).test
+    few = test.part(np.flatnonzero(np.isin(test.labels, [1, 7, 8]))[:40])
+    for part in ("train", "test"):
+        for image, label, name in zip(few.items, few.labels, few.names, strict=True):
+            Path("new", part, str(label)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[..., 0]).save(f"new/{part}/{label}/{name}.png")
+    model = keras.models.load_model(out / "model.keras")
+    answers = model.predict(few.items.astype("float32"), verbose=0)
+    right = answers.argmax(1) == few.labels
+    assert main(["evaluate", str(out), "--data", "new", "--out", "results/new"]) == 0
+    text = capsys.readouterr().out
+    figures = files.read_json(Path("results/new/evaluation.json"))
+    assert figures["images"] == 40
+    assert figures["accuracy"] == round(float(right.mean()), 4)
+    for name, score in (("balanced_accuracy", recall_score), ("macro_f1", f1_score)):
+        expected = score(few.labels, answers.argmax(1), labels=[1, 7, 8], average="macro")
+        assert figures[name] == pytest.approx(expected, abs=1e-4)
+    assert f"accuracy {right.mean():.1%}".replace("%", " %") in " ".join(text.split())
+    with open("results/new/predictions.csv", newline="") as file:
+        told = {row["file"]: row["true"] == row["predicted"] for row in csv.DictReader(file)}
+    names = [f"test/{n}/{name}.png" for n, name in zip(few.labels, few.names, strict=True)]
+    assert told == dict(zip(names, right.tolist(), strict=True))
+    assert {path.name for path in Path("results/new").iterdir()} == {
+        *("evaluation.json", "predictions.csv", "confusion.png", "mistakes.png")
+    }
+    shutil.copytree("new/test/7", "new/test/seven")
+    shutil.copytree("new/test/7", "new/train/seven")
+    assert main(["evaluate", str(out), "--data", "new"]) == 2
+    assert "has the class seven, which the model does not know" in capsys.readouterr().err
 
 
 # --- side by side --------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def measure(
     """Return the figures of a part, as `report.json` has them.
 
     Args:
-        labels: the true classes, (N,); each class occurs.
+        labels: the true classes, (N,). Means over classes are over those that occur.
         probabilities: (N, classes).
         class_names: names of the classes, by number.
         seed: of the resampling.
@@ -59,11 +59,12 @@ def measure(
     classes = len(class_names)
     counts = confusion(labels, probabilities.argmax(axis=1), classes)
     hits, support, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-    recalls, by_recall = hits / support, wilson(hits, support)
+    there = support > 0
+    recalls, by_recall = hits[there] / support[there], wilson(hits[there], support[there])
     figures: dict[str, Any] = {"images": len(labels)}
     figures |= _share("accuracy", hits.sum(), len(labels))
     figures |= _figure("balanced_accuracy", recalls.mean(), _of_mean(recalls, by_recall))
-    figures |= _figure("macro_f1", f1_scores(counts).mean(), _bootstrap_f1(counts, seed))
+    figures |= _figure("macro_f1", f1_scores(counts)[there].mean(), _bootstrap_f1(counts, seed))
     if classes >= TOP_FROM:
         figures |= _share("top5", in_top(labels, probabilities).sum(), len(labels))
     figures["expected_calibration_error"] = _round(calibration_error(labels, probabilities))
@@ -123,20 +124,22 @@ def f1_scores(counts: np.ndarray) -> np.ndarray:
     >>> f1_scores(np.array([[1, 1], [0, 1]])).round(3).tolist()
     [0.667, 0.667]
     """
-    return 2 * counts.diagonal() / (counts.sum(axis=0) + counts.sum(axis=1))
+    return 2 * counts.diagonal() / np.maximum(counts.sum(axis=0) + counts.sum(axis=1), 1)
 
 
 def _bootstrap_f1(counts: np.ndarray, seed: int) -> tuple[float, float]:
     """The interval of the macro F1: the images of each class are drawn anew, with replacement."""
     generator = np.random.default_rng(seed)
     support = counts.sum(axis=1)
+    there = support > 0
     hits, predicted = np.zeros((2, RESAMPLES, len(counts)))
-    for label, row in enumerate(counts):
+    for label in np.flatnonzero(there):
+        row = counts[label]
         (answers,) = np.nonzero(row)
         drawn = generator.multinomial(support[label], row[answers] / support[label], RESAMPLES)
         predicted[:, answers] += drawn
         hits[:, label] = drawn[:, answers == label].sum(axis=1)
-    scores = (2 * hits / (support + predicted)).mean(axis=1)
+    scores = (2 * hits[:, there] / (support + predicted)[:, there]).mean(axis=1)
     low, high = np.quantile(scores, [0.025, 0.975])
     return low, high
 

@@ -11,6 +11,13 @@ from se_keras.support.tables import visible
 
 # Rows of a table that are shown before the others are folded away.
 SHOWN = 30
+# The figures that come first, and their names for people.
+HEADLINES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "top5": "right class among five",
+}
 
 STYLE = """
 :root { color-scheme: light; }
@@ -90,16 +97,10 @@ def write_page(
 
 def _headline(content: Mapping[str, Any]) -> str:
     test = content["test"]
-    names = {
-        "accuracy": "accuracy",
-        "balanced_accuracy": "balanced accuracy",
-        "macro_f1": "macro F1",
-        "top5": "right class among five",
-    }
     tiles = "".join(
         f"<div>{text}<b>{percent(test[name])}</b>"
         f'<span class="quiet">{between(test[f"{name}_interval"])}</span></div>'
-        for name, text in names.items()
+        for name, text in HEADLINES.items()
         if name in test
     )
     intervals = _text(f"On {test['images']:,} test images. Intervals are {content['intervals']}.")

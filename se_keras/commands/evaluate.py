@@ -1,0 +1,203 @@
+"""`se-keras evaluate`: how good a model is on images that it has not seen."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from se_keras.commands.predict import Classifier, load_classifier
+from se_keras.folders import ClassFolder, for_each_image, list_classes
+from se_keras.images import name_of
+from se_keras.support.errors import InputError
+from se_keras.support.files import write_json, written_beside
+from se_keras.support.tables import format_table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from se_keras.train.data import ImageData
+
+# Images that the model gets at a time.
+BATCH_SIZE = 32
+# Classes that the table on the screen has, the worst; the file has all.
+LISTED = 30
+# Height and width of the images in mistakes.png.
+SHOWN_SIZE = 224
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add `evaluate` to the commands."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="test a model on new images",
+        description="Prints how good a model is on the images of a folder that has a folder for "
+        "each class: accuracy, balanced accuracy and macro F1 with 95 % intervals, and precision "
+        "and recall of each class. Where the folder has a test part, that alone is taken.".replace(
+            "%", "%%"
+        ),
+        epilog="OUT gets evaluation.json, predictions.csv, confusion.png and mistakes.png.",
+    )
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="folder of a run of `se-keras train`, .keras file, or SavedModel folder",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="the images, a folder for each class",
+    )
+    parser.add_argument("--out", metavar="OUT", type=Path, help="a folder to make, for the results")
+    parser.add_argument("--pixels", metavar="NAME", help="as of `se-keras predict`")
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Print the figures, and write them if asked."""
+    print(evaluate(parsed.model, parsed.data, out=parsed.out, pixels=parsed.pixels))
+    if parsed.out:
+        print(f"\nAll of it is in {parsed.out}.")
+
+
+def evaluate(
+    path: str | Path, data: str | Path, *, out: str | Path | None = None, pixels: str | None = None
+) -> str:
+    """Test a model on the images of a folder.
+
+    Args:
+        path: the folder of a run, a `.keras` file or a SavedModel.
+        data: a folder with a folder of images for each class. Its classes are classes of the model,
+            by their names; where the model has no names, it has as many classes in the same order.
+        out: a folder to make, for `evaluation.json`, `predictions.csv`, `confusion.png` and
+            `mistakes.png`; `None` writes nothing.
+        pixels: as of `predict`.
+
+    Returns:
+        The figures as text.
+
+    Raises:
+        InputError: if the model or an image can't be read, the classes do not fit, or `out` is
+            taken.
+    """
+    if out is not None and Path(out).exists():
+        raise InputError(f"{out} is there already: choose another `out`.")
+    found = list_classes(data)
+    classifier = load_classifier(Path(path), pixels)
+    images = _as_data(found, classifier)
+    probabilities = _answer(classifier, list(images.test.items))
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(images.class_names):
+        raise InputError(
+            f"The model must give probabilities of {len(images.class_names)} classes, those of "
+            f"{data}; it gives {probabilities.shape[1:]}."
+        )
+    from se_keras.train.metrics import measure
+
+    figures = measure(images.test.labels, probabilities, images.class_names, seed=0)
+    if out is not None:
+        _write(Path(out), images, probabilities, figures)
+    return _in_words(figures)
+
+
+def _as_data(found: ClassFolder, classifier: Classifier) -> "ImageData":
+    """Return the images as the test part of data with the model's classes."""
+    import numpy as np
+
+    from se_keras.train.config import FOLDER_DEFAULTS
+    from se_keras.train.data import ImageData, Split
+
+    names = classifier.class_names or found.class_names
+    if unknown := [name for name in found.class_names if name not in names]:
+        raise InputError(
+            f"{name_of(found.folder)} has the class {unknown[0]}, which the model does not know; "
+            f"it knows {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
+        )
+    numbers = np.array([names.index(name) for name in found.class_names])
+    everything = Split(
+        items=np.array(found.paths, object),
+        labels=numbers[found.labels],
+        names=np.array([name_of(Path(file).as_posix()) for file in found.files], object),
+    )
+    # Those of the training part may have been seen.
+    tested = found.parts == "test" if "test" in found.parts else np.ones(len(everything), bool)
+    none = everything.part(np.array([], int))
+    return ImageData(
+        class_names=tuple(names),
+        channels=3,
+        size=SHOWN_SIZE,
+        train=none,
+        validation=none,
+        test=everything.part(np.flatnonzero(tested)),
+        split="",
+        defaults=FOLDER_DEFAULTS,
+    )
+
+
+def _answer(classifier: Classifier, paths: list[str]) -> "np.ndarray":
+    """Return the probabilities of all images, (N, classes)."""
+    import keras
+    import numpy as np
+
+    from se_keras.support.progress import progress_style
+
+    answers = []
+    bar = keras.utils.Progbar(len(paths), unit_name="image", verbose=progress_style())
+    for start in range(0, len(paths), BATCH_SIZE):
+        some = paths[start : start + BATCH_SIZE]
+        pixels: dict[int, np.ndarray] = {}
+
+        def read(number: int, some: list[str] = some, pixels: dict[int, Any] = pixels) -> None:
+            pixels[number] = classifier.read(some[number])
+
+        for_each_image(read, len(some))
+        batch = np.stack([pixels[number] for number in range(len(some))])
+        answers.append(classifier.probabilities(batch))
+        bar.update(start + len(some))
+    return np.concatenate(answers)
+
+
+def _write(folder: Path, images: "ImageData", probabilities: "np.ndarray", figures: Any) -> None:
+    from se_keras.train import report
+    from se_keras.train.metrics import INTERVALS, confusion
+    from se_keras.train.pictures import draw_confusion
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_beside(folder) as partial:
+        partial.mkdir()
+        predicted = probabilities.argmax(axis=1)
+        counts = confusion(images.test.labels, predicted, len(images.class_names))
+        draw_confusion(counts, images.class_names, partial / "confusion.png")
+        report.draw_worst(images, probabilities, partial / "mistakes.png")
+        report.write_predictions(images, {"test": probabilities}, partial / "predictions.csv")
+        write_json(partial / "evaluation.json", {"intervals": INTERVALS, **figures})
+
+
+def _in_words(figures: dict[str, Any]) -> str:
+    from se_keras.train.page import HEADLINES, between, percent
+
+    totals: list[list[Any]] = [
+        [text, percent(figures[name]), between(figures[f"{name}_interval"])]
+        for name, text in HEADLINES.items()
+        if name in figures
+    ]
+    error = percent(figures["expected_calibration_error"])
+    totals.append(["expected calibration error", error, None])
+    there = [row for row in figures["by_class"] if row["images"]]
+    rows = [
+        [
+            row["class"],
+            row["images"],
+            percent(row["recall"]),
+            between(row["recall_interval"]),
+            "never" if row["precision"] is None else percent(row["precision"]),
+        ]
+        for row in sorted(there, key=lambda row: row["recall"])
+    ]
+    header = ["class", "images", "recall", "95 %", "precision"]
+    tables = [
+        format_table(["", f"{figures['images']:,} images", "95 %"], totals),
+        format_table(header, rows[:LISTED]),
+    ]
+    return "\n\n".join(tables) + (
+        f"\nand {len(rows) - LISTED:,} better classes" if len(rows) > LISTED else ""
+    )
