@@ -169,14 +169,38 @@ def test_what_is_no_source_is_refused(given, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_that_we_do_not_have_says_who_has_it(monkeypatch):
-    config = {"architecture": "resnet50"}
+@pytest.fixture
+def architecture(monkeypatch, tmp_path):
+    """A repository with this `architecture`, and weights under names of nobody."""
+    config = {}
+    save_file({"blocks.0.weight": np.zeros(2)}, tmp_path / "model.safetensors")
     monkeypatch.setattr(hub, "fetch_config", lambda place: config, raising=False)
-    with pytest.raises(InputError) as caught:
-        assert parse_source("hf://timm/resnet50.a1_in1k@v1").recipe
-    assert "'resnet50', a network that se_keras does not have" in str(caught.value)
-    assert "timm.create_model('hf-hub:timm/resnet50.a1_in1k@v1'" in str(caught.value)
-    config["architecture"] = "senet154"
+    fetched = hub.Fetched(path=tmp_path / "model.safetensors", config=config)
+    monkeypatch.setattr(hub, "fetch", lambda place: fetched, raising=False)
+    return config
+
+
+def test_a_network_that_we_do_not_have_says_who_has_it(architecture):
+    architecture["architecture"] = "efficientnet_b0"
+    address = "hf://timm/efficientnet_b0.ra_in1k@v1"
+    says = (
+        r"it is of 'efficientnet_b0', a network that se_keras does not have: timm, .* "
+        r"timm\.create_model\('hf-hub:timm/efficientnet_b0\.ra_in1k@v1', pretrained=True\)"
+    )
+    with pytest.raises(InputError, match=says):
+        assert parse_source(address).recipe
+    with pytest.raises(InputError, match=rf"no known scheme.* Its source says that {says}"):
+        se_keras.create("seresnet20", weights=address, input_shape=(8, 8, 3))
+
+
+def test_the_plain_twin_of_a_row_says_how_it_is_built(architecture):
+    architecture["architecture"] = "resnet50"
+    with pytest.raises(InputError, match=r"'resnet50', which is create\('seresnet50', se=False\)"):
+        assert parse_source("hf://timm/resnet50.a1_in1k").recipe
+
+
+def test_a_network_that_we_have_is_found(architecture):
+    architecture["architecture"] = "senet154"
     assert parse_source("hf://me/x").recipe is find_recipe("senet154")
 
 

@@ -175,9 +175,10 @@ def plan_conversion(
     tensors = checkpoint.tensors
     key_map = _key_map(checkpoint)
     if key_map is None:
+        said = f" Its source says that {checkpoint.stranger}" if checkpoint.stranger else ""
         raise InputError(
             f"{checkpoint.source}: its names are of no known scheme "
-            f"({', '.join(SCHEMES)}): {', '.join(sorted(tensors)[:3])}, ..."
+            f"({', '.join(SCHEMES)}): {', '.join(sorted(tensors)[:3])}, ...{said}"
         )
     if boolean("adapt_input", adapt_input):
         key_map = with_adapted_input(key_map, model, _shapes_of_tensors(checkpoint))
@@ -570,7 +571,9 @@ def _hint(
     if different or signature_of_shapes(theirs) != signature_of_shapes(ours):
         fit = _builders_that_fit(checkpoint, key_map)
         hints = [f"The file fits {' or '.join(fit)}."] if fit else []
-        if checkpoint.architecture:
+        if checkpoint.stranger:
+            hints.append(f"Its source says that {checkpoint.stranger}")
+        elif checkpoint.architecture:
             hints.append(f"Its source says that it is of {checkpoint.architecture!r}.")
         if hints:
             return hints

@@ -65,7 +65,7 @@ class WeightSource:
         path = self.path or self._fetched.path
         architecture = self.architecture
         with open_file(path, called=self.text, key=self.key, architecture=architecture) as opened:
-            yield opened
+            yield replace(opened, stranger=self._stranger)
 
     @cached_property
     def origin(self) -> "WeightSource | None":
@@ -137,13 +137,24 @@ class WeightSource:
         name = self.architecture
         if name is None:
             raise InputError(f"{self} does not say what network it is for: name it with --model.")
-        if name not in _rows():
-            raise InputError(
-                f"{self} is of {name!r}, a network that se_keras does not have: timm, which names "
-                f"its networks so, loads it by timm.create_model({_in_timm(self)!r}, "
-                f"pretrained=True).{did_you_mean(name, _rows())}"
-            )
+        if self._stranger is not None:
+            raise InputError(f"{self} can't be loaded without --model: {self._stranger}")
         return find_recipe(name)
+
+    @property
+    def _stranger(self) -> str | None:
+        """Say of a network that the catalog does not have what it is, and who has it."""
+        name, place = self.architecture, self.published
+        if name is None or name in _rows() or not isinstance(place, hub.HubFile):
+            return None
+        if f"se{name}" in _rows():
+            return f"it is of {name!r}, which is create('se{name}', se=False) here."
+        address = f"hf-hub:{place.repo}" + (f"@{place.revision}" if place.revision else "")
+        return (
+            f"it is of {name!r}, a network that se_keras does not have: timm, which names networks "
+            f"so, loads it by timm.create_model({address!r}, pretrained=True)."
+            f"{did_you_mean(name, _rows())}"
+        )
 
     def model_name(self, recipe: str) -> str | None:
         """Return the name of a model that says where its weights come from.
@@ -321,9 +332,3 @@ def labels_named(name: str) -> Labels | None:
 
 def _rows() -> list[str]:
     return [recipe.name for recipe in RECIPES]
-
-
-def _in_timm(source: WeightSource) -> str:
-    place = source.published
-    assert isinstance(place, hub.HubFile)
-    return f"hf-hub:{place.repo}" + (f"@{place.revision}" if place.revision else "")

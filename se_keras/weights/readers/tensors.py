@@ -32,6 +32,7 @@ class Checkpoint:
         source: what the user called it.
         tensors: its tensors by their names.
         architecture: name of the network, where `config.json` of the hub gives one.
+        stranger: a sentence on the network, where it is none of the catalog.
         of_keras: whether Keras 3 wrote it.
         traits: of the network, where the file tells.
         notes: sentences on what was chosen in the file, for the plan.
@@ -41,6 +42,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     of_keras: bool = False
     architecture: str | None = None
+    stranger: str | None = None
     traits: Traits = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
