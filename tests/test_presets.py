@@ -90,6 +90,22 @@ PYTORCHCV = {
     "seresnet110_cifar100-2086": (79.14, "a82c30938028a172dd6a124152bc0952b55a2f49", 362),
     "seresnet110_svhn-0235": (97.65, "9572ba7394c774b8d056b24a7631ef47e53024b8", 362),
 }
+# ResNet-RS of keras.applications: depth and size -> top-1 accuracy (imagenet_evaluation/README.md
+# of sebastian-sz/resnet-rs-keras, which made the files), and md5 (its resnet_rs_model.py).
+KERAS_RS = {
+    (50, 160): (78.9, "69d9d925319f00a8bdd4af23c04e4102"),
+    (101, 160): (80.3, "544b3434d00efc199d66e9058c7f3379"),
+    (101, 192): (81.3, "eb285be29ab42cf4835ff20a5e3b5d23"),
+    (152, 192): (82.1, "8d72a301ed8a6f11a47c4ced4396e338"),
+    (152, 224): (82.9, "31a46a92ab21b84193d0d71dd8c3d03b"),
+    (152, 256): (83.0, "ba6271b99bdeb4e7a9b15c05964ef4ad"),
+    (200, 256): (83.4, "a76930b741884e09ce90fa7450747d5f"),
+    (270, 256): (83.8, "20d575825ba26176b03cb51012a367a8"),
+    (350, 256): (84.0, "f4a039dc3c421321b7fc240494574a68"),
+    (350, 320): (84.3, "7ccb858cc738305e8ceb3c0140bee393"),
+    (420, 320): (84.4, "ae0eb9bed39e64fc8d7e0db4018dc7e8"),
+}
+OF_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/resnet_rs"
 OF_PYTORCHCV = "https://github.com/osmr/imgclsmob/releases/download"
 
 
@@ -114,13 +130,26 @@ def test_each_file_of_pytorchcv_is_in_the_registry(file):
     assert preset.options == {"shortcut": "projection"}
 
 
+def test_each_file_of_keras_applications_is_in_the_registry():
+    for (depth, size), (top1, md5) in KERAS_RS.items():
+        preset = preset_of(f"{OF_KERAS}/resnet-rs-{depth}-i{size}.h5#md5={md5}")
+        assert preset.name == f"resnetrs{depth}.keras_in1k_{size}"
+        assert (preset.top1, preset.license, preset.best) == (top1, "apache-2.0", False)
+        pixels = preset.pixels
+        # The network in keras.applications normalizes by them within itself.
+        assert (pixels.mean, pixels.std) == (IMAGENET_MEAN, IMAGENET_STD)
+        assert (pixels.size, pixels.interpolation) == (size, "bicubic")
+        assert int(size / pixels.crop) == size + 32  # CROP_PADDING of resnet_preprocessing.py
+
+
 def test_every_set_of_timm_is_in_the_registry_and_none_is_made_up():
     sources = {timm_source(name, row): name.split(".")[0] for name, row in OF_TIMM.items()}
     assert len(sources) == 36
-    others = (RELEASE, OF_PYTORCHCV)
+    others = (RELEASE, OF_KERAS, OF_PYTORCHCV)
     of_timm = [preset for preset in PRESETS if not preset.source.startswith(others)]
     assert {preset.source: preset.recipe for preset in of_timm} == sources
-    assert len(PRESETS) == len(of_timm) + len(CLASSIFICATION_MODELS) + len(PYTORCHCV)
+    of_others = (CLASSIFICATION_MODELS, KERAS_RS, PYTORCHCV)
+    assert len(PRESETS) == len(of_timm) + sum(map(len, of_others))
 
 
 @pytest.mark.parametrize("name", OF_TIMM)
@@ -150,12 +179,17 @@ def second_size(name, row):
     return SecondSize(size=size, crop=crop, top1=ACCURACIES.get((name, size, crop)))
 
 
+def top1_at_either_size(preset):
+    second = preset.pixels.second
+    return max(preset.top1, second.top1 if second else 0)
+
+
 def test_every_row_is_of_the_catalog_and_one_of_each_is_the_best():
     for recipe in {preset.recipe for preset in PRESETS}:
         rows = [preset for preset in PRESETS if preset.recipe == recipe]
         best = [preset for preset in rows if preset.best]
-        of_imagenet = [preset.top1 for preset in rows if preset.pixels.labels == "imagenet"]
-        assert [preset.top1 for preset in best] == ([max(of_imagenet)] if of_imagenet else [])
+        of_imagenet = [preset for preset in rows if preset.pixels.labels == "imagenet"]
+        assert best == ([max(of_imagenet, key=top1_at_either_size)] if of_imagenet else [])
         assert not best or find_preset(recipe) == best[0]
         # `preprocess_input` takes the name of a row.
         assert len({(preset.pixels.mean, preset.pixels.std) for preset in rows}) == 1

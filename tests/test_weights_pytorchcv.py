@@ -5,6 +5,7 @@ written here under its names.
 """
 
 import hashlib
+import itertools
 import re
 import threading
 import zipfile
@@ -25,8 +26,10 @@ from se_keras import cli
 from se_keras.models.recipes import find_recipe
 from se_keras.support.errors import InputError
 from se_keras.weights import presets
-from se_keras.weights.convert import plan_for_timm
+from se_keras.weights.convert import plan_conversion, plan_for_timm
+from se_keras.weights.identify import builders_that_fit
 from se_keras.weights.key_maps import KEY_MAPS
+from se_keras.weights.readers import open_file
 
 torch = pytest.importorskip("torch")
 # Name of pytorchcv -> trainable parameters (`net_weights` of its model_metainfos.csv).
@@ -44,6 +47,11 @@ PARAMETERS = {
     "seresnext101_64x4d": 88_232_984,
     "senet154": 115_088_984,
 }
+
+
+def narrow(name):
+    row = replace(find_recipe(name), depths=(1, 1), widths=(8, 16), stem_widths=(8,))
+    return se_keras.create(row, input_shape=(32, 32, 3), classes=5)
 
 
 def options_of(name):
@@ -154,12 +162,33 @@ def test_files_of_keras_tell_the_options_apart_too(small, tmp_path):
         se_keras.load_weights(small[1], path)
 
 
+@pytest.mark.parametrize(("row", "other"), itertools.permutations(["seresnet50", "cm_seresnet50"]))
+def test_a_bare_file_loads_where_the_builder_says_which(row, other, tmp_path):
+    """seresnet50 and seresnet50b have the same tensors: the stride is on the 1x1 or on the 3x3."""
+    model = narrow(row)
+    path = write_drawn(tmp_path / "a.pth", tensors_of(model, "seresnet50"))
+    se_keras.load_weights(model, path)
+    with pytest.raises(InputError, match="stem pool  padded on both sides  padded at the end"):
+        se_keras.load_weights(narrow("legacy_seresnet50"), path)
+    with (
+        open_file(path, called="published", architecture=other) as published,
+        pytest.raises(InputError, match=r"stride of units  on the [13]x[13] +on the [13]x[13]"),
+    ):
+        plan_conversion(model, published)
+
+
+def test_the_file_can_not_tell_which_of_two_it_is():
+    lines = (GOLDEN / "manifests" / "seresnet50.txt").read_text().splitlines()
+    shapes = {path: tuple(map(int, s.split("x"))) for path, s in map(str.split, lines)}
+    fit = builders_that_fit(shapes, key_map_of("seresnet50").traits)
+    assert fit == ["create('seresnet50')", "create('cm_seresnet50')"]
+
+
 def test_timm_is_not_given_the_names_of_pytorchcv(small):
     with pytest.raises(InputError, match="timm has no network like seresnet20"):
         plan_for_timm(small[1])
-    row = replace(find_recipe("cm_seresnet50"), depths=(1, 1), widths=(8, 16), stem_widths=(8,))
     with pytest.raises(InputError, match="timm has no network like cm_seresnet50"):
-        plan_for_timm(se_keras.create(row, input_shape=(32, 32, 3)))
+        plan_for_timm(narrow("cm_seresnet50"))
 
 
 # --- by name -----------------------------------------------------------------------------------

@@ -360,7 +360,9 @@ def _cv_stem(ours: str, theirs: str) -> dict[str, str]:
 
 
 # The stride of units is on the 1x1 or on the 3x3 ("b"): the names do not tell.
-_CV_TRAITS = {
+_CV_TRAITS: PossibleTraits = {
+    "stride of units": ("on the 1x1", "on the 3x3"),
+    "stride of basic units": "on the 3x3",
     "stem pool": "padded on both sides",
     "stride of grouped units": "on the 3x3",
     "end of basic units": "without a ReLU before SE",
@@ -400,6 +402,7 @@ def _resnet_rs(name: str, stem: str, unit: str, layers: Mapping[str, str]) -> Te
             CLASSIFIER: CLASSIFIER,
         },
         shift={"block": -1},
+        traits=_RS_TRAITS,
     )
 
 
@@ -413,7 +416,10 @@ def _pytorchcv(
 ) -> TorchNames:
     layers = {**stem, **_CV_UNIT, CLASSIFIER: classifier}
     return TorchNames(
-        name=f"pytorchcv {name}", layers=layers, shift={"stage": -1}, traits=_CV_TRAITS | traits
+        name=f"pytorchcv {name}",
+        layers=layers,
+        shift={"stage": -1},
+        traits={**_CV_TRAITS, **traits},
     )
 
 

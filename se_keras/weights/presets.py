@@ -42,7 +42,7 @@ class Preset:
         license: that its publisher states.
         classes: number of classes.
         options: of the row, that its network needs to take the weights.
-        best: what `weights="imagenet"` loads; one of each recipe's.
+        best: what `weights="imagenet"` loads: the most accurate of a recipe, at either size.
     """
 
     recipe: str
@@ -189,6 +189,22 @@ def _pytorchcv_small(depth: int, images: str, error: str, sha1: str) -> Preset:
     )
 
 
+def _keras_applications(depth: int, size: int, top1: float, md5: str) -> Preset:
+    """A file of keras.applications' ResNet-RS, with the classifier."""
+    address = "https://storage.googleapis.com/tensorflow/keras-applications/resnet_rs"
+    recipe, tag = f"resnetrs{depth}", f"keras_in1k_{size}"
+    # tensorflow/tpu, resnet_preprocessing.py: a margin of 16 pixels on each side; bicubic.
+    crop = size * 1000 // (size + 32) / 1000
+    return Preset(
+        recipe=recipe,
+        tag=tag,
+        source=f"{address}/resnet-rs-{depth}-i{size}.h5#md5={md5}",
+        pixels=_pixels(recipe, tag, size=size, crop=crop),
+        top1=top1,
+        origin="tensorflow/tpu, converted in resnet-rs-keras for keras.applications",
+    )
+
+
 PRESETS: tuple[Preset, ...] = (
     # timm, models/resnet.py and the model cards
     _hub("seresnet50", "a1_in1k", 80.01, _RSB, crop=0.95, second=_test(288, 81.11)),
@@ -332,6 +348,18 @@ PRESETS: tuple[Preset, ...] = (
     _classification_models(
         "senet154", "senet154", "c8eac0e1940ea4d8a2e0b2eb0cdf4e75", 81.06, best=False
     ),
+    # keras.applications, resnet_rs.py; top-1 of sebastian-sz/resnet-rs-keras, which made the files
+    _keras_applications(50, 160, 78.9, "69d9d925319f00a8bdd4af23c04e4102"),
+    _keras_applications(101, 160, 80.3, "544b3434d00efc199d66e9058c7f3379"),
+    _keras_applications(101, 192, 81.3, "eb285be29ab42cf4835ff20a5e3b5d23"),
+    _keras_applications(152, 192, 82.1, "8d72a301ed8a6f11a47c4ced4396e338"),
+    _keras_applications(152, 224, 82.9, "31a46a92ab21b84193d0d71dd8c3d03b"),
+    _keras_applications(152, 256, 83.0, "ba6271b99bdeb4e7a9b15c05964ef4ad"),
+    _keras_applications(200, 256, 83.4, "a76930b741884e09ce90fa7450747d5f"),
+    _keras_applications(270, 256, 83.8, "20d575825ba26176b03cb51012a367a8"),
+    _keras_applications(350, 256, 84.0, "f4a039dc3c421321b7fc240494574a68"),
+    _keras_applications(350, 320, 84.3, "7ccb858cc738305e8ceb3c0140bee393"),
+    _keras_applications(420, 320, 84.4, "ae0eb9bed39e64fc8d7e0db4018dc7e8"),
     # pytorchcv, models/common/model_metainfos.csv; top-1 of its README
     _pytorchcv(
         "seresnet50", "seresnet50b-0539", "387", "459e6871e944d1c7102ee9c055ea428b8d9a168c", 79.21
