@@ -242,6 +242,13 @@ def long_text(content, at):
     struct.pack_into("<Q", content, at + 24, 2**64 - 1)
 
 
+def long_length(content, at):
+    """Each text says that it has 2 GiB."""
+    for found in re.finditer(re.escape(struct.pack("<Q", at)), bytes(content)):
+        if found.start() % 8 == 4:
+            struct.pack_into("<I", content, found.start() - 4, 2**31)
+
+
 def longer_beginning(content, at):
     content[13] = 4
 
@@ -250,6 +257,7 @@ H5_PATCHES = {
     "names in a ring": patched(rb"HEAP\x00\x00\x00\x00", free_list_in_a_ring),
     "text of no length": patched(rb"GCOL\x01\x00\x00\x00", empty_text),
     "text without end": patched(rb"GCOL\x01\x00\x00\x00", long_text),
+    "text of another length": patched(rb"GCOL\x01\x00\x00\x00", long_length),
     "short addresses": patched(rb"\x89HDF", longer_beginning),
     "a block before": lambda content: bytes(512) + content,
     "a page before": lambda content: b"<html>" + content,

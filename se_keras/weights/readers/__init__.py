@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, damage_named
 from se_keras.weights.readers.keras3 import (
     name_in_archive,
     open_keras_archive,
@@ -65,8 +65,9 @@ def _refuse_unusual_names(contents: Contents, path: Path) -> None:
 
 def model_name_of_file(path: Path) -> str | None:
     """Return the name of the model in a `.keras` file; `None` for other files."""
-    if path.suffix.lower() != ".keras" or not zipfile.is_zipfile(path):
-        return None
+    with damage_named(f"{path} is not a whole .keras file"):
+        if path.suffix.lower() != ".keras" or not zipfile.is_zipfile(path):
+            return None
     return name_in_archive(path)
 
 

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +20,12 @@ from typing import IO, Any
 import numpy as np
 
 from se_keras.support.errors import damage_named
-from se_keras.weights.readers.hdf5_lists import refuse_endless_lists
+from se_keras.weights.readers.hdf5_lists import (
+    FRACTAL_HEAP,
+    GLOBAL_HEAP,
+    refuse_endless_lists,
+    refuse_long_texts,
+)
 from se_keras.weights.readers.tensors import Tensor, as_bfloat16
 
 KIND = "is not a whole HDF5 file"
@@ -66,37 +71,35 @@ def open_h5(file: Path | IO[bytes], path: Path) -> Iterator[Items]:
     """
     import h5py
 
-    with damage_named(f"{path} {KIND}"):
-        _refuse_what_hdf5_can_not_bear(file)
-        opened = h5py.File(file, "r")
-    with opened:
+    with ExitStack() as stack:
         with damage_named(f"{path} {KIND}"):
+            is_path = isinstance(file, str | os.PathLike)
+            content = stack.enter_context(open(file, "rb")) if is_path else file
+            heaps = refuse_endless_lists(content)
+            if heaps[FRACTAL_HEAP]:
+                _try_in_another_process(content)
+            content.seek(0)
+            opened = stack.enter_context(h5py.File(file, "r"))
             items = {"": opened, **dict(_walk(opened.id, "", set()))}
-            _refuse_more_than_stored(items, opened.id.get_filesize())
+            datasets = {place: item for place, item in items.items() if hasattr(item, "dtype")}
+            ids = [item.id for item in datasets.values()]
+            _refuse_more_than_stored(ids, opened.id.get_filesize())
+            values = [(i.get_offset(), i.get_storage_size()) for i in ids if i.get_offset()]
+            refuse_long_texts(content, heaps[GLOBAL_HEAP], values, MAX_TEXTS)
+            for place, dataset in datasets.items():
+                _refuse_other_types(dataset, place)
         yield items
 
 
-def _refuse_what_hdf5_can_not_bear(file: Path | IO[bytes]) -> None:
-    if isinstance(file, str | os.PathLike):
-        with open(file, "rb") as opened:
-            has_fractal_heaps = refuse_endless_lists(opened)
-        if has_fractal_heaps:
-            _try_in_another_process(file)
-        return
-    if refuse_endless_lists(file):
-        file.seek(0)
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder, "copy.h5")
-            with copy.open("wb") as opened:
-                shutil.copyfileobj(file, opened)
-            _try_in_another_process(copy)
-    file.seek(0)
-
-
-def _try_in_another_process(path: str | os.PathLike) -> None:
+def _try_in_another_process(content: IO[bytes]) -> None:
     """Refuse a file whose groups end the process that looks into them."""
-    command = [sys.executable, "-c", LOOK, path]
-    done = subprocess.run(command, capture_output=True, timeout=LONGEST_LOOK, check=False)
+    content.seek(0)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "copy.h5")
+        with copy.open("wb") as opened:
+            shutil.copyfileobj(content, opened)
+        command = [sys.executable, "-c", LOOK, copy]
+        done = subprocess.run(command, capture_output=True, timeout=LONGEST_LOOK, check=False)
     if done.returncode not in (0, 1):  # 1 is an error of Python, which comes here again
         raise ValueError("HDF5 breaks down over its groups")
 
@@ -116,9 +119,7 @@ def _walk(group: Any, place: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
             yield from _walk(item, below, seen)
         elif isinstance(item, h5py.h5d.DatasetID):
             _refuse_other_storage(item, below)
-            dataset = h5py.Dataset(item)
-            _refuse_other_types(dataset, below)
-            yield below, dataset
+            yield below, h5py.Dataset(item)
         else:
             raise ValueError(f"{below} is neither a group nor a dataset")
 
@@ -206,9 +207,9 @@ def _is_marked(dataset: Any) -> bool:
     return texts_of(dataset, "dtype") == ["bfloat16"]
 
 
-def _refuse_more_than_stored(items: Items, size: int) -> None:
+def _refuse_more_than_stored(datasets: Sequence[Any], size: int) -> None:
     """Refuse datasets that share their bytes or lie beyond the end of the file."""
-    stored = sum(item.id.get_storage_size() for item in items.values() if is_dataset(item))
+    stored = sum(dataset.get_storage_size() for dataset in datasets)
     if stored > size:
         raise ValueError(f"its datasets would have {stored:,} bytes, and it has {size:,}")
 

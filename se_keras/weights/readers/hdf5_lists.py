@@ -6,8 +6,9 @@ Two lists of an HDF5 file say in each part where the next begins: the free place
 III.E.
 """
 
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -21,23 +22,63 @@ BLOCK = 2**20
 LAST_FREE = 1  # in place of an offset
 
 
-def refuse_endless_lists(file: IO[bytes]) -> bool:
+def refuse_endless_lists(file: IO[bytes]) -> dict[bytes, list[int]]:
     """Read a file from its beginning to its end.
 
     Returns:
-        Whether the file has fractal heaps, which this does not check.
+        Where each kind of heap stands, by the first bytes of the kind.
 
     Raises:
         ValueError: if it does not begin as an HDF5 file, or a list in it is damaged.
     """
     _refuse_other_beginnings(file)
-    heads = list(_places_of_heads(file))
-    for place, head in heads:
-        if head == LOCAL_HEAP:
-            _check_local_heap(file, place)
-        elif head == GLOBAL_HEAP:
-            _check_global_heap(file, place)
-    return any(head == FRACTAL_HEAP for _, head in heads)
+    places: dict[bytes, list[int]] = {LOCAL_HEAP: [], GLOBAL_HEAP: [], FRACTAL_HEAP: []}
+    for place, head in _places_of_heads(file):
+        places[head].append(place)
+    for place in places[LOCAL_HEAP]:
+        _check_local_heap(file, place)
+    for place in places[GLOBAL_HEAP]:
+        _check_global_heap(file, place)
+    return places
+
+
+def refuse_long_texts(
+    file: IO[bytes], heaps: Iterable[int], values: Iterable[tuple[int, int]], longest: int
+) -> None:
+    """Refuse texts that say that they are longer than any is: HDF5 takes the memory first.
+
+    A text is kept as its length (4 bytes), the place of its global heap (8) and its number there.
+
+    Args:
+        file: an open HDF5 file.
+        heaps: places of its global heaps.
+        values: places and lengths of what is no text: those of the tensors.
+        longest: bytes that a text may have.
+
+    Raises:
+        ValueError: if there is a longer one.
+    """
+    rest = _rest_of(file, values)
+    for heap in set(heaps):
+        address = struct.pack("<Q", heap)
+        at = rest.find(address, 4)
+        while at >= 0:
+            (length,) = struct.unpack_from("<I", rest, at - 4)
+            # Other numbers than addresses can have these bytes, half in one and half in the next.
+            if length > longest and at % 8 == 4:
+                raise ValueError(f"it has a text that would have {length:,} bytes")
+            at = rest.find(address, at + 1)
+
+
+def _rest_of(file: IO[bytes], values: Iterable[tuple[int, int]]) -> bytes:
+    """Return all but the values; what stood at a multiple of 8 bytes does so still."""
+    rest, end = bytearray(), 0
+    size = file.seek(0, os.SEEK_END)
+    for place, length in [*sorted(values), (size, 0)]:
+        file.seek(end)
+        rest += bytes((end - len(rest)) % 8) + file.read(max(place - end, 0))
+        end = place + length
+    return bytes(rest)
 
 
 def _refuse_other_beginnings(file: IO[bytes]) -> None:

@@ -57,11 +57,12 @@ def _load(path: Path) -> Any:
     allowed = torch.serialization.get_safe_globals()
     namespace = torch.serialization.safe_globals([] if Namespace in allowed else [Namespace])
     _refuse_tar(path)
-    # The format before PyTorch 1.6 is no zip file, and can't be mapped into memory.
-    mapped = zipfile.is_zipfile(path)
-    if mapped:
-        with damage_named(f"{path} is not a whole PyTorch file"), zipfile.ZipFile(path) as archive:
-            refuse_unusual_members(archive, path.stat().st_size)
+    with damage_named(f"{path} is not a whole PyTorch file"):
+        # The format before PyTorch 1.6 is no zip file, and can't be mapped into memory.
+        mapped = zipfile.is_zipfile(path)
+        if mapped:
+            with zipfile.ZipFile(path) as archive:
+                refuse_unusual_members(archive, path.stat().st_size)
     try:
         with namespace, warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
