@@ -5,7 +5,6 @@ end, or hold it in a loop. So nothing is read before all of a file has been seen
 """
 
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -73,8 +72,7 @@ def open_h5(file: Path | IO[bytes], path: Path) -> Iterator[Items]:
 
     with ExitStack() as stack:
         with damage_named(f"{path} {KIND}"):
-            is_path = isinstance(file, str | os.PathLike)
-            content = stack.enter_context(open(file, "rb")) if is_path else file
+            content = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
             heaps = refuse_endless_lists(content)
             if heaps[FRACTAL_HEAP]:
                 _try_in_another_process(content)
@@ -98,7 +96,7 @@ def _try_in_another_process(content: IO[bytes]) -> None:
         copy = Path(folder, "copy.h5")
         with copy.open("wb") as opened:
             shutil.copyfileobj(content, opened)
-        command = [sys.executable, "-c", LOOK, copy]
+        command = [sys.executable, "-c", LOOK, str(copy)]
         done = subprocess.run(command, capture_output=True, timeout=LONGEST_LOOK, check=False)
     if done.returncode not in (0, 1):  # 1 is an error of Python, which comes here again
         raise ValueError("HDF5 breaks down over its groups")
