@@ -997,6 +997,7 @@ def test_every_command_refuses_weights_without_a_model_by_the_same_sentence(
         )
 
 
+@pytest.mark.slow
 def test_names_may_end_in_capitals_and_begin_at_home(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     model = se_keras.create("seresnet20", input_shape=(8, 8, 3))

@@ -493,7 +493,8 @@ def test_a_backbone_of_another_network_is_refused(row, se, message, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "second"), [("twins.weights.h5", "functional_1"), ("twins.h5", "teacher")]
+    ("name", "second"),
+    [("twins.weights.h5", "functional_1"), *slow(("twins.h5", "teacher"))],
 )
 def test_one_of_two_backbones_is_not_guessed(name, second, tmp_path):
     image = keras.Input((32, 32, 3))
