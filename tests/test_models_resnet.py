@@ -150,7 +150,9 @@ def test_a_closed_gate_cuts_what_the_placement_says(placement):
 @pytest.mark.parametrize("name", by_size(TIMM))
 def test_outputs_are_timms(name, tmp_path):
     recipe = find_recipe(name)
-    model = se_keras.create(name, input_shape=(None, None, 3), classifier_activation=None)
+    dtype = "float64" if name in timm_weights.DEEPEST else "float32"
+    options = {"classifier_activation": None, "dtype": dtype}
+    model = se_keras.create(name, input_shape=(None, None, 3), **options)
     # The names are timm's: `test_names_and_shapes_are_timms` holds them to its own list.
     shapes = {row.source: row.source_shape for row in plan_for_timm(model).assignments}
     drawn = timm_weights.write_drawn(tmp_path / "drawn.safetensors", shapes)

@@ -366,20 +366,59 @@ has_timm = all(importlib.util.find_spec(name) for name in ("timm", "torchvision"
 
 
 @pytest.mark.skipif(not has_timm, reason="needs timm")
-def test_timm_takes_the_file(tmp_path):
-    """Strictly, and its logits are those of Keras."""
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("seresnet18", 224),
+        ("seresnext26d_32x4d", 224),
+        ("legacy_seresnet18", 224),
+        ("seresnetaa50d", 64),
+        *(
+            pytest.param(name, 64, marks=pytest.mark.slow)
+            for name in ("seresnet50t", "resnetrs50", "seresnextaa101d_32x8d")
+        ),
+    ],
+)
+def test_timm_takes_the_file(name, size, tmp_path):
+    """Strictly, and its logits are those of Keras; its own file comes back bit for bit."""
     torch, timm = load_timm()
-    for name in ("seresnet18", "seresnext26d_32x4d", "legacy_seresnet18"):
-        model = se_keras.create(name, classes=7, classifier_activation=None)
-        set_random_weights(model)
-        se_keras.save_timm(model, tmp_path / "a.safetensors")
-        state = {k: torch.from_numpy(v) for k, v in load_file(tmp_path / "a.safetensors").items()}
-        theirs = timm.create_model(name, num_classes=7).eval()
-        theirs.load_state_dict(state, strict=True)
-        x = image(224)
-        with torch.inference_mode():
-            expected = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
-        np.testing.assert_allclose(array(model(x)), expected, atol=1e-4 * np.abs(expected).max())
+    options = {"input_shape": (size, size, 3), "classes": 7, "classifier_activation": None}
+    model = se_keras.create(name, **options)
+    set_random_weights(model)
+    se_keras.save_timm(model, tmp_path / "a.safetensors")
+    state = {k: torch.from_numpy(v) for k, v in load_file(tmp_path / "a.safetensors").items()}
+    theirs = timm.create_model(name, num_classes=7).eval()
+    theirs.load_state_dict(state, strict=True)
+    x = image(size)
+    with torch.inference_mode():
+        expected = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    found = array(model(x))
+    assert np.abs(found - expected).max() < 1e-4 * expected.std()
+    back = {k: v.numpy() for k, v in theirs.state_dict().items()}
+    save_file(back, tmp_path / "b.safetensors")
+    again = se_keras.create(name, weights=tmp_path / "b.safetensors", **options)
+    assert_same_weights(model, again)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_timm, reason="needs timm")
+@pytest.mark.parametrize("name", ["seresnetaa50d", "resnetrs50"])
+@pytest.mark.parametrize("stride", [8, 16])
+def test_dilated_stages_are_timms(name, stride, tmp_path):
+    torch, timm = load_timm()
+    options = {"features_only": True, "output_stride": stride}
+    model = se_keras.create(name, input_shape=(64, 64, 3), **options)
+    set_random_weights(model)
+    theirs = timm.create_model(name, out_indices=(1, 2, 3, 4), **options).eval()
+    se_keras.save_timm(model, tmp_path / "a.safetensors")
+    state = {k: torch.from_numpy(v) for k, v in load_file(tmp_path / "a.safetensors").items()}
+    theirs.load_state_dict(state, strict=True)
+    x = image(64)
+    with torch.inference_mode():
+        maps = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
+    for ours, other in zip(model(x), maps, strict=True):
+        expected = other.numpy().transpose(0, 2, 3, 1)
+        assert np.abs(array(ours) - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_a_plan_prints_as_a_table(tmp_path):

@@ -15,7 +15,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from drawn_weights import image  # noqa: E402
-from timm_weights import SIZES, draw  # noqa: E402
+from timm_weights import DEEPEST, SIZES, draw  # noqa: E402
 
 NAMES = (
     "seresnet18",
@@ -80,6 +80,9 @@ def reference(name):
     model.load_state_dict(
         {key: torch.from_numpy(draw(key, value.shape)) for key, value in state.items()}
     )
+    if name in DEEPEST:
+        model.double()
+    dtype = next(model.parameters()).dtype
     kept = {}
     for stage in (2, 3, 4, 5):
         model.get_submodule(f"layer{stage - 1}").register_forward_hook(
@@ -90,9 +93,9 @@ def reference(name):
     arrays = {}
     for size in SIZES:
         with torch.inference_mode():
-            logits = model(torch.from_numpy(image(size).transpose(0, 3, 1, 2).copy()))
-        arrays[f"logits_{size}"] = logits[0].numpy()
-        arrays |= {f"stage{stage}_{size}": mean.numpy().copy() for stage, mean in kept.items()}
+            logits = model(torch.from_numpy(image(size).transpose(0, 3, 1, 2).copy()).to(dtype))
+        arrays[f"logits_{size}"] = logits[0].float().numpy()
+        arrays |= {f"stage{i}_{size}": mean.float().numpy().copy() for i, mean in kept.items()}
     return arrays
 
 
