@@ -203,9 +203,13 @@ def average_projection(
     x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
     """An average pool with the stride, then a 1x1 (ResNet-D, arXiv 1812.01187)."""
-    if unit.stride > 1 or unit.dilation > 1:
+    name = f"{unit.name}_shortcut_pool"
+    if unit.stride > 1:
         # "same" pads at the end and leaves the padding out of the mean, as timm's ceil mode does.
-        x = parts.pool(x, "avg", 2, unit.stride, "same", f"{unit.name}_shortcut_pool")
+        x = parts.pool(x, "avg", 2, unit.stride, "same", name)
+    elif unit.dilation > 1:
+        # timm's AvgPool2dSame counts the zeros that it pads with.
+        x = parts.pool(parts.pad(x, (0, 1), f"{name}_pad"), "avg", 2, 1, "valid", name)
     return parts.conv_norm(x, unit.planes * recipe.expansion, 1, name=f"{unit.name}_shortcut")
 
 
