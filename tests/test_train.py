@@ -340,6 +340,8 @@ def test_a_picture_in_two_parts_is_told(tmp_path, capsys):
     picture.save(root / "test" / "dog" / "b.jpg", quality=70)
     picture.resize((60, 50)).save(root / "val" / "cat" / "c.webp")
     picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / "test" / "cat" / "flipped.png")
+    # The same grays in other colors.
+    Image.merge("RGB", picture.split()[::-1]).save(root / "val" / "dog" / "swapped.png")
     settings = config(data=str(root), image_size=40).completed()
     found = data.prepare(data.open_data(settings))
     told = {str(twin) for twin in found.twins}

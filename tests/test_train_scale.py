@@ -346,6 +346,9 @@ def test_the_test_part_chooses_nothing_and_validation_does(tmp_path):
     images, labels = next(iter(data.part_batches(found, "validation", 20)))
     right = np.argmax(model(images), 1) == np.argmax(labels, 1)
     assert right.mean() == pytest.approx(history[chosen - 1]["val_accuracy"])
+    assert float(model.loss(labels, model(images))) == pytest.approx(
+        history[chosen - 1]["val_loss"], rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("after", [3, pytest.param(1, marks=SLOW), pytest.param(2, marks=SLOW)])
