@@ -193,7 +193,7 @@ def test_the_surest_mistakes_are_drawn_first(wrong, tmp_path):
     np.testing.assert_array_equal(worst, expected[: len(worst)])
     assert len(worst) == (min(wrong, 20) or 20)
     images = np.random.default_rng(0).integers(0, 255, (len(worst), 8, 8, 1)).astype("uint8")
-    captions = [("9%: $", "90%: 猫", "a_<b>.png")] * len(worst)
+    captions = [("(9%): $", "(90%): 猫", "a_<b>.png")] * len(worst)
     pictures.draw_mistakes(images, captions, "mistakes", tmp_path / "mistakes.png")
     assert width_of(tmp_path / "mistakes.png") >= 500
 

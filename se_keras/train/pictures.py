@@ -120,7 +120,7 @@ def draw_mistakes(
         (true, taken, file), fonts = show_names([shorten(text) for text in caption])
         text: dict[str, Any] = {"parse_math": False, "fontfamily": fonts}
         # The shares come first: after a name that is written from the right they would move.
-        axes.set_title(f"is {true}\ntaken for {taken}", fontsize=8, **text)
+        axes.set_title(f"true {true}\ntaken for {taken}", fontsize=8, **text)
         axes.text(
             0.5,
             -0.03,

@@ -304,7 +304,7 @@ def draw_worst(data: ImageData, probabilities: np.ndarray, path: Path) -> list[l
         label, taken = int(split.labels[number]), int(answers.argmax())
         names = [data.class_names[each] for each in (label, taken)]
         rows.append([split.names[number], *names, float(answers[taken])])
-        shares = (f"{answers[each]:.0%}: {data.class_names[each]}" for each in (label, taken))
+        shares = (f"({answers[each]:.0%}): {data.class_names[each]}" for each in (label, taken))
         captions.append((*shares, posixpath.basename(split.names[number])))
     images = [read_whole(data, split.items[number]) for number in worst]
     title = f"{count:,} of {len(split):,} test images were taken for another class"
