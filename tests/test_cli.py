@@ -411,7 +411,7 @@ def command(tmp_path):
     return {"script": [script], "module": ["-m", "se_keras"]}
 
 
-@pytest.mark.parametrize("start", ["script", "module"])
+@pytest.mark.parametrize("start", ["script", pytest.param("module", marks=pytest.mark.slow)])
 def test_what_needs_no_model_does_not_load_keras(start, command, tmp_path):
     for arguments in LIGHT:
         done = subprocess.run(

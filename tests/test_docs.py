@@ -113,6 +113,7 @@ def test_the_five_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "explained" / "pruned-int8.onnx").is_file()
 
 
+@pytest.mark.slow
 def test_a_frozen_normalization_keeps_its_statistics_in_fit(tmp_path, monkeypatch):
     """The README's way of fine-tuning; a `training=False` in the call would let them move."""
     monkeypatch.chdir(tmp_path)

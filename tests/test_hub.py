@@ -611,7 +611,9 @@ def seresnet50(tmp_path_factory):
     return path.read_bytes()
 
 
-@pytest.mark.parametrize(("tag", "size"), [("a1", 224), ("a3", 160)])
+@pytest.mark.parametrize(
+    ("tag", "size"), [pytest.param("a1", 224, marks=pytest.mark.slow), ("a3", 160)]
+)
 def test_the_example_of_the_readme_cuts_the_photo_as_timm(
     tag, size, the_hub, seresnet50, tmp_path, monkeypatch
 ):

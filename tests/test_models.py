@@ -211,7 +211,7 @@ def test_dtype_is_that_of_every_layer(policy):
         ("input_shape", (32, 32), r"`input_shape` must be \(H, W, C\)"),
         ("input_shape", (32, 32, None), r"`input_shape` must be \(H, W, C\) with a known C"),
         ("input_tensor", np.zeros((1, 8, 8, 3)), "`input_tensor` must be a Keras tensor"),
-        ("weights", "imagenet", "none are published for seresnet20"),
+        ("weights", "imagenet", "none for ImageNet are published for seresnet20"),
         ("weights", 5, "`weights` must be None, 'imagenet', .* got 5"),
         ("weights", "none.weights.h5", "there is no file 'none.weights.h5'"),
         ("data_format", "NCHW", "`data_format` must be"),

@@ -193,7 +193,8 @@ def test_tf_data_gets_the_same_pixels():
     exec(IN_TF_DATA, {})
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_tf_data_gets_the_same_pixels_on_other_backends(backend):
     pytest.importorskip(backend)
     run_python(IN_TF_DATA, backend=backend)
@@ -510,9 +511,6 @@ UNKNOWN = {
     "two inputs": of_two_inputs,
     "a vector": lambda: keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)]),
     "four channels": lambda: functional(keras.layers.Rescaling(1 / 255), shape=(8, 8, 4)),
-    "gray with weights for colors": lambda: se_keras.create(
-        "seresnet20", input_shape=(32, 32, 1), name="seresnet50.a1_in1k"
-    ),
 }
 
 

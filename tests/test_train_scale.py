@@ -491,6 +491,7 @@ def pair(out, other=None, network="dropout", **arguments):
     ]
 
 
+@SLOW
 def test_two_devices_train_as_one(tmp_path):
     """Within rounding: the sums over a batch are made in another order."""
     settings = {"batch_size": 100, "sync_batch_norm": True, "ema": 0.9, "clip_norm": 0.2}

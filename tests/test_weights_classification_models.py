@@ -74,7 +74,12 @@ def test_a_file_for_another_network_names_the_builder_that_fits(name, row, tmp_p
         ("seresnet18", "seresnet18", "normalization  before its convolution  behind its"),
         ("seresnet50", "seresnet50", "stride of units  on the 1x1  "),
         ("seresnet50", "legacy_seresnet50", "stem pool  padded on both sides  padded at the end"),
-        ("seresnext50", "legacy_seresnext50_32x4d", "stem pool  padded on both sides  padded at"),
+        pytest.param(
+            "seresnext50",
+            "legacy_seresnext50_32x4d",
+            "stem pool  padded on both sides  padded at",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_row_of_the_same_shapes_is_told_apart(name, row, different, tmp_path):
