@@ -16,7 +16,7 @@ from golden.make_timm import load_timm
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
-from timm_weights import digest, draw, with_counters, write_drawn
+from timm_weights import DEEPEST, digest, draw, with_counters, write_drawn
 
 import se_keras
 from se_keras import catalog, cli
@@ -419,6 +419,27 @@ def test_dilated_stages_are_timms(name, stride, tmp_path):
     for ours, other in zip(model(x), maps, strict=True):
         expected = other.numpy().transpose(0, 2, 3, 1)
         assert np.abs(array(ours) - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_timm, reason="needs timm")
+@pytest.mark.parametrize("name", DEEPEST)
+def test_the_deepest_networks_are_timms(name, tmp_path):
+    """With units that add little, since else rounding grows from one to the next."""
+    torch, timm = load_timm()
+    theirs = timm.create_model(name).eval()
+    state = {key: draw(key, value.shape) for key, value in theirs.state_dict().items()}
+    for key in state:
+        if key.endswith("bn3.weight"):
+            state[key] *= 0.2
+    save_file(state, tmp_path / "a.safetensors")
+    theirs.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+    x = image(64)
+    with torch.inference_mode():
+        expected = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    options = {"input_shape": (64, 64, 3), "classifier_activation": None}
+    ours = se_keras.create(name, weights=tmp_path / "a.safetensors", **options)
+    assert np.abs(array(ours(x)) - expected).max() < 1e-4 * expected.std()
 
 
 def test_a_plan_prints_as_a_table(tmp_path):
