@@ -275,6 +275,9 @@ def test_the_traceback_is_shown_where_it_is_asked_for(capsys):
 GIVEN = {
     "data": "cifar100",
     "model": "seresnet32",
+    "weights": "my.safetensors",
+    "pixels": "tf",
+    "freeze": "2",
     "ratio": "8",
     "placement": "pre",
     "image_size": "40",

@@ -42,4 +42,7 @@ def is_over(history: Sequence[dict[str, float]], config: TrainConfig) -> bool:
     assert config.epochs is not None  # the settings are completed
     if not history or len(history) >= config.epochs:
         return bool(history)
-    return 0 < (config.patience or 0) <= len(history) - best_epoch(history)
+    # The epochs of a frozen backbone say nothing of those that follow.
+    frozen = config.freeze or 0
+    frozen = frozen if frozen < config.epochs else 0
+    return 0 < (config.patience or 0) <= len(history) - max(best_epoch(history), frozen)

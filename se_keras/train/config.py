@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import textwrap
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -70,16 +71,42 @@ FOLDER_DEFAULTS = Defaults(
     epochs=30, batch_size=32, lr=0.05, image_size=None, flip=True, zoom=0.7, patience=10
 )
 
+# What is trained where the user says nothing.
+DEFAULT_MODEL = "seresnet20"
+
+
+def is_model_file(model: str | None) -> bool:
+    """Return whether a model is that of a `.keras` file, and no name of the catalog.
+
+    Example:
+
+    >>> from se_keras.train.config import is_model_file
+    >>> is_model_file("runs/photos/model.keras"), is_model_file("seresnet50")
+    (True, False)
+    """
+    return model is not None and model.lower().endswith(".keras")
+
+
+def _model(argument: str, model: Any) -> str:
+    model = _text_of_path(argument, model)
+    return model if is_model_file(model) else find_recipe(model).name
+
+
+def _text_of_path(argument: str, value: Any) -> str:
+    return text(argument, os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
 CHECKS: dict[str, Check] = {
     **dict.fromkeys(
         ("image_size", "epochs", "batch_size", "accumulate", "ratio"), positive_integer
     ),
     **dict.fromkeys(("lr", "clip_norm"), positive_number),
     **dict.fromkeys(("label_smoothing", "ema"), rate),
-    **dict.fromkeys(("data", "split", "placement"), text),
-    "model": lambda _, name: find_recipe(name).name,
+    **dict.fromkeys(("data", "split", "placement", "pixels"), text),
+    "model": _model,
+    "weights": _text_of_path,
     "weight_decay": partial(number_from, least=0),
-    **dict.fromkeys(("seed", "patience"), partial(integer_below, end=2**31)),
+    **dict.fromkeys(("seed", "patience", "freeze"), partial(integer_below, end=2**31)),
     "choose": partial(one_of, choices=CHOICES),
     "class_weights": partial(one_of, choices=CLASS_WEIGHTS),
     "precision": partial(one_of, choices=PRECISIONS),
@@ -146,7 +173,30 @@ class TrainConfig:
         "with such folders in train and test or val",
         "digits",
     )
-    model: str = option("NAME", "a name that `se-keras list` shows", "seresnet20")
+    model: str | None = option(
+        "MODEL",
+        "a name that `se-keras list` shows, or a .keras file of a classifier or a backbone, whose "
+        "weights are trained on with a fresh classifier",
+        unset=f"{DEFAULT_MODEL}; with weights the network that they are for",
+    )
+    weights: str | None = option(
+        "SOURCE",
+        "weights to begin with: a name such as seresnet50.a1_in1k, hf://OWNER/REPO[@REVISION], or, "
+        "with a model's name, imagenet or a file; the classifier is fresh",
+        unset="fresh ones",
+    )
+    pixels: str | None = option(
+        "NAME",
+        "what pixels such weights take, where nothing says it: raw (0..255), imagenet (its mean "
+        "and deviation), tf (-1..1), or the published weights that they began with",
+        unset="what the weights or the model say",
+    )
+    freeze: int | None = option(
+        "N",
+        "with such weights: epochs in which the classifier alone is trained, at the whole learning "
+        "rate; all layers follow, at a tenth of it",
+        unset="5; with fresh weights there are none",
+    )
     # What the SENet paper varies: Table 10; Fig. 5 and Tables 14 and 15; its plain networks.
     ratio: int | None = option(
         "N", "channels of a map to one of the hidden layer of its SE block", unset="the model's, 16"
@@ -245,12 +295,19 @@ class TrainConfig:
         return given | ({"se": False} if self.no_se else {})
 
     @property
+    def begins_with_weights(self) -> bool:
+        """Return whether the network has weights that were trained before."""
+        return self.weights is not None or is_model_file(self.model)
+
+    @property
     def defaults(self) -> Defaults:
         """What fits the data set."""
         return DEFAULTS.get(self.data, FOLDER_DEFAULTS)
 
     def completed(self) -> "TrainConfig":
         """Return the same with every setting filled in, except the batch size of a folder.
+
+        Where the run begins with weights, these decide on `model`, `image_size` and `freeze`.
 
         Raises:
             InputError: if there is no such data set.
@@ -268,13 +325,15 @@ class TrainConfig:
                 + did_you_mean(self.data, DEFAULTS)
             )
         batches = (self.batch_size or self.defaults.batch_size) / self.defaults.batch_size
-        made_for = find_recipe(self.model).input_size
-        fallback = {
-            "image_size": self.defaults.image_size or max(SMALLEST, made_for),
+        fallback: dict[str, Any] = {
             "epochs": self.defaults.epochs,
             "patience": self.defaults.patience,
             "lr": self.defaults.lr * batches,
         }
+        if not self.begins_with_weights:
+            fallback["model"] = model = self.model or DEFAULT_MODEL
+            made_for = max(SMALLEST, find_recipe(model).input_size)
+            fallback["image_size"] = self.defaults.image_size or made_for
         missing: dict[str, Any] = {
             name: value for name, value in fallback.items() if getattr(self, name) is None
         }

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras import catalog
+from se_keras.graph import innermost_layers
 from se_keras.pixels import pixels_of, write_pixels
 from se_keras.support.errors import InputError, extra
 from se_keras.support.files import read_json, write_json, written_beside
@@ -22,7 +23,7 @@ from se_keras.train import data as sources
 from se_keras.train import report
 from se_keras.train.choosing import best_epoch, chosen_epoch, is_over
 from se_keras.train.cluster import Team, join_devices, on_own_device
-from se_keras.train.config import DEFAULTS, Cluster, TrainConfig
+from se_keras.train.config import DEFAULTS, Cluster, TrainConfig, is_model_file
 from se_keras.train.input_clock import InputClock
 from se_keras.train.metrics import confusion
 from se_keras.train.optimizer import build_optimizer
@@ -38,11 +39,13 @@ from se_keras.train.run_folder import (
     default_folder,
     is_finished,
     load_epoch,
-    restore,
+    restore_history,
     save_epoch,
 )
 from se_keras.train.saved_model import compare_saved_model, export_saved_model, predict_part
 from se_keras.train.splits import balanced_weights, describe_small, write_parts
+from se_keras.train.stages import Stage, Stages, stages_of
+from se_keras.train.start import Start, start_of
 
 # Builds what is trained: takes `input_tensor`, `classes` and `dtype`, as `se_keras.create` does.
 Network = Callable[..., keras.Model]
@@ -66,6 +69,7 @@ def train(
     cluster: Cluster | None = None,
     tensorboard: bool = False,
     network: Network | None = None,
+    model: keras.Model | None = None,
 ) -> dict[str, Any]:
     """Trains a model on images and leaves a folder that can be used.
 
@@ -85,6 +89,9 @@ def train(
             -1..1, a number of classes and a Keras dtype policy, and returns a `keras.Model` on that
             tensor that gives class probabilities. `settings.json` keeps its name, so that a run is
             resumed with the same one.
+        model: a functional classifier or backbone to train on, in place of `config.model`; it stays
+            as it is. A copy gets a fresh classifier of the data's classes, after a global average
+            where it is a backbone.
 
     Returns:
         The content of `report.json`; nothing in a process other than the first.
@@ -99,13 +106,17 @@ def train(
     if tensorboard:
         with extra("tensorboard"):
             from tensorboard import summary  # noqa: F401
-    config = config.completed()
-    name = config.model if network is None else _name_of(network)
-    folder = Path(out or default_folder(config, name))
+    asked, config = config, config.completed()
+    folder = Path(out or default_folder(asked, _name_given(network, model)))
     cluster = cluster or Cluster()
     if not cluster.process:
         check_folder(folder, resume, overwrite)
     with join_devices(cluster) as team:
+        if network is not None:
+            _refuse_start(asked, model)
+        start = start_of(asked, model) if network is None else None
+        config = (start.config if start else asked).completed()
+        name = _name_of(network) if network else start.name if start else config.model
         data = sources.open_data(config)
         config = _set_batch_size(config, data)
         _check_batch(config, team)
@@ -116,21 +127,22 @@ def train(
             return read_json(folder / "report.json") if team.leads else {}
         keras.utils.set_random_seed(config.seed)
         with team.scope():
-            model = build_model(config, data, team, network)
+            trained = build_model(config, data, team, network, start)
             if team.leads:
-                print(report.announcement(config, data, model, folder, team))
+                print(report.announcement(config, data, trained, folder, team))
+                print(start.describe(config) if start else "", end="")
             data = sources.prepare(data)
             if team.leads:
                 print(report.describe_twins(data.twins), end="")
                 begin(folder, settings, keep=resume)
                 write_parts(folder / "split.csv", _split_rows(data))
-            history = fit(model, config, data, folder, team, tensorboard=tensorboard)
+            history = fit(trained, config, data, folder, team, tensorboard=tensorboard)
         if team.leads:
-            model = _save_model(model, folder, team)
-    return _finish(model, config, data, folder, history, team) if team.leads else {}
+            trained = _save_model(trained, folder, team)
+    return _finish(trained, config, data, folder, history, team) if team.leads else {}
 
 
-def _settings(config: TrainConfig, model: str, data: sources.ImageData) -> dict[str, Any]:
+def _settings(config: TrainConfig, model: str | None, data: sources.ImageData) -> dict[str, Any]:
     """The content of `settings.json`: what a run needs to go on, and what it must not change."""
     folder = config.data if config.data in DEFAULTS else os.path.abspath(config.data)
     files = sources.fingerprint(data)
@@ -145,6 +157,20 @@ def _split_rows(data: sources.ImageData) -> list[tuple[str, str, str]]:
     ]
 
 
+def _refuse_start(config: TrainConfig, model: keras.Model | None) -> None:
+    named = {name: getattr(config, name) for name in ("weights", "pixels", "freeze")}
+    given = [name for name, value in (named | {"model": model}).items() if value is not None]
+    if given or is_model_file(config.model):
+        raise InputError(f"`{(given or ['model'])[0]}` and `network` exclude each other.")
+
+
+def _name_given(network: Network | None, model: keras.Model | None) -> str:
+    """The name of what is given in place of a name in the settings."""
+    if network is not None:
+        return _name_of(network)
+    return "" if model is None else model.name
+
+
 def _name_of(network: Network) -> str:
     return getattr(network, "__qualname__", type(network).__qualname__)
 
@@ -154,6 +180,7 @@ def build_model(
     data: sources.ImageData,
     team: Team = ONE_DEVICE,
     network: Network | None = None,
+    start: Start | None = None,
 ) -> keras.Model:
     """Build the model of the settings on raw pixels, ready for `fit`.
 
@@ -162,31 +189,46 @@ def build_model(
         data: the images.
         team: the devices.
         network: as in `train`.
+        start: what the run begins with; `None` for fresh weights.
 
     Raises:
         InputError: if the model can't take images of this size, or `network` returns anything but
             a model of that many classes.
     """
     pixels = keras.Input(data.image_shape, name="pixels")
-    # The range that keras.applications calls "tf": -1..1.
-    scaled = keras.layers.Rescaling(1 / 127.5, -1.0, dtype="float32", name="scale")(pixels)
-    model = _build_network(config, data, scaled, network)
-    on_jax = keras.backend.backend() == "jax"
-    mirrored = team.replicas > 1 and not on_jax
-    _synchronize(model, config.sync_batch_norm and mirrored)
-    assert config.epochs is not None  # the settings are completed
+    if start is None:
+        # The range that keras.applications calls "tf": -1..1.
+        scaled = keras.layers.Rescaling(1 / 127.5, -1.0, dtype="float32", name="scale")(pixels)
+        model = _build_network(config, data, scaled, network)
+    else:
+        scaled, classes = start.prepare(pixels), len(data.class_names)
+        model = start.build(input_tensor=scaled, classes=classes, dtype=config.precision)
+    _synchronize(model, config.sync_batch_norm and _is_mirrored(team))
+    _compile(model, config, data, team, stages_of(config)[0])
+    return model
+
+
+def _is_mirrored(team: Team) -> bool:
+    return team.replicas > 1 and keras.backend.backend() != "jax"
+
+
+def _compile(
+    model: keras.Model, config: TrainConfig, data: sources.ImageData, team: Team, stage: Stage
+) -> None:
+    """Give the model the optimizer of a stage."""
+    assert config.lr is not None  # the settings are completed
     assert config.batch_size is not None
-    updates = config.epochs * (len(data.train) // config.batch_size)
+    updates = (stage.end - stage.begin) * (len(data.train) // config.batch_size)
+    its_config = dataclasses.replace(config, lr=config.lr * stage.share)
     model.compile(
-        optimizer=build_optimizer(config, model, updates, mirrored=mirrored),
+        optimizer=build_optimizer(its_config, model, updates, mirrored=_is_mirrored(team)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
         # Weighted, for the weights of classes and images that fill up a batch of `full_batches`.
         weighted_metrics=["accuracy"],
         # On small images XLA saves TensorFlow nothing and compiles for ten seconds; JAX has no
         # other way.
-        jit_compile=on_jax,
+        jit_compile=keras.backend.backend() == "jax",
     )
-    return model
 
 
 def _build_network(
@@ -199,6 +241,7 @@ def _build_network(
     options = {"input_tensor": pixels, "classes": classes, "dtype": config.precision}
     if network is None:
         try:
+            assert config.model is not None  # the settings are completed
             return catalog.create(config.model, **options, **config.network_options)
         except (InputError, TypeError) as error:  # a TypeError: it has no such option
             size = data.image_shape
@@ -217,7 +260,7 @@ def _build_network(
 
 
 def _synchronize(model: keras.Model, wanted: bool) -> None:
-    for layer in model.layers:
+    for layer in innermost_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = wanted
 
@@ -236,19 +279,33 @@ def fit(
     Returns:
         The rows of `history.csv`, one for each epoch since the start of the run.
     """
-    done, history = restore(model, folder, team)
-    if done and team.leads:
-        print(f"Going on after epoch {done} of {config.epochs}.")
-    over = team.leads and is_over(history, config)
-    if team.from_first(bytes([over])) != bytes([True]):
-        _fit(model, config, data, folder, team, history, tensorboard)
+    stages = Stages(model, config, lambda stage: _compile(model, config, data, team, stage))
+    history = restore_history(folder, team)
+    if history:
+        stages.enter(len(history) - 1)
+        load_epoch(model, folder, len(history), team)
+        if team.leads:
+            print(f"Going on after epoch {len(history)} of {config.epochs}.")
+    while not _agree(team.leads and is_over(history, config), team):
+        end = stages.enter(len(history)).end
+        _fit(model, config, data, folder, team, history, end, tensorboard)
+        # Keras ends with the moving average in the place of the weights.
+        load_epoch(model, folder, len(history), team)
     if team.leads and len(history) < (config.epochs or 0):
         print(f"The run ends: {config.patience} epochs were no better than {best_epoch(history)}.")
     chosen = chosen_epoch(history, config) if team.leads else 0
-    load_epoch(model, folder, int(team.from_first(b"%d" % chosen)), team)
+    chosen = int(team.from_first(b"%d" % chosen))
+    stages.enter(chosen - 1)
+    load_epoch(model, folder, chosen, team)
     # The moving average takes the place of the weights.
     model.optimizer.finalize_variable_values(model.trainable_variables)
+    stages.leave()
     return history
+
+
+def _agree(answer: bool, team: Team) -> bool:
+    """The answer of the first process: numbers that differ in the last digit must not part them."""
+    return team.from_first(bytes([answer])) == bytes([True])
 
 
 def _fit(
@@ -258,15 +315,17 @@ def _fit(
     folder: Path,
     team: Team,
     history: History,
+    end: int,
     tensorboard: bool,
 ) -> None:
+    """Train up to an epoch, in one stage."""
     assert config.epochs is not None  # the settings are completed
     assert config.batch_size is not None
     batches, steps = sources.training_batches(
         data,
         config.batch_size,
         config.seed,
-        range(len(history), config.epochs),
+        range(len(history), end),
         parts=config.accumulate,
         share=team.share,
         weights=_class_weights(config, data, "train"),
@@ -286,7 +345,7 @@ def _fit(
         clock.watch(batches),
         steps_per_epoch=steps,
         initial_epoch=len(history),
-        epochs=config.epochs,
+        epochs=end,
         validation_data=validation,
         callbacks=callbacks,
         shuffle=False,
@@ -356,9 +415,8 @@ class _Epochs(keras.callbacks.Callback):
         if self.team.leads:
             with on_own_device():
                 save_epoch(self.folder, self.model, self.history)
-        # The first process decides: numbers that differ in the last digit must not part them.
         over = self.team.leads and is_over(self.history, self.config)
-        self.model.stop_training = self.team.from_first(bytes([over])) == bytes([True])
+        self.model.stop_training = _agree(over, self.team)
 
 
 def _check_same_everywhere(settings: dict[str, Any], team: Team) -> None:

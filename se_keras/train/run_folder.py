@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from se_keras.support.errors import InputError, in_one_line
 from se_keras.support.files import PARTIAL, read_json, remove, write_csv, write_json, written_beside
 from se_keras.train.choosing import best_epoch
-from se_keras.train.config import DEFAULTS, TrainConfig
+from se_keras.train.config import DEFAULT_MODEL, DEFAULTS, TrainConfig, is_model_file
 
 if TYPE_CHECKING:
     import keras
@@ -62,10 +62,20 @@ def default_folder(config: TrainConfig, model: str = "") -> Path:
     'runs/digits-seresnet20'
     >>> default_folder(TrainConfig(no_se=True)).as_posix()
     'runs/digits-seresnet20-no-se'
+    >>> default_folder(TrainConfig(weights="seresnet50.a1_in1k")).as_posix()
+    'runs/digits-seresnet50.a1_in1k'
     """
     asked = [f"ratio{config.ratio}" if config.ratio else "", config.placement or ""]
-    words = [model or config.model, *asked, "no-se" if config.no_se else ""]
+    words = [model or _called(config), *asked, "no-se" if config.no_se else ""]
     return Path("runs") / "-".join([Path(config.data).resolve().name, *filter(None, words)])
+
+
+def _called(config: TrainConfig) -> str:
+    """What is trained, in words that a folder's name can hold."""
+    weights = (config.weights or "").rstrip("/").rpartition("/")[2]
+    model = config.model or ("" if weights else DEFAULT_MODEL)
+    model = Path(model).stem if is_model_file(model) else model
+    return "-".join(filter(None, [model, re.sub(r"[^\w.-]+", "-", weights)]))
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -170,20 +180,15 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in named if match)
 
 
-def restore(model: "keras.Model", folder: Path, team: "Team") -> tuple[int, History]:
-    """Loads the last checkpoint, if there is one: the weights and the state of the optimizer."""
-    checkpoints = _checkpoints(folder) if team.leads else []
-    done = checkpoints[-1][0] if checkpoints else 0
-    done = int(team.from_first(b"%d" % done))
-    if not done:
-        return 0, []
-    load_epoch(model, folder, done, team)
+def restore_history(folder: Path, team: "Team") -> History:
+    """Return the rows of the epochs that have a checkpoint; those of other processes are bare."""
+    done = int(team.from_first(b"%d" % (epochs_done(folder) if team.leads else 0)))
     if not team.leads:
-        return done, [{"epoch": epoch + 1} for epoch in range(done)]
-    history = read_history(folder)[:done]
+        return [{"epoch": epoch + 1} for epoch in range(done)]
+    history = read_history(folder)[:done] if done else []
     if len(history) != done:
         raise InputError(f"{folder / 'history.csv'} has {len(history)} rows, the run {done} epochs")
-    return done, history
+    return history
 
 
 def load_epoch(model: "keras.Model", folder: Path, epoch: int, team: "Team") -> None:
@@ -210,7 +215,7 @@ def _share_file(path: Path | None, team: "Team") -> Iterator[Path]:
 
 def save_epoch(folder: Path, model: "keras.Model", history: History) -> None:
     """Puts an epoch on the disk that has just been finished; its row is the last of `history`."""
-    # A stop between the two leaves a row too many, which `restore` drops.
+    # A stop between the two leaves a row too many, which `restore_history` drops.
     rows = (list(row.values()) for row in history)
     write_csv(folder / "history.csv", list(history[0]), rows)
     with written_beside(folder / CHECKPOINT.format(len(history))) as partial:
