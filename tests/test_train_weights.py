@@ -82,9 +82,10 @@ def is_equal(one, other):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     keras.utils.set_random_seed(4)
-    model = se_keras.create("seresnet20", input_shape=(16, 16, 3), classes=5)
-    path = tmp_path_factory.mktemp("weights") / "some.weights.h5"
-    model.save_weights(path)
+    name = "seresnet20.hf--me--flowers"  # such a name says pixels and classes that hold no more
+    model = se_keras.create("seresnet20", input_shape=(16, 16, 3), classes=5, name=name)
+    path = tmp_path_factory.mktemp("weights") / "some.keras"
+    model.save(path)
     return str(path)
 
 
@@ -101,7 +102,7 @@ def features(model, images):
 def test_the_model_of_a_run_prepares_raw_pixels_itself(weights, by_hand, folder):
     named = {"data": folder, "model": "seresnet20", "weights": weights, "image_size": 16}
     model, _ = built(config(pixels="imagenet", **named))
-    assert model.output_shape == (None, 2)
+    assert (model.name, model.output_shape) == ("seresnet20", (None, 2))
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("float32")
     expected = by_hand((images / 255 - MEAN) / STD)
     np.testing.assert_allclose(features(model, images), expected, rtol=1e-4, atol=1e-5)
@@ -224,7 +225,7 @@ def test_what_a_run_cannot_begin_with_is_named(settings, model, message):
 
 
 def test_weights_whose_pixels_nobody_knows_are_refused(weights, folder):
-    with pytest.raises(InputError, match=r"what pixels .*some.weights.h5 takes is unknown.*raw"):
+    with pytest.raises(InputError, match=r"what pixels .*some.keras takes is unknown.*raw"):
         start_of(TrainConfig(data=folder, model="seresnet20", weights=weights))
 
 
@@ -289,6 +290,7 @@ def test_the_frozen_stage_changes_the_classifier_alone(unbroken, tmp_path, monke
         {name for name, values in before.items() if not is_equal(values, other[name])}
         for other in (weights_of(model), weights_of(unbroken[0]))
     ]
+    assert all(layer.trainable for layer in innermost_layers(model))
     assert changed == [{"classes"}, {"conv", "norm", "last", "classes"}]
 
 
