@@ -680,6 +680,7 @@ def test_float16_scales_its_loss():
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
+@pytest.mark.slow
 def test_another_image_size_is_resized_to(tmp_path):
     train_small(config(image_size=12, epochs=1), tmp_path / "run")
     model = keras.models.load_model(tmp_path / "run" / "model.keras")

@@ -253,7 +253,10 @@ def test_the_clock_tells_waiting_from_working(reading, working, waiting, monkeyp
 # --- one update ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("more", [{}, {"clip_norm": 0.1}], ids=["plain", "clipped"])
+@pytest.mark.parametrize(
+    "more",
+    [pytest.param({}, id="plain"), pytest.param({"clip_norm": 0.1}, id="clipped", marks=SLOW)],
+)
 def test_parts_add_up_to_the_batch(more, tmp_path):
     whole, one = trained(tmp_path / "one", batch_size=16, **more)
     parts, two = trained(tmp_path / "two", batch_size=16, accumulate=2, **more)
