@@ -162,7 +162,7 @@ def trained(model, x):
 # every operation of a network while it is built: some 20 s each.
 QUICK = {
     "tensorflow": ("SEResNet20", "optimize"),
-    "torch": ("SEResNet20", "SEMobileNet", "SEShuffleNet", "optimize"),
+    "torch": ("SEResNet20", "optimize"),
     "jax": ("SEResNet20",),
 }
 

@@ -425,6 +425,7 @@ def test_averages_and_parts_survive_a_stop(where, tmp_path, monkeypatch):
 # --- TensorBoard ---------------------------------------------------------------------------------
 
 
+@SLOW
 def test_tensorboard_shows_the_history(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     train(config(batch_size=200), tmp_path / "run", tensorboard=True, network=no_chance)
