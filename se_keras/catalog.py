@@ -189,7 +189,7 @@ def _annotations(recipe: Recipe) -> dict[str, Any]:
 
 
 def _documentation(recipe: Recipe, options: Iterable[str]) -> str:
-    """What `help` says of a builder: each option as it is documented where it is defined."""
+    """Return what `help` says of a builder: each option as it is documented where it is defined."""
     of_row, of_create, of_all = (
         inspect.getdoc(source) or "" for source in (type(recipe), create, NetworkOptions)
     )
@@ -274,7 +274,7 @@ def _as_published(recipe: Recipe, options: NetworkOptions, source: WeightSource)
 
 
 def _pixels_of_weights(source: WeightSource) -> Pixels:
-    """What pixels the weights take; it must be known."""
+    """Return what pixels the weights take; it must be known."""
     if source.pixels.unknown:
         raise InputError(
             f"`include_preprocessing=True`: what pixels the weights of {source} take is unknown: "

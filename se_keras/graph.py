@@ -157,7 +157,7 @@ class Graph:
         return self._consumers.get(tensor, [])
 
     def is_output(self, tensor: KerasTensor) -> bool:
-        """Whether a tensor is an output of the model."""
+        """Return whether a tensor is an output of the model."""
         return any(tensor is output for output in _tensors(self.outputs))
 
     def sole_consumer(self, tensor: KerasTensor) -> Node | None:
@@ -166,11 +166,11 @@ class Graph:
         return consumers[0] if len(consumers) == 1 and not self.is_output(tensor) else None
 
     def has_mask(self, tensor: KerasTensor) -> bool:
-        """Whether a mask may come with a tensor: Keras hands it to what takes the tensor."""
+        """Return whether a mask may come with a tensor: Keras hands it to what takes the tensor."""
         return tensor in self._masked
 
     def may_train(self, node: Node) -> bool:
-        """Whether a call may work as in training where `training=` is not given to the model.
+        """Return whether a call may train where `training=` is not given to the model.
 
         What a call of a model is given holds for all inside, whatever is given there. It may be a
         tensor; and a model may be called several times.
@@ -178,7 +178,7 @@ class Graph:
         return True in {_training_of(node, fixed) for fixed in self._trainings}
 
     def __contains__(self, node: Node) -> bool:
-        """Whether a node is one of `nodes`: edits may have taken it out."""
+        """Return whether a node is one of `nodes`: edits may have taken it out."""
         return node in self._node_set
 
     def find(self, name: str) -> Node:
@@ -353,7 +353,7 @@ def trace(model: keras.Model) -> Graph:
 
 
 def is_functional(model: Any) -> bool:
-    """Whether an object is a model whose calls Keras recorded, and no code of its own makes."""
+    """Return whether Keras recorded all calls of a model, and no code of its own makes them."""
     return (
         isinstance(model, keras.Model)
         and type(model).call.__module__.split(".")[0] == "keras"
@@ -432,7 +432,7 @@ def _note_calls(graph: Graph) -> None:
 
 
 def _training_of(node: Node, fixed: bool | None) -> bool | None:
-    """What a call has as `training`, where `fixed` is what it has around it; a tensor may be on."""
+    """Return the `training` of a call, where `fixed` is that around it; a tensor may be on."""
     value = node.kwargs.get("training") if fixed is None else fixed
     return value if value is None else isinstance(value, KerasTensor) or bool(value)
 
@@ -619,7 +619,7 @@ def _copy_state(old: keras.Layer, new: keras.Layer) -> None:
 
 
 def _is_changed(layer: keras.Layer) -> bool:
-    """Whether a layer got other weights than it was built with."""
+    """Return whether a layer got other weights than it was built with."""
     return layer.quantization_mode is not None or getattr(layer, "lora_enabled", False)
 
 
@@ -648,7 +648,7 @@ def _variables(layer: keras.Layer) -> list[keras.Variable]:
 
 
 def _specification(layer: keras.Layer) -> list[str]:
-    """What must be alike in a copy; no names, which Keras may have numbered."""
+    """Return what must be alike in a copy; no names, which Keras may have numbered."""
     parts = layer._flatten_layers(include_self=False)
     return [
         *(f"{v.dtype} weights {tuple(v.shape)}" for v in _variables(layer)),

@@ -57,7 +57,7 @@ def array(variable: Any) -> Array:
 
 
 def has_plain_weights(layer: keras.Layer) -> bool:
-    """Whether what a layer computes with are the numbers in its weights."""
+    """Return whether what a layer computes with are the numbers in its weights."""
     quantized = getattr(layer, "quantization_mode", None) is not None
     return not quantized and not getattr(layer, "lora_enabled", False)
 
@@ -81,7 +81,7 @@ def is_pointwise(node: Node) -> bool:
 
 
 def called_once(graph: Graph, node: Node) -> bool:
-    """Whether a layer stands at one place of a graph only."""
+    """Return whether a layer stands at one place of a graph only."""
     return sum(other.op is node.op for other in graph.nodes) == 1
 
 
@@ -157,7 +157,7 @@ def add_with_weights(
 
 
 def pointwise_matrix(node: Node) -> tuple[Array, Array]:
-    """What a pointwise layer does to a channel vector: (C_in, C_out), and the bias (C_out,)."""
+    """Return the kernel (C_in, C_out) and the bias (C_out,) of a pointwise layer."""
     kernel = array(node.op.kernel)
     kernel = kernel.reshape(*kernel.shape[-2:])
     bias = array(node.op.bias) if node.op.use_bias else np.zeros(kernel.shape[-1])

@@ -263,19 +263,25 @@ def _of_model(model: keras.Model) -> Pixels:
     if pixels.unknown and "int" in tensor.dtype:
         pixels = _raw(graph, "its input, which takes integers")
     if pixels.mean is not None and len(pixels.mean) != channels:
-        pixels = _of_gray(pixels, channels)
+        if channels != 1:
+            return _unknown(f"it takes {channels} channels, and its weights others")
+        pixels = gray_pixels(pixels)
     side = height or width
     size = (height or side, width or side) if side else pixels.size
     return replace(pixels, size=size, channels=channels)
 
 
-def _of_gray(pixels: Pixels, channels: int) -> Pixels:
-    """Those of weights for three colors, whose first kernel was adapted to gray images.
+def gray_pixels(pixels: Pixels) -> Pixels:
+    """Return the pixels of weights for three colors whose first kernel is adapted to gray images.
 
-    timm's loader takes the average of its numbers there, `adapt_to_chs`.
+    Their numbers are the averages over the colors, as in timm's loader (`adapt_to_chs`).
+
+    Example:
+
+    >>> from se_keras.pixels import gray_pixels, pixels_of
+    >>> [round(mean, 3) for mean in gray_pixels(pixels_of("seresnet50.a1_in1k")).mean]
+    [0.449]
     """
-    if channels != 1:
-        return _unknown(f"it takes {channels} channels, and its weights others")
     numbers: dict[str, Any] = {
         name: (float(np.mean(getattr(pixels, name))),) for name in ("mean", "std")
     }

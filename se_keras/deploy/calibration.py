@@ -111,7 +111,7 @@ def _collect(model: keras.Model, calibration: Any) -> Arrays:
 
 
 def _is_array_per_input(calibration: Any, inputs: int) -> bool:
-    """Whether it is one array for each of several inputs."""
+    """Return whether it is one array for each of several inputs."""
     if isinstance(calibration, Mapping):
         return True
     is_several = inputs > 1 and isinstance(calibration, list | tuple)
@@ -234,7 +234,7 @@ def _takes_images(model: keras.Model) -> bool:
 
 
 def _pixels(model: keras.Model) -> Pixels:
-    """What the model takes, at some size."""
+    """Return what the model takes, at some size."""
     pixels = pixels_of(model)
     return replace(pixels, size=pixels.size or OPEN_SIZE)
 

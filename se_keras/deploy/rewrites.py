@@ -89,7 +89,7 @@ class OptimizationPlan:
 
 
 def plan_optimization(model: keras.Model) -> OptimizationPlan:
-    """What `optimize` does to a model, and what it leaves alone.
+    """Return what `optimize` does to a model, and what it leaves alone.
 
     Args:
         model: a functional or Sequential model; nested models are walked.

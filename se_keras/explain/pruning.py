@@ -95,7 +95,7 @@ class PruningPlan:
 
 
 def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep) -> PruningPlan:
-    """What `prune_se` does with each SE layer; takes what it takes, and raises what it raises.
+    """Return what `prune_se` does with each SE layer; take and raise what it does.
 
     Example:
 
@@ -276,7 +276,7 @@ class _Folding:
 
 
 def _passes(node: Node, factor: np.ndarray) -> bool:
-    """Whether a factor of the channels before a node is the same as one behind it."""
+    """Return whether a factor of the channels before a node is the same as one behind it."""
     op = node.op
     activation = op.activation if type(op) is layers.Activation else None
     if type(op) in PASSING_LAYERS or activation is keras.activations.linear:
@@ -296,7 +296,7 @@ def _joins_channels(node: Node, axis: int) -> bool:
 
 
 def _takes(node: Node, factor: np.ndarray, axis: int) -> bool:
-    """Whether the channels of a layer's output can be multiplied in its weights."""
+    """Return whether the channels of a layer's output can be multiplied in its weights."""
     op = node.op
     if type(op) not in (layers.BatchNormalization, *LINEAR_LAYERS) or not has_plain_weights(op):
         return False

@@ -287,7 +287,7 @@ def _whole_arrays(data: Any, inputs: int) -> tuple | None:
 
 
 def _are_images(data: Any, inputs: int) -> bool:
-    """Whether it is an array, or one for each of several inputs, by name or in their order."""
+    """Return whether it is an array, or one for each input, by name or in their order."""
     if isinstance(data, np.ndarray):
         return True
     values = list(data.values() if isinstance(data, Mapping) else data) if _holds(data) else []

@@ -126,7 +126,7 @@ def stem_bn(x: KerasTensor, parts: Parts) -> tuple[KerasTensor, list[Feature]]:
 
 
 def stem_v3(x: KerasTensor, parts: Parts) -> tuple[KerasTensor, list[Feature]]:
-    """That of Inception-v3 (arXiv 1512.00567, Table 1), as released: with a 1x1."""
+    """Return that of Inception-v3 (arXiv 1512.00567, Table 1), as released: with a 1x1."""
 
     def pool(x: KerasTensor, name: str) -> KerasTensor:
         return parts.pool(x, "max", 3, 2, "valid", name)

@@ -182,7 +182,7 @@ def _unused_name(spot: Spot, taken: set[str]) -> str:
 
 
 def _neutral_scale(ratio: int, options: dict[str, Any]) -> float:
-    """What makes a gate exactly 1 where `expand` gives 0."""
+    """Return what makes a gate exactly 1 where `expand` gives 0."""
     if "gate_scale" in options:
         raise InputError("`gate_scale` is what warm_start=True sets; pass warm_start=False for it.")
     activation = se_layer(ratio, options).gate_activation

@@ -68,7 +68,7 @@ def kernels(node: Node) -> list[int]:
 
 
 def is_own_layer(node: Node) -> bool:
-    """Whether a node is a layer of the user's: no model, and not one of `keras.layers`."""
+    """Return whether a node is a layer of the user's: no model, and not one of `keras.layers`."""
     stock = hasattr(layers, type(node.op).__name__) and type(node.op).__module__.startswith("keras")
     ours = isinstance(node.op, SqueezeExcite)
     return isinstance(node.op, keras.Layer) and node.subgraph is None and not (stock or ours)
@@ -138,7 +138,7 @@ def is_scaling(node: Node) -> bool:
 
 
 def has_activation(node: Node) -> bool:
-    """Whether a layer applies one, as `Conv2D(..., activation="relu")` does."""
+    """Return whether a layer applies one, as `Conv2D(..., activation="relu")` does."""
     activation = getattr(node.op, "activation", None)
     return activation not in (None, keras.activations.linear)
 

@@ -89,7 +89,7 @@ class ResidualUnit:
 
     @property
     def fork(self) -> KerasTensor:
-        """What the branch starts at."""
+        """Return what the branch starts at."""
         (tensor,) = self.branch.entries
         return tensor
 
@@ -195,7 +195,7 @@ class Structure:
         return Branch(nodes=tuple(nodes), entries=frozenset(entries), sources=sources)
 
     def _feeds_only(self, node: Node, nodes: Set[Node]) -> bool:
-        """Whether a node is no input and feeds these nodes only."""
+        """Return whether a node is no input and feeds these nodes only."""
         return bool(node.inputs) and all(
             consumer in nodes and not self.graph.is_output(tensor)
             for tensor in node.outputs
@@ -214,12 +214,12 @@ class Structure:
             seen.update(dict.fromkeys(before))
 
     def data_format(self, node: Node) -> str:
-        """What the nearest layer that knows of one says."""
+        """Return what the nearest layer that knows of one says."""
         near = (data_format(each) for each in self.upstream(node))
         return next(filter(None, near), keras.config.image_data_format())
 
     def is_concatenation(self, node: Node) -> bool:
-        """Whether a node concatenates the channels of maps."""
+        """Return whether a node concatenates the channels of maps."""
         if not is_concatenation(node):
             return False
         rank = len(node.output.shape)
@@ -258,7 +258,7 @@ class Structure:
         return ResidualUnit(join=node, inner=inner, skip=skip, branch=branch, shortcut=shortcut)
 
     def _is_part_of_a_module(self, unit: ResidualUnit) -> bool:
-        """Whether its fork feeds other branches of a module too (a cell of NASNet)."""
+        """Return whether its fork feeds other branches of a module too (a cell of NASNet)."""
         return any(
             branch.kernels and unit.join not in branch.nodes and unit.fork in branch.entries
             for module in self._concatenations
@@ -323,7 +323,7 @@ class Structure:
 
     @cached_property
     def transitions(self) -> list[Node]:
-        """What feeds a dense block from another one (DenseNet's transition layers)."""
+        """Return what feeds a dense block from another one (DenseNet's transition layers)."""
         ends = {module.node for module in self.modules if self._find_start(module) is not None}
         starts = [self._find_start(module) for module in self.modules]
         maps = [node for node in starts if node is not None and len(node.outputs) == 1]
@@ -347,7 +347,7 @@ class Structure:
 
     @cached_property
     def convolutions(self) -> list[Node]:
-        """Those of feature maps: not of gates, not behind a global pool."""
+        """Return those of feature maps: not of gates, not behind a global pool."""
         pooled: set[Node] = set()
         found = []
         for node in self.graph.nodes:
@@ -371,7 +371,7 @@ class Structure:
         return spatial if 2 * inside > all_kernels else []
 
     def activation(self, node: Node) -> Node | None:
-        """What gives the activation of a convolution: itself, or a node soon behind it.
+        """Return what gives the activation of a convolution: itself, or a node soon behind it.
 
         A layer of the user's is taken to have its own.
         """
@@ -398,7 +398,7 @@ class Structure:
         return following if following is not None and is_normalization(following) else node
 
     def is_pointwise(self, node: Node) -> bool:
-        """Whether a convolution is 1x1 behind a depthwise one, or both in one layer."""
+        """Return whether a convolution is 1x1 behind a depthwise one, or both in one layer."""
         if is_separable(node):
             return True
         before = self.previous(node)
@@ -417,7 +417,7 @@ class Structure:
         return len(one_a_channel) <= 1 and bool(self._factors[node].kernels)
 
     def holds_squeeze_excite(self, node: Node) -> bool:
-        """Whether it is inside a node, or is the node."""
+        """Return whether it is inside a node, or is the node."""
         if node.subgraph is not None:
             inside = Structure(node.subgraph)
             return any(map(inside.holds_squeeze_excite, node.subgraph.nodes))

@@ -63,7 +63,7 @@ class Spot:
 
     @property
     def dtype_policy(self) -> str | keras.DTypePolicy:
-        """That of the nearest layer before it that computes in the type of the map."""
+        """Return that of the nearest layer before it that computes in the type of the map."""
         for node in self.structure.upstream(self.after):
             policy: Any = getattr(node.op, "dtype_policy", None)
             plain = type(policy) is keras.DTypePolicy
@@ -252,12 +252,12 @@ def _make_spots(
 
 
 def _names_of(path: str, node: Node) -> set[str]:
-    """What a user may call a node; the name of a layer is that of all its calls."""
+    """Return what a user may call a node; the name of a layer is that of all its calls."""
     return {node.name, node.op.name, path + node.name, path + node.op.name}
 
 
 def is_map(node: Node) -> bool:
-    """Whether squeeze-and-excitation can stand behind a node."""
+    """Return whether squeeze-and-excitation can stand behind a node."""
     if not node.inputs or len(node.outputs) != 1:
         return False
     return 3 <= len(node.output.shape) <= 5 and "float" in node.output.dtype

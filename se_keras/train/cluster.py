@@ -49,7 +49,7 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the first process, which alone writes files."""
+        """Return whether this is the first process, which alone writes files."""
         return self.share.process == 0
 
     @property
@@ -58,7 +58,7 @@ class Team:
         return len(self.devices)
 
     def from_first(self, content: bytes) -> bytes:
-        """What the first process gives; all must call it."""
+        """Return what the first process gives; all must call it."""
         if self.share.processes == 1:
             return content
         header = np.frombuffer(len(content).to_bytes(8, "little"), "uint8")

@@ -84,7 +84,7 @@ def _differing_settings(runs: Sequence[Run]) -> list[list[str]]:
 
 
 def _compare_answers(one: Run, other: Run) -> str:
-    """What two runs have right of the same test images, which says more than two intervals."""
+    """Return which of the same test images two runs have right: more than two intervals say."""
     if one.right.keys() != other.right.keys():
         return (
             f"{other.name} and {one.name} were tested on different images: their figures can be "

@@ -301,7 +301,7 @@ class TrainConfig:
 
     @property
     def defaults(self) -> Defaults:
-        """What fits the data set."""
+        """Return what fits the data set."""
         return DEFAULTS.get(self.data, FOLDER_DEFAULTS)
 
     def completed(self) -> "TrainConfig":

@@ -121,7 +121,7 @@ def _steps(copies: np.ndarray) -> np.ndarray:
 
 
 def _precede(parts: np.ndarray, part: str) -> np.ndarray:
-    """Whether each is of a part before another one, which must not repeat it."""
+    """Return whether each is of a part before another one, which must not repeat it."""
     return np.isin(parts, PARTS[: PARTS.index(part)])
 
 

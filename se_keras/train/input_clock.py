@@ -52,7 +52,7 @@ class InputClock(keras.callbacks.Callback):
         self.counted += 1
 
     def figures(self) -> dict[str, float]:
-        """Those of the epoch that ends; of its only step, if it has no other."""
+        """Return those of the epoch that ends; of its only step, if it has no other."""
         begun = self.first_begun if self.first_ended is None else self.first_ended
         seconds = self.ended - (begun if self.counted else self.first_begun)
         return {

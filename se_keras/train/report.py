@@ -39,7 +39,7 @@ WORDS = {"train": "to train", "validation": "to validate", "test": "to test"}
 def announcement(
     config: TrainConfig, data: ImageData, model: keras.Model, folder: Path, team: Team
 ) -> str:
-    """What is to be trained, on what and how, before it begins."""
+    """Return what is to be trained, on what and how, before it begins."""
     shape = " x ".join(map(str, data.image_shape))
     images = ", ".join(f"{len(part):,} {WORDS[name]}" for name, part in data.parts.items())
     return (
@@ -53,7 +53,7 @@ def announcement(
 
 
 def _end(config: TrainConfig) -> str:
-    """What ends the run, and what it leaves."""
+    """Return what ends the run, and what it leaves."""
     best = config.choose == "best"
     kept = "the best by validation is kept" if best else "the last is kept"
     if not config.patience:
@@ -78,7 +78,7 @@ def _classes(data: ImageData) -> str:
 
 
 def describe_twins(twins: Sequence[Twin]) -> str:
-    """What a user must know of images that are in two parts; an empty text without any."""
+    """Return what a user must know of images that are in two parts; an empty text without any."""
     if not twins:
         return ""
     more = f"; and {len(twins) - LISTED_TWINS:,} more" if len(twins) > LISTED_TWINS else ""

@@ -71,7 +71,7 @@ def default_folder(config: TrainConfig, model: str = "") -> Path:
 
 
 def _called(config: TrainConfig) -> str:
-    """What is trained, in words that a folder's name can hold."""
+    """Return what is trained, in words that a folder's name can hold."""
     weights = (config.weights or "").rstrip("/").rpartition("/")[2]
     model = config.model or ("" if weights else DEFAULT_MODEL)
     model = Path(model).stem if is_model_file(model) else model
@@ -99,7 +99,7 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
 
 
 def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether the run is at its end; checks that it can go on with these settings."""
+    """Return whether the run is at its end; checks that it can go on with these settings."""
     if not (folder / "settings.json").exists():
         return False
     old = read_json(folder / "settings.json")

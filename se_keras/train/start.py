@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import keras
-import numpy as np
 
 from se_keras import catalog
 from se_keras.graph import Graph, is_functional, trace
 from se_keras.models.recipes import find_recipe
-from se_keras.pixels import known_pixels, normalization_layer, pixels_of
+from se_keras.pixels import gray_pixels, known_pixels, normalization_layer, pixels_of
 from se_keras.support.errors import InputError
 from se_keras.train.config import SMALLEST, TrainConfig, is_model_file
 from se_keras.train.stages import stages_of
@@ -71,9 +70,8 @@ class Start:
         given, channels = self.pixels, pixels.shape[-1]
         if given.mean is None or given.std is None:  # as they are: 255 x / 255
             mean, std = (0.0,) * channels, (1 / 255,) * channels
-        elif channels == 1:  # the average of three colors, as of weights that are adapted to gray
-            mean, std = (float(np.mean(given.mean)),), (float(np.mean(given.std)),)
-        else:
+        else:  # the first kernel of weights for three colors is adapted to gray images
+            given = gray_pixels(given) if channels == 1 else given
             mean, std = given.mean, given.std
         _check_channels(self, len(mean), channels)
         numbers = Pixels(mean=mean, std=std, channels=channels)
@@ -137,7 +135,7 @@ def start_of(config: TrainConfig, model: keras.Model | None = None) -> Start | N
 
 
 def _pixels(config: TrainConfig, own: Pixels, name: str) -> Pixels:
-    """What the user says of the pixels, or else the weights; sizes are those of the weights."""
+    """Return what the user says of the pixels, or else the weights; the size of the weights."""
     if config.pixels is None:
         if own.unknown:
             raise InputError(

@@ -278,7 +278,7 @@ def traits_of_model(model: keras.Model) -> Traits:
 
 
 def _traits_of_file(checkpoint: Checkpoint, key_map: KeyMap) -> PossibleTraits:
-    """What the names and the contents of a file tell."""
+    """Return what the names and the contents of a file tell."""
     return {**key_map.traits, **checkpoint.traits}
 
 
@@ -507,7 +507,7 @@ def _problems_of_types(
 
 
 def _role(path: str) -> str:
-    """What is of one type in a file: training in half precision leaves others as they are."""
+    """Return what has one type in a file: training in half precision leaves the others."""
     if _is_in_classifier(path):
         return "classifier"
     kinds = {"gamma": "scale", "beta": "scale", "moving_mean": "statistics"}

@@ -44,7 +44,7 @@ class FileNames:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a plan says of them."""
+        """Return what a plan says of them."""
         prefix = f"taken off: the prefix {self.prefix!r}"
         head = f"classifier: {self.head!r} of the file"
         adapted = [f"adapted: {path} ({layout.name})" for path, layout in self.adapted.items()]
@@ -84,7 +84,7 @@ class FileNames:
         return NETWORK | {beginning(name.removeprefix(self.prefix)) for name in expected}
 
     def is_outside(self, name: str, network: Collection[str]) -> bool:
-        """Whether a tensor is of no part of the network that begins like these."""
+        """Return whether a tensor is of no part of the network that begins like these."""
         # Where two layers have one name, Keras' file tells them apart by their place alone.
         parts = {beginning(name), beginning(name.removeprefix(self.prefix))}
         return "/vars/" not in name and not parts & set(network)
@@ -126,7 +126,7 @@ def find_names(tensors: Mapping[str, Shape]) -> FileNames | None:
 
 
 def _find_prefix(names: Collection[str]) -> str:
-    """What stands before the stem and the first unit of a network."""
+    """Return what stands before the stem and the first unit of a network."""
     found = {
         name.removesuffix(stem)
         for stem, unit in _landmarks()

@@ -243,7 +243,7 @@ def _read_config(source: str, path: Path) -> dict[str, Any]:
 
 
 def _is_known_missing(repo: str, revision: str | None) -> bool:
-    """Whether an earlier download noted that the commit has no config: so it works offline too."""
+    """Return whether an earlier download noted that the commit has no config."""
     from huggingface_hub import try_to_load_from_cache
 
     noted = try_to_load_from_cache(repo, CONFIG_FILE, revision=revision)

@@ -47,7 +47,7 @@ SHORTCUTS = {
 
 
 def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
-    """Those of a residual network, from the configurations of its `TRAIT_LAYERS` by name."""
+    """Return those of a residual network, from the configurations of its `TRAIT_LAYERS` by name."""
     pool = _stem_pool_of_layers(layers)
     conv1, conv2 = (layers.get(f"stage3_block1_conv{n}") for n in (1, 2))
     if conv1 is None or conv2 is None:
@@ -112,7 +112,7 @@ def _traits(
 
 
 def traits_of_architecture(name: str | None) -> Traits:
-    """Those of timm's network of this name; none for a network that the catalog does not have.
+    """Return the traits of timm's network of this name; none if the catalog does not have it.
 
     The plain twin of a row is called as the row, without its "se".
     """
@@ -183,7 +183,7 @@ _PLACE = re.compile(r"stage(\d+)_block(\d+)_")
 
 
 def signature_of_recipe(recipe: ResNetRecipe, *, se: bool = True) -> Signature:
-    """That of the network of a recipe (`se_keras.models.resnet`), or of its plain twin."""
+    """Return that of the network of a recipe (`se_keras.models.resnet`), or of its plain twin."""
     stem, planes = recipe.stem_widths[-1], recipe.widths[0]
     unit: tuple[Shape, ...] = ((3, 3, stem, planes), (3, 3, planes, planes))
     if recipe.block.endswith("bottleneck"):

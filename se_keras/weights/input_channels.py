@@ -26,11 +26,11 @@ class AdaptedInput(Layout):
     channels: int
 
     def source_shape(self, shape: Shape) -> Shape:
-        """That of the file's tensor, for a variable of this shape."""
+        """Return that of the file's tensor, for a variable of this shape."""
         return super().source_shape(_with_channels(shape, COLORS))
 
     def target_shape(self, shape: Shape) -> Shape:
-        """That of the variable, for a tensor of this shape."""
+        """Return that of the variable, for a tensor of this shape."""
         return _with_channels(super().target_shape(shape), self.channels)
 
     def to_keras(self, array: np.ndarray) -> np.ndarray:

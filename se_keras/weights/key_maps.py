@@ -38,12 +38,12 @@ class Layout:
         return len(self.axes) + len(self.ones)
 
     def source_shape(self, shape: Shape) -> Shape:
-        """That of the file's tensor, for a variable of this shape."""
+        """Return that of the file's tensor, for a variable of this shape."""
         lengths = iter(shape[i] for i in np.argsort(self.axes))
         return tuple(1 if i in self.ones else next(lengths) for i in range(self.source_rank))
 
     def target_shape(self, shape: Shape) -> Shape:
-        """That of the variable, for a tensor of this shape."""
+        """Return that of the variable, for a tensor of this shape."""
         lengths = [length for i, length in enumerate(shape) if i not in self.ones]
         return tuple(lengths[i] for i in self.axes)
 
@@ -75,11 +75,11 @@ class KeyMap(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return what messages call it."""
 
     @property
     def traits(self) -> PossibleTraits:
-        """Those of the networks whose weights are so named."""
+        """Return those of the networks whose weights are so named."""
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
         """Path of each variable -> name of the file's tensor; `None` where the scheme has none."""

@@ -74,7 +74,7 @@ _RELEASE = "hujie-frank/SENet, ported by Cadene, kept by timm"
 
 
 def _pixels(recipe: str, tag: str, **more: Any) -> Pixels:
-    """Those of a set; what is not given is usual."""
+    """Return those of a set; what is not given is usual."""
     usual = USUAL | {"labels": IMAGENET, "origin": f"weights {recipe}.{tag}"}
     return Pixels(**usual | more)
 
@@ -434,7 +434,7 @@ PRESETS: tuple[Preset, ...] = (
 
 
 def find_preset(recipe: str) -> Preset:
-    """What `weights="imagenet"` loads for a row of the catalog: the best published set.
+    """Return what `weights="imagenet"` loads for a row of the catalog: the best published set.
 
     Raises:
         InputError: if there is none; the message says for which rows there are.

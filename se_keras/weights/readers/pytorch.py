@@ -83,7 +83,7 @@ def _refuse_tar(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What PyTorch complains of, without its advice to open the file nevertheless."""
+    """Return what PyTorch complains of, without its advice to open the file nevertheless."""
     text = " ".join(lines_of(error))
     unknown = re.search(r"GLOBAL (\S+)", text)
     if unknown:
