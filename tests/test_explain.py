@@ -23,6 +23,7 @@ from PIL import Image
 import se_keras
 from se_keras import SqueezeExcite, plot_excitations, prune_se, record_excitations
 from se_keras.cli import main
+from se_keras.commands.explain import warn_of_cost
 from se_keras.explain import plan_pruning, plots
 from se_keras.support.files import PARTIAL
 
@@ -348,6 +349,25 @@ def test_figures_draw_the_statistics(tmp_path):
     rows = figures["layers"].axes[0].get_images()[0].get_array()
     assert rows.shape[0] == 5
     np.testing.assert_allclose(np.unique(rows[0]), np.unique(stats["se0"].mean_of_all))
+    assert "2 of 5 classes" in figures["classes"].get_suptitle()
+    assert "2 of 5 classes" in figures["spread"].get_suptitle()
+
+
+def test_all_classes_are_drawn_as_long_as_colors_last():
+    model = many_layers((8,))
+    for classes, title in ((7, "all 7 classes"), (12, "10 of 12 classes")):
+        data = uniform((24, 4, 4, 8)), np.arange(24) % classes
+        names = ["фото " + "x" * 40, *map(str, range(1, classes))]
+        stats = record_excitations(model, data, class_names=names, verbose=False)
+        figures = plot_excitations(stats)
+        assert title in figures["classes"].get_suptitle()
+        assert "2 of " in figures["spread"].get_suptitle()
+        (panel,) = [axes for axes in figures["classes"].axes if axes.lines]
+        assert len({line.get_color() for line in panel.lines}) == min(classes, 10) + 1
+        (legend,) = figures["classes"].legends
+        texts = [text.get_text() for text in legend.get_texts()]
+        assert texts[0].startswith("фото xxxxxxx…")
+        assert texts[1:] == [*map(str, range(1, min(classes, 10))), "all images"]
 
 
 # --- pruning -------------------------------------------------------------------------------------
@@ -668,7 +688,7 @@ def test_explain_of_a_run(trained, digits, tmp_path, capsys):
     run.mkdir()
     trained.save(run / "model.keras")
     (run / "settings.json").write_text(json.dumps({"data": "digits", "seed": 3, "image_size": 8}))
-    assert main(["explain", str(run), "--out", str(out), "--prune", "0.34"]) == 0
+    assert main(["explain", str(run), "--out", str(out), "--keep", "0.34"]) == 0
     printed = capsys.readouterr().out
     text = (out / "report.txt").read_text()
     assert text in printed
@@ -720,6 +740,18 @@ def check_comparison(out, text, model, digits):
     assert lines["multiply-adds"] == [f"{counted.macs:,}" for counted in counts]
     assert float(lines["ms for 8 images"][2]) > 0
     assert f"The same class for {np.mean(answers[0] == answers[1]):.2%} of 359" in text
+    assert "Warning: pruning costs" not in text  # all answers are those of before
+
+
+def test_the_cost_of_pruning_is_told_with_how_likely_chance_is():
+    """7 of 100 images lost, 1 won: 6 points; McNemar's exact p is 2 (1 + 8) / 2^8 = 0.0703."""
+    before, after = np.arange(100) < 90, (np.arange(100) >= 7) & (np.arange(100) < 91)
+    (text,) = warn_of_cost(before, after, [1000, 990])
+    assert "costs 6.0 points of accuracy, for 1.0% of the parameters" in text
+    assert "Of 100 test images 7 are right before it alone, 1 after it alone" in text
+    assert "a probability of 0.07 (McNemar" in text
+    assert warn_of_cost(after, before, [1000, 990]) == []
+    assert warn_of_cost(before, before, [1000, 990]) == []
 
 
 def test_explain_names_layers_that_hardly_vary(tmp_path):
@@ -735,11 +767,12 @@ def test_explain_names_layers_that_hardly_vary(tmp_path):
     keras.Model(pixels, x).save(tmp_path / "model.keras")
     out = tmp_path / "out"
     out.mkdir()
-    arguments = [tmp_path / "model.keras", "--data", "digits", "--out", out, "--prune", "0"]
+    arguments = [tmp_path / "model.keras", "--data", "digits", "--out", out, "--keep", "0"]
     assert main(["explain", *map(str, arguments)]) == 0
     text = (out / "report.txt").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("Gates that hardly vary")]
     assert line.endswith(": constant.")
+    assert "the gates of 1 of the 2 layers that go vary by 0.1 or more" in text
     variability = [float(row["variability"]) for row in rows_of(out / "layers.csv")]
     assert variability[0] > 0.3
     assert variability[1] == pytest.approx(0, abs=1e-6)
@@ -797,12 +830,13 @@ def workplace(tmp_path_factory):
         ("good.keras --data digits --out taken", "taken"),
         ("good.keras --data digits --out bad.keras", "bad.keras"),
         ("good.keras --data nothing --out new", "nothing"),
-        ("good.keras --data digits --out new --prune 1.5", "[0, 1]"),
-        ("good.keras --data digits --out new --prune most", "most"),
+        ("good.keras --data digits --out new --keep 1.5", "[0, 1]"),
+        ("good.keras --data digits --out new --keep most", "most"),
+        ("good.keras --data digits --out new --prune 0.5", "--prune is now --keep"),
         ("plain.keras --data digits --out new", "SqueezeExcite"),
         ("color.keras --data digits --out new", "(8, 8, 1)"),
         ("vector.keras --data digits --out new", "images"),
-        ("map.keras --data digits --out new --prune 0", "scores of classes"),
+        ("map.keras --data digits --out new --keep 0", "scores of classes"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, named, workplace, capsys, monkeypatch):

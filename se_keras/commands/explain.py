@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         description="Runs a trained model over its training images and writes statistics of all "
         "gates (the numbers that the SE layers multiply channels by): by layer, class and channel.",
         epilog="OUT gets report.txt, which is printed too, layers.csv, channels.csv, classes.png, "
-        "spread.png and layers.png; with --prune also pruned.keras, and report.json with the names "
+        "spread.png and layers.png; with --keep also pruned.keras, and report.json with the names "
         "of its classes. variability: standard deviation of a gate over the images, relative to "
         "the gates' size; specificity: share of the variance that lies between the classes.",
     )
@@ -55,15 +56,28 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--out", type=Path, required=True, metavar="OUT", help="new folder for the results"
     )
     parser.add_argument(
-        "--prune",
-        dest="keep",
+        "--keep",
         type=float,
-        metavar="KEEP",
-        help="share of the SE layers that stay, 0 to 1: those whose gates vary most. The others "
-        "become constants in the layers before them, and what that costs is measured on the test "
-        "images",
+        metavar="SHARE",
+        help="prune: the share of the SE layers that stay, 0 to 1, those whose gates vary most. "
+        "The others become constants in the layers before them, and what that costs is measured on "
+        "the test images",
     )
+    parser.add_argument("--prune", action=_Renamed, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
+
+
+class _Renamed(argparse.Action):
+    """Refuse the former name of `--keep`, which said the opposite of what it did."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        parser.error(f"--prune is now --keep, the share that stays: --keep {values}")
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -156,7 +170,8 @@ def _explain(model: "keras.Model", images: "ImageData", folder: Path, keep: floa
         plot_excitations(stats, path=partial)
         if keep is not None:
             plan = plan_pruning(model, stats, keep=keep)
-            parts += [str(plan), _compare_pruned(model, images, plan, partial)]
+            parts += [str(plan), *_warn_of_varying(plan)]
+            parts += _compare_pruned(model, images, plan, partial)
         text = "\n\n".join(parts)
         (partial / "report.txt").write_text(text + "\n", "utf-8")
     return text
@@ -176,7 +191,7 @@ def _in_words(stats: "ExcitationStats") -> str:
     specific = max(stats.layers, key=lambda layer: layer.specificity)
     lines = [
         f"Gates that hardly vary (variability below {LOW_VARIABILITY}; a constant could take their "
-        f"place): {', '.join(hardly) or 'none'}.",
+        f"place): {', '.join(hardly) or 'none; pruning would change what the model does'}.",
         f"Most specific to the classes: {specific.name}, {specific.specificity:.0%} of whose "
         "variance lies between them.",
     ]
@@ -186,10 +201,23 @@ def _in_words(stats: "ExcitationStats") -> str:
 # --- what pruning costs and saves ----------------------------------------------------------------
 
 
+def _warn_of_varying(plan: "PruningPlan") -> list[str]:
+    """Say which of the layers that go do more than a constant could."""
+    gone = [layer for layer in plan.layers if not layer.keep]
+    varying = [layer.name for layer in gone if layer.variability >= LOW_VARIABILITY]
+    if not varying:
+        return []
+    return [
+        f"Warning: the gates of {len(varying)} of the {len(gone)} layers that go vary by "
+        f"{LOW_VARIABILITY} or more, so that a constant does not do what they do: "
+        f"{', '.join(varying)}."
+    ]
+
+
 def _compare_pruned(
     model: "keras.Model", images: "ImageData", plan: "PruningPlan", folder: Path
-) -> str:
-    """Write the pruned model; return the comparison as text."""
+) -> list[str]:
+    """Write the pruned model; return the comparison as texts."""
     from se_keras.counting import count
     from se_keras.explain.pruning import apply
 
@@ -207,8 +235,39 @@ def _compare_pruned(
         _time_row(model, new, images),
     ]
     same = (before == after).mean()
-    table = format_table(["", "before", "after", "ratio"], rows)
-    return f"{table}\n\nThe same class for {same:.2%} of {len(before):,} test images."
+    texts = [
+        format_table(["", "before", "after", "ratio"], rows),
+        f"The same class for {same:.2%} of {len(before):,} test images.",
+    ]
+    if _has_classes_of(model, images):
+        right = (answers == images.test.labels for answers in (before, after))
+        texts += warn_of_cost(*right, [counted.params for counted in counts])
+    return texts
+
+
+def warn_of_cost(before: "np.ndarray", after: "np.ndarray", parameters: Sequence[int]) -> list[str]:
+    """Say by how much the accuracy falls, for what, and whether that may be chance.
+
+    Args:
+        before, after: whether the answer is right, for each test image.
+        parameters: before and after.
+
+    Returns:
+        One text; none where the accuracy does not fall.
+    """
+    from se_keras.train.comparison import mcnemar
+
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    if lost <= won:
+        return []
+    points = 100 * (lost - won) / len(before)
+    saved = 1 - parameters[1] / parameters[0]
+    return [
+        f"Warning: pruning costs {points:.1f} points of accuracy, for {saved:.1%} of the "
+        f"parameters. Of {len(before):,} test images {lost:,} are right before it alone, {won:,} "
+        "after it alone; by chance, so large a difference would come with a probability of "
+        f"{mcnemar(lost, won):.2g} (McNemar's exact test)."
+    ]
 
 
 def _answers(model: "keras.Model", images: "ImageData") -> "np.ndarray":

@@ -8,15 +8,17 @@ import numpy as np
 
 from se_keras.explain.statistics import ExcitationStats, LayerStats
 from se_keras.support.errors import InputError
-from se_keras.support.plotting import new_figure, save_figure
+from se_keras.support.plotting import new_figure, save_figure, shorten, show_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The paper draws 50 channels, four classes in Figure 6 and two in Figure 7 (sec. 7.2).
+# The paper draws 50 channels, four classes in Figure 6 and two in Figure 7 (sec. 7.2). Here there
+# are as many classes as matplotlib has colors.
 SHOWN_CHANNELS = 50
-COMPARED_CLASSES, SPREAD_CLASSES = 4, 2
+COMPARED_CLASSES, SPREAD_CLASSES = 10, 2
+LEGEND_COLUMNS = 6
 # Beyond so many layers their names would overlap.
 NAMED_LAYERS = 60
 HEAT_COLUMNS = 512
@@ -33,7 +35,8 @@ def plot_excitations(
 
     Args:
         stats: what `record_excitations` gave.
-        classes: the classes to compare, by name or number; `None` for the first four.
+        classes: the classes to compare, by name or number; `None` for all, of more than ten
+            for the first ten. The titles say how many of them are shown.
         path: a folder for the pictures, `classes.png`, `spread.png` and `layers.png`; it is made
             if it is not there. `None` to write nothing.
 
@@ -97,7 +100,10 @@ def _draw_classes(stats: ExcitationStats, numbers: Sequence[int]) -> "Figure":
             axes.plot(shown, layer.mean[number, shown], label=stats.classes[number], linewidth=1)
         axes.plot(shown, layer.mean_of_all[shown], "k--", label="all images", linewidth=1.5)
     _add_legend(figure, panels)
-    figure.suptitle("Mean gate by class: where the lines part, the layer tells classes apart")
+    figure.suptitle(
+        f"Mean gate of {_classes_in_words(stats, numbers)}: where the lines part, the layer tells "
+        "classes apart"
+    )
     return figure
 
 
@@ -110,7 +116,10 @@ def _draw_spread(stats: ExcitationStats, numbers: Sequence[int]) -> "Figure":
             axes.plot(shown, mean, label=stats.classes[number], linewidth=1)
             axes.fill_between(shown, mean - std, mean + std, alpha=0.25)
     _add_legend(figure, panels)
-    figure.suptitle("Gates within a class: mean and standard deviation over its images")
+    figure.suptitle(
+        f"Gates of {_classes_in_words(stats, numbers)}: mean and standard deviation over the "
+        "images of each"
+    )
     return figure
 
 
@@ -161,8 +170,17 @@ def _choose_channels(layer: LayerStats) -> np.ndarray:
     return np.linspace(0, layer.channels - 1, number).round().astype(int)
 
 
+def _classes_in_words(stats: ExcitationStats, numbers: Sequence[int]) -> str:
+    count = len(stats.classes)
+    if len(numbers) < count:
+        return f"{len(numbers)} of {count:,} classes"
+    return f"all {count} classes" if count > 1 else "the only class"
+
+
 def _add_legend(figure: "Figure", panels: Panels) -> None:
     handles, labels = panels[0][0].get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    names, fonts = show_names([shorten(label) for label in labels])
+    columns = min(LEGEND_COLUMNS, len(names))
+    legend = figure.legend(handles, names, loc="outside lower center", ncols=columns)
     for text in legend.get_texts():
-        text.set_parse_math(False)  # a dollar sign in a folder's name is no formula
+        text.set(parse_math=False, fontfamily=fonts)  # a dollar sign in a name is no formula

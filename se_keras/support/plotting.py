@@ -17,6 +17,7 @@ DPI = 120
 FONT = "DejaVu Sans"
 # A font that has a box for each character, also of matplotlib.
 BOXES = "Last Resort"
+LONGEST_NAME = 24
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -51,6 +52,19 @@ def save_figure(figure: "Figure", path: Path) -> None:
     """
     with written_beside(path) as partial:
         figure.savefig(partial, dpi=DPI)
+
+
+def shorten(name: str) -> str:
+    """Return a name that is not too long for a picture, without its middle if need be.
+
+    Example:
+
+    >>> from se_keras.support.plotting import shorten
+    >>> shorten("a_very_long_name_of_a_class")
+    'a_very_long_…e_of_a_class'
+    """
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME + 1 else f"{name[:half]}…{name[-half:]}"
 
 
 def show_names(names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.support.plotting import new_figure, save_figure, show_names
+from se_keras.support.plotting import new_figure, save_figure, shorten, show_names
 
 # Inches of a class in the confusion matrix, of few and of many classes.
 WIDE, NARROW = 0.45, 0.18
 WIDE_CLASSES = 20
 # Beyond so many classes the squares have no room for names and counts.
 NAMED_CLASSES = 200
-LONGEST_NAME = 24
 COLUMNS, MOST_MISTAKES = 5, 20
 GRAY = "0.4"
 
@@ -82,18 +81,6 @@ def _write_counts(axes: Any, counts: np.ndarray, shares: np.ndarray, size: int) 
         color = "white" if shares[row, column] > 0.5 else "black"
         text = f"{counts[row, column]}"
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
-
-
-def shorten(name: str) -> str:
-    """Return a name that is not too long for a picture, without its middle if need be.
-
-    Example:
-
-    >>> shorten("a_very_long_name_of_a_class")
-    'a_very_long_…e_of_a_class'
-    """
-    half = LONGEST_NAME // 2
-    return name if len(name) <= LONGEST_NAME + 1 else f"{name[:half]}…{name[-half:]}"
 
 
 def draw_mistakes(
