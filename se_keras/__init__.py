@@ -16,7 +16,7 @@ _HOMES = {
     "catalog": ["create", *(recipe.builder for recipe in RECIPES)],
     "counting": ["count"],
     "deploy.export": ["export"],
-    "deploy.rewrites": ["optimize"],
+    "rewrite.optimize": ["optimize"],
     "explain": ["plot_excitations", "prune_se", "record_excitations"],
     "layers": ["SqueezeExcite"],
     "models.recipes": ["list_models"],

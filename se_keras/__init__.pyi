@@ -18,7 +18,6 @@ from se_keras import train as train
 from se_keras.class_names import decode_predictions as decode_predictions
 from se_keras.counting import count as count
 from se_keras.deploy.export import export as export
-from se_keras.deploy.rewrites import optimize as optimize
 from se_keras.explain.plots import plot_excitations as plot_excitations
 from se_keras.explain.pruning import prune_se as prune_se
 from se_keras.explain.record import record_excitations as record_excitations
@@ -27,6 +26,7 @@ from se_keras.models.recipes import list_models as list_models
 from se_keras.pixels import load_image as load_image
 from se_keras.pixels import pixels_of as pixels_of
 from se_keras.pixels import preprocess_input as preprocess_input
+from se_keras.rewrite.optimize import optimize as optimize
 from se_keras.support.errors import InputError as InputError
 from se_keras.surgery.insertion import remove_se as remove_se
 from se_keras.weights.convert import load_weights as load_weights

@@ -4,7 +4,7 @@ Counted are the multiply-adds of one image in convolutions (of any rank; grouped
 separable, transposed, dilated), `Dense`, `EinsumDense` and the two layers of `SqueezeExcite`.
 Biases, normalization, activations, pooling and other element-wise work count nothing, as in the
 SENet paper (its Table 2: 3.86 G for ResNet-50). Activations are the elements that these layers
-give, as in timm and fvcore. What is in no list here is reported as not counted.
+give, as in timm and fvcore. What is of no known kind is reported as not counted.
 """
 
 import math
@@ -14,17 +14,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import keras
-from keras import layers
 
 from se_keras.graph import Graph, Node, Shape, nested_inputs, shape_fits, trace
 from se_keras.layers import SqueezeExcite
-from se_keras.linear import (
-    CONVOLUTIONS,
-    DEPTHWISE_LAYERS,
-    SEPARABLE_LAYERS,
-    TRANSPOSED_LAYERS,
-    of_all_ranks,
-)
+from se_keras.rewrite.layer_kinds import is_stock, kind_like
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 
@@ -247,33 +240,16 @@ def _channels_of(layer: keras.Layer, x: Sizes) -> int:
     return x[0 if layer.data_format == "channels_first" else -1]
 
 
-WORK_FUNCTIONS: dict[type[keras.Layer], Callable[[keras.Layer, Sizes, Sizes], Work]] = {
-    **dict.fromkeys(CONVOLUTIONS, _work_of_conv),
-    **dict.fromkeys(DEPTHWISE_LAYERS, _work_of_depthwise),
-    **dict.fromkeys(SEPARABLE_LAYERS, _work_of_separable),
-    **dict.fromkeys(TRANSPOSED_LAYERS, _work_of_transposed),
-    layers.Dense: _work_of_dense,
-    layers.EinsumDense: _work_of_einsum,
-    SqueezeExcite: _work_of_squeeze_excite,
+WORK_FUNCTIONS: dict[str, Callable[[keras.Layer, Sizes, Sizes], Work]] = {
+    "convolution": _work_of_conv,
+    "depthwise": _work_of_depthwise,
+    "separable": _work_of_separable,
+    "transposed": _work_of_transposed,
+    "dense": _work_of_dense,
+    "einsum": _work_of_einsum,
 }
-# Stock layers that multiply and add no more than a few times an element, or not at all.
-# fmt: off
-FREE_LAYERS = (
-    layers.Activation, layers.ELU, layers.LeakyReLU, layers.PReLU, layers.ReLU, layers.Softmax,
-    layers.BatchNormalization, layers.GroupNormalization, layers.LayerNormalization,
-    layers.RMSNormalization, layers.UnitNormalization, layers.Normalization, layers.Rescaling,
-    layers.Dropout, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise,
-    layers.Add, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply, layers.Subtract,
-    layers.Concatenate, layers.Flatten, layers.Permute, layers.RepeatVector, layers.Reshape,
-    layers.ActivityRegularization, layers.Embedding, layers.Identity, layers.Masking,
-    layers.CenterCrop, layers.RandomBrightness, layers.RandomContrast, layers.RandomCrop,
-    layers.RandomFlip, layers.Resizing,
-    *of_all_ranks(
-        "AveragePooling{}D", "MaxPooling{}D", "GlobalAveragePooling{}D", "GlobalMaxPooling{}D",
-        "Cropping{}D", "ZeroPadding{}D", "UpSampling{}D", "SpatialDropout{}D",
-    ),
-)
 # Operations of keras.ops that sum products: their classes are not public, so they go by name.
+# fmt: off
 SUMMING_OPS = frozenset({
     "Matmul", "Einsum", "Dot", "Tensordot", "Inner", "Vdot", "Conv", "DepthwiseConv",
     "SeparableConv", "ConvTranspose", "DotProductAttention",
@@ -282,13 +258,13 @@ SUMMING_OPS = frozenset({
 
 
 def _work_of(node: Node, shapes: dict[keras.KerasTensor, Shape]) -> tuple[int | None, int]:
-    known = filter(None, map(WORK_FUNCTIONS.get, type(node.op).__mro__))
-    function = next(known, None)
+    is_se = isinstance(node.op, SqueezeExcite)
+    function = _work_of_squeeze_excite if is_se else WORK_FUNCTIONS.get(kind_like(node.op).form)
     if function is None:
         return (0 if _is_free(node.op) else None), 0
     x, y = shapes[node.inputs[0]][1:], shapes[node.outputs[0]][1:]
     # The squeeze leaves no sizes, so those of a map under SE need not be known.
-    if None in x and function is not _work_of_squeeze_excite:
+    if None in x and not is_se:
         raise InputError(
             f"`input_shape` must be given, such as (224, 224, 3): the model leaves sizes open, and "
             f"{node.name!r} takes {(None, *x)}."
@@ -297,8 +273,7 @@ def _work_of(node: Node, shapes: dict[keras.KerasTensor, Shape]) -> tuple[int | 
 
 
 def _is_free(op: keras.Operation) -> bool:
-    """A listed stock layer, a layer of the user's without weights, or an element-wise operation."""
+    """A free stock layer, a layer of the user's without weights, or an element-wise operation."""
     if not isinstance(op, keras.Layer):
         return type(op).__name__ not in SUMMING_OPS
-    stock = type(op).__module__.split(".")[0] == "keras" and hasattr(layers, type(op).__name__)
-    return isinstance(op, FREE_LAYERS) or not (stock or op.weights)
+    return kind_like(op).free or not (is_stock(op) or op.weights)

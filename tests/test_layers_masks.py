@@ -8,8 +8,8 @@ from keras import layers
 
 import se_keras
 from se_keras import SqueezeExcite
-from se_keras.deploy.rewrites import plan_optimization
 from se_keras.graph import trace
+from se_keras.rewrite.optimize import plan_optimization
 
 pytestmark = pytest.mark.filterwarnings("ignore:Layer .* does not support masking:UserWarning")
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from se_keras.deploy.calibration import Arrays, open_samples, split_batches
 from se_keras.deploy.engines import Engine, Run, find_engine
-from se_keras.deploy.rewrites import optimize
 from se_keras.deploy.targets import Target, find_target
 from se_keras.deploy.tf_function import with_policy
 from se_keras.graph import innermost_layers, is_quantized
+from se_keras.rewrite.optimize import optimize
 from se_keras.support.errors import MAX_TEXT, InputError, WrongResultError, in_one_line
 from se_keras.support.files import write_json, written_beside
 from se_keras.support.tables import format_table

@@ -12,12 +12,11 @@ from keras import KerasTensor, layers
 from se_keras.explain.record import squeeze_excite_nodes
 from se_keras.explain.statistics import ExcitationStats
 from se_keras.graph import Graph, Node, trace
-from se_keras.linear import (
-    LINEAR_LAYERS,
+from se_keras.rewrite.layer_kinds import LINEAR_FORMS, kind_of
+from se_keras.rewrite.scaling import (
     array,
     channel_axis,
     has_plain_weights,
-    of_all_ranks,
     scaled_weights,
 )
 from se_keras.support.arguments import did_you_mean, share
@@ -25,14 +24,6 @@ from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 
 Keep = float | Collection[str]
-
-# f(c x) = c f(x) for any number c a channel, and for c >= 0 only.
-PASSING_LAYERS = (
-    layers.Dropout,
-    *of_all_ranks("SpatialDropout{}D"),
-    *of_all_ranks("AveragePooling{}D"),
-)
-HOMOGENEOUS_LAYERS = (layers.LeakyReLU, *of_all_ranks("MaxPooling{}D"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +252,7 @@ class _Folding:
         name = path + before.name
         if graph.sole_consumer(tensor) is not node:
             raise _NotFoldable(f"others read {name} too")
-        if before in self.removed or _passes(before, factor):
+        if before in self.removed or _passes(before, factor, axis):
             yield from self._find_targets(before, before.inputs[0], factor, axis)
         elif _joins_channels(before, axis):
             ends = np.cumsum([part.shape[axis] for part in before.inputs])
@@ -275,17 +266,19 @@ class _Folding:
             yield name, factor
 
 
-def _passes(node: Node, factor: np.ndarray) -> bool:
+def _passes(node: Node, factor: np.ndarray, axis: int) -> bool:
     """Return whether a factor of the channels before a node is the same as one behind it."""
     op = node.op
+    over_space = kind_of(op).form in ("pool", "upsampling", "other")
+    if over_space and channel_axis(op, len(node.output.shape)) != axis:
+        return False
     activation = op.activation if type(op) is layers.Activation else None
-    if type(op) in PASSING_LAYERS or activation is keras.activations.linear:
+    passes = kind_of(op).passes
+    if passes == "all" or activation is keras.activations.linear:
         return True
-    plain_relu = type(op) is layers.ReLU and op.max_value is None and not op.threshold
-    homogeneous = (
-        type(op) in HOMOGENEOUS_LAYERS or activation is keras.activations.relu or plain_relu
-    )
-    return homogeneous and factor.min() >= 0
+    clipped = type(op) is layers.ReLU and (op.max_value is not None or op.threshold)
+    homogeneous = passes == "positive" or activation is keras.activations.relu
+    return homogeneous and not clipped and factor.min() >= 0
 
 
 def _joins_channels(node: Node, axis: int) -> bool:
@@ -298,7 +291,8 @@ def _joins_channels(node: Node, axis: int) -> bool:
 def _takes(node: Node, factor: np.ndarray, axis: int) -> bool:
     """Return whether the channels of a layer's output can be multiplied in its weights."""
     op = node.op
-    if type(op) not in (layers.BatchNormalization, *LINEAR_LAYERS) or not has_plain_weights(op):
+    linear = kind_of(op).form in LINEAR_FORMS
+    if not (linear or type(op) is layers.BatchNormalization) or not has_plain_weights(op):
         return False
     if channel_axis(op, len(node.output.shape)) != axis:
         return False

@@ -8,36 +8,8 @@ from keras import layers
 
 from se_keras.graph import Node
 from se_keras.layers import SqueezeExcite
-from se_keras.linear import DEPTHWISE_LAYERS, SEPARABLE_LAYERS, TRANSPOSED_LAYERS, of_all_ranks
+from se_keras.rewrite.layer_kinds import CONVOLUTION_FORMS, is_stock, kind_like
 
-CONVOLUTIONS = (*of_all_ranks("Conv{}D"), *TRANSPOSED_LAYERS, *SEPARABLE_LAYERS, *DEPTHWISE_LAYERS)
-UPSAMPLINGS = of_all_ranks("UpSampling{}D")
-POOLS = of_all_ranks("MaxPooling{}D", "AveragePooling{}D")
-GLOBAL_POOLS = of_all_ranks("GlobalAveragePooling{}D", "GlobalMaxPooling{}D")
-NORMALIZATIONS = (
-    layers.BatchNormalization,
-    layers.GroupNormalization,
-    layers.LayerNormalization,
-    layers.RMSNormalization,
-    layers.UnitNormalization,
-)
-ACTIVATIONS = (
-    layers.Activation,
-    layers.ReLU,
-    layers.LeakyReLU,
-    layers.PReLU,
-    layers.ELU,
-    layers.Softmax,
-)
-SCALINGS = (
-    layers.Dropout,
-    *of_all_ranks("SpatialDropout{}D"),
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.AlphaDropout,
-    layers.Rescaling,
-    layers.Identity,
-)
 # The classes of keras.ops are not public, so operations go by the names of their classes.
 ACTIVATION_OPS = {name.replace("_", "") for name in dir(keras.activations)} - {"linear"}
 SCALING_OPS = {"multiply", "truedivide", "divide", "identity", "cast"}
@@ -55,10 +27,11 @@ def kernels(node: Node) -> list[int]:
     """
     if node.subgraph is not None:
         return [size for inner in node.subgraph.nodes for size in kernels(inner)]
-    if isinstance(node.op, CONVOLUTIONS):
+    form = kind_like(node.op).form
+    if form in CONVOLUTION_FORMS:
         size = math.prod(node.op.kernel_size)
-        return [size, 1] if isinstance(node.op, SEPARABLE_LAYERS) else [size]
-    if isinstance(node.op, layers.Dense):
+        return [size, 1] if form == "separable" else [size]
+    if form == "dense":
         return [1]
     if not is_own_layer(node):
         return []
@@ -69,9 +42,8 @@ def kernels(node: Node) -> list[int]:
 
 def is_own_layer(node: Node) -> bool:
     """Return whether a node is a layer of the user's: no model, and not one of `keras.layers`."""
-    stock = hasattr(layers, type(node.op).__name__) and type(node.op).__module__.startswith("keras")
-    ours = isinstance(node.op, SqueezeExcite)
-    return isinstance(node.op, keras.Layer) and node.subgraph is None and not (stock or ours)
+    known = is_stock(node.op) or isinstance(node.op, SqueezeExcite)
+    return isinstance(node.op, keras.Layer) and node.subgraph is None and not known
 
 
 def is_own_convolution(node: Node) -> bool:
@@ -87,7 +59,7 @@ def has_convolution(node: Node) -> bool:
 
 
 def is_convolution(node: Node) -> bool:
-    return isinstance(node.op, CONVOLUTIONS) or is_own_convolution(node)
+    return kind_like(node.op).form in CONVOLUTION_FORMS or is_own_convolution(node)
 
 
 def data_format(node: Node) -> str | None:
@@ -101,12 +73,12 @@ def data_format(node: Node) -> str | None:
 def is_depthwise(node: Node) -> bool:
     groups = getattr(node.op, "groups", 1)
     each_channel = groups > 1 and groups == getattr(node.op, "filters", None)
-    return isinstance(node.op, DEPTHWISE_LAYERS) or each_channel
+    return kind_like(node.op).form == "depthwise" or each_channel
 
 
 def is_separable(node: Node) -> bool:
     """Depthwise and pointwise in one layer."""
-    return isinstance(node.op, SEPARABLE_LAYERS)
+    return kind_like(node.op).form == "separable"
 
 
 def is_addition(node: Node) -> bool:
@@ -121,7 +93,7 @@ def is_concatenation(node: Node) -> bool:
 
 
 def is_normalization(node: Node) -> bool:
-    return isinstance(node.op, NORMALIZATIONS)
+    return kind_like(node.op).form == "normalization"
 
 
 def is_scaling(node: Node) -> bool:
@@ -134,7 +106,7 @@ def is_scaling(node: Node) -> bool:
         weights = node.op.weights
         return len(weights) <= 1 and all(len(weight.shape) <= 1 for weight in weights)
     linear = isinstance(node.op, layers.Activation) and not has_activation(node)
-    return linear or isinstance(node.op, SCALINGS) or op_name(node) in SCALING_OPS
+    return linear or kind_like(node.op).form == "scaling" or op_name(node) in SCALING_OPS
 
 
 def has_activation(node: Node) -> bool:
@@ -146,7 +118,7 @@ def has_activation(node: Node) -> bool:
 def is_activation(node: Node) -> bool:
     """A layer or operation that is an activation and nothing else."""
     linear = isinstance(node.op, layers.Activation) and not has_activation(node)
-    is_layer = isinstance(node.op, ACTIVATIONS) and not linear
+    is_layer = kind_like(node.op).form == "activation" and not linear
     return is_layer or (op_name(node) in ACTIVATION_OPS and len(node.inputs) == 1)
 
 
@@ -170,31 +142,32 @@ def is_multiplication(node: Node) -> bool:
 
 
 def is_pool(node: Node) -> bool:
-    return isinstance(node.op, POOLS)
+    return kind_like(node.op).form == "pool"
 
 
 def ends_maps(node: Node) -> bool:
     """Behind it there is no map: a global pool, or a flattening."""
-    return isinstance(node.op, (layers.Flatten, *GLOBAL_POOLS))
+    return isinstance(node.op, layers.Flatten) or kind_like(node.op).form == "global pool"
 
 
 def upsamples(node: Node) -> bool:
     if node.subgraph is not None:
         return any(map(upsamples, node.subgraph.nodes))
-    is_layer = isinstance(node.op, (layers.Resizing, *UPSAMPLINGS, *TRANSPOSED_LAYERS))
-    return is_layer or op_name(node) in ("resize", "convtranspose")
+    resizes = isinstance(node.op, layers.Resizing) or op_name(node) in ("resize", "convtranspose")
+    return resizes or kind_like(node.op).form in ("upsampling", "transposed")
 
 
 def stride(node: Node) -> float:
     """By how much a node lowers the resolution; below 1 where it raises it."""
-    if isinstance(node.op, UPSAMPLINGS):
+    form = kind_like(node.op).form
+    if form == "upsampling":
         return 1 / _largest_factor(node.op.size)
     # Layers of the user's call it either way.
     given = getattr(node.op, "strides", None) or getattr(node.op, "stride", None)
     if given is None and is_own_layer(node):
         return _shrinkage(node)
     factor = _largest_factor(given or 1)
-    return 1 / factor if isinstance(node.op, TRANSPOSED_LAYERS) else factor
+    return 1 / factor if form == "transposed" else factor
 
 
 def _shrinkage(node: Node) -> float:

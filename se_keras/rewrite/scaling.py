@@ -8,34 +8,10 @@ import numpy as np
 from keras import layers
 
 from se_keras.graph import Graph, Node
+from se_keras.rewrite.layer_kinds import LINEAR_FORMS, kind_of
 
 Array = np.ndarray
 
-
-def of_all_ranks(*patterns: str) -> tuple[type[keras.Layer], ...]:
-    """The classes of `keras.layers` for 1, 2 and 3 spatial axes, those that there are.
-
-    Example:
-
-    >>> from se_keras.linear import of_all_ranks
-    >>> [layer.__name__ for layer in of_all_ranks("DepthwiseConv{}D")]
-    ['DepthwiseConv1D', 'DepthwiseConv2D']
-    """
-    names = (pattern.format(rank) for pattern in patterns for rank in (1, 2, 3))
-    return tuple(getattr(layers, name) for name in names if hasattr(layers, name))
-
-
-CONVOLUTIONS = {layer: rank for rank, layer in enumerate(of_all_ranks("Conv{}D"), start=1)}
-DEPTHWISE_LAYERS = of_all_ranks("DepthwiseConv{}D")
-SEPARABLE_LAYERS = of_all_ranks("SeparableConv{}D")
-TRANSPOSED_LAYERS = of_all_ranks("Conv{}DTranspose")
-LINEAR_LAYERS = (
-    layers.Dense,
-    *CONVOLUTIONS,
-    *DEPTHWISE_LAYERS,
-    *SEPARABLE_LAYERS,
-    *TRANSPOSED_LAYERS,
-)
 # A rewritten layer never draws its weights, and nobody trains it.
 _INFERENCE_CONFIG = {
     **{f"{part}_initializer": "zeros" for part in ("kernel", "depthwise", "pointwise", "bias")},
@@ -66,7 +42,7 @@ def is_linear(node: Node) -> bool:
     """A convolution or dense layer without an activation, whose weights are plain numbers."""
     op = node.op
     return (
-        type(op) in LINEAR_LAYERS
+        kind_of(op).form in LINEAR_FORMS
         and op.activation in (None, keras.activations.linear)
         and has_plain_weights(op)
     )
@@ -75,9 +51,10 @@ def is_linear(node: Node) -> bool:
 def is_pointwise(node: Node) -> bool:
     """A dense layer, or a convolution over single positions, of stride 1."""
     op = node.op
-    if type(op) is layers.Dense:
+    form = kind_of(op).form
+    if form == "dense":
         return has_plain_weights(op)
-    return type(op) in CONVOLUTIONS and {*op.kernel_size, *op.strides} == {1}
+    return form == "convolution" and {*op.kernel_size, *op.strides} == {1}
 
 
 def called_once(graph: Graph, node: Node) -> bool:
@@ -111,7 +88,7 @@ def channel_axis(layer: keras.Layer, rank: int) -> int:
 
 def scaled_weights(layer: keras.Layer, scale: Array) -> dict[str, Array]:
     """Weights with which a linear layer gives `scale * layer(x)`, per channel, by their names."""
-    if type(layer) in SEPARABLE_LAYERS:
+    if kind_of(layer).form == "separable":
         weights = {
             "depthwise_kernel": array(layer.depthwise_kernel),
             "pointwise_kernel": array(layer.pointwise_kernel) * scale,
@@ -130,9 +107,10 @@ def scale_outputs(graph: Graph, node: Node, scale: Array, shift: Array | float =
 
 
 def _scale_shape(layer: keras.Layer, kernel: Array) -> tuple[int, ...]:
-    if type(layer) in TRANSPOSED_LAYERS:  # (..., out, in)
+    form = kind_of(layer).form
+    if form == "transposed":  # (..., out, in)
         return (kernel.shape[-2], 1)
-    if type(layer) in DEPTHWISE_LAYERS:  # (..., in, multiplier); the outputs are in that order
+    if form == "depthwise":  # (..., in, multiplier); the outputs are in that order
         return kernel.shape[-2:]
     return kernel.shape[-1:]
 

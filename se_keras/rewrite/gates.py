@@ -16,8 +16,7 @@ from keras import KerasTensor, layers
 
 from se_keras.graph import Graph, Node, is_quantized
 from se_keras.layers import SqueezeExcite
-from se_keras.linear import (
-    CONVOLUTIONS,
+from se_keras.rewrite.scaling import (
     LeftAlone,
     add_with_weights,
     array,
@@ -30,7 +29,7 @@ from se_keras.linear import (
     with_weights,
 )
 
-CONVOLUTION_OF_RANK = {rank: layer for layer, rank in CONVOLUTIONS.items()}
+CONVOLUTION_OF_RANK = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}
 POOLS = {
     (kind, rank): getattr(layers, f"Global{name}Pooling{rank}D")
     for kind, name in (("avg", "Average"), ("max", "Max"))

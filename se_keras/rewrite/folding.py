@@ -12,34 +12,24 @@ import numpy as np
 from keras import layers
 
 from se_keras.graph import Graph, Node
-from se_keras.linear import (
+from se_keras.models.parts import ChannelPadding, EvenAveragePooling2D
+from se_keras.rewrite.layer_kinds import kind_of
+from se_keras.rewrite.scaling import (
     Array,
     LeftAlone,
     array,
     channel_axis,
     linear_before,
-    of_all_ranks,
     scale_outputs,
 )
-from se_keras.models.parts import ChannelPadding, EvenAveragePooling2D
 
-# What training adds and inference passes through.
-INERT_LAYERS = (
-    layers.Dropout,
-    *of_all_ranks("SpatialDropout{}D"),
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.AlphaDropout,
-    layers.ActivityRegularization,
-    layers.Identity,
-)
 TRAINS = "it is called with training=True, or a model around it is"
 
 
 def drop_inert(graph: Graph, node: Node) -> str | None:
     """Dropout, drop path, noise and the identity are taken out."""
     linear = type(node.op) is layers.Activation and node.op.activation is keras.activations.linear
-    if type(node.op) not in INERT_LAYERS and not linear:
+    if not kind_of(node.op).inert and not linear:
         return None
     if graph.may_train(node):
         raise LeftAlone(TRAINS)

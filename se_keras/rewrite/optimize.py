@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 
 import keras
 
-from se_keras.deploy.folding import drop_inert, fold_normalization, write_padding, write_pool
-from se_keras.deploy.gates import (
+from se_keras.graph import Graph, Node, trace
+from se_keras.rewrite.folding import drop_inert, fold_normalization, write_padding, write_pool
+from se_keras.rewrite.gates import (
     fold_constant_gate,
     fold_gate_scale,
     keep_dimensions,
     lower_squeeze_excite,
     squeeze_before_pointwise,
 )
-from se_keras.graph import Graph, Node, trace
-from se_keras.linear import LeftAlone
+from se_keras.rewrite.scaling import LeftAlone
 from se_keras.support.tables import format_table
 
 
@@ -25,7 +25,7 @@ class Rule:
 
     Attributes:
         name: as the plan shows it.
-        apply: see `se_keras.deploy.folding`.
+        apply: see `se_keras.rewrite.folding`.
     """
 
     name: str
@@ -100,7 +100,7 @@ def plan_optimization(model: keras.Model) -> OptimizationPlan:
     Example:
 
     >>> import keras
-    >>> from se_keras.deploy.rewrites import plan_optimization
+    >>> from se_keras.rewrite.optimize import plan_optimization
     >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3),
     ...                           keras.layers.BatchNormalization(name="bn"), keras.layers.ReLU()])
     >>> print(plan_optimization(model))
@@ -134,7 +134,7 @@ def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
 
     Batch normalization is folded into the layers before it; dropout and the like are taken out;
     `SqueezeExcite` becomes stock layers, and its gate is computed from the narrow map before the
-    last 1x1 convolution where that is exact and cheaper (`se_keras.deploy.gates`); constant gates
+    last 1x1 convolution where that is exact and cheaper (`se_keras.rewrite.gates`); constant gates
     become weights. Any functional model will do, with SE or without.
 
     Args:

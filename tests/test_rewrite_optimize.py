@@ -10,8 +10,8 @@ from checks import array, set_random_weights, uniform
 from keras import layers
 
 import se_keras
-from se_keras.deploy.rewrites import plan_optimization
 from se_keras.graph import innermost_layers
+from se_keras.rewrite.optimize import plan_optimization
 
 STOCK = 1e-4  # of the largest output; measured: 1e-6
 

@@ -1,0 +1,128 @@
+"""What the stock layers of Keras are, as far as counting, surgery and rewriting care: one table."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+from keras import layers
+
+Form = Literal[
+    "convolution",
+    "depthwise",
+    "separable",
+    "transposed",
+    "dense",
+    "einsum",
+    "normalization",
+    "activation",
+    "pool",
+    "global pool",
+    "scaling",
+    "upsampling",
+    "other",
+]
+RANKS = (1, 2, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a layer is.
+
+    Attributes:
+        form: what surgery sees in it; "scaling" drops or scales what it takes.
+        inert: what training alone knows: inference gives its input on as it is.
+        passes: the numbers c with f(c x) = c f(x), one a channel, in inference and in training.
+            An activation may narrow it by its options.
+        free: it multiplies and adds no more than a few times an element, or not at all.
+    """
+
+    form: Form = "other"
+    inert: bool = False
+    passes: Literal["none", "positive", "all"] = "none"
+    free: bool = True
+
+
+UNKNOWN = Kind(free=False)
+
+
+def _rows(names: str, **facts: Any) -> dict[type[keras.Layer], Kind]:
+    """A row for each layer; `{}` stands for the number of spatial axes."""
+    found = (getattr(layers, name.format(rank), None) for name in names.split() for rank in RANKS)
+    return {layer: Kind(**facts) for layer in found if layer is not None}
+
+
+KINDS = {
+    **_rows("Conv{}D", form="convolution", free=False),
+    **_rows("DepthwiseConv{}D", form="depthwise", free=False),
+    **_rows("SeparableConv{}D", form="separable", free=False),
+    **_rows("Conv{}DTranspose", form="transposed", free=False),
+    **_rows("Dense", form="dense", free=False),
+    **_rows("EinsumDense", form="einsum", free=False),
+    **_rows(
+        "BatchNormalization GroupNormalization LayerNormalization RMSNormalization "
+        "UnitNormalization",
+        form="normalization",
+    ),
+    **_rows("Activation ELU Softmax", form="activation"),
+    **_rows("ReLU LeakyReLU PReLU", form="activation", passes="positive"),
+    **_rows("MaxPooling{}D", form="pool", passes="positive"),
+    **_rows("AveragePooling{}D", form="pool", passes="all"),
+    **_rows("GlobalAveragePooling{}D GlobalMaxPooling{}D", form="global pool"),
+    **_rows("Dropout SpatialDropout{}D GaussianDropout", form="scaling", inert=True, passes="all"),
+    **_rows("AlphaDropout GaussianNoise ActivityRegularization", form="scaling", inert=True),
+    **_rows("Identity", form="scaling", inert=True, passes="all"),
+    **_rows("Rescaling", form="scaling"),
+    **_rows("UpSampling{}D", form="upsampling", passes="all"),
+    **_rows("Cropping{}D ZeroPadding{}D", passes="all"),
+    **_rows(
+        "AdaptiveAveragePooling{}D AdaptiveMaxPooling{}D Add Average CenterCrop Concatenate "
+        "Embedding Flatten Masking Maximum Minimum Multiply Normalization Permute "
+        "RandomBrightness RandomContrast RandomCrop RandomFlip RepeatVector Reshape Resizing "
+        "Subtract"
+    ),
+}
+STOCK = frozenset(filter(inspect.isclass, vars(layers).values()))
+CONVOLUTION_FORMS = ("convolution", "depthwise", "separable", "transposed")
+# With a kernel whose last axes are channels, and a bias.
+LINEAR_FORMS = (*CONVOLUTION_FORMS, "dense")
+
+
+def is_stock(op: keras.Operation) -> bool:
+    """Return whether an operation is a layer of `keras.layers`, and no class made from one.
+
+    Example:
+
+    >>> from keras import layers
+    >>> from se_keras.rewrite.layer_kinds import is_stock
+    >>> is_stock(layers.Dense(2)), is_stock(type("Dense", (layers.Dense,), {})(2))
+    (True, False)
+    """
+    return type(op) in STOCK
+
+
+def kind_of(op: keras.Operation) -> Kind:
+    """The kind of a stock layer; of all else, which may compute what it likes, nothing is known.
+
+    Example:
+
+    >>> from keras import layers
+    >>> from se_keras.rewrite.layer_kinds import kind_of
+    >>> kind_of(layers.SpatialDropout2D(0.1))
+    Kind(form='scaling', inert=True, passes='all', free=True)
+    """
+    return KINDS.get(type(op), UNKNOWN)
+
+
+def kind_like(op: keras.Operation) -> Kind:
+    """The kind of a stock layer, or of the one that a layer of the user's is made from.
+
+    Example:
+
+    >>> from keras import layers
+    >>> from se_keras.rewrite.layer_kinds import kind_like
+    >>> kind_like(type("Own", (layers.Conv2D,), {})(2, 3)).form
+    'convolution'
+    """
+    nearest = next((base for base in type(op).__mro__ if base in STOCK), None)
+    return UNKNOWN if nearest is None else KINDS.get(nearest, UNKNOWN)
