@@ -1,5 +1,9 @@
 """surgery: sites of networks drawn by hand, and models before and after the insertion."""
 
+import copy
+import pickle
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -928,8 +932,75 @@ def test_a_plan_decides_alone():
     for option in ({"ratio": 8}, {"stages": [1]}, {"pool": "max"}):
         with pytest.raises(se_keras.InputError, match=f"`{next(iter(option))}` is the plan's"):
             insert_se(model, plan, **option)
-    with pytest.raises(se_keras.InputError, match="`where` must be a plan of this model"):
-        insert_se(audio(), plan)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [two_units, inception_resnet, two_inputs, shared_backbone, shared_layers, with_own_layers],
+)
+def test_a_plan_is_names_and_numbers(network, tmp_path):
+    """It is of use in another process, for the model that was read from a file, and for a clone."""
+    model = network()
+    set_random_weights(model)
+    plan = find_sites(model, ratio=2)
+    assert pickle.loads(pickle.dumps(plan)) == plan == copy.deepcopy(plan)
+    x, expected = inputs_of(model), str(trace(plan.apply(model)))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for other in (keras.models.clone_model(model), loaded):
+        other.set_weights(model.get_weights())
+        new = plan.apply(other)
+        assert str(trace(new)) == expected
+        assert_same(outputs(new, x), outputs(model, x))
+
+
+def one_convolution(filters=8):
+    image = keras.Input((8, 8, 4), name="image")
+    return classified(image, relu(conv(image, filters), "relu"))
+
+
+def residual_unit(between=False):
+    image = keras.Input((8, 8, 8), name="image")
+    y = conv(image, 8, name="conv")
+    y = layers.BatchNormalization(name="bn")(y) if between else y
+    return classified(image, layers.Add(name="add")([y, image]))
+
+
+@pytest.mark.parametrize(
+    ("planned", "given", "message"),
+    [
+        (two_units, audio, "it has no layer 'a2_bn', and 1 more"),
+        (one_convolution, lambda: one_convolution(12), "'relu' gives 12 channels, not 8"),
+        (residual_unit, lambda: residual_unit(True), "'add' does not take what 'conv' gives"),
+        (shared_backbone, two_units, "it has no layer 'network/a2_bn', and 1 more"),
+    ],
+)
+def test_a_plan_of_another_model_is_refused(planned, given, message):
+    model, other = planned(), given()
+    plan = find_sites(model)
+    start = f"`model`: {other.name!r} is another than the plan was made for, {model.name!r}: "
+    with pytest.raises(se_keras.InputError, match=re.escape(f"{start}{message}.")):
+        insert_se(other, plan)
+
+
+@pytest.mark.parametrize("placement", ["standard", "pre", "post", "identity"])
+def test_a_plan_is_not_applied_twice_to_one_model(placement):
+    plan = find_sites(two_units(), placement=placement)
+    with pytest.raises(se_keras.InputError, match="at 2 of 2 sites already"):
+        plan.apply(plan.apply(two_units()))
+
+
+def test_a_start_is_chosen_where_a_plan_is_applied():
+    model = audio()
+    plan = find_sites(model, gate_activation="tanh")
+    with pytest.raises(se_keras.InputError, match="`gate_activation` must give one number"):
+        plan.apply(model)
+    for se in se_by_name(plan.apply(model, warm_start=False)).values():
+        assert np.any(array(se.expand.kernel) != 0)
+    taken = find_sites(insert_se(audio()))
+    with pytest.raises(se_keras.InputError, match="already"):
+        taken.apply(insert_se(audio()))
+    assert len(se_by_name(taken.apply(insert_se(audio()), force=True))) == 4
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def run(parsed: argparse.Namespace) -> None:
     if parsed.out is None and not parsed.dry_run:
         raise InputError("Give the file to write with --out, or --dry-run.")
     model = open_model(parsed.model)
-    from se_keras.surgery import find_sites, insert_se
+    from se_keras.surgery import find_sites
 
     plan = find_sites(
         model,
@@ -84,7 +84,7 @@ def run(parsed: argparse.Namespace) -> None:
     if parsed.dry_run:
         print(plan)
         return
-    new = insert_se(model, plan, parsed.ratio, warm_start=parsed.warm_start, force=parsed.force)
+    new = plan.apply(model, parsed.warm_start, force=parsed.force)
     with written_beside(parsed.out) as partial:
         new.save(partial)
     print(f"{parsed.out}: SE at {len(plan.sites)} sites, {plan.parameters:,} parameters more")

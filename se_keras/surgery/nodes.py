@@ -2,11 +2,14 @@
 
 import itertools
 import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
 
 import keras
-from keras import layers
+from keras import KerasTensor, layers
 
-from se_keras.graph import Node
+from se_keras.graph import Graph, Node
 from se_keras.layers import SqueezeExcite
 from se_keras.rewrite.layer_kinds import CONVOLUTION_FORMS, is_stock, kind_like
 
@@ -68,6 +71,40 @@ def data_format(node: Node) -> str | None:
     # were saved before `ChannelPadding` was here, and networks of others, give it the wrong format.
     padding = isinstance(node.op, layers.ZeroPadding2D)
     return None if padding else getattr(node.op, "data_format", None)
+
+
+def upstream(graph: Graph, node: Node) -> Iterator[Node]:
+    """A node and all before it, near ones first; for a nested model what is in it."""
+    seen: dict[Node, None] = {node: None}
+    waiting = deque(seen)
+    while waiting:
+        node = waiting.popleft()
+        yield from [node] if node.subgraph is None else reversed(node.subgraph.nodes)
+        before = [graph.producer(tensor) for tensor in node.inputs]
+        waiting.extend(each for each in before if each not in seen)
+        seen.update(dict.fromkeys(before))
+
+
+def format_of(graph: Graph, node: Node) -> str:
+    """Return what the nearest layer that knows of a data format says."""
+    near = (data_format(each) for each in upstream(graph, node))
+    return next(filter(None, near), keras.config.image_data_format())
+
+
+def channels_of(graph: Graph, tensor: KerasTensor) -> int | None:
+    """How many channels a map has; `None` where that is open."""
+    first = format_of(graph, graph.producer(tensor)) == "channels_first"
+    return tensor.shape[1 if first else -1]
+
+
+def dtype_policy_of(graph: Graph, tensor: KerasTensor) -> str | keras.DTypePolicy:
+    """Return that of the nearest layer before a map that computes in the type of the map."""
+    for node in upstream(graph, graph.producer(tensor)):
+        policy: Any = getattr(node.op, "dtype_policy", None)
+        plain = type(policy) is keras.DTypePolicy
+        if plain and policy.compute_dtype == tensor.dtype:
+            return policy
+    return tensor.dtype
 
 
 def is_depthwise(node: Node) -> bool:

@@ -5,18 +5,16 @@ part.
 """
 
 import itertools
-from collections import deque
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import cached_property
 
-import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
 from se_keras.surgery.nodes import (
-    data_format,
     ends_maps,
+    format_of,
     has_activation,
     has_convolution,
     holds_squeeze_excite,
@@ -202,28 +200,12 @@ class Structure:
             for consumer in tuple(self.consumers(tensor)) or (None,)
         )
 
-    def upstream(self, node: Node) -> Iterator[Node]:
-        """It and all nodes before it, near ones first; for a nested model what is in it."""
-        seen: dict[Node, None] = {node: None}
-        waiting = deque(seen)
-        while waiting:
-            node = waiting.popleft()
-            yield from [node] if node.subgraph is None else reversed(node.subgraph.nodes)
-            before = [self.graph.producer(tensor) for tensor in node.inputs]
-            waiting.extend(each for each in before if each not in seen)
-            seen.update(dict.fromkeys(before))
-
-    def data_format(self, node: Node) -> str:
-        """Return what the nearest layer that knows of one says."""
-        near = (data_format(each) for each in self.upstream(node))
-        return next(filter(None, near), keras.config.image_data_format())
-
     def is_concatenation(self, node: Node) -> bool:
         """Return whether a node concatenates the channels of maps."""
         if not is_concatenation(node):
             return False
         rank = len(node.output.shape)
-        channels = 1 if self.data_format(node) == "channels_first" else rank - 1
+        channels = 1 if format_of(self.graph, node) == "channels_first" else rank - 1
         return rank > 2 and node.op.axis % rank == channels
 
     # --- residual units --------------------------------------------------------------------------

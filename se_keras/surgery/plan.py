@@ -1,22 +1,17 @@
-"""`find_sites`: where squeeze-and-excitation goes in a model, as a plan."""
+"""`InsertionPlan`: where squeeze-and-excitation goes in a model, in names and numbers."""
 
-import inspect
-import math
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node, trace
-from se_keras.layers import SqueezeExcite, se_options
-from se_keras.support.arguments import did_you_mean, one_of, refuse_unknown_options
+from se_keras.layers import SqueezeExcite
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
-from se_keras.surgery.nodes import stride
-from se_keras.surgery.rules import PLACES, RULES, Spot, Where, find_spots
+from se_keras.surgery.nodes import channels_of, dtype_policy_of, format_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +20,8 @@ class Site:
 
     Attributes:
         after: name of the layer behind which it goes; in a nested model `backbone/conv1`.
+        output: which of the outputs of that layer it takes, from 0.
+        into: names of the layers beside it that shall take what it gives; `None` for all.
         channels: of the map there.
         reduced_channels: hidden width of the layer.
         parameters: that it adds; 0 where an earlier site has the same layer.
@@ -37,6 +34,8 @@ class Site:
     """
 
     after: str
+    output: int
+    into: tuple[str, ...] | None
     channels: int
     reduced_channels: int
     parameters: int
@@ -50,23 +49,112 @@ class Site:
 class InsertionPlan:
     """What `find_sites` gives; printed, it is a table.
 
+    It holds names and numbers: pickle it, copy it, apply it as often as you like.
+
     Attributes:
+        model: name of the model that it was made for.
         sites: those of the outer model first, each model's in execution order.
         ratio, options: of the layers, as `find_sites` was given them.
-        spots: the same places in the graph, one a site.
-        graph: the traced model.
     """
 
+    model: str
     sites: tuple[Site, ...]
     ratio: int
     options: dict[str, Any]
-    spots: tuple[Spot, ...] = field(repr=False)
-    graph: Graph = field(repr=False)
 
     @property
     def parameters(self) -> int:
         """All parameters that the plan adds."""
         return sum(site.parameters for site in self.sites)
+
+    def apply(
+        self, model: keras.Model, warm_start: bool = True, *, force: bool = False
+    ) -> keras.Model:
+        """Insert squeeze-and-excitation into a copy of a model, as `insert_se` does.
+
+        Args:
+            model: the one that the plan was made for, or another with the same layers at its
+                sites: a clone, or the model that was read from a file.
+            warm_start, force: see `insert_se`.
+
+        Returns:
+            The new model; it is not compiled.
+
+        Raises:
+            InputError: as `insert_se` does, and for a model that lacks a layer of the plan, or has
+                another number of channels there.
+
+        Example:
+
+        >>> import keras
+        >>> import se_keras
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)),
+        ...                           keras.layers.Conv2D(16, 3, activation="relu", name="conv")])
+        >>> plan = se_keras.find_sites(model, ratio=4)
+        >>> [layer.name for layer in plan.apply(keras.models.clone_model(model)).layers]
+        ['conv', 'conv_se']
+        """
+        graph = trace(model)
+        places = self._places(graph)
+        if not force:
+            self._refuse_second_se(graph, places)
+        self._refuse_other_model(graph, map(_problem_of_way, self.sites, places))
+        options = self.options
+        if warm_start:
+            options = {**options, "gate_scale": _neutral_scale(self.ratio, options)}
+        layers = self._make_layers(places, options)
+        for place, layer in zip(places, layers, strict=True):
+            place.graph.insert(layer, place.tensor, place.into)
+        if warm_start:
+            for layer in set(layers):
+                _start_at_zero(layer.expand)
+        return graph.build()
+
+    def _places(self, graph: Graph) -> list["_Place"]:
+        """The sites in the graph of a model; they are found before any is changed."""
+        graphs = dict(graph.graphs())
+        nodes = {path + node.name: node for path, inner in graphs.items() for node in inner.nodes}
+        self._refuse_other_model(graph, (_missing(site, nodes) for site in self.sites))
+        places = [_place(site, graphs, nodes) for site in self.sites]
+        self._refuse_other_model(graph, map(_problem_of_channels, self.sites, places))
+        return places
+
+    def _refuse_other_model(self, graph: Graph, problems: Iterable[str | None]) -> None:
+        found = list(filter(None, problems))
+        if found:
+            more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+            raise InputError(
+                f"`model`: {graph.model.name!r} is another than the plan was made for, "
+                f"{self.model!r}: {found[0]}{more}."
+            )
+
+    def _refuse_second_se(self, graph: Graph, places: list["_Place"]) -> None:
+        pairs = zip(self.sites, places, strict=True)
+        taken = [site.after for site, place in pairs if site.has_se or place.has_layer]
+        if taken:
+            raise InputError(
+                f"`model`: {graph.model.name!r} has squeeze-and-excitation at {len(taken)} of "
+                f"{len(self.sites)} sites already ({taken[0]!r}, ...). `force=True` inserts it a "
+                "second time; `where` can name other layers."
+            )
+
+    def _make_layers(self, places: list["_Place"], options: dict[str, Any]) -> list[SqueezeExcite]:
+        """One for each site; sites of one layer have the same."""
+        names = {place.graph: {node.op.name for node in place.graph.nodes} for place in places}
+        layers: list[SqueezeExcite] = []
+        for index, (site, place) in enumerate(zip(self.sites, places, strict=True)):
+            if site.shares < index:
+                layers.append(layers[site.shares])
+                continue
+            layer = SqueezeExcite(
+                self.ratio,
+                **options,
+                data_format=format_of(place.graph, place.after),
+                dtype=dtype_policy_of(place.graph, place.tensor),
+                name=_unused_name(f"{place.after.op.name}_se", names[place.graph]),
+            )
+            layers.append(layer)
+        return layers
 
     def __str__(self) -> str:
         rows = [
@@ -85,190 +173,85 @@ class InsertionPlan:
         return format_table(header, [*rows, total])
 
 
-def find_sites(
-    model: keras.Model,
-    where: Where = "auto",
-    ratio: int = 16,
-    *,
-    placement: str = "standard",
-    stages: Collection[int] | None = None,
-    skip_last_stage: bool = False,
-    **options: Any,
-) -> InsertionPlan:
-    """Where squeeze-and-excitation goes in a model (the paper's sec. 3.3 and Fig. 5).
-
-    Args:
-        model: a functional or Sequential model; nested models are walked.
-        where: one of
-
-            - `"residual"`: the branch of each residual unit, before the addition and before what
-              scales or drops the branch;
-            - `"concat"`: behind the outermost concatenation of each module of branches; of a
-              dense block behind its last one, and behind the transition to the next block;
-            - `"pointwise"`: behind each pointwise convolution that follows a depthwise one, and
-              its activation if it has one;
-            - `"conv"`: behind the activation of each convolution;
-            - `"auto"`: residual units and concatenations; if there are none, layers of your own
-              that hide most of the convolutions, several in each (SE goes behind the layer);
-              else `"pointwise"`, else `"conv"`;
-            - a regular expression that a layer's whole name matches;
-            - a list of layer names; those of nested models as `"backbone/conv1"` or `"conv1"`;
-            - a function that says of a layer whether SE goes behind it.
-        ratio: reduction ratio r.
-        placement: in residual units `"standard"`, `"pre"`, `"post"` or `"identity"`.
-        stages: only sites of these stages (see `Site`); `None` for all.
-        skip_last_stage: leaves out the stage of the lowest resolution, which has most of the
-            parameters (the paper's sec. 4 and 6.4).
-        **options: further arguments of `SqueezeExcite`.
-
-    Returns:
-        The plan; it prints as a table.
-
-    Raises:
-        InputError: for a model that is not functional, for one without such a site, and for a
-            site whose number of channels is not known.
-        TypeError: for an option that `SqueezeExcite` does not have.
-
-    Example:
-
-    >>> import keras
-    >>> import se_keras
-    >>> x = keras.Input((8, 8, 16))
-    >>> y = keras.layers.Conv2D(16, 3, padding="same", name="conv")(x)
-    >>> model = keras.Model(x, keras.layers.Add(name="add")([x, y]))
-    >>> print(se_keras.find_sites(model, ratio=4))
-    after  channels  SE width  parameters  stage  why
-    conv         16         4         148      0  residual branch of add
-    total                             148         1 sites
-    """
-    refuse_other_options(find_sites, options)
-    one_of("placement", placement, PLACES)
-    layer = se_layer(ratio, options)
-    graph = trace(model)
-    spots = find_spots(graph, where, placement)
-    _refuse_no_site(model, where, placement, spots)
-    strides = _strides(graph, 1.0)
-    numbered = [(spot, round(math.log2(strides[spot.tensor]))) for spot in spots]
-    chosen = _select_stages(numbered, stages, skip_last_stage)
-    sites = tuple(_make_sites(chosen, layer))
-    taken = tuple(spot for spot, _ in chosen)
-    return InsertionPlan(sites=sites, ratio=ratio, options=options, spots=taken, graph=graph)
+# --- a site in the graph of a model --------------------------------------------------------------
 
 
-def se_layer(ratio: int, options: dict[str, Any], **place: Any) -> SqueezeExcite:
-    """Make a layer with a user's options.
+class _Place(NamedTuple):
+    graph: Graph
+    tensor: KerasTensor
+    into: list[Node] | None
 
-    Args:
-        ratio: reduction ratio r.
-        options: what the user gave besides.
-        **place: what a site decides.
-    """
-    return SqueezeExcite(ratio, **options, **place)
+    @property
+    def after(self) -> Node:
+        return self.graph.producer(self.tensor)
 
-
-def refuse_other_options(function: Callable, options: dict[str, Any]) -> None:
-    """Refuse options that neither a function of this package nor `SqueezeExcite` has.
-
-    Args:
-        function: takes a model, arguments of its own, and those of `SqueezeExcite` as `options`.
-        options: what the user gave besides the arguments of the function.
-
-    Raises:
-        TypeError: for an option that is not the user's to give.
-    """
-    known = {*inspect.signature(function).parameters, *se_options()}
-    refuse_unknown_options(function.__name__, options, known - {"model", "options", "data_format"})
+    @property
+    def has_layer(self) -> bool:
+        """Whether `SqueezeExcite` stands there: the plan may have been applied already."""
+        near = (self.after, *self.graph.consumers(self.tensor))
+        return any(isinstance(node.op, SqueezeExcite) for node in near)
 
 
-def _refuse_no_site(model: keras.Model, where: Where, placement: str, spots: list[Spot]) -> None:
-    if not spots:
-        names = ("auto", *RULES, *(layer.name for layer in model.layers))
-        hint = did_you_mean(where, names) or (
-            " Name the layers after which SE shall go, as in where=['conv1_relu', 'conv2_relu']."
-        )
-        raise InputError(f"`where`: {model.name!r} has no site for {where!r}.{hint}")
-    if placement != "standard" and not any(spot.placed for spot in spots):
+def _missing(site: Site, nodes: dict[str, Node]) -> str | None:
+    path, name = _split(site.after)
+    missing = [path + each for each in (name, *(site.into or ())) if path + each not in nodes]
+    if missing:
+        return f"it has no layer {missing[0]!r}"
+    count = len(nodes[site.after].outputs)
+    return None if site.output < count else f"{site.after!r} gives {count} outputs"
+
+
+def _place(site: Site, graphs: dict[str, Graph], nodes: dict[str, Node]) -> _Place:
+    path, _ = _split(site.after)
+    into = None if site.into is None else [nodes[path + name] for name in site.into]
+    return _Place(graphs[path], nodes[site.after].outputs[site.output], into)
+
+
+def _problem_of_channels(site: Site, place: _Place) -> str | None:
+    channels = channels_of(place.graph, place.tensor)
+    if channels == site.channels:
+        return None
+    return f"{site.after!r} gives {channels} channels, not {site.channels}"
+
+
+def _problem_of_way(site: Site, place: _Place) -> str | None:
+    strangers = [node.name for node in place.into or () if place.tensor not in node.inputs]
+    return f"{strangers[0]!r} does not take what {site.after!r} gives" if strangers else None
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The path of the model that a node is in, and the node's own name."""
+    path, slash, own = name.rpartition("/")
+    return path + slash, own
+
+
+# --- its layer -----------------------------------------------------------------------------------
+
+
+def _unused_name(base: str, taken: set[str]) -> str:
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def _neutral_scale(ratio: int, options: dict[str, Any]) -> float:
+    """Return what makes a gate exactly 1 where `expand` gives 0."""
+    if "gate_scale" in options:
+        raise InputError("`gate_scale` is what warm_start=True sets; pass warm_start=False for it.")
+    activation = SqueezeExcite(ratio, **options).gate_activation
+    # A softmax depends on how many channels there are; no one scale makes up for that.
+    at_zero, of_more = (float(activation(keras.ops.zeros((1, n)))[0, 0]) for n in (2, 3))
+    if not at_zero or at_zero != of_more or at_zero * (1 / at_zero) != 1:
         raise InputError(
-            f"`placement={placement!r}` is for residual units, and {model.name!r} has none for "
-            f"where={where!r}."
+            "`gate_activation` must give one number other than 0 at 0 for a warm start, got one "
+            f"that gives {at_zero:g} for two channels and {of_more:g} for three; pass "
+            "warm_start=False, or take 'sigmoid' or 'hard_sigmoid'."
         )
+    return 1 / at_zero
 
 
-# --- stages --------------------------------------------------------------------------------------
-
-
-def _strides(graph: Graph, of_input: float) -> dict[KerasTensor, float]:
-    """By how much the resolution of each map is lower than that of the model's input."""
-    strides: dict[KerasTensor, float] = {}
-    for node in graph.nodes:
-        before = max(map(strides.__getitem__, node.inputs), default=of_input)
-        behind = [before * stride(node)] * len(node.outputs)
-        if node.subgraph is not None:
-            inner = _strides(node.subgraph, before)
-            strides.update(inner)
-            behind = [inner[tensor] for tensor in keras.tree.flatten(node.subgraph.outputs)]
-        strides.update(zip(node.outputs, behind, strict=True))
-    return strides
-
-
-def _select_stages(
-    numbered: list[tuple[Spot, int]], stages: Collection[int] | None, skip_last_stage: bool
-) -> list[tuple[Spot, int]]:
-    present = sorted({stage for _, stage in numbered})
-    if not isinstance(stages, Collection | None) or not set(stages or ()) <= set(present):
-        raise InputError(f"`stages` must be some of {present}, those with sites; got {stages}.")
-    wanted = set(present if stages is None else stages)
-    if skip_last_stage:
-        wanted.discard(present[-1])
-    if not wanted:
-        raise InputError(f"`stages`: of the stages with sites, {present}, none is left.")
-    return [(spot, stage) for spot, stage in numbered if stage in wanted]
-
-
-# --- sites ---------------------------------------------------------------------------------------
-
-
-def _make_sites(numbered: list[tuple[Spot, int]], layer: SqueezeExcite) -> Iterator[Site]:
-    owners: dict[tuple, int] = {}
-    repeats: Counter[frozenset[Node]] = Counter()
-    for index, (spot, stage) in enumerate(numbered):
-        channels = _channels(spot)
-        calls = _find_weighted_calls(spot)
-        # Two sites behind one call of a layer are two; sites behind two calls of it are one.
-        key = (frozenset(node.op for node in calls), repeats[calls], channels)
-        repeats[calls] += 1
-        owner = owners.setdefault(key, index)
-        hidden = layer.hidden_channels(channels)
-        biases = channels + hidden if layer.use_bias else 0
-        yield Site(
-            after=spot.path + spot.after.name,
-            channels=channels,
-            reduced_channels=hidden,
-            parameters=2 * channels * hidden + biases if owner == index else 0,
-            stage=stage,
-            reason=spot.reason,
-            has_se=spot.has_se,
-            shares=owner,
-        )
-
-
-def _find_weighted_calls(spot: Spot) -> frozenset[Node]:
-    """The nearest calls of layers with weights, on all ways back."""
-    found, waiting = set(), [spot.after]
-    while waiting:
-        node = waiting.pop()
-        if getattr(node.op, "weights", ()):
-            found.add(node)
-        else:
-            waiting.extend(map(spot.graph.producer, node.inputs))
-    return frozenset(found)
-
-
-def _channels(spot: Spot) -> int:
-    channels = spot.tensor.shape[1 if spot.data_format == "channels_first" else -1]
-    if channels is None:
-        raise InputError(
-            f"`where`: the number of channels behind {spot.path + spot.after.name!r} is not known, "
-            f"its shape is {spot.tensor.shape}."
-        )
-    return channels
+def _start_at_zero(expand: keras.layers.Dense) -> None:
+    for weight in expand.weights:
+        weight.assign(keras.ops.zeros(weight.shape, weight.dtype))

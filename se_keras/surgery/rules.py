@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import keras
 from keras import KerasTensor
@@ -56,20 +55,6 @@ class Spot:
         near = (self.after, *self.structure.consumers(self.tensor), *self.around)
         is_near = any(map(self.structure.is_squeeze_excite, near))
         return is_near or any(map(self.structure.holds_squeeze_excite, self.within))
-
-    @property
-    def data_format(self) -> str:
-        return self.structure.data_format(self.after)
-
-    @property
-    def dtype_policy(self) -> str | keras.DTypePolicy:
-        """Return that of the nearest layer before it that computes in the type of the map."""
-        for node in self.structure.upstream(self.after):
-            policy: Any = getattr(node.op, "dtype_policy", None)
-            plain = type(policy) is keras.DTypePolicy
-            if plain and policy.compute_dtype == self.tensor.dtype:
-                return policy
-        return self.tensor.dtype
 
 
 def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:

@@ -1,0 +1,197 @@
+"""`find_sites`: where squeeze-and-excitation goes in a model, as a plan."""
+
+import inspect
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import keras
+from keras import KerasTensor
+
+from se_keras.graph import Graph, Node, trace
+from se_keras.layers import SqueezeExcite, se_options
+from se_keras.support.arguments import did_you_mean, one_of, refuse_unknown_options
+from se_keras.support.errors import InputError
+from se_keras.surgery.nodes import channels_of, stride
+from se_keras.surgery.plan import InsertionPlan, Site
+from se_keras.surgery.rules import PLACES, RULES, Spot, Where, find_spots
+
+
+def find_sites(
+    model: keras.Model,
+    where: Where = "auto",
+    ratio: int = 16,
+    *,
+    placement: str = "standard",
+    stages: Collection[int] | None = None,
+    skip_last_stage: bool = False,
+    **options: Any,
+) -> InsertionPlan:
+    """Where squeeze-and-excitation goes in a model (the paper's sec. 3.3 and Fig. 5).
+
+    Args:
+        model: a functional or Sequential model; nested models are walked.
+        where: one of
+
+            - `"residual"`: the branch of each residual unit, before the addition and before what
+              scales or drops the branch;
+            - `"concat"`: behind the outermost concatenation of each module of branches; of a
+              dense block behind its last one, and behind the transition to the next block;
+            - `"pointwise"`: behind each pointwise convolution that follows a depthwise one, and
+              its activation if it has one;
+            - `"conv"`: behind the activation of each convolution;
+            - `"auto"`: residual units and concatenations; if there are none, layers of your own
+              that hide most of the convolutions, several in each (SE goes behind the layer);
+              else `"pointwise"`, else `"conv"`;
+            - a regular expression that a layer's whole name matches;
+            - a list of layer names; those of nested models as `"backbone/conv1"` or `"conv1"`;
+            - a function that says of a layer whether SE goes behind it.
+        ratio: reduction ratio r.
+        placement: in residual units `"standard"`, `"pre"`, `"post"` or `"identity"`.
+        stages: only sites of these stages (see `Site`); `None` for all.
+        skip_last_stage: leaves out the stage of the lowest resolution, which has most of the
+            parameters (the paper's sec. 4 and 6.4).
+        **options: further arguments of `SqueezeExcite`.
+
+    Returns:
+        The plan; it prints as a table.
+
+    Raises:
+        InputError: for a model that is not functional, for one without such a site, and for a
+            site whose number of channels is not known.
+        TypeError: for an option that `SqueezeExcite` does not have.
+
+    Example:
+
+    >>> import keras
+    >>> import se_keras
+    >>> x = keras.Input((8, 8, 16))
+    >>> y = keras.layers.Conv2D(16, 3, padding="same", name="conv")(x)
+    >>> model = keras.Model(x, keras.layers.Add(name="add")([x, y]))
+    >>> print(se_keras.find_sites(model, ratio=4))
+    after  channels  SE width  parameters  stage  why
+    conv         16         4         148      0  residual branch of add
+    total                             148         1 sites
+    """
+    refuse_other_options(find_sites, options)
+    one_of("placement", placement, PLACES)
+    layer = SqueezeExcite(ratio, **options)
+    graph = trace(model)
+    spots = find_spots(graph, where, placement)
+    _refuse_no_site(model, where, placement, spots)
+    strides = _strides(graph, 1.0)
+    numbered = [(spot, round(math.log2(strides[spot.tensor]))) for spot in spots]
+    chosen = _select_stages(numbered, stages, skip_last_stage)
+    sites = tuple(_make_sites(chosen, layer))
+    return InsertionPlan(model=model.name, sites=sites, ratio=ratio, options=options)
+
+
+def refuse_other_options(function: Callable, options: dict[str, Any]) -> None:
+    """Refuse options that neither a function of this package nor `SqueezeExcite` has.
+
+    Args:
+        function: takes a model, arguments of its own, and those of `SqueezeExcite` as `options`.
+        options: what the user gave besides the arguments of the function.
+
+    Raises:
+        TypeError: for an option that is not the user's to give.
+    """
+    known = {*inspect.signature(function).parameters, *se_options()}
+    refuse_unknown_options(function.__name__, options, known - {"model", "options", "data_format"})
+
+
+def _refuse_no_site(model: keras.Model, where: Where, placement: str, spots: list[Spot]) -> None:
+    if not spots:
+        names = ("auto", *RULES, *(layer.name for layer in model.layers))
+        hint = did_you_mean(where, names) or (
+            " Name the layers after which SE shall go, as in where=['conv1_relu', 'conv2_relu']."
+        )
+        raise InputError(f"`where`: {model.name!r} has no site for {where!r}.{hint}")
+    if placement != "standard" and not any(spot.placed for spot in spots):
+        raise InputError(
+            f"`placement={placement!r}` is for residual units, and {model.name!r} has none for "
+            f"where={where!r}."
+        )
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+
+def _strides(graph: Graph, of_input: float) -> dict[KerasTensor, float]:
+    """By how much the resolution of each map is lower than that of the model's input."""
+    strides: dict[KerasTensor, float] = {}
+    for node in graph.nodes:
+        before = max(map(strides.__getitem__, node.inputs), default=of_input)
+        behind = [before * stride(node)] * len(node.outputs)
+        if node.subgraph is not None:
+            inner = _strides(node.subgraph, before)
+            strides.update(inner)
+            behind = [inner[tensor] for tensor in keras.tree.flatten(node.subgraph.outputs)]
+        strides.update(zip(node.outputs, behind, strict=True))
+    return strides
+
+
+def _select_stages(
+    numbered: list[tuple[Spot, int]], stages: Collection[int] | None, skip_last_stage: bool
+) -> list[tuple[Spot, int]]:
+    present = sorted({stage for _, stage in numbered})
+    if not isinstance(stages, Collection | None) or not set(stages or ()) <= set(present):
+        raise InputError(f"`stages` must be some of {present}, those with sites; got {stages}.")
+    wanted = set(present if stages is None else stages)
+    if skip_last_stage:
+        wanted.discard(present[-1])
+    if not wanted:
+        raise InputError(f"`stages`: of the stages with sites, {present}, none is left.")
+    return [(spot, stage) for spot, stage in numbered if stage in wanted]
+
+
+# --- sites ---------------------------------------------------------------------------------------
+
+
+def _make_sites(numbered: list[tuple[Spot, int]], layer: SqueezeExcite) -> Iterator[Site]:
+    owners: dict[tuple, int] = {}
+    repeats: Counter[frozenset[Node]] = Counter()
+    for index, (spot, stage) in enumerate(numbered):
+        channels = _channels(spot)
+        calls = _find_weighted_calls(spot)
+        # Two sites behind one call of a layer are two; sites behind two calls of it are one.
+        key = (frozenset(node.op for node in calls), repeats[calls], channels)
+        repeats[calls] += 1
+        owner = owners.setdefault(key, index)
+        hidden = layer.hidden_channels(channels)
+        biases = channels + hidden if layer.use_bias else 0
+        yield Site(
+            after=spot.path + spot.after.name,
+            output=spot.after.outputs.index(spot.tensor),
+            into=None if spot.into is None else tuple(node.name for node in spot.into),
+            channels=channels,
+            reduced_channels=hidden,
+            parameters=2 * channels * hidden + biases if owner == index else 0,
+            stage=stage,
+            reason=spot.reason,
+            has_se=spot.has_se,
+            shares=owner,
+        )
+
+
+def _find_weighted_calls(spot: Spot) -> frozenset[Node]:
+    """The nearest calls of layers with weights, on all ways back."""
+    found, waiting = set(), [spot.after]
+    while waiting:
+        node = waiting.pop()
+        if getattr(node.op, "weights", ()):
+            found.add(node)
+        else:
+            waiting.extend(map(spot.graph.producer, node.inputs))
+    return frozenset(found)
+
+
+def _channels(spot: Spot) -> int:
+    channels = channels_of(spot.graph, spot.tensor)
+    if channels is None:
+        raise InputError(
+            f"`where`: the number of channels behind {spot.path + spot.after.name!r} is not known, "
+            f"its shape is {spot.tensor.shape}."
+        )
+    return channels
