@@ -21,7 +21,7 @@ from se_keras.deploy.export import export as export
 from se_keras.explain.plots import plot_excitations as plot_excitations
 from se_keras.explain.pruning import prune_se as prune_se
 from se_keras.explain.record import record_excitations as record_excitations
-from se_keras.layers import SqueezeExcite as SqueezeExcite
+from se_keras.layers.squeeze_excite import SqueezeExcite as SqueezeExcite
 from se_keras.models.recipes import list_models as list_models
 from se_keras.pixels import load_image as load_image
 from se_keras.pixels import pixels_of as pixels_of

@@ -1,4 +1,4 @@
-"""`SqueezeExcite`: the SE block as one Keras layer."""
+"""What the layers share that multiply a map by a gate which they compute from it."""
 
 import inspect
 import json
@@ -9,20 +9,20 @@ from typing import Any, TypedDict, Unpack
 import keras
 
 from se_keras import ops
-from se_keras.support.arguments import (
-    boolean,
-    finite_number,
-    one_of,
-    positive_integer,
-    refuse_unknown_options,
-)
+from se_keras.support.arguments import boolean, finite_number, one_of, refuse_unknown_options
 from se_keras.support.errors import InputError
 
-PARTS = ("reduce", "expand")
 # What `Model.quantize` and `Dense.enable_lora` change in a dense layer, as its config names it.
 PART_OPTIONS = ("dtype", "quantization_config", "lora_rank", "lora_alpha")
 # What every Keras layer takes.
 KERAS_OPTIONS = ("name", "dtype", "trainable", "autocast", "activity_regularizer", "input_shape")
+# The ends of the names of arguments that Keras resolves, and where it does.
+RESOLVED: dict[str, Any] = {
+    "activation": keras.activations,
+    "initializer": keras.initializers,
+    "regularizer": keras.regularizers,
+    "constraint": keras.constraints,
+}
 
 
 class LayerOptions(TypedDict, total=False):
@@ -35,28 +35,36 @@ class LayerOptions(TypedDict, total=False):
     activity_regularizer: Any
 
 
-@keras.saving.register_keras_serializable(package="se_keras")
-class SqueezeExcite(keras.layers.Layer):
-    """Squeeze-and-excitation: each channel is multiplied by a gate that the whole map decides.
+class GateOptions(LayerOptions, total=False):
+    """What every layer with a gate takes."""
 
-    Source: Hu et al., arXiv 1709.01507, section 3; the equations are in `se_keras.ops`.
+    pool: str
+    gate_activation: str | Callable | None
+    gate_scale: float
+    use_bias: bool
+    data_format: str | None
+    kernel_initializer: Any
+    bias_initializer: Any
+    kernel_regularizer: Any
+    bias_regularizer: Any
+    kernel_constraint: Any
+    bias_constraint: Any
+
+
+class ChannelGate(keras.layers.Layer):
+    """A layer that multiplies a map by a gate which the map decides.
+
+    A kind of it says which layers it has inside (`part_names`, `build_parts`), what gate they give
+    (`excite`), and which of them make it constant where they are zero (`last_parts`).
 
     Args:
-        ratio: reduction ratio r; the hidden width is `max(1, channels // ratio)`.
-        reduced_channels: the hidden width itself, in place of `ratio`.
-        divisor: rounds the hidden width that `ratio` gives to the nearest multiple, at least one.
-            For even values this is timm's `make_divisible` with `round_limit=0`; its non-legacy
-            networks use 8.
-        pool: `"avg"` or `"max"` (paper, Table 11).
-        activation: between the two layers; any Keras activation.
-        gate_activation: makes the gate; any Keras activation (paper, Table 12).
-        gate_scale: a constant that multiplies the gate. With 2 and `expand` at zero a sigmoid
-            gate starts at exactly 1: the layer begins as the identity.
-        use_bias: whether both layers have biases. The paper's ablations have none, the released
-            weights do.
+        pool: `"avg"` or `"max"`: how a channel becomes one number.
+        gate_activation: makes the gate; any Keras activation.
+        gate_scale: a constant that multiplies the gate.
+        use_bias: whether the layers inside have biases.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.
         kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
-            kernel_constraint, bias_constraint: for both layers, as in `keras.layers.Dense`.
+            kernel_constraint, bias_constraint: for all layers inside, as in `keras.layers.Dense`.
         **kwargs: `name`, `dtype` and `trainable`, as in every Keras layer.
 
     Input and output shape:
@@ -68,34 +76,15 @@ class SqueezeExcite(keras.layers.Layer):
         gate, which multiplies all; the mask is handed on. A sample without any such position has
         the gate of a map of zeros.
 
-    Attributes:
-        reduce: the `Dense` layer W1, C -> hidden (after `build`).
-        expand: the `Dense` layer W2, hidden -> C (after `build`).
-
     Raises:
         InputError: for an argument of the wrong kind, when the layer is made; for an input of
             another rank or an unknown number of channels, when it is built.
-
-    Example:
-
-    >>> import keras, numpy as np
-    >>> from se_keras import SqueezeExcite
-    >>> layer = SqueezeExcite(ratio=16)
-    >>> x = np.ones((2, 7, 7, 64), "float32")
-    >>> tuple(layer(x).shape), tuple(layer.gate(x).shape)
-    ((2, 7, 7, 64), (2, 1, 1, 64))
-    >>> layer.count_params()  # 64*4 + 4 + 4*64 + 64
-    580
     """
 
     def __init__(
         self,
-        ratio: int = 16,
         *,
-        reduced_channels: int | None = None,
-        divisor: int = 1,
         pool: str = "avg",
-        activation: str | Callable | None = "relu",
         gate_activation: str | Callable | None = "sigmoid",
         gate_scale: float = 1.0,
         use_bias: bool = True,
@@ -108,21 +97,10 @@ class SqueezeExcite(keras.layers.Layer):
         bias_constraint: Any = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        refuse_unknown_options("SqueezeExcite", kwargs, KERAS_OPTIONS + se_options())
+        refuse_unknown_options(type(self).__name__, kwargs, KERAS_OPTIONS + options_of(type(self)))
         super().__init__(**kwargs)
         self.supports_masking = True
-        self.ratio = positive_integer("ratio", ratio)
-        self.divisor = positive_integer("divisor", divisor)
-        self.reduced_channels = reduced_channels
-        if reduced_channels is not None:
-            self.reduced_channels = positive_integer("reduced_channels", reduced_channels)
-            if self.divisor != 1:
-                raise InputError(
-                    "`divisor` rounds the hidden width that `ratio` gives; with "
-                    f"`reduced_channels={reduced_channels}` it must stay 1, got {divisor}."
-                )
         self.pool = one_of("pool", pool, ops.POOLS)
-        self.activation = resolve("activation", activation)
         self.gate_activation = resolve("gate_activation", gate_activation)
         self.gate_scale = finite_number("gate_scale", gate_scale)
         self.use_bias = boolean("use_bias", use_bias)
@@ -135,51 +113,101 @@ class SqueezeExcite(keras.layers.Layer):
         self.bias_constraint = resolve("bias_constraint", bias_constraint)
         self.part_options: dict[str, dict[str, Any]] = {}
 
+    # --- what a kind says ------------------------------------------------------------------------
+
+    def part_names(self) -> tuple[str, ...]:
+        """Return the attributes that hold the layers inside, in the order of their weights."""
+        raise NotImplementedError
+
+    def build_parts(self, channels: int, sizes: tuple[int | None, ...]) -> None:
+        """Make the layers inside, for a map of so many channels and of these spatial sizes."""
+        raise NotImplementedError
+
+    def excite(self, inputs: ops.Tensor, mask: ops.Tensor | None) -> ops.Tensor:
+        """Return the gate without `gate_scale`: (N, C), or of the rank of the input."""
+        raise NotImplementedError
+
+    def last_parts(self) -> tuple[str, ...]:
+        """Return those layers inside that make the gate constant where their weights are zero."""
+        return self.part_names()[-1:]
+
+    def gate_at_zero(self, channels: int) -> float:
+        """Return that constant, without `gate_scale`, for a map of so many channels."""
+        return float(self.gate_activation(keras.ops.zeros((1, channels)))[0, 0])
+
+    # --- what they share -------------------------------------------------------------------------
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) not in (3, 4, 5):
             raise InputError(
                 f"{self.name}: the input must be a feature map of rank 3, 4 or 5, "
                 f"got the shape {tuple(input_shape)}."
             )
-        channels = input_shape[1 if self.data_format == "channels_first" else -1]
+        _, *sizes = input_shape
+        channels = sizes.pop(0 if self.data_format == "channels_first" else -1)
         if channels is None:
             raise InputError(
                 f"{self.name}: the number of channels must be known ({self.data_format}), "
                 f"got the input shape {tuple(input_shape)}."
             )
-        hidden = self.hidden_channels(channels)
-        self.reduce = self._dense(channels, hidden, "reduce")
-        self.expand = self._dense(hidden, channels, "expand")
-
-    def hidden_channels(self, channels: int) -> int:
-        """The width between the two layers, for an input of so many channels."""
-        if self.reduced_channels is not None:
-            return self.reduced_channels
-        return hidden_width(channels, self.ratio, self.divisor)
+        self.build_parts(channels, tuple(sizes))
 
     def call(self, inputs: ops.Tensor, mask: ops.Tensor | None = None) -> ops.Tensor:
         return ops.recalibrate(inputs, self.gate(inputs, mask), self.data_format)
 
     def gate(self, inputs: ops.Tensor, mask: ops.Tensor | None = None) -> ops.Tensor:
-        """The excitation itself: what `call` multiplies the input by.
+        """The gate itself: what `call` multiplies the input by.
 
         Args:
             inputs: a map such as `call` takes.
             mask: true at the positions that count; `None` for all.
 
         Returns:
-            (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`; of the rank of the input.
-            With a sigmoid its numbers lie between 0 and `gate_scale`.
+            A tensor of the rank of the input, with 1 for the axes along which it is the same:
+            (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`, for one gate a channel.
         """
         if not self.built:
             self.build(inputs.shape)
         inputs = keras.ops.cast(inputs, self.compute_dtype)
-        z = ops.squeeze(inputs, self.pool, self.data_format, mask)
-        s = ops.excite(
-            z, self.reduce, self.expand, self.activation, self.gate_activation, self.gate_scale
-        )
-        gate = keras.ops.cast(s, self.compute_dtype)
+        gate = self.excite(inputs, mask)
+        gate = gate if self.gate_scale == 1.0 else gate * self.gate_scale
+        gate = keras.ops.cast(gate, self.compute_dtype)
         return ops.expand_gate(gate, len(inputs.shape), self.data_format)
+
+    def warm_start_options(self) -> dict[str, float]:
+        """Return the arguments with which the gate is exactly 1 after `start_at_zero`.
+
+        Raises:
+            InputError: if there are none.
+
+        Example:
+
+        >>> from se_keras import SqueezeExcite
+        >>> SqueezeExcite().warm_start_options()
+        {'gate_scale': 2.0}
+        """
+        if not self.last_parts():
+            raise InputError(
+                f"{self.name}: this {type(self).__name__} has no weights that could make its gate "
+                "constant, so that it can't begin as the identity."
+            )
+        # A softmax depends on how many channels there are; no one scale makes up for that.
+        at_zero, of_more = self.gate_at_zero(2), self.gate_at_zero(3)
+        if not at_zero or at_zero != of_more or at_zero * (1 / at_zero) != 1:
+            raise InputError(
+                "`gate_activation` must give one number other than 0 at 0 for a warm start, got "
+                f"one that gives {at_zero:g} for two channels and {of_more:g} for three; pass "
+                "warm_start=False, or take 'sigmoid' or 'hard_sigmoid'."
+            )
+        return {"gate_scale": 1 / at_zero}
+
+    def start_at_zero(self) -> None:
+        """Set the weights to zero that make the gate constant; the layer must be built."""
+        for name in self.last_parts():
+            for weight in getattr(self, name).weights:
+                # Those of a frozen layer too, so that `trainable_weights` is not the list.
+                if not weight.name.startswith("moving_"):
+                    weight.assign(keras.ops.zeros(weight.shape, weight.dtype))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)
@@ -187,38 +215,26 @@ class SqueezeExcite(keras.layers.Layer):
     def compute_mask(self, inputs: ops.Tensor, mask: ops.Tensor | None = None) -> Any:
         return mask
 
+    # --- the config ------------------------------------------------------------------------------
+
     def get_config(self) -> dict[str, Any]:
         parts = self._changed_parts()
         return {
             **super().get_config(),
-            "ratio": self.ratio,
-            "reduced_channels": self.reduced_channels,
-            "divisor": self.divisor,
-            "pool": self.pool,
-            "activation": keras.activations.serialize(self.activation),
-            "gate_activation": keras.activations.serialize(self.gate_activation),
-            "gate_scale": self.gate_scale,
-            "use_bias": self.use_bias,
-            "data_format": self.data_format,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
-            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+            **{name: _serialize(name, getattr(self, name)) for name in options_of(type(self))},
             **({"parts": parts} if parts else {}),
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "SqueezeExcite":
-        config = _without_policy_map(config)
+    def from_config(cls, config: dict[str, Any]) -> "ChannelGate":
+        config = dict(config)
         parts = config.pop("parts", {})
         layer = super().from_config(config)
         layer.part_options = parts
         return layer
 
     def save_assets(self, dir_path: str) -> None:
-        """Write how `reduce` and `expand` are quantized, if they are.
+        """Write how the layers inside are quantized, if they are.
 
         A container whose config does not hold this layer makes it again as it was at first.
         """
@@ -226,34 +242,57 @@ class SqueezeExcite(keras.layers.Layer):
             Path(dir_path, "parts.json").write_text(json.dumps(parts))
 
     def load_assets(self, dir_path: str | None) -> None:
-        """Quantize `reduce` and `expand` as `save_assets` says; their weights are read later."""
+        """Quantize the layers inside as `save_assets` says; their weights are read later."""
         path = Path(dir_path, "parts.json") if dir_path else None
         if path is None or not path.exists():
             return
         for name, options in json.loads(path.read_text()).items():
             _change_part(getattr(self, name), _part_arguments(options))
 
-    def _dense(self, width: int, units: int, name: str) -> keras.layers.Dense:
+    # --- the layers inside -----------------------------------------------------------------------
+
+    def make_part(
+        self,
+        kind: type[keras.layers.Layer],
+        name: str,
+        shape: tuple[int | None, ...],
+        *,
+        kernel: str = "kernel",
+        **arguments: Any,
+    ) -> keras.layers.Layer:
+        """Make and build a layer with weights, with the arguments that all of them share.
+
+        Args:
+            kind: its class.
+            name: of the layer, and of the attribute that is to hold it.
+            shape: of its input.
+            kernel: what its class calls the kernel in its arguments.
+            **arguments: further arguments of the class.
+        """
         options = _part_arguments(self.part_options.get(name, {}))
-        dense = keras.layers.Dense(
-            units,
+        part = kind(
             use_bias=self.use_bias,
-            kernel_initializer=_clone_initializer(self.kernel_initializer),
             bias_initializer=_clone_initializer(self.bias_initializer),
-            kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
-            kernel_constraint=self.kernel_constraint,
             bias_constraint=self.bias_constraint,
             name=name,
-            **{"dtype": self._part_policy(name), **options},
+            **{
+                f"{kernel}_initializer": _clone_initializer(self.kernel_initializer),
+                f"{kernel}_regularizer": self.kernel_regularizer,
+                f"{kernel}_constraint": self.kernel_constraint,
+                "dtype": self.part_policy(name),
+            }
+            | options
+            | arguments,
         )
-        dense.build((None, width))
+        part.build(shape)
         if "lora_alpha" in options:  # Keras forgets it when the layer is built
-            dense.lora_alpha = options["lora_alpha"]
-        return dense
+            part.lora_alpha = options["lora_alpha"]
+        return part
 
-    def _part_policy(self, name: str) -> Any:
-        # Under a mixed policy the two layers keep the type of their variables: on (N, C) that
+    def part_policy(self, name: str) -> Any:
+        """Return the dtype policy of a layer inside."""
+        # Under a mixed policy the layers keep the type of their variables: on (N, C) that
         # costs nothing, and in float16 their sums overflow on maps that are themselves finite.
         policy = self.dtype_policy
         if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
@@ -271,54 +310,29 @@ class SqueezeExcite(keras.layers.Layer):
         if not self.built:
             return dict(self.part_options)
         parts = {}
-        for name in PARTS:
+        for name in self.part_names():
             part = getattr(self, name)
-            changed = part.quantization_config is not None or part.lora_enabled
-            if changed or part.dtype_policy != self._part_policy(name):
+            changed = getattr(part, "quantization_config", None) is not None
+            changed = changed or getattr(part, "lora_enabled", False)
+            if changed or part.dtype_policy != self.part_policy(name):
                 config = part.get_config()
                 parts[name] = {key: config[key] for key in PART_OPTIONS if key in config}
         return parts
 
 
-def hidden_width(channels: int, ratio: int, divisor: int = 1) -> int:
-    """Return how many hidden units `SqueezeExcite` has for a map of so many channels.
+def options_of(kind: type[ChannelGate]) -> tuple[str, ...]:
+    """Return the names of the arguments of a layer, without those of every Keras layer.
 
     Example:
 
-    >>> from se_keras.layers import hidden_width
-    >>> hidden_width(64, 16), hidden_width(64, 16, divisor=8)
-    (4, 8)
+    >>> from se_keras.layers import ChannelGate, options_of
+    >>> options_of(ChannelGate)[:3]
+    ('pool', 'gate_activation', 'gate_scale')
     """
-    nearest = channels // ratio + divisor // 2
-    return max(divisor, nearest // divisor * divisor)
-
-
-def se_options() -> tuple[str, ...]:
-    """Return the names of the arguments of `SqueezeExcite`, without those of every Keras layer.
-
-    Example:
-
-    >>> from se_keras.layers import se_options
-    >>> se_options()[:4]
-    ('ratio', 'reduced_channels', 'divisor', 'pool')
-    """
-    return tuple(name for name in inspect.signature(SqueezeExcite).parameters if name != "kwargs")
-
-
-def _without_policy_map(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with the policies of the parts by name: once they were in a map, by path."""
-    config = dict(config)
-    policy = config.get("dtype")
-    policy = keras.dtype_policies.deserialize(policy) if isinstance(policy, dict) else policy
-    if not isinstance(policy, keras.dtype_policies.DTypePolicyMap):
-        return config
-    paths = {path.rpartition("/") for path in policy}
-    owners = {owner.rpartition("/")[-1] for owner, _, _ in paths}
-    if owners != {config.get("name")} or not {part for _, _, part in paths} <= set(PARTS):
-        return config
-    serialize = keras.dtype_policies.serialize
-    parts = {path.rpartition("/")[-1]: {"dtype": serialize(policy[path])} for path in policy}
-    return {**config, "dtype": policy.default_policy, "parts": parts}
+    kinds = kind.__mro__[: kind.__mro__.index(ChannelGate) + 1]
+    parameters = (inspect.signature(each).parameters.values() for each in kinds)
+    names = (p.name for each in parameters for p in each if p.kind is not p.VAR_KEYWORD)
+    return tuple(dict.fromkeys(names))
 
 
 def _part_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -357,15 +371,14 @@ def resolve(argument: str, value: Any) -> Any:
     'sigmoid'
     """
     kind = argument.rpartition("_")[-1]
-    get = {
-        "activation": keras.activations.get,
-        "initializer": keras.initializers.get,
-        "regularizer": keras.regularizers.get,
-        "constraint": keras.constraints.get,
-    }[kind]
     try:
-        return get(value)
+        return RESOLVED[kind].get(value)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"`{argument}` must be a Keras {kind}, its name or a function, got {value!r}."
         ) from error
+
+
+def _serialize(argument: str, value: Any) -> Any:
+    module = RESOLVED.get(argument.rpartition("_")[-1])
+    return value if module is None else module.serialize(value)
