@@ -7,7 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from se_keras import __version__
 from se_keras.commands import (
@@ -22,6 +22,7 @@ from se_keras.commands import (
     predict,
     train,
 )
+from se_keras.commands.options import number, whole_number
 from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError, WrongResultError
 
@@ -91,6 +92,12 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     """One line for an error, with what a misspelled word may have been."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        # In the place of "invalid int value".
+        self.register("type", int, whole_number)
+        self.register("type", float, number)
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from se_keras.images import name_of
+from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
+from se_keras.support.files import neighbors
 
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif"),
@@ -146,7 +148,8 @@ def list_classes(folder: str | os.PathLike) -> ClassFolder:
     """
     root = os.fspath(folder)
     if not os.path.isdir(root):
-        raise InputError(f"there is no folder {name_of(root)}.")
+        hint = did_you_mean(root, neighbors(root))
+        raise InputError(f"there is no folder {name_of(root)}.{hint}")
     left_out = LeftOut()
     folders = _find_folders(root, "", left_out)
     parts = _find_parts(root, folders)

@@ -24,7 +24,12 @@ from se_keras.support.errors import InputError, in_one_line
 from se_keras.support.files import read_json, write_json
 from se_keras.weights.hub import HubFile
 from se_keras.weights.preprocessing import Pixels
-from se_keras.weights.presets import presets_of, shared_pixels
+from se_keras.weights.presets import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    presets_of,
+    shared_pixels,
+)
 from se_keras.weights.source import Weights, WeightSource, parse_source, split_name
 
 if TYPE_CHECKING:
@@ -34,6 +39,12 @@ if TYPE_CHECKING:
 
 PixelSource: TypeAlias = keras.Model | Pixels | WeightSource | str | os.PathLike
 LAYER_NAME = "preprocessing"
+# What a command takes for pixels beside the names of weights.
+WORDS = {
+    "raw": Pixels(raw=True),
+    "imagenet": Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    "tf": Pixels(mean=(0.5,) * 3, std=(0.5,) * 3),
+}
 
 
 def preprocess_input(
@@ -174,10 +185,10 @@ def pixels_of(model_or_source: PixelSource) -> Pixels:
 ROWS = tuple(recipe.name for recipe in RECIPES)
 
 
-def _of_source(source: Weights) -> Pixels:
+def _of_source(source: Weights, argument: str = "model_or_source") -> Pixels:
     if isinstance(source, str) and source in ROWS:
         return shared_pixels(source)
-    parsed = parse_source(source, argument="model_or_source", others=ROWS)
+    parsed = parse_source(source, argument=argument, others=(*ROWS, *WORDS))
     if parsed.pixels.unknown and isinstance(parsed.published, HubFile):
         raise InputError(f"{parsed.pixels.origin}.")
     return parsed.pixels
@@ -198,11 +209,38 @@ def known_pixels(model_or_source: PixelSource) -> Pixels:
     ...
     se_keras.support.errors.InputError: what pixels seresnet32 takes is unknown: ...
     """
-    pixels = pixels_of(model_or_source)
+    return _known(pixels_of(model_or_source), model_or_source)
+
+
+def _known(pixels: Pixels, model_or_source: PixelSource) -> Pixels:
     if not pixels.unknown:
         return pixels
     name = called(model_or_source)
     raise InputError(f"what pixels {name} takes is unknown: {pixels.origin}. {_remedy(name)}")
+
+
+def pixels_named(text: str, argument: str = "pixels") -> Pixels:
+    """Return the pixels that a user names by a word or by published weights.
+
+    Args:
+        text: `"raw"` for 0..255, `"imagenet"` for its mean and deviation, `"tf"` for -1..1, or as
+            of `pixels_of`.
+        argument: how the caller calls `text`; named in errors.
+
+    Raises:
+        InputError: if it is none of these.
+
+    Example:
+
+    >>> from se_keras.pixels import pixels_named
+    >>> pixels_named("tf").range, pixels_named("seresnet50.a3_in1k").size
+    ((-1.0, 1.0), 160)
+    >>> pixels_named("seresnet32")
+    Traceback (most recent call last):
+    ...
+    se_keras.support.errors.InputError: what pixels seresnet32 takes is unknown: ...
+    """
+    return WORDS[text] if text in WORDS else _known(_of_source(text, argument), text)
 
 
 def called(model_or_source: PixelSource) -> str:

@@ -204,6 +204,11 @@ def workplace(tmp_path, monkeypatch):
         ("fly", "fly"),
         ("train --epochs 0", "epochs"),
         ("train --epochs few", "few"),
+        ("train --epochs 1.5", "argument --epochs: must be a whole number, got '1.5'"),
+        ("train --lr much", "argument --lr: must be a number, got 'much'"),
+        ("train --no-se --ratio 4", "--ratio and --placement are of SE blocks: with --no-se"),
+        ("train --data digts", "Did you mean 'digits'?"),
+        ("train --data photo", "Did you mean 'photos'?"),
         ("train --color red", "--color"),
         ("train --lr -1", "lr"),
         ("train --label-smoothing 1", "--label-smoothing must be"),
@@ -213,7 +218,7 @@ def workplace(tmp_path, monkeypatch):
         ("train --coordinator here:1", "--coordinator, --process and --processes go together"),
         ("train --precision float8", "mixed_bfloat16"),
         ("train --model seresnet21", "seresnet20"),
-        ("train --model seinception_v3", "75"),
+        ("train --model seinception_v3", "--image-size: height and width must be at least 75"),
         ("train --data imagenet", "--data must be one of digits, fashion_mnist"),
         ("train --data photos", "1.png"),
         ("train --data single", "single"),
@@ -250,7 +255,13 @@ def workplace(tmp_path, monkeypatch):
         ("predict good.keras missing.png", "missing.png"),
         ("predict good.keras good.png --top 0", "--top must be"),
         ("predict good.keras", "IMAGE"),
+        (
+            "predict good.keras good.png --pixels imgenet",
+            "--pixels: there is no file 'imgenet'. Did you",
+        ),
+        ("count god.keras", "Did you mean 'good.keras'"),
         ("list nothing", "nothing"),
+        ("list seresnt50", "Did you mean 'seresnet50'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, named, workplace, capsys):
@@ -311,13 +322,14 @@ def test_the_command_has_every_setting(tmp_path, monkeypatch, capsys):
     options = [(f"--{name.replace('_', '-')}", text) for name, text in GIVEN.items()]
     arguments = [word for pair in options for word in pair]
     places = ["--devices", "2", "--coordinator", "a:1", "--process", "1", "--processes", "3"]
-    flags = ["--sync-batch-norm", "--no-se"]
+    flags = ["--sync-batch-norm"]
     assert main(["train", *arguments, *flags, *places, "--resume"]) == 0
     assert main(["train"]) == 0
-    ((config, _), full), ((default, folder), _) = calls
+    assert main(["train", "--no-se"]) == 0
+    ((config, _), full), ((default, folder), _), ((plain, _), _) = calls
     assert {field.name for field in fields(TrainConfig)} == {*GIVEN, "sync_batch_norm", "no_se"}
     assert {name: str(getattr(config, name)) for name in GIVEN} == GIVEN
-    assert (config.sync_batch_norm, config.no_se) == (True, True)
+    assert (config.sync_batch_norm, config.no_se, plain.no_se) == (True, False, True)
     assert full["cluster"] == Cluster(devices=2, coordinator="a:1", process=1, processes=3)
     assert (full["resume"], full["overwrite"], full["tensorboard"]) == (True, False, False)
     assert default == TrainConfig().completed()

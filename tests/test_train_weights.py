@@ -199,7 +199,7 @@ def test_a_model_without_one_clear_classifier_is_refused(make, message, folder):
 @pytest.mark.parametrize(
     ("settings", "model", "message"),
     [
-        ({"pixels": None}, backbone, r"`pixels` \(--pixels\): raw, imagenet, tf, or"),
+        ({"pixels": None}, backbone, r"`pixels`: raw, imagenet, tf, or"),
         ({"pixels": "seresnet32"}, backbone, "what pixels seresnet32 takes is unknown"),
         ({"image_size": 9}, backbone, "`image_size` must be 8, .* got 9"),
         ({"image_size": None}, lambda: backbone((None, None, 3)), None),

@@ -4,6 +4,7 @@ import argparse
 import fnmatch
 
 from se_keras.models.recipes import list_models
+from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 from se_keras.weights.presets import PRESETS
@@ -38,7 +39,8 @@ def run(parsed: argparse.Namespace) -> None:
 def _table_of_models(pattern: str) -> str:
     rows = list_models(pattern)
     if not rows:
-        raise InputError(f"No model matches {pattern!r}; `se-keras list` shows them all.")
+        hint = did_you_mean(pattern, [row.name for row in list_models()])
+        raise InputError(f"No model matches {pattern!r}; `se-keras list` shows them all.{hint}")
     header = ("name", "pixels", "parameters", "multiply-adds", "builder")
     cells = [(r.name, r.input_size, r.parameters, r.multiply_adds, r.builder) for r in rows]
     return format_table(header, cells)
@@ -51,6 +53,7 @@ def _table_of_weights(pattern: str) -> str:
     if not rows:
         raise InputError(
             f"No published weights match {pattern!r}; `se-keras list --weights` shows them all."
+            + did_you_mean(pattern, names)
         )
     header = ("name", "pixels", "classes", "top-1 %", "license")
     cells = [

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
+from se_keras.support.files import neighbors
 from se_keras.support.startup import load_keras
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def model_file(path: str | os.PathLike) -> Path:
             f"The run {path} is not finished: `se-keras train` goes on with it by --resume."
         )
     if not path.exists():
-        raise InputError(f"There is no {path}.")
+        raise InputError(f"There is no {path}.{did_you_mean(path, neighbors(path))}")
     raise InputError(
         f"The model must be a .keras file or the folder of a run, got {path}. Of weights "
         f"`se-keras convert {path} OUT.keras --model NAME` makes one."

@@ -6,6 +6,22 @@ from pathlib import Path
 from typing import Any, get_args
 
 
+def whole_number(text: str) -> int:
+    """Return the whole number that a word of the command line is."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+
+
+def number(text: str) -> float:
+    """Return the number that a word of the command line is."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+
+
 def numbers(text: str) -> tuple[int, ...]:
     """Return whole numbers that are parted by commas."""
     try:

@@ -52,8 +52,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--pixels",
         metavar="NAME",
         help="what pixels the model takes, where neither it nor its weights say so: those of the "
-        "published weights that it began with, such as seresnet50.a1_in1k, or, of a MODEL, raw for "
-        "0..255",
+        "published weights that it began with, such as seresnet50.a1_in1k, or, of a MODEL, raw "
+        "(0..255), imagenet (its mean and deviation) or tf (-1..1)",
     )
     parser.add_argument(
         "--top",
@@ -253,11 +253,12 @@ def _caller(model: "keras.Model") -> "Callable[[np.ndarray], np.ndarray]":
 
 def _pixels_called(name: str, own: "Pixels") -> "Pixels":
     """Return the pixels that the user names, at the model's size and with its channels."""
-    from se_keras.pixels import Pixels, known_pixels
+    from se_keras.pixels import gray_pixels, pixels_named
 
-    if name == "raw":
-        return Pixels(raw=True, size=own.size, channels=own.channels)
-    return replace(known_pixels(name), size=own.size, channels=own.channels)
+    named = pixels_named(name)
+    if own.channels == 1 and named.mean is not None:
+        named = gray_pixels(named)
+    return replace(named, size=own.size, channels=own.channels)
 
 
 def _reader(

@@ -6,12 +6,15 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from se_keras.support.errors import InputError
 
 PARTIAL = ".partial-"
+# Of the paths beside a missing one so many are looked at for a suggestion.
+MOST_NEIGHBORS = 1000
 
 
 @contextmanager
@@ -49,6 +52,26 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def neighbors(path: str | os.PathLike) -> list[str]:
+    """Return the paths in the folder of a path, which need not be there, for a suggestion.
+
+    Example:
+
+    >>> import tempfile
+    >>> from se_keras.support.files import neighbors
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "photos").mkdir()
+    >>> neighbors(folder / "photso") == [str(folder / "photos")]
+    True
+    """
+    folder = Path(path).parent
+    try:
+        with os.scandir(folder) as entries:
+            return [str(folder / entry.name) for entry in islice(entries, MOST_NEIGHBORS)]
+    except OSError:
+        return []
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from se_keras.support.arguments import (
     with_suggestions,
 )
 from se_keras.support.errors import InputError
+from se_keras.support.files import neighbors
 
 Settings = TypeVar("Settings")
 
@@ -286,6 +287,10 @@ class TrainConfig:
 
     def __post_init__(self):
         check_fields(self, CHECKS)
+        if self.no_se and (self.ratio is not None or self.placement is not None):
+            raise InputError(
+                "`ratio` and `placement` are of SE blocks: with `no_se` there are none."
+            )
 
     @property
     def network_options(self) -> dict[str, Any]:
@@ -322,7 +327,7 @@ class TrainConfig:
         if self.data not in DEFAULTS and not Path(self.data).is_dir():
             raise InputError(
                 f"`data` must be one of {', '.join(DEFAULTS)} or a folder, got {self.data!r}."
-                + did_you_mean(self.data, DEFAULTS)
+                + did_you_mean(self.data, [*DEFAULTS, *neighbors(self.data)])
             )
         batches = (self.batch_size or self.defaults.batch_size) / self.defaults.batch_size
         fallback: dict[str, Any] = {

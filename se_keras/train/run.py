@@ -245,7 +245,8 @@ def _build_network(
             return catalog.create(config.model, **options, **config.network_options)
         except (InputError, TypeError) as error:  # a TypeError: it has no such option
             size = data.image_shape
-            raise InputError(f"{config.model} with images of {size}: {error}") from error
+            reason = str(error).replace("`input_shape`", "`image_size`")
+            raise InputError(f"{config.model} with images of {size}: {reason}") from error
     if config.network_options:
         raise InputError("`ratio`, `placement` and `no_se` are for `model`, not for a `network`.")
     model = network(**options)

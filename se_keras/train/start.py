@@ -9,31 +9,24 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import keras
 
 from se_keras import catalog
 from se_keras.graph import Graph, is_functional, trace
 from se_keras.models.recipes import find_recipe
-from se_keras.pixels import gray_pixels, known_pixels, normalization_layer, pixels_of
+from se_keras.pixels import WORDS, gray_pixels, normalization_layer, pixels_named, pixels_of
 from se_keras.support.errors import InputError
 from se_keras.train.config import SMALLEST, TrainConfig, is_model_file
 from se_keras.train.stages import stages_of
 from se_keras.weights.preprocessing import Pixels
-from se_keras.weights.presets import IMAGENET_MEAN, IMAGENET_STD
 from se_keras.weights.readers.keras3 import load_archive
 from se_keras.weights.source import parse_source, split_name
 
 # Epochs in which the classifier alone is trained, where the user says nothing: its first gradients
 # are noise, which would spoil what the other layers know, and it fits in a few epochs.
 FROZEN_EPOCHS = 5
-# `--pixels` by a word.
-WORDS: dict[str, dict[str, Any]] = {
-    "raw": {"raw": True},
-    "imagenet": {"mean": IMAGENET_MEAN, "std": IMAGENET_STD},
-    "tf": {"mean": (0.5,) * 3, "std": (0.5,) * 3},
-}
 POOLS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 # What may stand between the pool and the classifier, and after the classifier.
 BEFORE = (keras.layers.Dropout, keras.layers.Flatten)
@@ -139,14 +132,12 @@ def _pixels(config: TrainConfig, own: Pixels, name: str) -> Pixels:
     if config.pixels is None:
         if own.unknown:
             raise InputError(
-                f"what pixels {name} takes is unknown: {own.origin}. Say it by `pixels` "
-                f"(--pixels): {', '.join(WORDS)}, or the name of the published weights that it "
-                "began with, such as seresnet50.a1_in1k."
+                f"what pixels {name} takes is unknown: {own.origin}. Say it by `pixels`: "
+                f"{', '.join(WORDS)}, or the name of the published weights that it began with, "
+                "such as seresnet50.a1_in1k."
             )
         return own
-    if config.pixels in WORDS:
-        return Pixels(**WORDS[config.pixels], size=own.size)
-    said = known_pixels(config.pixels)
+    said = pixels_named(config.pixels)
     return dataclasses.replace(said, size=own.size or said.size)
 
 
