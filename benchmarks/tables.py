@@ -1,11 +1,12 @@
-"""README's tables of speed and of the studies, made of the CSV files.
+"""The tables of README and `docs/`, made from the CSV files and the catalog.
 
-python -m benchmarks.tables --check    exit code 1 if README has other tables
-python -m benchmarks.tables --write    puts them between their marks in README
+python -m benchmarks.tables --check    exit code 1 if a page has other tables
+python -m benchmarks.tables --write    put them between their marks in the pages
 """
 
 import argparse
 import functools
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,10 +15,12 @@ from benchmarks.peers import Row
 from benchmarks.results import AS_BUILT, OPTIMIZED, PLAIN, Result, read_rows
 from benchmarks.study import STUDIES, Run
 from benchmarks.study import table as study_table
+from se_keras.models.recipes import RECIPES, Recipe
 from se_keras.support.files import written_beside
+from se_keras.weights.presets import PRESETS, Preset
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
 RESULTS = ROOT / "benchmarks" / "results"
 ENGINES = {
     "tf_saved_model": "TensorFlow",
@@ -114,28 +117,92 @@ def study(name: str) -> str:
     return markdown(*study_table(one, read_rows(Run, one.path)))
 
 
+def short_ratios() -> str:
+    """The main network, optimized: a row an engine in its usual precisions."""
+    rows = [r for r in _results() if (r.model, r.against) == (MAIN, PLAIN) and r.form == OPTIMIZED]
+    names = dict.fromkeys((r.format, r.precision) for r in rows if r.precision != "bfloat16")
+    ratio = {(r.format, r.precision, r.batch): f"{r.ratio:.2f}" for r in rows}
+    header = ["engine", *(f"batch {batch}" for batch in BATCHES)]
+    lines = [
+        [f"{ENGINES[engine]} {precision}", *(ratio[engine, precision, b] for b in BATCHES)]
+        for engine, precision in names
+    ]
+    return markdown(header, lines)
+
+
+def short_studies() -> str:
+    """The plain network and the standard block of each study."""
+    lines = []
+    for name, one in STUDIES.items():
+        header, rows = study_table(one, read_rows(Run, one.path))
+        cells = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+        error, difference = "test error, %", "minus plain"
+        plain, se = cells["plain"], cells["SE"]
+        lines.append([name.replace("_", "-"), plain[error], se[error], se[difference]])
+    return markdown(["images", "plain", "SE", "difference"], lines)
+
+
+def networks() -> str:
+    """A row for each network of the catalog."""
+    header = ("network", "builder", "pixels", "parameters", "multiply-adds")
+    rows = [
+        [f"`{row.name}`", f"`{row.builder}`", *map("{:,}".format, _sizes(row))] for row in RECIPES
+    ]
+    return markdown(header, rows)
+
+
+def _sizes(row: Recipe) -> tuple[int, ...]:
+    return row.input_size, row.parameters, row.multiply_adds
+
+
+def weights() -> str:
+    """A row for each set of published weights; a star marks `weights="imagenet"`."""
+    header = ("network", "weights", "pixels", "crop", "resize", "top-1 %")
+    return markdown(
+        [*header, "test pixels", "crop", "top-1 %"], [_row_of_weights(row) for row in PRESETS]
+    )
+
+
+def _row_of_weights(preset: Preset) -> tuple[str, ...]:
+    address = preset.source.partition("#")[0]
+    file = address.removeprefix("hf://") if "hf:" in address else address.rpartition("/")[2]
+    pixels, second = preset.pixels, preset.pixels.second
+    own = (f"{pixels.size}", f"{pixels.crop}", pixels.interpolation, _percent(preset.top1))
+    larger = (f"{second.size}", f"{second.crop:g}", _percent(second.top1)) if second else ("",) * 3
+    return (f"`{preset.recipe}`{' *' if preset.best else ''}", file, *own, *larger)
+
+
+def _percent(accuracy: float | None) -> str:
+    return "" if accuracy is None else f"{accuracy:.2f}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "catalog: networks": networks,
+    "catalog: weights": weights,
     "speed: ratios": ratios,
     "speed: families": families,
     "speed: peers": peers,
+    "speed: short": short_ratios,
+    "study: short": short_studies,
     **{f"study: {name}": functools.partial(study, name) for name in STUDIES},
 }
+MARKS = re.compile(r"(?<=<!-- )(\w+: \w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 
 
 def with_tables(text: str) -> str:
-    """A text with each table between its marks.
+    """Return a text with each table between its marks.
 
     Raises:
-        ValueError: if a table's marks are missing.
+        ValueError: for a mark of no table.
     """
-    for name, make in TABLES.items():
-        start, end = f"<!-- {name} -->\n", "<!-- end -->"
-        before, found, rest = text.partition(start)
-        _, closed, after = rest.partition(end)
-        if not found or not closed:
-            raise ValueError(f"README has no marks {start.strip()!r} and {end!r}")
-        text = "".join([before, start, make(), "\n", end, after])
-    return text
+
+    def fill(found: re.Match) -> str:
+        name, end = found[1], found[2]
+        if name not in TABLES:
+            raise ValueError(f"There is no table {name!r}; there are {', '.join(TABLES)}.")
+        return "".join([name, end, TABLES[name](), "\n"])
+
+    return MARKS.sub(fill, text)
 
 
 def main() -> int:
@@ -143,15 +210,16 @@ def main() -> int:
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("--check", action="store_true")
     choice.add_argument("--write", action="store_true")
-    old = README.read_text("utf-8")
-    new = with_tables(old)
-    if parser.parse_args().write:
-        with written_beside(README) as partial:
-            partial.write_text(new, "utf-8")
-    elif old != new:
-        print("README's tables are stale: python -m benchmarks.tables --write", file=sys.stderr)
-        return 1
-    return 0
+    write = parser.parse_args().write
+    texts = {page: page.read_text("utf-8") for page in PAGES}
+    stale = {page: new for page, old in texts.items() if (new := with_tables(old)) != old}
+    for page, text in stale.items():
+        if write:
+            with written_beside(page) as partial:
+                partial.write_text(text, "utf-8")
+        else:
+            print(f"{page.name} is stale: python -m benchmarks.tables --write", file=sys.stderr)
+    return 1 if stale and not write else 0
 
 
 if __name__ == "__main__":

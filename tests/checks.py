@@ -1,10 +1,12 @@
 """What several test modules share: paths, the float64 reference of SE, fresh processes."""
 
 import ast
+import contextlib
 import functools
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,6 +23,7 @@ TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"
 REPO = TESTS.parent
 README = REPO / "README.md"
+PAGES = (README, *sorted((REPO / "docs").glob("*.md")))
 MANIFESTS = GOLDEN / "manifests"
 LARGE = 40_000_000  # parameters, from which on a test is slow
 POLICIES = ("float32", "bfloat16", "mixed_bfloat16", "mixed_float16", "float64")
@@ -266,3 +269,22 @@ def refused(main, arguments, capsys):
     assert exit_code(main, arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
+
+
+@contextlib.contextmanager
+def real_browser():
+    """A headless Chromium; without one the test says so and skips."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    try:
+        yield browser
+    finally:
+        browser.quit()

@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from checks import TESTS, refused, set_random_weights
+from checks import refused, set_random_weights
 
 import se_keras
 from benchmarks import peer_side, peers, tables, timing
@@ -531,14 +531,30 @@ def test_a_missing_peer_is_named(capsys):
     assert "skipped: timm, eager: /no/such/python" in capsys.readouterr().out
 
 
-def test_readme_tables_are_those_of_the_csv_files():
-    text = tables.README.read_text("utf-8")
-    new = tables.with_tables(text)
-    assert text == new, "stale: python -m benchmarks.tables --write"
-    stale = new.replace("TensorFlow float32", "TensorFlow float16", 1)
-    assert stale != new == tables.with_tables(stale)
-    with pytest.raises(ValueError, match="marks"):
-        tables.with_tables("no marks")
+def test_the_tables_of_the_pages_are_those_of_the_csv_files_and_the_catalog():
+    texts = [page.read_text("utf-8") for page in tables.PAGES]
+    assert texts == list(map(tables.with_tables, texts)), "python -m benchmarks.tables --write"
+    found = [name for text in texts for name, *_ in tables.MARKS.findall(text)]
+    assert sorted(found) == sorted(tables.TABLES)
+    whole = "\n".join(texts)
+    stale = whole.replace("TensorFlow float32", "TensorFlow float16", 1)
+    assert stale != whole == tables.with_tables(stale)
+    with pytest.raises(ValueError, match="no table 'speed: rations'"):
+        tables.with_tables("<!-- speed: rations -->\n<!-- end -->")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| `seresnet50` | `SEResNet50` | 224 | 28,088,024 | 4,091,699,200 |",
+        "| `seresnet50` * | timm/seresnet50.ra2_in1k | 224 | 0.875 | bicubic | 80.26 "
+        "| 288 | 0.95 | 81.29 |",
+        "| `cm_seresnet18` * | seresnet18_imagenet_1000.h5 | 224 | 0.875 | bilinear | 69.41 "
+        "|  |  |  |",
+    ],
+)
+def test_a_row_of_the_catalog(row):
+    assert row in "\n".join([tables.networks(), tables.weights()]).splitlines()
 
 
 def test_noise_is_the_same_in_every_process():
@@ -558,8 +574,8 @@ def test_docstring_examples(name, tmp_path, monkeypatch):
     assert found.failed == 0
 
 
-def test_the_commands_of_readme_are_there():
-    text = (TESTS.parent / "README.md").read_text("utf-8")
+def test_the_commands_of_the_pages_are_there():
+    text = "\n".join(page.read_text("utf-8") for page in tables.PAGES)
     names = set(re.findall(r"python -m (benchmarks\.\w+)", text))
     assert len(names) >= 7
     for name in names:

@@ -1,16 +1,19 @@
-"""The examples in docstrings and in the README run, and give what they say."""
+"""The examples in docstrings, in the README and in `docs/` run, and give what they say."""
 
 import ast
 import configparser
+import contextlib
 import doctest
+import functools
 import importlib
+import io
 import re
 import shlex
 
 import keras
 import numpy as np
 import pytest
-from checks import README, wrong_calls
+from checks import PAGES, README, REPO, wrong_calls
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from test_architecture import MODULES
@@ -20,6 +23,14 @@ from se_keras.cli import main
 
 FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 EXAMPLES = re.compile(r"^\s*>>> ", re.MULTILINE)
+START = REPO / "docs" / "start.md"
+
+
+def page_name(page):
+    return page.name
+
+
+of_each_page = pytest.mark.parametrize("page", PAGES, ids=page_name)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +51,51 @@ def test_every_module_says_what_it_is(module):
     assert ast.get_docstring(tree), module
 
 
-def test_the_readme_examples_call_what_there_is():
-    """In a second; `test_the_readme_examples_run` finds what is wrong beside names."""
-    assert wrong_calls("\n".join(FENCE.findall(README.read_text()))) == []
+@of_each_page
+def test_the_examples_call_what_there_is(page):
+    """In a second; `test_the_examples_run` finds what is wrong beside names."""
+    assert wrong_calls("\n".join(FENCE.findall(page.read_text()))) == []
+
+
+def test_the_tables_of_moving_call_what_there_is():
+    rows = (REPO / "docs" / "moving.md").read_text().splitlines()
+    cells = [row.split("|")[-2] for row in rows if row.startswith("| ")]
+    calls = [code for cell in cells for code in re.findall(r"`(se_keras\.[^`]*)`", cell)]
+    assert len(calls) > 12
+    assert wrong_calls("\n".join(call.replace("(...)", "()") for call in calls)) == []
+
+
+@of_each_page
+def test_the_commands_are_taken(page):
+    """By their parsers; each option is one of the command's."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    for words in (shlex.split(line, comments=True) for line in lines):
+        start = words.index("se-keras") + 1 if "se-keras" in words else len(words)
+        for word in words[start:]:
+            assert not word.startswith("--") or word in options_of(words[start]), word
+
+
+@functools.cache
+def options_of(command):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit):
+        main([command, "--help"])
+    return set(re.findall(r"--[a-z0-9-]+", out.getvalue()))
+
+
+@of_each_page
+def test_the_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)]+)\)", page.read_text())
+    for target in (target for target in targets if not target.startswith("https://")):
+        file = page.parent / target.partition("#")[0]
+        # The site copies the notebooks into its own folder.
+        in_site = REPO / target if target.startswith("notebooks/") else file
+        assert file.is_file() or in_site.is_file(), target
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 180
 
 
 @pytest.mark.parametrize(
@@ -62,20 +115,21 @@ def test_a_wrong_call_is_seen(source, wrong):
 
 
 @pytest.mark.slow
-def test_the_readme_examples_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text()], ids=page_name)
+def test_the_examples_run(page, tmp_path, monkeypatch):
     """One after the other, as a reader would paste them into one session."""
     monkeypatch.chdir(tmp_path)
-    text = README.read_text()
+    text = page.read_text()
     sources = FENCE.findall(text)
     assert len(sources) == text.count("```python")
-    names = {"__name__": "readme"}
+    names = {"__name__": "page"}
     for number, source in enumerate(sources, start=1):
-        exec(compile(source, f"README.md, example {number}", "exec"), names)
+        exec(compile(source, f"{page.name}, example {number}", "exec"), names)
 
 
 def commands_of(section):
-    """The first block of commands in a section of the README, split as a shell does."""
-    text = README.read_text().split(f"\n## {section}\n")[1]
+    """The first block of commands in a section of the first page, split as a shell does."""
+    text = START.read_text().split(f"\n## {section}\n")[1]
     block = re.search(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1]
     return [shlex.split(line) for line in block.splitlines()]
 
@@ -91,10 +145,11 @@ def crops_of_photos(folder):
 
 
 @pytest.mark.slow
-def test_the_five_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
+def test_the_commands_of_the_start_run(tmp_path, monkeypatch, capsys):
     """As they stand, but for a size and a number of epochs that fit a test."""
     monkeypatch.chdir(tmp_path)
     crops_of_photos(tmp_path / "photos")
+    crops_of_photos(tmp_path / "new_photos")
     install, *commands = commands_of("From a folder of images to an int8 export")
     (wanted,) = re.findall(r"^\.\[(.*)\]$", install[-1])
     setup = configparser.ConfigParser()
@@ -102,22 +157,22 @@ def test_the_five_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     assert install[:2] == ["pip", "install"]
     assert set(wanted.split(",")) <= set(setup["options.extras_require"])
     assert [words[:2] for words in commands] == [
-        ["se-keras", name] for name in ("train", "explain", "export", "predict")
+        ["se-keras", name] for name in ("train", "evaluate", "explain", "export", "predict")
     ]
     for _, name, *options in commands:
         smaller = ["--epochs", "1", "--image-size", "32"] if name == "train" else []
         assert main([name, *options, *smaller]) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
-    for expected in ("4 of 9 go", "onnx, int8", "same top-1 class", "flower"):
+    for expected in ("balanced", "onnx, int8", "same top-1 class", "flower"):
         assert expected in printed
-    assert (tmp_path / "runs" / "explained" / "pruned-int8.onnx").is_file()
+    assert (tmp_path / "runs" / "explained" / "classes.png").is_file()
 
 
 @pytest.mark.slow
 def test_a_frozen_normalization_keeps_its_statistics_in_fit(tmp_path, monkeypatch):
-    """The README's way of fine-tuning; a `training=False` in the call would let them move."""
+    """The way of fine-tuning in the docs; a `training=False` in the call would let them move."""
     monkeypatch.chdir(tmp_path)
-    blocks = FENCE.findall(README.read_text())
+    blocks = FENCE.findall((REPO / "docs" / "networks.md").read_text())
     (source,) = [block for block in blocks if "def accuracy_after" in block]
     start, fit, end = source.partition("frozen = accuracy_after")
     names = {"keras": keras, "np": np, "se_keras": se_keras}

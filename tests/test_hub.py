@@ -592,12 +592,12 @@ def test_predicting_with_a_bad_config_ends_in_one_line(the_hub, change, words, c
     assert error.count("\n") == 1
 
 
-README = Path(__file__).parent.parent / "README.md"
+WEIGHTS_PAGE = Path(__file__).parent.parent / "docs" / "weights.md"
 
 
-def example_of_readme():
+def example_of_the_docs():
     """The lines that load the a1 weights and classify a photo with them."""
-    blocks = README.read_text().split("```")
+    blocks = WEIGHTS_PAGE.read_text().split("```")
     start = 'model = se_keras.create("seresnet50", weights="hf://timm/seresnet50.a1_in1k")\n'
     (block,) = [block for block in blocks if block.startswith(f"text\n{start}")]
     return block.removeprefix("text\n")
@@ -614,14 +614,14 @@ def seresnet50(tmp_path_factory):
 @pytest.mark.parametrize(
     ("tag", "size"), [pytest.param("a1", 224, marks=pytest.mark.slow), ("a3", 160)]
 )
-def test_the_example_of_the_readme_cuts_the_photo_as_timm(
+def test_the_example_of_the_docs_cuts_the_photo_as_timm(
     tag, size, the_hub, seresnet50, tmp_path, monkeypatch
 ):
     the_hub.files = {"config.json": b"{}", hub.WEIGHTS_FILE: seresnet50}
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photo.jpg").write_bytes(PHOTO.read_bytes())
     names = {"se_keras": se_keras}
-    exec(example_of_readme().replace("a1_in1k", f"{tag}_in1k"), names)
+    exec(example_of_the_docs().replace("a1_in1k", f"{tag}_in1k"), names)
     assert names["model"].name == f"seresnet50.{tag}_in1k"
     timm = np.load(Path(__file__).parent / "golden" / "preprocessing.npz")
     assert names["image"].shape == (size, size, 3)

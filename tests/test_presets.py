@@ -7,7 +7,7 @@ import re
 import classification_models_weights
 import pytest
 import pytorchcv_weights
-from checks import GOLDEN, README
+from checks import GOLDEN
 
 from se_keras.models.recipes import RECIPES
 from se_keras.weights.preprocessing import Pixels, SecondSize
@@ -193,24 +193,6 @@ def test_every_row_is_of_the_catalog_and_one_of_each_is_the_best():
         assert not best or find_preset(recipe) == best[0]
         # `preprocess_input` takes the name of a row.
         assert len({(preset.pixels.mean, preset.pixels.std) for preset in rows}) == 1
-
-
-def percent(accuracy):
-    return "" if accuracy is None else f"{accuracy:.2f}"
-
-
-def test_the_readme_has_them_all():
-    def line(preset):
-        address = preset.source.partition("#")[0]
-        file = address.removeprefix("hf://") if "hf:" in address else address.rpartition("/")[2]
-        pixels = preset.pixels
-        name = f"`{preset.recipe}`{' *' if preset.best else ''}"
-        cells = (name, file, pixels.size, pixels.crop, pixels.interpolation, percent(preset.top1))
-        second = pixels.second
-        cells += (second.size, f"{second.crop:g}", percent(second.top1)) if second else ("",) * 3
-        return f"| {' | '.join(map(str, cells))} |"
-
-    assert "\n".join(map(line, PRESETS)) in README.read_text()
 
 
 # hex after the last dash: the file's sha256 begins with it.

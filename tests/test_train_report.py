@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from checks import real_browser
 from PIL import Image
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
@@ -265,23 +266,11 @@ def test_the_page_takes_names_as_words(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1200])
 def test_a_browser_shows_the_page_whole(width, tmp_path):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
     path = written(tmp_path, CLASSES)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    try:
+    with real_browser() as browser:
         browser.set_window_size(width, 900)
         browser.get(path.as_uri())
         check_page(browser)
-    finally:
-        browser.quit()
 
 
 def check_page(browser):

@@ -111,19 +111,17 @@ def export(
     its engine and run beside the model; what that showed is saved beside it, as
     `<path>.report.json`. `path` holds a whole, checked export, or what it held before.
 
-    | format | what is written | float32 | bfloat16 | int8 |
-    |---|---|---|---|---|
-    | `tf_saved_model` | folder | yes | yes | |
-    | `onnx` | `.onnx` file | yes | | yes |
-    | `openvino` | folder with `model.xml` | yes | yes | yes |
-    | `litert` | `.tflite` file | yes | | yes |
+    - `tf_saved_model`: a folder; float32, bfloat16
+    - `onnx`: a `.onnx` file; float32, int8
+    - `openvino`: a folder with `model.xml`; float32, bfloat16, int8
+    - `litert`: a `.tflite` file; float32, int8
 
     Args:
         model: a functional or Sequential model; it stays as it is.
         path: file or folder to write; one that an earlier export wrote is replaced.
-        format: of the table. All but `tf_saved_model` need the extra of their name.
-        precision: of the table. int8 without `calibration` has int8 weights only, and the report
-            says what becomes of the activations.
+        format: one of these. All but `tf_saved_model` need the extra of their name.
+        precision: one that the format has. int8 without `calibration` has int8 weights only, and
+            the report says what becomes of the activations.
         calibration: samples to measure the ranges of activations on, as the model takes them, of
             which 300 at most are used: an array; several in a dict by the inputs' names; a dataset
             or batches such as `model.predict` takes; or a folder of images, which are cropped to

@@ -82,8 +82,9 @@ class SqueezeExcite(TwoLayerGate):
         use_bias: whether both layers have biases. The paper's ablations have none, the released
             weights do.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.
-        kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
-            kernel_constraint, bias_constraint: for both layers, as in `keras.layers.Dense`.
+        kernel_initializer, bias_initializer: of both layers, as in `keras.layers.Dense`.
+        kernel_regularizer, bias_regularizer: of both layers.
+        kernel_constraint, bias_constraint: of both layers.
         **kwargs: `name`, `dtype` and `trainable`, as in every Keras layer.
 
     Input and output shape:

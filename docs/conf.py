@@ -1,0 +1,58 @@
+"""The settings of the documentation site: `sphinx-build -W docs build/docs`."""
+
+import importlib.metadata
+import inspect
+import shutil
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# Sphinx reads only what lies in its own folder.
+shutil.copytree(
+    HERE.parent / "notebooks",
+    HERE / "notebooks",
+    dirs_exist_ok=True,
+    ignore=shutil.ignore_patterns(".*"),
+)
+
+project = "se_keras"
+release = importlib.metadata.version("se_keras")
+copyright = "the authors of se_keras"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+exclude_patterns = ["package_index.md"]
+html_theme = "furo"
+html_title = f"se_keras {release}"
+html_copy_source = False
+
+# The notebooks hold the outputs of a run that the tests compare with a new one.
+nb_execution_mode = "off"
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+# Docstrings put code between single backquotes.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_numpy_docstring = False
+napoleon_custom_sections = ["Input and output shape", "Masks"]
+napoleon_use_ivar = True
+copybutton_exclude = ".linenos, .gp, .go"
+copybutton_prompt_text = ">>> "
+
+
+def escape_stars(app, what, name, obj, options, lines):
+    """A star in a docstring is a star, as in `(N, *spatial, C)`, and never emphasis."""
+    lines[:] = [line.replace("*", r"\*") if "`" not in line else line for line in lines]
+
+
+def show_real_signature(app, what, name, obj, options, signature, returns):
+    """Keras hides the arguments of a layer behind its own constructor."""
+    if what != "class":
+        return None
+    parameters = [p.replace(annotation=p.empty) for p in inspect.signature(obj).parameters.values()]
+    return str(inspect.Signature(parameters)), returns
+
+
+def setup(app):
+    app.connect("autodoc-process-signature", show_real_signature)
+    app.connect("autodoc-process-docstring", escape_stars)
