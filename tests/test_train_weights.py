@@ -15,6 +15,7 @@ from se_keras.cli import main
 from se_keras.graph import innermost_layers
 from se_keras.train import InputError, TrainConfig, data, run, run_folder, train
 from se_keras.train.choosing import is_over
+from se_keras.train.depth import stages_from_end
 from se_keras.train.start import start_of
 
 COLORS = {"blue": (40, 60, 200), "red": (220, 50, 40)}
@@ -212,6 +213,9 @@ def test_a_model_without_one_clear_classifier_is_refused(make, message, folder):
         ({"weights": "imagenet"}, None, "name the network"),
         ({"freeze": 2, "pixels": None}, None, "`freeze` needs `weights`"),
         ({}, None, "`pixels` needs `weights`"),
+        ({"unfreeze": 1, "pixels": None}, None, "`unfreeze` needs `weights`"),
+        ({"layer_decay": 0.5, "pixels": None}, None, "`layer_decay` needs `weights`"),
+        ({"tuning_rate": 0.5, "pixels": None}, None, "`tuning_rate` needs `weights`"),
         ({}, lambda: backbone((8, 12, 1)), "takes images of 8x12, training has squares only"),
     ],
 )
@@ -239,7 +243,7 @@ def test_sizes_and_channels_that_do_not_fit_are_named(folder):
 
 
 def test_a_network_of_a_function_begins_with_no_weights(tmp_path):
-    for settings in ({"weights": "imagenet"}, {"freeze": 1}, {"model": "a.keras"}):
+    for settings in ({"weights": "imagenet"}, {"unfreeze": 1}, {"model": "a.keras"}):
         with pytest.raises(InputError, match=f"`{next(iter(settings))}` and `network` exclude"):
             train(TrainConfig(**settings), tmp_path / "run", network=backbone)
 
@@ -252,7 +256,8 @@ def fitted(out, **settings):
 
     What `train` writes besides costs more than the training.
     """
-    staged = config(**{"epochs": 4, "freeze": 2, "ema": 0.9, "batch_size": 512, **settings})
+    more = {"ema": 0.9, "layer_decay": 0.5, "mixup": 0.2}
+    staged = config(**{"epochs": 4, "freeze": 2, "batch_size": 512, **more, **settings})
     given = backbone()
     keras.utils.set_random_seed(3)
     model, found = built(staged, given)
@@ -320,6 +325,108 @@ def test_a_run_goes_on_in_each_stage_as_if_never_stopped(epochs, unbroken, tmp_p
     expected, got = ([[row[n] for n in names] for row in h] for h in (unbroken[2], history))
     assert got == expected
     assert is_equal(model.get_weights(), unbroken[0].get_weights())
+
+
+# Of the images 8 x 8: convolutions without padding make maps of 6 and 4.
+STAGES = {"classes": 0, "last": 1, "norm": 2, "conv": 2}
+
+
+def test_the_last_stages_are_trained_and_the_others_stay_bit_for_bit(tmp_path):
+    model, before, _ = fitted(tmp_path, epochs=2, freeze=1, unfreeze=1, mixup=None)
+    after = weights_of(model)
+    changed = {name for name, values in before.items() if not is_equal(values, after[name])}
+    assert changed == {name for name, stage in STAGES.items() if stage <= 1}
+    assert all(layer.trainable for layer in innermost_layers(model))
+    with pytest.raises(InputError, match="`unfreeze` must be at most 2, the stages of small_tuned"):
+        fitted(tmp_path, unfreeze=3)
+
+
+@pytest.mark.slow
+def test_a_run_of_the_last_stages_goes_on_as_if_never_stopped(tmp_path, monkeypatch):
+    model, _, history = fitted(tmp_path / "one", freeze=1, epochs=3, unfreeze=1)
+    begin = run._Epochs.on_epoch_begin
+
+    def stop(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        begin(self, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run._Epochs, "on_epoch_begin", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(tmp_path / "two", freeze=1, epochs=3, unfreeze=1)
+    again, _, same = fitted(tmp_path / "two", freeze=1, epochs=3, unfreeze=1)
+    assert [row["loss"] for row in same] == [row["loss"] for row in history]
+    assert is_equal(again.get_weights(), model.get_weights())
+
+
+@pytest.mark.parametrize("more", [{}, {"clip_norm": 2.0}, {"accumulate": 2}])
+def test_each_stage_has_its_own_part_of_the_learning_rate(more):
+    """Measured by an update with gradients of ones, kernels decaying at the same part."""
+    rates = {"lr": 8.0, "tuning_rate": 0.3, "layer_decay": 0.5, "weight_decay": 0.1}
+    tuned = config(epochs=9, freeze=0, **rates, **more)
+    model, _ = built(tuned, backbone())
+    owners = {v.path: x.name for x in innermost_layers(model) for v in x.trainable_variables}
+    variables, parts = model.trainable_variables, more.get("accumulate", 1)
+    ones = [np.ones(v.shape, "float32") for v in variables]
+    size = np.sqrt(sum(one.size for one in ones))
+    gradient = min(1.0, more.get("clip_norm", size) / size)
+    for _ in range(parts):  # the first update warms up, at a rate of zero
+        model.optimizer.apply(ones, variables)
+    before, rate = [v.numpy() for v in variables], float(model.optimizer.learning_rate)
+    assert rate == pytest.approx(0.3 * 8.0 / (0.05 * 9 * 292), rel=0.01)
+    for _ in range(parts):
+        model.optimizer.apply(ones, variables)
+    for variable, value in zip(variables, before, strict=True):
+        own = rate * 0.5 ** STAGES[owners[variable.path]]
+        kept = 1 - 0.1 * own * (variable.ndim > 1)
+        # Nesterov: the momentum of 0.9 looks one step ahead.
+        expected = value.astype("float64") * kept - 1.9 * own * gradient
+        np.testing.assert_allclose(variable.numpy() - value, expected - value, rtol=1e-4)
+
+
+def gated(x, width):
+    """Squeeze and excitation of stock layers: small maps between large ones."""
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = layers.Conv2D(width, 1, activation="sigmoid", name="gate")(gate)
+    return layers.Multiply()([x, gate])
+
+
+def test_stages_are_told_by_the_maps_and_not_by_names():
+    inner = keras.Input((None, None, 4))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="stage1")(inner)
+    nested = keras.Model(inner, layers.Conv2D(8, 3, padding="same", name="block")(x), name="body")
+    image = keras.Input((18, 18, 3))
+    x = gated(layers.Conv2D(4, 3, name="end")(image), 4)  # 16
+    x = layers.Conv2D(4, 3, name="close")(x)  # 14
+    x = nested(x)  # 7
+    x = layers.Reshape((7, 7, 4, 2))(x)  # as channels are shuffled
+    x = layers.Reshape((7, 7, 8))(layers.Permute((1, 2, 4, 3))(x))
+    x = layers.DepthwiseConv2D(3, strides=2, padding="same", name="begin")(x)  # 4
+    x = layers.Reshape((8, 1))(layers.GlobalAveragePooling2D()(x))  # long, but no maps
+    x = layers.Flatten()(layers.Conv1D(1, 3, padding="same", name="line")(x))
+    model = keras.Model(image, layers.Dense(2, name="top")(x))
+    found = named(stages_from_end(model))
+    ends = {"top": 0, "line": 1, "begin": 2, "block": 3, "stage1": 3}
+    assert found == {**ends, "close": 4, "gate": 4, "end": 4}
+    # The paper's Table 1: maps of 112, 56, 28, 14 and 7.
+    recipe = se_keras.create("seresnet18", input_shape=(64, 64, 3), classes=3)
+    stages = {name.split("_")[0]: stage for name, stage in named(stages_from_end(recipe)).items()}
+    names = ("stem", "stage2", "stage3", "stage4", "stage5", "predictions")
+    assert stages == dict(zip(names, (5, 4, 3, 2, 1, 0), strict=True))
+
+
+def named(found):
+    return {layer.name: stage for layer, stage in found.items()}
+
+
+def test_the_stages_are_announced():
+    tuned = config(freeze=2, epochs=9, tuning_rate=0.2, layer_decay=0.5, unfreeze=1)
+    text = start_of(tuned, backbone()).describe(tuned.completed())
+    assert text.endswith(
+        "Trained: the classifier alone for 2 epochs, then the last stage and the classifier for 7 "
+        "epochs at 0.2 of the learning rate, times 0.5 for each stage before the classifier.\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -91,3 +91,40 @@ def test_keras_updates_weights_by_the_methods_that_are_overridden():
         model.compile(optimizer, "mse", jit_compile=False)
         model.train_on_batch(x, y)
         assert called[-1] == expected
+
+
+def test_keras_updates_each_variable_by_the_step_that_is_overridden():
+    """`train/optimizer.py` gives each variable its own learning rate and decay there."""
+    called = []
+
+    class Watched(keras.optimizers.SGD):
+        def update_step(self, gradient, variable, learning_rate):
+            called.append((self._get_variable_index(variable), self._use_weight_decay(variable)))
+            super().update_step(gradient, variable, learning_rate)
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    optimizer = Watched()
+    optimizer.exclude_from_weight_decay([model.trainable_variables[1]])
+    model.compile(optimizer, "mse", jit_compile=False)
+    model.train_on_batch(np.ones((4, 3), "float32"), np.ones((4, 2), "float32"))
+    assert called[-2:] == [(0, True), (1, False)]
+
+
+def test_random_layers_draw_from_the_seeds_that_they_are_given():
+    """`train/augmentation.py` has its own seeds, which follow from the number of the image."""
+    drawn = []
+
+    class Seeds(keras.random.SeedGenerator):
+        def __init__(self):
+            pass
+
+        def next(self, ordered=True):
+            drawn.append(len(drawn))
+            return keras.ops.convert_to_tensor([7, len(drawn)], "int32")
+
+    class Layer(keras.layers.MixUp):
+        def _get_seed_generator(self, backend=None):
+            return Seeds()
+
+    Layer()(np.ones((4, 8, 8, 3), "float32"))
+    assert drawn

@@ -95,6 +95,22 @@ def number_from(argument: str, value: Any, least: float) -> float:
     return _number(argument, value, float, lambda number: least <= number < math.inf, wanted)
 
 
+def number_between(argument: str, value: Any, least: float, most: float) -> float:
+    """Return `value` as a float in [least, most]; rejects booleans.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import number_between
+    >>> number_between("mixup", 0.2, 0.1, 1)
+    0.2
+    """
+    wanted = f"a number in [{least:g}, {most:g}]"
+    return _number(argument, value, float, lambda number: least <= number <= most, wanted)
+
+
 def rate(argument: str, value: Any) -> float:
     """Return `value` as a float in [0, 1); rejects booleans.
 
@@ -128,6 +144,21 @@ def share(argument: str, value: Any, wanted: str = "a number in [0, 1]") -> floa
     1.0
     """
     return _number(argument, value, float, lambda number: 0 <= number <= 1, wanted)
+
+
+def positive_share(argument: str, value: Any) -> float:
+    """Return `value` as a float above 0, at most 1; rejects booleans.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import positive_share
+    >>> positive_share("layer_decay", 0.7)
+    0.7
+    """
+    return _number(argument, value, float, lambda number: 0 < number <= 1, "a number in (0, 1]")
 
 
 def boolean(argument: str, value: Any) -> bool:

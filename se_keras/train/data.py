@@ -26,6 +26,7 @@ from se_keras.folders import for_each_image, list_classes
 from se_keras.images import name_of, read_image
 from se_keras.support.errors import InputError, extra, in_one_line
 from se_keras.support.progress import progress_style
+from se_keras.train.augmentation import NO_MORE, Augmentation
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
 from se_keras.train.duplicates import COPY_SIZE, Twin, find_twins, small_copy
 from se_keras.train.splits import PARTS, check_counts, count_parts, divide, read_parts
@@ -401,6 +402,7 @@ def training_batches(
     parts: int = 1,
     share: Share = ALL,
     weights: np.ndarray | None = None,
+    more: Augmentation = NO_MORE,
 ) -> tuple[tf.data.Dataset, int]:
     """The training images of all these epochs, one after the other, shuffled and augmented.
 
@@ -416,13 +418,15 @@ def training_batches(
         parts: equal parts that each batch comes in, one after the other.
         share: what this process reads of each part.
         weights: what an image of each class counts, (classes,); `None` where all count alike.
+        more: augmentation beyond that of the data set. Images are mixed with those that come with
+            them: of their part of a batch, and of what this process reads of it.
 
     Returns:
-        Batches, or parts of them, of images (N, H, W, C), one-hot labels (N, classes) and, where
+        Batches, or parts of them, of images (N, H, W, C), labels (N, classes) and, where
         there are any, weights (N,); and how many make an epoch.
     """
     batches, part_size = len(data.train) // batch_size, batch_size // parts
-    augment = augmentation(data.defaults)
+    augment, change, mix = augmentation(data.defaults), more.change(), more.mix()
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(
@@ -437,13 +441,23 @@ def training_batches(
         square = read_square(data, data.train.items[index])
         return read_whole(data, random_part(square, data.defaults.zoom, its_seed))
 
+    def changed(image: tf.Tensor, label: tf.Tensor, its_seed: tf.Tensor) -> tuple:
+        # Not those that `augment` splits off.
+        fresh = tf.random.experimental.stateless_fold_in(its_seed, 1)
+        own_seed, batch_seed = tf.unstack(tf.random.split(fresh, 2))
+        return change(augment(image, its_seed), own_seed), label, batch_seed
+
+    def mixed(images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> tuple:
+        images, labels = mix(tf.cast(images, tf.float32), labels, seeds[0])
+        return images, *_weigh_mixed(weights, labels)
+
     indices = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch)
     examples = (
         _take_images(indices, data, data.train, read_part if data.defaults.zoom < 1 else None)
         .unbatch()
-        .map(lambda image, label, its_seed: (augment(image, its_seed), label), tf.data.AUTOTUNE)
+        .map(changed, tf.data.AUTOTUNE)
         .batch(part_size // share.processes, drop_remainder=True)
-        .map(lambda images, labels: _to_floats(images, labels, *_weigh(weights, labels)))
+        .map(mixed)
         .prefetch(tf.data.AUTOTUNE)
     )
     return examples, batches * parts
@@ -498,6 +512,15 @@ def _weigh(weights: np.ndarray | None, labels: tf.Tensor) -> tuple[tf.Tensor, ..
     if weights is None:
         return ()
     return (tf.linalg.matvec(labels, tf.constant(weights, labels.dtype)),)
+
+
+def _weigh_mixed(weights: np.ndarray | None, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Labels and weights that give each class' part of a cross-entropy the weight of the class."""
+    if weights is None:
+        return (labels,)
+    weighed = labels * tf.constant(weights, labels.dtype)
+    total = tf.reduce_sum(weighed, axis=-1)
+    return weighed / total[:, None], total
 
 
 def _in_batches(examples: tf.data.Dataset, size: int, count: int) -> tf.data.Dataset:

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from se_keras.train.config import TrainConfig
+from se_keras.train.depth import stages_from_end
 
 # Share of the steps in which the learning rate rises (Goyal et al. 2017, arXiv 1706.02677,
 # sec. 2.2: 5 epochs of 90).
@@ -37,8 +38,12 @@ def build_optimizer(
         # Keras averages at each part of a batch, not at each update. This momentum comes to the
         # same, but for the last update, which is added once only.
         options |= {"use_ema": True, "ema_momentum": config.ema ** (1 / config.accumulate)}
+    if config.layer_decay is not None:
+        options["shares"] = _shares(model, config.layer_decay)
     if mirrored and config.clip_norm:
         optimizer = MirroredSGD(largest_norm=config.clip_norm, **options)
+    elif config.layer_decay is not None:
+        optimizer = StagedSGD(global_clipnorm=config.clip_norm, **options)
     else:
         optimizer = keras.optimizers.SGD(global_clipnorm=config.clip_norm, **options)
     optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.ndim < 2])
@@ -48,6 +53,17 @@ def build_optimizer(
         optimizer = scaled(optimizer)
     optimizer.build(model.trainable_variables)
     return optimizer
+
+
+def _shares(model: keras.Model, decay: float) -> list[float]:
+    """The part of the learning rate of each variable that is trained."""
+    stages = stages_from_end(model)
+    by_variable = {
+        id(variable): decay**stage
+        for layer, stage in stages.items()
+        for variable in layer.trainable_variables
+    }
+    return [by_variable[id(variable)] for variable in model.trainable_variables]
 
 
 def _schedule(config: TrainConfig, updates: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -72,7 +88,35 @@ class EveryNth(keras.optimizers.schedules.LearningRateSchedule):
         return {"schedule": schedule, "parts": self.parts}
 
 
-class MirroredSGD(keras.optimizers.SGD):
+class StagedSGD(keras.optimizers.SGD):
+    """SGD that trains each variable, and lets it decay, at its own part of the learning rate.
+
+    Args:
+        shares: of the variables in the order in which `build` gets them; `None` for all the same.
+        weight_decay: as of `keras.optimizers.SGD`, which knows one rate for all.
+        **options: of that.
+    """
+
+    def __init__(
+        self,
+        *,
+        shares: Sequence[float] | None = None,
+        weight_decay: float | None = None,
+        **options: Any,
+    ):
+        super().__init__(weight_decay=None if shares else weight_decay, **options)
+        self.shares, self.staged_decay = shares, weight_decay or 0.0
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        if self.shares:
+            share = self.shares[self._get_variable_index(variable)]
+            learning_rate = keras.ops.cast(learning_rate, variable.dtype) * share
+            if self._use_weight_decay(variable):
+                self.assign_sub(variable, variable * (self.staged_decay * learning_rate))
+        super().update_step(gradient, variable, learning_rate)
+
+
+class MirroredSGD(StagedSGD):
     """SGD that limits the gradient of the whole batch.
 
     Under `tf.distribute` Keras limits the gradient of each replica, before it adds them up.

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from se_keras.support.files import write_csv
 from se_keras.support.tables import format_table, visible
+from se_keras.train.augmentation import Augmentation
 from se_keras.train.choosing import chosen_epoch
 from se_keras.train.cluster import Team
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
@@ -47,9 +48,22 @@ def announcement(
         f"{images}, {len(data.class_names)} classes, {shape}\n"
         f"{config.epochs} epochs{_end(config)}, batches of {config.batch_size}"
         f"{_parts(config, team)}, learning rate up to {config.lr:g}{_rule(config, data.defaults)}\n"
+        f"{_augmentation(config, data.defaults)}\n"
         f"{config.precision}, seed {config.seed}, on {_devices(team)}; into {folder}"
         f"{_classes(data) if config.data not in DEFAULTS else ''}"
     )
+
+
+def _augmentation(config: TrainConfig, defaults: Defaults) -> str:
+    """Return how training images are changed at random."""
+    own = {
+        f"shifts by up to {defaults.shift} px": defaults.shift > 0,
+        f"squares of at least {defaults.zoom:g} of the side": defaults.zoom < 1,
+        "flips": defaults.flip,
+        str(Augmentation.of(config)): True,
+    }
+    texts = [text for text, used in own.items() if used and text]
+    return f"augmentation: {', '.join(texts) or 'none'}"
 
 
 def _end(config: TrainConfig) -> str:

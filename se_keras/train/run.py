@@ -21,6 +21,7 @@ from se_keras.support.errors import InputError, extra
 from se_keras.support.files import read_json, write_json, written_beside
 from se_keras.train import data as sources
 from se_keras.train import report
+from se_keras.train.augmentation import Augmentation
 from se_keras.train.choosing import best_epoch, chosen_epoch, is_over
 from se_keras.train.cluster import Team, join_devices, on_own_device
 from se_keras.train.config import DEFAULTS, Cluster, TrainConfig, is_model_file
@@ -44,8 +45,8 @@ from se_keras.train.run_folder import (
 )
 from se_keras.train.saved_model import compare_saved_model, export_saved_model, predict_part
 from se_keras.train.splits import balanced_weights, describe_small, write_parts
-from se_keras.train.stages import Stage, Stages, stages_of
-from se_keras.train.start import Start, start_of
+from se_keras.train.stages import Stage, Stages, held_layers, stages_of
+from se_keras.train.start import TUNING, Start, start_of
 
 # Builds what is trained: takes `input_tensor`, `classes` and `dtype`, as `se_keras.create` does.
 Network = Callable[..., keras.Model]
@@ -158,7 +159,7 @@ def _split_rows(data: sources.ImageData) -> list[tuple[str, str, str]]:
 
 
 def _refuse_start(config: TrainConfig, model: keras.Model | None) -> None:
-    named = {name: getattr(config, name) for name in ("weights", "pixels", "freeze")}
+    named = {name: getattr(config, name) for name in ("weights", *TUNING)}
     given = [name for name, value in (named | {"model": model}).items() if value is not None]
     if given or is_model_file(config.model):
         raise InputError(f"`{(given or ['model'])[0]}` and `network` exclude each other.")
@@ -203,6 +204,7 @@ def build_model(
     else:
         scaled, classes = start.prepare(pixels), len(data.class_names)
         model = start.build(input_tensor=scaled, classes=classes, dtype=config.precision)
+    held_layers(model, config)  # refuses before the images are read
     _synchronize(model, config.sync_batch_norm and _is_mirrored(team))
     _compile(model, config, data, team, stages_of(config)[0])
     return model
@@ -330,6 +332,7 @@ def _fit(
         parts=config.accumulate,
         share=team.share,
         weights=_class_weights(config, data, "train"),
+        more=Augmentation.of(config),
     )
     part = config.batch_size // config.accumulate
     validation, validated = _validation(config, data, part, team)

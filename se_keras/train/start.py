@@ -27,6 +27,10 @@ from se_keras.weights.source import parse_source, split_name
 # Epochs in which the classifier alone is trained, where the user says nothing: its first gradients
 # are noise, which would spoil what the other layers know, and it fits in a few epochs.
 FROZEN_EPOCHS = 5
+# Share of the learning rate at which the other layers are trained on, where the user says nothing.
+TUNING_RATE = 0.1
+# Settings that are for such weights only.
+TUNING = ("freeze", "tuning_rate", "layer_decay", "unfreeze", "pixels")
 POOLS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 # What may stand between the pool and the classifier, and after the classifier.
 BEFORE = (keras.layers.Dropout, keras.layers.Flatten)
@@ -84,10 +88,24 @@ def _stages_in_words(config: TrainConfig) -> str:
     texts = []
     for stage in stages_of(config):
         count = stage.end - stage.begin
-        what = "the classifier alone" if stage.frozen else "all layers"
+        what = "the classifier alone" if stage.frozen else _tuned(config)
         rate = "" if stage.share == 1 else f" at {stage.share:g} of the learning rate"
-        texts.append(f"{what} for {count} epoch{'s' * (count > 1)}{rate}")
+        decay = "" if stage.frozen else _decay(config)
+        texts.append(f"{what} for {count} epoch{'s' * (count > 1)}{rate}{decay}")
     return ", then ".join(texts)
+
+
+def _tuned(config: TrainConfig) -> str:
+    if config.unfreeze is None:
+        return "all layers"
+    last = "stage" if config.unfreeze == 1 else f"{config.unfreeze} stages"
+    return f"the last {last} and the classifier"
+
+
+def _decay(config: TrainConfig) -> str:
+    if config.layer_decay is None:
+        return ""
+    return f", times {config.layer_decay:g} for each stage before the classifier"
 
 
 def _check_channels(start: Start, taken: int, given: int) -> None:
@@ -110,7 +128,7 @@ def start_of(config: TrainConfig, model: keras.Model | None = None) -> Start | N
             what pixels they take.
     """
     if model is None and not config.begins_with_weights:
-        for name in ("freeze", "pixels"):
+        for name in TUNING:
             if getattr(config, name) is not None:
                 raise InputError(f"`{name}` needs `weights`, or a `.keras` file as `model`.")
         return None
@@ -122,8 +140,11 @@ def start_of(config: TrainConfig, model: keras.Model | None = None) -> Start | N
             f"`model` of `train` takes the place of that of the settings, {config.model}: give one "
             "of them."
         )
-    if config.freeze is None:
-        config = dataclasses.replace(config, freeze=FROZEN_EPOCHS)
+    config = dataclasses.replace(
+        config,
+        freeze=FROZEN_EPOCHS if config.freeze is None else config.freeze,
+        tuning_rate=config.tuning_rate or TUNING_RATE,
+    )
     return _of_model(config, model) if is_model else _of_weights(config)
 
 
