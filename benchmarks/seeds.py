@@ -9,10 +9,15 @@ from scipy import stats
 
 def with_interval(values: np.ndarray) -> str:
     """Mean and half of its 95 % interval (Student's t); of one value there is none."""
-    half = "?"
-    if len(values) > 1:
-        half = f"{stats.t.ppf(0.975, len(values) - 1) * stats.sem(values):.2f}"
+    half = "?" if len(values) == 1 else f"{half_interval(values):.2f}"
     return f"{values.mean():.2f} ± {half}"
+
+
+def half_interval(values: np.ndarray) -> float:
+    """Half of the 95 % interval of the mean (Student's t); 0 of one value."""
+    if len(values) == 1:
+        return 0.0
+    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
 def draw_curve(axes: Axes, label: str, epochs: Iterable[int], curves: np.ndarray) -> None:

@@ -1,0 +1,332 @@
+"""Fine-tuning on few images: from scratch, frozen, in stages, with smaller rates, with SE put in.
+
+python -m benchmarks.fine_tuning [--seeds 0 1 2 3 4] [--out benchmarks/results/fine_tuning.csv]
+
+An SE-ResNet with one unit a stage learns five classes of Fashion-MNIST, as does its plain twin.
+Then `se_keras.train` trains it on few images of something else: the other five classes, and gray
+tiles of three photos. All are 28 pixels wide and halved, which saves three quarters of the time.
+Tiles do not overlap, and each image is in one part alone.
+A seed decides which images are drawn, all fresh weights, what the networks have learned before, and
+the batches; the variants of a seed see the same. Each run is a row of the CSV file, written when it
+is done: a stopped study goes on with the next one. Prints the test accuracies with their 95 %
+intervals (Student's t), and those of the differences within a seed; draws them beside the file.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from matplotlib import cbook
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+import se_keras
+from benchmarks.results import read_rows, write_rows
+from benchmarks.seeds import half_interval, with_interval
+from se_keras.models.recipes import find_recipe
+from se_keras.support.plotting import new_figure, save_figure
+from se_keras.support.tables import format_table
+from se_keras.train import TrainConfig
+from se_keras.train.config import DEFAULTS
+from se_keras.train.data import ImageData, Split
+from se_keras.train.run import build_model, fit
+from se_keras.train.start import start_of
+
+RESULTS = Path(__file__).with_name("results") / "fine_tuning.csv"
+TILE, SIDE = 28, 14
+RECIPE = dataclasses.replace(find_recipe("seresnet20"), name="seresnet8", depths=(1, 1, 1))
+KNOWN = 5  # classes of Fashion-MNIST that the networks have learned before: 0 ... 4
+KNOWN_IMAGES, KNOWN_EPOCHS = 4000, 4
+# Of the trainings that are compared: what a folder gets where the user says nothing.
+EPOCHS, BATCH, RATE = 30, 32, 0.05
+VALIDATION, TEST = 10, 200  # images a class
+SCRATCH, STAGED = "from scratch", "staged: 5 frozen, rate 0.1"
+SE, PLAIN, INSERTED = "SE", "plain", "SE inserted"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run."""
+
+    task: str
+    variant: str
+    seed: int
+    accuracy: float  # of the test images, %
+    epoch: int  # that is kept
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A way to train.
+
+    Attributes:
+        name: as the table has it.
+        settings: of `TrainConfig`.
+        network: which one is trained on.
+        fresh: whether its weights are fresh ones.
+    """
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    network: str = SE
+    fresh: bool = False
+
+
+def _staged(freeze: int, rate: float, **more: Any) -> dict[str, Any]:
+    return {"freeze": freeze, "tuning_rate": rate, **more}
+
+
+VARIANTS = (
+    Variant(name=SCRATCH, settings=_staged(0, 1.0), fresh=True),
+    Variant(name="classifier alone", settings=_staged(EPOCHS, 0.1)),
+    Variant(name=STAGED, settings=_staged(5, 0.1)),
+    Variant(name="none frozen, rate 0.1", settings=_staged(0, 0.1)),
+    Variant(name="10 frozen, rate 0.1", settings=_staged(10, 0.1)),
+    Variant(name="5 frozen, rate 0.3", settings=_staged(5, 0.3)),
+    Variant(name="5 frozen, rate 1", settings=_staged(5, 1.0)),
+    Variant(name="staged, layer decay 0.5", settings=_staged(5, 0.1, layer_decay=0.5)),
+    Variant(name="staged, last stage only", settings=_staged(5, 0.1, unfreeze=1)),
+    Variant(name="staged, mixup 0.2", settings=_staged(5, 0.1, mixup=0.2)),
+    Variant(name="staged, plain twin", settings=_staged(5, 0.1), network=PLAIN),
+    Variant(name="staged, SE inserted into it", settings=_staged(5, 0.1), network=INSERTED),
+)
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+@cache
+def fashion() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """The images (N, 14, 14, 1) and labels of training and test."""
+    return tuple((halved(x), y) for x, y in keras.datasets.fashion_mnist.load_data())
+
+
+def halved(images: np.ndarray) -> np.ndarray:
+    """Means of 2 x 2 pixels: (N, 28, 28) to (N, 14, 14, 1)."""
+    return images.reshape(-1, SIDE, 2, SIDE, 2, 1).mean((2, 4)).round().astype("uint8")
+
+
+def clothes(each: int, seed: int) -> ImageData:
+    """So many training images of each class that is new; validation is of the same source."""
+    (images, labels), (test_images, test_labels) = fashion()
+    generator = np.random.default_rng(seed)
+    drawn = [
+        generator.permutation(np.flatnonzero(labels == label))[: each + VALIDATION]
+        for label in range(KNOWN, 10)
+    ]
+    tests = [np.flatnonzero(test_labels == label)[:TEST] for label in range(KNOWN, 10)]
+    parts = [
+        [images[rows[:each]] for rows in drawn],
+        [images[rows[each:]] for rows in drawn],
+        [test_images[rows] for rows in tests],
+    ]
+    return _data(parts)
+
+
+@cache
+def photos() -> tuple[np.ndarray, ...]:
+    """The tiles of each photo, gray, (N, 14, 14, 1)."""
+    with cbook.get_sample_data("grace_hopper.jpg") as file:
+        third = np.asarray(Image.open(file).convert("RGB"))
+    tiles = []
+    for photo in (*load_sample_images().images, third):
+        gray = np.asarray(Image.fromarray(photo).convert("L"))
+        down, across = (side // TILE for side in gray.shape)
+        cut = gray[: down * TILE, : across * TILE].reshape(down, TILE, across, TILE)
+        tiles.append(halved(cut.swapaxes(1, 2)))
+    return tuple(tiles)
+
+
+def tiles(each: int, seed: int) -> ImageData:
+    """So many tiles of each photo to train on."""
+    generator = np.random.default_rng(seed)
+    drawn = [generator.permutation(of_one) for of_one in photos()]
+    ends = np.cumsum([0, each, VALIDATION, TEST])
+    return _data([[x[a:b] for x in drawn] for a, b in itertools.pairwise(ends)])
+
+
+def _data(parts: Sequence[Sequence[np.ndarray]]) -> ImageData:
+    """Images by class, of each part."""
+    splits = []
+    for classes in parts:
+        labels = np.repeat(np.arange(len(classes)), [len(images) for images in classes])
+        names = np.array([str(number) for number in range(len(labels))], object)
+        splits.append(Split(items=np.concatenate(classes), labels=labels, names=names))
+    return ImageData(
+        class_names=tuple(map(str, range(len(parts[0])))),
+        channels=1,
+        size=SIDE,
+        train=splits[0],
+        validation=splits[1],
+        test=splits[2],
+        split="by the seed",
+        defaults=DEFAULTS["fashion_mnist"],
+    )
+
+
+TASKS: dict[str, tuple[Callable[[int, int], ImageData], int, tuple[Variant, ...]]] = {
+    "clothes, 20 a class": (clothes, 20, VARIANTS),
+    "photos, 20 a class": (tiles, 20, VARIANTS),
+    "clothes, 100 a class": (clothes, 100, (VARIANTS[0], VARIANTS[2], VARIANTS[6])),
+}
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def learned(seed: int, network: str, folder: Path) -> keras.Model:
+    """A network that knows the first classes; it is trained once."""
+    path = folder / f"{network}-{seed}.keras"
+    if path.exists():
+        return keras.models.load_model(path)
+    images, labels = fashion()[0]
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(labels < KNOWN))[:KNOWN_IMAGES]
+    model = fresh(seed, network)
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, KNOWN_EPOCHS * KNOWN_IMAGES // 64)
+    model.compile(
+        keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
+        "sparse_categorical_crossentropy",
+        jit_compile=False,
+    )
+    pixels = images[rows] / np.float32(127.5) - 1
+    model.fit(pixels, labels[rows], 64, epochs=KNOWN_EPOCHS, verbose=0)
+    model.save(path, include_optimizer=False)
+    return model
+
+
+def fresh(seed: int, network: str) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    return se_keras.create(
+        RECIPE, input_shape=(SIDE, SIDE, 1), classes=KNOWN, se=network == SE, name=network
+    )
+
+
+def begun(variant: Variant, seed: int, folder: Path) -> keras.Model:
+    """What a run trains on."""
+    if variant.fresh:
+        return fresh(seed, variant.network)
+    if variant.network == INSERTED:
+        return se_keras.insert_se(learned(seed, PLAIN, folder))
+    return learned(seed, variant.network, folder)
+
+
+def run(task: str, variant: Variant, seed: int, folder: Path) -> Row:
+    make, each, _ = TASKS[task]
+    keras.backend.clear_session()
+    data = make(each, seed)
+    start_time = time.process_time()
+    config = TrainConfig(
+        data="fashion_mnist",  # what its images are augmented by
+        pixels="tf",
+        epochs=EPOCHS,
+        patience=0,
+        batch_size=BATCH,
+        lr=RATE,
+        seed=seed,
+        **variant.settings,
+    )
+    start = start_of(config, begun(variant, seed, folder))
+    assert start is not None  # it has weights
+    settings = start.config.completed()
+    keras.utils.set_random_seed(seed)
+    with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
+        model = build_model(settings, data, start=start)
+        history = fit(model, settings, data, Path(out))
+    best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+    images = data.test.items.astype("float32")
+    answers = model.predict(images, batch_size=200, verbose=0).argmax(axis=-1)
+    accuracy = 100 * float(np.mean(answers == data.test.labels))
+    seconds = time.process_time() - start_time
+    return Row(task, variant.name, seed, round(accuracy, 2), int(best["epoch"]), round(seconds, 1))
+
+
+def go_on(seeds: Sequence[int], path: Path) -> list[Row]:
+    """Runs what is not in the file yet."""
+    rows = read_rows(Row, path)
+    done = {(row.task, row.variant, row.seed) for row in rows}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in seeds:
+            for task, (_, _, variants) in TASKS.items():
+                for variant in variants:
+                    if (task, variant.name, seed) not in done:
+                        rows.append(run(task, variant, seed, Path(folder)))
+                        write_rows(Row, path, rows)
+                        print(*dataclasses.astuple(rows[-1]), sep=", ", flush=True)
+    return rows
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def accuracies(rows: Sequence[Row], task: str) -> dict[str, np.ndarray]:
+    """Of each variant, over the seeds that all variants of the task have."""
+    found = {(row.variant, row.seed): row.accuracy for row in rows if row.task == task}
+    names = [variant.name for variant in TASKS[task][2]]
+    seeds = sorted(
+        set.intersection(*({seed for name, seed in found if name == own} for own in names))
+    )
+    return {name: np.array([found[name, seed] for seed in seeds]) for name in names}
+
+
+def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Header and lines: each variant's accuracy and its difference to the default."""
+    of_tasks = [accuracies(rows, task) for task in TASKS]
+    lines = []
+    for variant in VARIANTS:
+        line = [variant.name]
+        for found in of_tasks:
+            own = found.get(variant.name)
+            if own is None:
+                line += ["", ""]
+                continue
+            against = "" if variant.name == STAGED else with_interval(own - found[STAGED])
+            line += [with_interval(own), against]
+        lines.append(line)
+    header = [text for task in TASKS for text in (f"{task}: accuracy, %", "minus staged")]
+    return ["training", *header], lines
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """The differences to the training from scratch, with their intervals."""
+    figure = new_figure(12, 5)
+    panels = figure.subplots(1, len(TASKS), sharey=True)
+    for axes, task in zip(panels, TASKS, strict=True):
+        found = accuracies(rows, task)
+        names = [name for name in found if name != SCRATCH]
+        gains = [found[name] - found[SCRATCH] for name in names]
+        means, halves = [g.mean() for g in gains], [half_interval(g) for g in gains]
+        axes.errorbar(means, names, xerr=halves, fmt="o", capsize=3)
+        axes.axvline(0, color="gray", linewidth=1)
+        axes.set(title=task, xlabel="points of accuracy over from scratch")
+        axes.grid(alpha=0.3)
+        axes.label_outer()
+    panels[0].invert_yaxis()
+    seeds = len(next(iter(accuracies(rows, next(iter(TASKS))).values())))
+    figure.suptitle(f"Fine-tuning, mean and 95 % interval over {seeds} seeds")
+    save_figure(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    rows = go_on(options.seeds, options.out)
+    print(format_table(*table(rows)))
+    draw(rows, options.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
