@@ -1,6 +1,7 @@
 """From an answer to names: the classes of a model, of published weights, or of a run."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from se_keras.pixels import ROWS, PixelSource, called, pixels_of, read_pixels
 from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import InputError
 from se_keras.support.files import read_json
+from se_keras.support.schema import Fields, characters, row
 from se_keras.weights.class_lists import Labels, labels_of_list
 from se_keras.weights.preprocessing import IMAGENET
 from se_keras.weights.source import Weights, labels_named, parse_source
@@ -103,7 +105,12 @@ def labels_of_run(path: Path) -> Labels | None:
         InputError: if the report is damaged.
     """
     report = next((file for file in (path / REPORT, path.parent / REPORT) if file.is_file()), None)
-    names = read_json(report).get("class_names", []) if report else list(read_pixels(path)[1])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"can't read {report}: its `class_names` must be a list of texts.")
+    if report is None:
+        names = read_pixels(path)[1]
+    else:
+        content = read_json(report)
+        fields = Fields(content, f"can't read {report}")
+        is_of_run = (report.parent / "settings.json").exists()
+        read = fields.need if is_of_run or "class_names" in content else fields.take
+        names = read("class_names", partial(row, read=characters), "a list of texts") or ()
     return tuple((name, name) for name in names) or None

@@ -20,7 +20,6 @@ by two to four levels from what a user of Pillow gets, however much smaller the 
 
 import math
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -29,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from se_keras.support.errors import InputError, in_one_line
+from se_keras.support.files import open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -213,11 +213,7 @@ def _from_array(array: np.ndarray) -> "Image":
 def _file(source: str | os.PathLike | bytes) -> IO[bytes]:
     if isinstance(source, bytes):
         return BytesIO(source)
-    # A FIFO or a device would keep the reader waiting, or give bytes for ever.
-    mode = os.stat(source).st_mode
-    if not stat.S_ISREG(mode):
-        raise ValueError("it is a folder" if stat.S_ISDIR(mode) else "it is no regular file")
-    return open(source, "rb")
+    return open_regular(source)
 
 
 def _read_head(file: IO[bytes]) -> "Image":

@@ -46,6 +46,7 @@ WITHOUT_KERAS = (
     "support.arguments",
     "support.errors",
     "support.files",
+    "support.schema",
     "support.progress",
     "support.tables",
     "support.timing",
@@ -55,6 +56,7 @@ WITHOUT_KERAS = (
     "weights.preprocessing",
     "weights.presets",
     "train.config",
+    "train.run_files",
 )
 
 

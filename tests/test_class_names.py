@@ -98,9 +98,7 @@ def test_top_is_a_positive_number(top):
 @pytest.mark.parametrize("names", ['"cat"', "5", "[1, 2]", '["cat", null]', '{"0": "cat"}', "null"])
 def test_a_report_with_other_names_is_refused(names, tmp_path):
     (tmp_path / "report.json").write_text(f'{{"class_names": {names}}}')
-    with pytest.raises(
-        InputError, match=r"report\.json: its `class_names` must be a list of texts"
-    ):
+    with pytest.raises(InputError, match=r"report\.json: `class_names` must be a list of texts"):
         se_keras.decode_predictions(np.ones((1, 2)), tmp_path)
 
 

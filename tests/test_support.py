@@ -3,11 +3,14 @@
 import csv
 import math
 import pickle
+import subprocess
+import sys
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from checks import run_python
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -395,3 +398,72 @@ def test_integers_stand_right_with_separators_and_nothing_where_none_is():
 def test_a_row_of_another_length_is_a_bug():
     with pytest.raises(ValueError, match="zip"):
         format_table(["a", "b"], [[1]])
+
+
+HOLDER = """
+import sys, time
+sys.argv[0] = "se-keras"  # which does not load Keras
+from pathlib import Path
+from se_keras.support.files import claimed
+with claimed(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_two_processes_do_not_write_the_same(tmp_path):
+    target = tmp_path / "a.keras"
+    command = [sys.executable, "-c", HOLDER, target]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(InputError, match=r"another process is writing .*a\.keras"),
+            written_beside(target),
+        ):
+            pass
+        with written_beside(tmp_path / "b.keras") as partial:
+            partial.write_text("another file")
+        holder.kill()
+    with written_beside(target) as partial:
+        partial.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.keras", "b.keras"]
+
+
+def test_a_kill_between_the_two_renamings_loses_nothing(tmp_path):
+    (tmp_path / f"{PARTIAL}a" / files.OLD).mkdir(parents=True)
+    (tmp_path / f"{PARTIAL}a" / files.OLD / "inner.txt").write_text("old")
+    with pytest.raises(KeyError), written_beside(tmp_path / "a"):
+        raise KeyError
+    assert read(tmp_path / "a") == "old"
+
+
+def test_a_missing_parent_is_made_and_goes_again_with_what_failed(tmp_path):
+    with pytest.raises(KeyError), written_beside(tmp_path / "b" / "c" / "a"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    files.write_json(tmp_path / "b" / "c" / "a.json", {})
+    assert [path.name for path in tmp_path.rglob("*")] == ["b", "c", "a.json"]
+    with pytest.raises(InputError, match=r"can't write .*a\.json/d: Not a directory"):
+        files.write_json(tmp_path / "b" / "c" / "a.json" / "d", {})
+
+
+def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path):
+    """A limit of the file's size gives another number of the same kind of error."""
+    code = """
+import resource, signal, sys
+sys.argv[0] = "se-keras"  # which does not load Keras
+from pathlib import Path
+from se_keras.support.errors import InputError
+from se_keras.support.files import write_json
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+write_json(Path(sys.argv[1]), {"a": 1})
+try:
+    write_json(Path(sys.argv[1]), {"a": "x" * 9000})
+except InputError as error:
+    print(error)
+"""
+    path = tmp_path / "a.json"
+    assert run_python(code, path) == f"can't write {path}: File too large.\n"
+    assert files.read_json(path) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]

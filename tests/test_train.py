@@ -299,7 +299,7 @@ def test_the_parts_of_another_run_are_taken(folder, tmp_path):
         (lambda rows: [*rows, ("blue/9.gif", "blue", "test")], "the data lack: blue/9.gif"),
         (lambda rows: [(rows[0][0], "red", "train"), *rows[1:]], "another class for blue/"),
         (lambda rows: [(*rows[0][:2], "val"), *rows[1:]], r"other than train.* \(val\)"),
-        (lambda rows: [], "must have the columns file, class, part"),
+        (lambda rows: [], "lacks blue/"),
         (lambda rows: [(*row[:2], "train") for row in rows], "needs one to train"),
     ],
 )
@@ -802,7 +802,8 @@ def test_a_finished_run_goes_on_with_more_epochs(finished):
     before = rows(out)
     kept = {path.name for path in out.glob("checkpoint*")}
     best = choosing.best_epoch(before)
-    assert kept == {f"checkpoint-{epoch:04d}.weights.h5" for epoch in (2, best)}
+    suffixes = ("weights.h5", "json")
+    assert kept == {f"checkpoint-{n:04d}.{suffix}" for n in {1, 2, best} for suffix in suffixes}
     content = train_small(config(epochs=3), out, resume=True)
     # The seconds, too.
     assert rows(out)[:2] == before
@@ -889,13 +890,18 @@ def test_runs_that_cannot_go_on_are_refused_in_a_line(finished):
         train_small(config(), out, resume=True)
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(unbroken, tmp_path, monkeypatch, capsys):
     stop_once(monkeypatch, keras.Model, "export")
     with pytest.raises(KeyboardInterrupt):
-        train_small(config(epochs=1), tmp_path / "run")
-    (tmp_path / "run" / "checkpoint-0001.weights.h5").write_bytes(b"no checkpoint")
-    with pytest.raises(InputError, match=r"can't read .*checkpoint-0001\.weights\.h5"):
-        train_small(config(epochs=1), tmp_path / "run", resume=True)
+        train_small(config(), tmp_path / "run")
+    # A file that HDF5 still opens.
+    with open(tmp_path / "run" / "checkpoint-0002.weights.h5", "r+b") as file:
+        file.seek(-9, 2)
+        file.write(b"X")
+    train_small(config(), tmp_path / "run", resume=True)
+    said = capsys.readouterr().out
+    assert "checkpoint-0002.weights.h5: it is not as it was written. The run goes on after" in said
+    assert_same_run(unbroken, tmp_path / "run")
 
 
 def test_what_is_there_is_not_overwritten(finished):
@@ -1019,7 +1025,7 @@ def test_runs_are_laid_side_by_side(finished, tmp_path, monkeypatch, capsys):
     assert "tested on different images" in capsys.readouterr().out
     (other / "predictions.csv").unlink()
     assert main(["compare", str(out), str(other)]) == 2
-    assert "a run of an earlier version" in capsys.readouterr().err
+    assert "predictions.csv: No such file" in capsys.readouterr().err
 
 
 # --- predicting ----------------------------------------------------------------------------------

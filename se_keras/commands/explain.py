@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from se_keras.commands.model_files import check_takes_images, model_file, open_model
 from se_keras.support.arguments import share
 from se_keras.support.errors import InputError
-from se_keras.support.files import read_json, write_json, written_beside
+from se_keras.support.files import write_json, written_beside
 from se_keras.support.tables import format_table
 from se_keras.support.timing import seconds_in_turn
 from se_keras.train.config import DEFAULTS, TrainConfig
+from se_keras.train.run_files import read_settings_file
 
 if TYPE_CHECKING:
     import keras
@@ -127,8 +128,7 @@ def explain(
 
 def _data_config(file: Path, data: str | None) -> TrainConfig:
     """Return what names the images: the settings of the run, or other `data`."""
-    settings = file.parent / "settings.json"
-    run = read_json(settings) if settings.is_file() else {}
+    run = read_settings_file(file.parent)
     if data is None and "data" not in run:
         raise InputError(f"{file} is not of a run of `se-keras train`: name its images by `data`.")
     if data is None and run["data"] not in DEFAULTS and not Path(run["data"]).is_dir():

@@ -1,13 +1,13 @@
 """`se-keras train`: a model trained on images."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
 from se_keras.commands.options import add_fields, given_fields
 from se_keras.support.startup import load_keras
 from se_keras.train.config import Cluster, TrainConfig
+from se_keras.train.run_files import go_on
 from se_keras.train.run_folder import (
     check_folder,
     default_folder,
@@ -81,5 +81,4 @@ def _how_to_go_on(folder: Path) -> str:
         return "Nothing was begun yet."
     done = epochs_done(folder)
     kept = f"{done} epoch{'s are' if done > 1 else ' is'} kept" if done else "No epoch is finished"
-    command = f"se-keras train --out {shlex.quote(str(folder))} --resume"
-    return f"{kept}. To go on: {command}"
+    return f"{kept}. To go on: {go_on(folder)}"

@@ -4,7 +4,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from se_keras.support.errors import InputError, in_one_line
+from se_keras.support.errors import InputError, damage_named, in_one_line
 
 # A file may unpack to this many times what is stored of it. Numbers of a training hardly shrink.
 MAX_EXPANSION = 100
@@ -46,6 +46,27 @@ def unpack_single_file(archive: Path, suffix: str, target: Path, called: str | N
     # Damage makes zipfile and the decompressors raise anything.
     except Exception as error:
         raise InputError(f"{called} is not a whole zip file: {in_one_line(error)}.") from error
+
+
+def check_archive(archive: Path) -> None:
+    """Read a zip archive through.
+
+    Raises:
+        InputError: if its checksums differ from what it holds.
+
+    Example:
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.keras"
+    >>> _ = path.write_bytes(b"no archive")
+    >>> check_archive(path)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    se_keras.support.errors.InputError: can't read ...a.keras: File is not a zip file
+    """
+    with damage_named(f"can't read {archive}"), zipfile.ZipFile(archive) as opened:
+        if damaged := opened.testzip():
+            raise ValueError(f"its {damaged} is damaged.")
 
 
 def _single_member(opened: zipfile.ZipFile, suffix: str, size: int, called: str) -> zipfile.ZipInfo:

@@ -1,20 +1,36 @@
-"""Files that are whole or not there: written beside and renamed."""
+"""Files that are whole or not there: written beside and renamed, by one process at a time."""
 
 import csv
+import errno
+import io
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, in_one_line
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 PARTIAL = ".partial-"
 # Of the paths beside a missing one so many are looked at for a suggestion.
 MOST_NEIGHBORS = 1000
+# What is replaced waits under this name until the new one is in its place.
+OLD = ".old"
+MAX_JSON = 2**27  # bytes
+# A disk, a quota or a limit is at its end.
+NO_ROOM = ("ENOSPC", "EDQUOT", "EFBIG")
+
+
+# --- writing -------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -23,6 +39,9 @@ def written_beside(path: Path) -> Iterator[Path]:
 
     An error in between leaves `path` as it was and nothing beside it. Works for files and folders,
     in place of either.
+
+    Raises:
+        InputError: if another process writes `path`, or the disk is full.
 
     Example:
 
@@ -33,17 +52,123 @@ def written_beside(path: Path) -> Iterator[Path]:
     >>> target.read_text()
     'whole'
     """
-    # The suffix stays at the end: Keras picks the format by it.
-    partial = path.with_name(PARTIAL + path.name)
-    remove(partial)
-    try:
-        yield partial
-    except BaseException:
+    with claimed(path) as folder:
+        # The name stays: Keras picks the format by its suffix.
+        partial = folder / path.name
         remove(partial)
-        raise
-    if path.is_dir() or partial.is_dir():
-        remove(path)
-    os.replace(partial, path)
+        with _full_disk_named(path):
+            yield partial
+        if path.is_dir() or (partial.is_dir() and os.path.lexists(path)):
+            os.replace(path, folder / OLD)
+        os.replace(partial, path)
+
+
+@contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if errno.errorcode.get(error.errno or 0) not in NO_ROOM:
+            raise
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    reason = os.strerror(error.errno) if error.errno else in_one_line(error)
+    return InputError(f"can't write {path}: {reason}.")
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[Path]:
+    """Keep `path` from being written by other processes, from the begin of a long command on.
+
+    Returns:
+        A folder beside `path` for what is not whole yet. It goes at the end; one that a killed
+        process left is taken over.
+
+    Raises:
+        InputError: if another process is about to write `path`.
+
+    Example:
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with claimed(target):  # and inside, at last:
+    ...     write_json(target, {})
+    >>> [path.name for path in target.parent.iterdir()]
+    ['a.txt']
+    """
+    folder = path.with_name(PARTIAL + path.name)
+    key = os.path.abspath(folder)
+    if key in _CLAIMED:  # by the command that this is a part of
+        yield folder
+        return
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        lock = _lock_new(folder, f"another process is writing {path}: wait for it to end.")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    _CLAIMED.add(key)
+    try:
+        if os.path.lexists(folder / OLD) and not os.path.lexists(path):  # a kill between the two
+            os.replace(folder / OLD, path)
+        yield folder
+    finally:
+        _CLAIMED.discard(key)
+        remove(folder)
+        os.close(lock)
+        remove_empty(missing)
+
+
+_CLAIMED: set[str] = set()
+
+
+def _lock_new(folder: Path, taken: str) -> int:
+    """Make a folder and lock it; the lock ends with the process, however that ends."""
+    while True:
+        if not folder.is_dir():
+            remove(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another process has just removed it
+            lock = lock_folder(folder, taken)
+            if folder.is_dir() and os.path.samestat(os.fstat(lock), folder.stat()):
+                return lock
+            os.close(lock)
+
+
+def lock_folder(folder: Path, taken: str) -> int:
+    """Lock a folder until its descriptor, which is returned, is closed or the process ends.
+
+    Args:
+        folder: which is there.
+        taken: the message where another process has it.
+
+    Raises:
+        InputError: if another process has it.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> lock = lock_folder(folder, "taken")
+    >>> lock_folder(folder, "taken")
+    Traceback (most recent call last):
+    ...
+    se_keras.support.errors.InputError: taken
+    >>> os.close(lock)
+    """
+    if fcntl is None:
+        return os.open(os.devnull, os.O_RDONLY)
+    # Not by a file in it, which a kill would leave.
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise InputError(taken) from None
+    except OSError:  # some network disks have no locks
+        pass
+    return lock
 
 
 def remove(path: Path) -> None:
@@ -74,6 +199,13 @@ def neighbors(path: str | os.PathLike) -> list[str]:
         return []
 
 
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Delete the folders that are empty, inner ones before outer ones."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write an object to a JSON file."""
     with written_beside(path) as partial:
@@ -86,16 +218,110 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
+# --- reading -------------------------------------------------------------------------------------
+
+
+def open_regular(path: str | os.PathLike) -> io.BufferedReader:
+    """Open a file for reading, but no folder, pipe or device.
+
+    A pipe would keep the reader waiting, and a device might give bytes for ever.
+
+    Raises:
+        ValueError: if it is none; the message says what it is.
+
+    Example:
+
+    >>> import os
+    >>> from se_keras.support.files import open_regular
+    >>> open_regular(os.devnull)
+    Traceback (most recent call last):
+    ...
+    ValueError: it is no regular file
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError("it is a folder" if stat.S_ISDIR(mode) else "it is no regular file")
+    return open(path, "rb")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object that a JSON file holds.
 
     Raises:
-        InputError: if the file is damaged, or holds anything else.
+        InputError: if the file is damaged, too large, or holds anything else.
+
+    Example:
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.json"
+    >>> _ = path.write_text('{"a": 1, "a": 2}')
+    >>> read_json(path)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    se_keras.support.errors.InputError: can't read ...a.json: it has 'a' twice.
     """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:  # of the decoder, and of UTF-8's
-        raise InputError(f"can't read {path}: it is no JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise InputError(f"can't read {path}: it must hold a JSON object.")
+    with _damage_of(path):
+        with open_regular(path) as file:
+            text = file.read(MAX_JSON + 1)
+        if len(text) > MAX_JSON:
+            raise ValueError(f"it has more than {MAX_JSON:,} bytes")
+        try:
+            content = json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"it is no JSON ({in_one_line(error)})") from error
+        if not isinstance(content, dict):
+            raise ValueError("it must hold a JSON object")
     return content
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it has {next(x for x in names if names.count(x) > 1)!r} twice")
+    return content
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Return the rows of a CSV file under its header.
+
+    Args:
+        path: of the file.
+        columns: that it must have.
+
+    Raises:
+        InputError: if it is damaged, or lacks a column.
+
+    Example:
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.csv"
+    >>> write_csv(path, ["epoch", "loss"], [[1, 0.5]])
+    >>> read_csv(path, ["loss"])
+    [{'epoch': '1', 'loss': '0.5'}]
+    """
+    with _damage_of(path):
+        with open_regular(path) as file:
+            text = file.read().decode("utf-8-sig")
+        try:
+            lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+            header, *rows = list(filter(None, lines)) or [[]]
+        except csv.Error as error:
+            raise ValueError(f"it is no CSV ({in_one_line(error)})") from error
+        if missing := [name for name in columns if header.count(name) != 1]:
+            raise ValueError(f"it must have one column {missing[0]}")
+        if any(len(row) != len(header) for row in rows):
+            raise ValueError("its rows differ in length")
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+@contextmanager
+def _damage_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror or in_one_line(error)}.") from error
+    except ValueError as error:
+        raise InputError(f"can't read {path}: {in_one_line(error)[:300]}.") from error

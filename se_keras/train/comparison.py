@@ -1,18 +1,15 @@
 """Finished runs side by side: a table, what their answers differ in, and a picture."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from se_keras.support.errors import InputError
-from se_keras.support.files import read_json
 from se_keras.support.plotting import new_figure, save_figure, show_names
 from se_keras.support.tables import format_table
 from se_keras.train.page import between, percent
-from se_keras.train.run_folder import History, read_history
+from se_keras.train.run_files import History, read_results
 
 HEADER = ("run", "parameters", "epoch", "accuracy", "95 %", "balanced", "macro F1", "seconds")
 
@@ -40,16 +37,8 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: if there is none, or it is damaged or of an earlier version.
     """
-    path = folder / "report.json"
-    if not path.is_file():
-        raise InputError(f"{folder} is not the folder of a finished run of `se-keras train`.")
-    report = read_json(path)
-    if "intervals" not in report or not (folder / "predictions.csv").is_file():
-        raise InputError(f"{folder} is a run of an earlier version, without what is compared.")
-    with open(folder / "predictions.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["part"] == "test"]
-    right = {(row["file"], row["true"]): row["true"] == row["predicted"] for row in rows}
-    history = read_history(folder)
+    report, history, answers = read_results(folder)
+    right = {(row["file"], row["true"]): row["true"] == row["predicted"] for row in answers}
     return Run(name=str(folder), report=report, history=history, right=right)
 
 

@@ -17,10 +17,11 @@ import tensorflow as tf
 from se_keras import catalog
 from se_keras.graph import innermost_layers
 from se_keras.pixels import pixels_of, write_pixels
+from se_keras.support.archives import check_archive
 from se_keras.support.errors import InputError, extra
-from se_keras.support.files import read_json, write_json, written_beside
+from se_keras.support.files import write_json, written_beside
+from se_keras.train import checkpoints, report
 from se_keras.train import data as sources
-from se_keras.train import report
 from se_keras.train.augmentation import Augmentation
 from se_keras.train.choosing import best_epoch, chosen_epoch, is_over
 from se_keras.train.cluster import Team, join_devices, on_own_device
@@ -31,19 +32,24 @@ from se_keras.train.optimizer import build_optimizer
 from se_keras.train.page import between, percent, write_page
 from se_keras.train.pictures import draw_confusion, draw_curves
 from se_keras.train.progress import Progress
+from se_keras.train.run_files import History, read_report
 from se_keras.train.run_folder import (
     RUN_FILES,
     TENSORBOARD,
-    History,
     begin,
     check_folder,
     default_folder,
     is_finished,
-    load_epoch,
+    locked,
     restore_history,
     save_epoch,
 )
-from se_keras.train.saved_model import compare_saved_model, export_saved_model, predict_part
+from se_keras.train.saved_model import (
+    compare_saved_model,
+    export_saved_model,
+    load_saved_model,
+    predict_part,
+)
 from se_keras.train.splits import balanced_weights, describe_small, write_parts
 from se_keras.train.stages import Stage, Stages, held_layers, stages_of
 from se_keras.train.start import TUNING, Start, start_of
@@ -107,11 +113,27 @@ def train(
     if tensorboard:
         with extra("tensorboard"):
             from tensorboard import summary  # noqa: F401
-    asked, config = config, config.completed()
-    folder = Path(out or default_folder(asked, _name_given(network, model)))
+    config.completed()  # refuses what does not fit
+    folder = Path(out or default_folder(config, _name_given(network, model)))
     cluster = cluster or Cluster()
-    if not cluster.process:
-        check_folder(folder, resume, overwrite)
+    if cluster.process:
+        return _train(config, folder, False, cluster, tensorboard, network, model)
+    check_folder(folder, resume, overwrite)
+    with locked(folder):
+        check_folder(folder, resume, overwrite)  # another process may have been there meanwhile
+        return _train(config, folder, resume, cluster, tensorboard, network, model)
+
+
+def _train(
+    asked: TrainConfig,
+    folder: Path,
+    resume: bool,
+    cluster: Cluster,
+    tensorboard: bool,
+    network: Network | None,
+    model: keras.Model | None,
+) -> dict[str, Any]:
+    """Train into a folder that no other process writes to."""
     with join_devices(cluster) as team:
         if network is not None:
             _refuse_start(asked, model)
@@ -123,9 +145,9 @@ def train(
         _check_batch(config, team)
         settings = _settings(config, name, data)
         _check_same_everywhere(settings, team)
-        finished = team.leads and resume and is_finished(folder, settings)
+        finished = team.leads and resume and is_finished(folder, settings) and _can_be_used(folder)
         if team.from_first(bytes([finished])) == bytes([True]):
-            return read_json(folder / "report.json") if team.leads else {}
+            return read_report(folder) if team.leads else {}
         keras.utils.set_random_seed(config.seed)
         with team.scope():
             trained = build_model(config, data, team, network, start)
@@ -141,6 +163,18 @@ def train(
         if team.leads:
             trained = _save_model(trained, folder, team)
     return _finish(trained, config, data, folder, history, team) if team.leads else {}
+
+
+def _can_be_used(folder: Path) -> bool:
+    """Return whether the models that a finished run has left are whole."""
+    try:
+        check_archive(folder / "model.keras")
+        load_saved_model(folder / "saved_model")
+    except InputError as error:
+        print(f"{error} It is made again.")
+        return False
+    print(f"{folder} is finished: nothing to resume")
+    return True
 
 
 def _settings(config: TrainConfig, model: str | None, data: sources.ImageData) -> dict[str, Any]:
@@ -286,20 +320,20 @@ def fit(
     history = restore_history(folder, team)
     if history:
         stages.enter(len(history) - 1)
-        load_epoch(model, folder, len(history), team)
+        checkpoints.load(model, folder, len(history), team)
         if team.leads:
             print(f"Going on after epoch {len(history)} of {config.epochs}.")
     while not _agree(team.leads and is_over(history, config), team):
         end = stages.enter(len(history)).end
         _fit(model, config, data, folder, team, history, end, tensorboard)
         # Keras ends with the moving average in the place of the weights.
-        load_epoch(model, folder, len(history), team)
+        checkpoints.load(model, folder, len(history), team)
     if team.leads and len(history) < (config.epochs or 0):
         print(f"The run ends: {config.patience} epochs were no better than {best_epoch(history)}.")
     chosen = chosen_epoch(history, config) if team.leads else 0
     chosen = int(team.from_first(b"%d" % chosen))
     stages.enter(chosen - 1)
-    load_epoch(model, folder, chosen, team)
+    checkpoints.load(model, folder, chosen, team)
     # The moving average takes the place of the weights.
     model.optimizer.finalize_variable_values(model.trainable_variables)
     stages.leave()

@@ -1,24 +1,43 @@
 """The folder of a run, which tells how far the run is.
 
 `settings.json` and `split.csv` come first, then for each finished epoch a row of `history.csv` and
-a checkpoint, whose name carries the epoch; its renaming is what finishes the epoch. Two checkpoints
-stay, the last and the best, from which a run goes on even after its end, with more epochs.
-`report.json` comes last.
+a checkpoint, whose name carries the epoch; its renaming is what finishes the epoch. Three of them
+stay, the last two and the best, from which a run goes on even after its end, with more epochs, and
+where the last is damaged. `report.json` comes last.
 """
 
-import csv
 import dataclasses
+import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from se_keras.support.errors import InputError, in_one_line
-from se_keras.support.files import PARTIAL, read_json, remove, write_csv, write_json, written_beside
-from se_keras.train.choosing import best_epoch
+from se_keras.support.errors import InputError
+from se_keras.support.files import (
+    PARTIAL,
+    lock_folder,
+    read_csv,
+    remove,
+    remove_empty,
+    write_csv,
+    write_json,
+)
+from se_keras.train.checkpoints import find_checkpoints, remove_checkpoints, restore, save
 from se_keras.train.config import DEFAULT_MODEL, DEFAULTS, TrainConfig, is_model_file
+from se_keras.train.run_files import (
+    HISTORY,
+    PREDICTIONS,
+    REPORT,
+    SETTINGS,
+    SPLIT,
+    SPLIT_COLUMNS,
+    History,
+    read_results,
+    read_settings_file,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -26,25 +45,21 @@ if TYPE_CHECKING:
     from se_keras.train.cluster import Team
 
 RUN_FILES = (
-    "settings.json",
-    "split.csv",
-    "history.csv",
+    SETTINGS,
+    SPLIT,
+    HISTORY,
     "model.keras",
     "saved_model",
-    "predictions.csv",
+    PREDICTIONS,
     "curves.png",
     "confusion.png",
     "mistakes.png",
     "report.html",
-    "report.json",
+    REPORT,
 )
-CHECKPOINT = "checkpoint-{:04d}.weights.h5"
 TENSORBOARD = "tensorboard"
 # Settings that only say when a run ends, and with which of its epochs.
 CHANGEABLE = ("epochs", "patience", "choose")
-
-# A row of `history.csv` an epoch.
-History = list[dict[str, float]]
 
 
 def default_folder(config: TrainConfig, model: str = "") -> Path:
@@ -86,11 +101,12 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     """
     if resume and overwrite:
         raise InputError("`resume` and `overwrite` exclude each other.")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"`out` must be a folder, {folder} is a file.")
+    if os.path.lexists(folder) and not folder.is_dir():
+        is_what = "a file" if folder.exists() else "a link to nothing"
+        raise InputError(f"`out` must be a folder, {folder} is {is_what}.")
     if not folder.exists() or all(path.name.startswith(PARTIAL) for path in folder.iterdir()):
         return
-    if not (folder / "settings.json").exists():
+    if not (folder / SETTINGS).exists():
         raise InputError(f"{folder} is not the folder of a run: choose another `out`.")
     if not (resume or overwrite):
         raise InputError(
@@ -98,20 +114,54 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
         )
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other commands from training into a folder, which is made where it is missing.
+
+    Raises:
+        InputError: if another one does, or nothing can be written there.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    taken = f"another process is training into {folder}: wait for it, or choose another `out`."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(folder, taken)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"can't write {folder}: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        os.close(lock)
+        remove_empty(made)
+
+
 def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
     """Return whether the run is at its end; checks that it can go on with these settings."""
-    if not (folder / "settings.json").exists():
+    if not (folder / SETTINGS).exists():
         return False
-    old = read_json(folder / "settings.json")
+    old = read_settings_file(folder)
     _check_settings(old, settings, folder)
-    if not (folder / "report.json").exists():
+    if not (folder / REPORT).exists():
         return False
     if all(old[name] == settings[name] for name in CHANGEABLE):
-        print(f"{folder} is finished: nothing to resume")
-        return True
-    if not _checkpoints(folder):
+        return _has_results(folder)
+    if not find_checkpoints(folder):
         raise InputError(f"{folder} is finished, and its checkpoints are gone: it can't go on.")
     return False
+
+
+def _has_results(folder: Path) -> bool:
+    """Return whether all is there that a finished run leaves, and can be read."""
+    try:
+        if missing := [name for name in RUN_FILES if not (folder / name).exists()]:
+            raise InputError(f"{folder / missing[0]} is missing.")
+        read_results(folder)
+        read_csv(folder / SPLIT, SPLIT_COLUMNS)
+    except InputError as error:
+        print(f"{error.__cause__ or error} It is made again.")
+        return False
+    return True
 
 
 def _check_settings(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
@@ -120,10 +170,14 @@ def _check_settings(old: dict[str, Any], new: dict[str, Any], folder: Path) -> N
             f"{folder} was begun by an earlier version, whose runs have no images for validation, "
             "and can't go on: choose `overwrite` or another `out`."
         )
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     for name, value in new.items():
-        if old.get(name) != value and not _may_change(name, old, new):
+        if name not in old and value != defaults.get(name):
+            raise InputError(f"can't read {folder / SETTINGS}: `{name}` is missing.")
+        before = old.setdefault(name, value)
+        if before != value and not _may_change(name, old, new):
             raise InputError(
-                f"{folder} was begun with `{name}` {old.get(name)}, it can't go on with {value}."
+                f"{folder} was begun with `{name}` {before}, it can't go on with {value}."
             )
     if old["files"] != new["files"]:
         raise InputError(f"the images of {new['data']} have changed since {folder} began.")
@@ -131,7 +185,7 @@ def _check_settings(old: dict[str, Any], new: dict[str, Any], folder: Path) -> N
 
 def _may_change(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
     if name == "epochs":
-        return new[name] >= old[name]
+        return old[name] is not None and new[name] >= old[name]
     if name == "data":
         # Where a folder is does not matter, nor does the file that tells of its parts.
         return not {old[name], new[name]} & set(DEFAULTS)
@@ -144,17 +198,15 @@ def read_settings(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: if `settings.json` is damaged.
     """
-    if not (folder / "settings.json").is_file():
-        return {}
     known = {field.name for field in dataclasses.fields(TrainConfig)}
-    found = {name: x for name, x in read_json(folder / "settings.json").items() if name in known}
+    found = {name: x for name, x in read_settings_file(folder).items() if name in known}
     # The file that it was told of may have gone; the run has its own.
-    return found | ({"split": str(folder / "split.csv")} if found.get("split") else {})
+    return found | ({"split": str(folder / SPLIT)} if found.get("split") else {})
 
 
 def epochs_done(folder: Path) -> int:
     """Return how many epochs of a run are on the disk."""
-    return max((epoch for epoch, _ in _checkpoints(folder)), default=0)
+    return max(find_checkpoints(folder), default=0)
 
 
 def begin(folder: Path, settings: dict[str, Any], keep: bool) -> None:
@@ -162,85 +214,43 @@ def begin(folder: Path, settings: dict[str, Any], keep: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for partial in folder.glob(PARTIAL + "*"):
         remove(partial)
-    if keep and (folder / "settings.json").exists():
+    if keep and (folder / SETTINGS).exists():
         # Where it is finished, it is no more: it goes on with more epochs.
-        remove(folder / "report.json")
-        write_json(folder / "settings.json", settings)
+        remove(folder / REPORT)
+        write_json(folder / SETTINGS, settings)
         return
     # In an order in which a stop leaves no run that looks finished, or further than it is.
-    remove(folder / "report.json")
+    remove(folder / REPORT)
     remove_checkpoints(folder)
-    for name in {*RUN_FILES, TENSORBOARD} - {"settings.json"}:
+    for name in {*RUN_FILES, TENSORBOARD} - {SETTINGS}:
         remove(folder / name)
-    write_json(folder / "settings.json", settings)
-
-
-def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    named = ((re.fullmatch(r"checkpoint-(\d+)\.weights\.h5", p.name), p) for p in folder.iterdir())
-    return sorted((int(match[1]), path) for match, path in named if match)
+    write_json(folder / SETTINGS, settings)
 
 
 def restore_history(folder: Path, team: "Team") -> History:
-    """Return the rows of the epochs that have a checkpoint; those of other processes are bare."""
-    done = int(team.from_first(b"%d" % (epochs_done(folder) if team.leads else 0)))
+    """Return the rows of the epochs that the run goes on after; those of other processes are bare.
+
+    Where a checkpoint is damaged, these are less than have been trained.
+    """
+    history, damage = restore(folder) if team.leads else ([], [])
+    done = int(team.from_first(b"%d" % len(history)))
     if not team.leads:
         return [{"epoch": epoch + 1} for epoch in range(done)]
-    history = read_history(folder)[:done] if done else []
-    if len(history) != done:
-        raise InputError(f"{folder / 'history.csv'} has {len(history)} rows, the run {done} epochs")
+    for line in damage:
+        print(f"{line} The run {f'goes on after epoch {done}' if done else 'begins anew'}.")
+    if done:
+        write_history(folder, history)
     return history
-
-
-def load_epoch(model: "keras.Model", folder: Path, epoch: int, team: "Team") -> None:
-    """Loads the checkpoint of an epoch: the weights and the state of the optimizer."""
-    path = folder / CHECKPOINT.format(epoch)
-    with _share_file(path if team.leads else None, team) as shared:
-        try:
-            model.load_weights(shared)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"can't read {path}: {error}") from error
-
-
-@contextmanager
-def _share_file(path: Path | None, team: "Team") -> Iterator[Path]:
-    """The first process' file in every process: other machines need not see its folder."""
-    if path is not None and team.share.processes == 1:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy.weights.h5"
-        copy.write_bytes(team.from_first(b"" if path is None else path.read_bytes()))
-        yield copy
 
 
 def save_epoch(folder: Path, model: "keras.Model", history: History) -> None:
     """Puts an epoch on the disk that has just been finished; its row is the last of `history`."""
     # A stop between the two leaves a row too many, which `restore_history` drops.
+    write_history(folder, history)
+    save(folder, model, history)
+
+
+def write_history(folder: Path, history: History) -> None:
+    """Write `history.csv`."""
     rows = (list(row.values()) for row in history)
-    write_csv(folder / "history.csv", list(history[0]), rows)
-    with written_beside(folder / CHECKPOINT.format(len(history))) as partial:
-        model.save_weights(partial)
-    remove_checkpoints(folder, keep={best_epoch(history), len(history)})
-
-
-def remove_checkpoints(folder: Path, keep: Collection[int] = ()) -> None:
-    """All but those of some epochs."""
-    for epoch, path in _checkpoints(folder):
-        if epoch not in keep:
-            remove(path)
-
-
-def read_history(folder: Path) -> History:
-    """Return the rows of `history.csv`.
-
-    Raises:
-        InputError: if it is damaged.
-    """
-    path = folder / "history.csv"
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        numbers = [{name: float(value) for name, value in row.items()} for row in rows]
-        return [row | {"epoch": int(row["epoch"])} for row in numbers]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"can't read {path}: {in_one_line(error)}") from error
+    write_csv(folder / HISTORY, list(history[0]), rows)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.support.errors import InputError, WrongResultError, lines_of
+from se_keras.support.errors import InputError, WrongResultError, damage_named
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData, part_batches, test_batches
 
@@ -48,12 +48,10 @@ def load_saved_model(
     Raises:
         InputError: if it can't be read, or takes more than one input.
     """
-    try:
+    # TensorFlow raises anything for a file that is broken, or was written for another purpose.
+    with damage_named(f"Can't read {path}"):
         signature = tf.saved_model.load(path).signatures["serving_default"]
-    # What TensorFlow raises for a file that is broken, or was written for another purpose.
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"Can't read {path}: {lines_of(error)[0]}") from error
-    (name, spec), *more = signature.structured_input_signature[1].items()
+        (name, spec), *more = signature.structured_input_signature[1].items()
     if more:
         raise InputError(f"Can't use {path}: it takes more than one input.")
 

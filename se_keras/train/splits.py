@@ -4,16 +4,16 @@ A part that the data have is used as its name says. A missing one is drawn from 
 a share of each class, by a seed.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from se_keras.support.errors import InputError, in_one_line
-from se_keras.support.files import write_csv
+from se_keras.support.errors import InputError
+from se_keras.support.files import read_csv, write_csv
 from se_keras.support.tables import visible
+from se_keras.train.run_files import SPLIT_COLUMNS
 
 PARTS = ("train", "validation", "test")
 # Shares of each class that are held out where the data do not say. The test's is drawn first.
@@ -22,7 +22,6 @@ SHARES = {"test": 0.2, "validation": 0.15}
 FEW = 10
 # Names, files or classes that a message lists before it only counts.
 NAMED = 5
-HEADER = ("file", "class", "part")
 
 
 def draw_parts(labels: np.ndarray, shares: dict[str, float], seed: int) -> np.ndarray:
@@ -152,7 +151,7 @@ def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
 
 def write_parts(path: Path, rows: Sequence[Sequence[str]]) -> None:
     """Write a row of file, class and part for each image."""
-    write_csv(path, HEADER, rows)
+    write_csv(path, SPLIT_COLUMNS, rows)
 
 
 def read_parts(path: Path, files: Sequence[str], classes: Sequence[str]) -> np.ndarray:
@@ -169,13 +168,7 @@ def read_parts(path: Path, files: Sequence[str], classes: Sequence[str]) -> np.n
     Raises:
         InputError: if it is no such file, or is not about these images.
     """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"can't read the split {path}: {in_one_line(error)}.") from error
-    if not rows or not set(HEADER) <= set(rows[0]):
-        raise InputError(f"the split {path} must have the columns {', '.join(HEADER)}.")
+    rows = read_csv(path, SPLIT_COLUMNS)
     found = {row["file"]: (row["class"], row["part"]) for row in rows}
     times = Counter(row["file"] for row in rows)
     known = dict(zip(files, classes, strict=True))

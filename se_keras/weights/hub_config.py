@@ -5,14 +5,13 @@ The fields are timm's (timm, models/_hub.py). Imports no keras.
 
 import json
 import re
-import reprlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from se_keras.support.errors import InputError
+from se_keras.support.schema import Fields, line, mapping, number, row, whole
 from se_keras.weights.class_lists import Labels
 from se_keras.weights.preprocessing import INTERPOLATIONS, Pixels, SecondSize
 
@@ -21,7 +20,6 @@ from se_keras.weights.preprocessing import INTERPOLATIONS, Pixels, SecondSize
 MAX_CLASSES = 200_000
 MAX_SIDE = 4096
 MAX_BYTES = 1 << 24
-MAX_TEXT = 1000
 # timm has crops of up to 1.15 of the image, which `load_image` does not do.
 MIN_CROP, MAX_CROP = 0.1, 2
 MIN_STD, MAX_NUMBER = 1e-3, 1e3
@@ -96,99 +94,32 @@ def read_config(content: dict[str, Any], source: str) -> HubConfig:
     se_keras.support.errors.InputError: hf://me/flowers: `num_classes` of its config.json must be \
 a whole number from 0 to 200,000, got -1.
     """
-    fields = _Fields(content, source)
-    whole = partial(_whole, least=0, most=MAX_CLASSES)
+    fields = Fields(content, source, " of its config.json")
+    count = partial(whole, least=0, most=MAX_CLASSES)
     wanted = f"a whole number from 0 to {MAX_CLASSES:,}"
     if "num_classes" in content:
-        num_classes = fields.check("num_classes", content["num_classes"], whole, wanted)
+        num_classes = fields.check("num_classes", content["num_classes"], count, wanted)
     else:
         num_classes = None
     labels = _labels(fields, num_classes)
     return HubConfig(
-        architecture=fields.take("architecture", _line, "the name of a network"),
+        architecture=fields.take("architecture", line, "the name of a network"),
         num_classes=num_classes,
         labels=labels,
         pixels=_pixels(fields, labels is not None),
     )
 
 
-class _Fields:
-    """The fields of an object, each checked when it is taken."""
-
-    def __init__(self, content: Mapping[str, Any], source: str, within: str = ""):
-        self.content, self.source, self.within = content, source, within
-
-    def take(self, name: str, read: Callable[[Any], Any], wanted: str) -> Any:
-        """Return the value of a field as `read` gives it; `None` where it is left out or null."""
-        value = self.content.get(name)
-        return None if value is None else self.check(name, value, read, wanted)
-
-    def check(self, name: str, value: Any, read: Callable[[Any], Any], wanted: str) -> Any:
-        try:
-            return read(value)
-        except (TypeError, ValueError) as error:
-            place = f"`{self.within}{name}` of its config.json"
-            raise InputError(
-                f"{self.source}: {place} must be {wanted}, got {_SHORT.repr(value)}."
-            ) from error
-
-    def below(self, name: str) -> "_Fields":
-        """Return the fields of the object in a field; its own where there is no such field."""
-        if name not in self.content:
-            return self
-        inner = self.check(name, self.content[name], _object, "an object")
-        return _Fields(inner, self.source, f"{name}.")
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 4, 4
-
-
-# --- values: each gives what it took, or raises a TypeError or ValueError ------------------------
-
-
-def _whole(value: Any, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:  # bool is an int to Python
-        raise ValueError
-    return value
-
-
-def _number(value: Any, least: float, most: float) -> float:
-    # False for NaN too.
-    if type(value) not in (int, float) or not least <= value <= most:
-        raise ValueError
-    return float(value)
-
-
-def _line(value: Any) -> str:
-    """A text that can be shown: no escape codes, no end of a line."""
-    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= MAX_TEXT:
-        raise ValueError
-    return value
-
-
-def _row(value: Any, read: Callable[[Any], Any], length: int | None = None) -> tuple[Any, ...]:
-    if not isinstance(value, list) or (length is not None and len(value) != length):
-        raise ValueError
-    return tuple(map(read, value))
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError
-    return value
-
-
 # --- names of classes ----------------------------------------------------------------------------
 
 
-def _labels(fields: _Fields, count: int | None) -> Labels | None:
+def _labels(fields: Fields, count: int | None) -> Labels | None:
     told = fields.content.get("label_names") not in ([], {})  # they name nothing, as in timm
     read = partial(_names, count=count)
     names = fields.take("label_names", read, _wanted_names(count)) if told else None
     descriptions = fields.take(
         "label_descriptions",
-        lambda value: {name: _line(text) for name, text in _object(value).items()},
+        lambda value: {name: line(text) for name, text in mapping(value).items()},
         "an object with a text for each name",
     )
     if names is None:
@@ -207,30 +138,30 @@ def _wanted_names(count: int | None) -> str:
 
 def _names(value: Any, count: int | None) -> tuple[str, ...]:
     if isinstance(value, list):
-        return _row(value, _line, count)
+        return row(value, line, count)
     if count is None:
         raise ValueError
-    names = {_number_of(key, count): _line(name) for key, name in _object(value).items()}
+    names = {_number_of(key, count): line(name) for key, name in mapping(value).items()}
     return tuple(names.get(number, f"class {number}") for number in range(count))
 
 
 def _number_of(key: str, count: int) -> int:
     if not NUMBER_AS_TEXT.fullmatch(key):
         raise ValueError
-    return _whole(int(key), 0, count - 1)
+    return whole(int(key), 0, count - 1)
 
 
 # --- images --------------------------------------------------------------------------------------
 
 
-def _pixels(fields: _Fields, has_labels: bool) -> Pixels:
-    source = fields.source
+def _pixels(fields: Fields, has_labels: bool) -> Pixels:
+    source = fields.head
     # timm wrote these fields at the top before it wrote `pretrained_cfg`.
-    image = fields.below("pretrained_cfg")
+    image = fields.inside("pretrained_cfg") if "pretrained_cfg" in fields.content else fields
     size = image.take("input_size", _size, _SIZE)
     crop = image.take("crop_pct", _crop, _CROP)
-    interpolation = image.take("interpolation", _line, "the name of a resize")
-    mode = image.take("crop_mode", _line, "the name of a crop")
+    interpolation = image.take("interpolation", line, "the name of a resize")
+    mode = image.take("crop_mode", line, "the name of a crop")
     channels = 3 if size is None else size[0]
     mean, std = (_numbers(image, name, channels) for name in ("mean", "std"))
     second = _second(image, crop)
@@ -261,19 +192,19 @@ def _pixels(fields: _Fields, has_labels: bool) -> Pixels:
     )
 
 
-def _numbers(fields: _Fields, name: str, channels: int) -> tuple[float, ...] | None:
+def _numbers(fields: Fields, name: str, channels: int) -> tuple[float, ...] | None:
     least = MIN_STD if name == "std" else -MAX_NUMBER
-    one = partial(_number, least=least, most=MAX_NUMBER)
-    read = partial(_row, read=one, length=channels)
+    one = partial(number, least=least, most=MAX_NUMBER)
+    read = partial(row, read=one, length=channels)
     return fields.take(name, read, f"{channels} numbers from {least:g} to {MAX_NUMBER:g}")
 
 
 def _size(value: Any) -> tuple[int, ...]:
-    return _row(value, partial(_whole, least=1, most=MAX_SIDE), 3)
+    return row(value, partial(whole, least=1, most=MAX_SIDE), 3)
 
 
 def _crop(value: Any) -> float:
-    return _number(value, least=MIN_CROP, most=MAX_CROP)
+    return number(value, least=MIN_CROP, most=MAX_CROP)
 
 
 def _is_usual(size: tuple[int, ...], crop: float) -> bool:
@@ -281,7 +212,7 @@ def _is_usual(size: tuple[int, ...], crop: float) -> bool:
     return channels == 3 and height == width and crop <= 1
 
 
-def _second(fields: _Fields, crop: float | None) -> SecondSize | None:
+def _second(fields: Fields, crop: float | None) -> SecondSize | None:
     """Read timm's size for tests; `None` where there is none that `load_image` can cut."""
     size = fields.take("test_input_size", _size, _SIZE)
     crop = fields.take("test_crop_pct", _crop, _CROP) or crop

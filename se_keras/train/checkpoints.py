@@ -1,0 +1,125 @@
+"""The checkpoints of a run: the weights and the state of the optimizer after an epoch.
+
+Beside each stands a small file with its SHA-256 and the rows of the history up to its epoch. That
+one comes first: the renaming of the checkpoint is what finishes an epoch.
+"""
+
+import hashlib
+import io
+import re
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from se_keras.support.errors import InputError, damage_named
+from se_keras.support.files import open_regular, read_json, remove, write_json, written_beside
+from se_keras.train.choosing import best_epoch
+from se_keras.train.run_files import History, check_history
+
+if TYPE_CHECKING:
+    import keras
+
+    from se_keras.train.cluster import Team
+
+CHECKPOINT, NOTES = "checkpoint-{:04d}.weights.h5", "checkpoint-{:04d}.json"
+
+
+class _Memory(io.BytesIO):
+    """A file in memory, with a name that Keras takes for one of weights."""
+
+    def __str__(self) -> str:
+        return "memory.weights.h5"
+
+
+def save(folder: Path, model: "keras.Model", history: History) -> None:
+    """Save the checkpoint of the last epoch of `history`; keep that before it, and the best."""
+    # HDF5 ends the process where it finds no room on the disk.
+    content = _Memory()
+    model.save_weights(content)
+    with content.getbuffer() as view:
+        notes = {"sha256": hashlib.sha256(view).hexdigest(), "history": history}
+        write_json(folder / NOTES.format(len(history)), notes)
+        with written_beside(folder / CHECKPOINT.format(len(history))) as partial:
+            partial.write_bytes(view)
+    remove_checkpoints(folder, keep={best_epoch(history), len(history), len(history) - 1})
+
+
+def load(model: "keras.Model", folder: Path, epoch: int, team: "Team") -> None:
+    """Load the checkpoint of an epoch.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    path = folder / CHECKPOINT.format(epoch)
+    with (
+        _share_file(path if team.leads else None, team) as shared,
+        damage_named(f"can't read {path}"),
+    ):
+        model.load_weights(shared)
+
+
+@contextmanager
+def _share_file(path: Path | None, team: "Team") -> Iterator[Path]:
+    """The first process' file in every process: other machines need not see its folder."""
+    if path is not None and team.share.processes == 1:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy.weights.h5"
+        copy.write_bytes(team.from_first(b"" if path is None else path.read_bytes()))
+        yield copy
+
+
+def find_checkpoints(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints in a folder by their epochs, in order."""
+    named = ((re.fullmatch(r"checkpoint-(\d+)\.weights\.h5", p.name), p) for p in folder.iterdir())
+    return dict(sorted((int(match[1]), path) for match, path in named if match))
+
+
+def restore(folder: Path) -> tuple[History, list[str]]:
+    """Find the last epoch that a run can go on from.
+
+    Returns:
+        The rows of the epochs up to it, and a line for each checkpoint that is damaged. The best of
+        these epochs has a whole checkpoint too.
+    """
+    histories: dict[int, History] = {}
+    damage = []
+    for epoch, path in find_checkpoints(folder).items():
+        try:
+            histories[epoch] = _check(folder, epoch, path)
+        except InputError as error:
+            damage.append(str(error))
+    for epoch in sorted(histories, reverse=True):
+        if best_epoch(histories[epoch]) in histories:
+            return histories[epoch], damage
+    return [], damage
+
+
+def _check(folder: Path, epoch: int, path: Path) -> History:
+    """Return the history up to a checkpoint; refuse one that is not whole."""
+    notes = folder / NOTES.format(epoch)
+    content = read_json(notes)
+    try:
+        with open_regular(path) as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != content.get("sha256"):
+                raise ValueError("it is not as it was written")
+    except (OSError, ValueError) as error:
+        raise InputError(f"can't read {path}: {error}.") from error
+    try:
+        history = check_history(content.get("history"))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"can't read {notes}: it has no history.") from error
+    if len(history) != epoch:
+        raise InputError(f"can't read {notes}: it has {len(history)} epochs, not {epoch}.")
+    return history
+
+
+def remove_checkpoints(folder: Path, keep: Collection[int] = ()) -> None:
+    """Delete all but those of some epochs."""
+    kept = {name.format(epoch) for name in (CHECKPOINT, NOTES) for epoch in keep}
+    for path in folder.glob("checkpoint-*"):
+        if path.name not in kept and re.fullmatch(r"checkpoint-\d+\.(weights\.h5|json)", path.name):
+            remove(path)

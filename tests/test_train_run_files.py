@@ -1,0 +1,152 @@
+"""A run's own files, cut and edited: what is read back is right, or one line names the file."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+
+import damage
+import pytest
+
+from se_keras.class_names import labels_of_run
+from se_keras.support.errors import InputError
+from se_keras.support.files import read_json, write_csv, write_json
+from se_keras.train import TrainConfig
+from se_keras.train.checkpoints import CHECKPOINT, NOTES, restore
+from se_keras.train.comparison import read_run
+from se_keras.train.run_files import COLUMNS, read_history, read_settings_file
+from se_keras.train.run_folder import is_finished
+
+SETTINGS = dataclasses.asdict(TrainConfig(epochs=3).completed()) | {"files": "a1b2"}
+HISTORY = [dict.fromkeys(COLUMNS, 0.5) | {"epoch": epoch + 1} for epoch in range(3)]
+FIGURES = {"accuracy": 0.5, "balanced_accuracy": 0.5, "macro_f1": 0.25}
+REPORT = {
+    "class_names": ["cat", "dog"],
+    "intervals": "95 %",
+    "settings": {"epochs": 3},
+    "training_seconds": 2.5,
+    "parameters": {"trainable": 10},
+    "epochs": {"trained": 3, "chosen": 1},
+    "test": FIGURES | {"images": 2} | {f"{name}_interval": [0.25, 0.75] for name in FIGURES},
+}
+ANSWERS = [["cat/1.png", "cat", "dog", "0.9", "test"], ["dog/1.png", "dog", "dog", "0.8", "test"]]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The files of a finished run, but for its models and pictures."""
+    write_json(tmp_path / "settings.json", SETTINGS)
+    write_json(tmp_path / "report.json", REPORT)
+    write_csv(tmp_path / "history.csv", COLUMNS, [list(row.values()) for row in HISTORY])
+    header = ["file", "true", "predicted", "probability", "part"]
+    write_csv(tmp_path / "predictions.csv", header, ANSWERS)
+    for epoch in (1, 2, 3):
+        content = b"weights %d" % epoch
+        (tmp_path / CHECKPOINT.format(epoch)).write_bytes(content)
+        notes = {"sha256": hashlib.sha256(content).hexdigest(), "history": HISTORY[:epoch]}
+        write_json(tmp_path / NOTES.format(epoch), notes)
+    return tmp_path
+
+
+READERS = {
+    "settings.json": lambda folder: (
+        read_settings_file(folder),
+        is_finished(folder, dict(SETTINGS)),
+    ),
+    "report.json": lambda folder: (read_run(folder), labels_of_run(folder)),
+    "history.csv": lambda folder: (read_history(folder), read_run(folder)),
+    "predictions.csv": read_run,
+    NOTES.format(3): restore,
+}
+
+
+NAMED = re.compile(r"^can't read .*(json|csv): .*\.$|has \d+ rows, and by|was begun |have changed ")
+
+
+def outcome(read, folder):
+    """The line that an error has; None where there is none."""
+    try:
+        read(folder)
+    except InputError as error:
+        return str(error)
+    except Exception as error:
+        return f"a traceback: {error!r}"
+    return None
+
+
+def changed(name, content):
+    yield from damage.cuts(content)
+    yield from damage.other_bytes(content)
+    if name.endswith(".json"):
+        yield from damage.swapped(json.loads(content))
+    else:
+        yield from damage.other_tables(content)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_is_one_line_or_read_right(name, run):
+    whole = READERS[name](run)
+    content = (run / name).read_bytes()
+    refused = 0
+    for how, new in changed(name, content):  # some 50 to 300 for each file
+        (run / name).write_bytes(new)
+        line = outcome(READERS[name], run)
+        assert line is None or NAMED.search(line), f"{name}, {how}: {line}"
+        refused += line is not None
+    (run / name).write_bytes(content)
+    assert str(READERS[name](run)) == str(whole)
+    assert refused > 15 or name == NOTES.format(3)  # `restore` goes back instead
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("kind", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_is_named_and_not_waited_for(name, kind, run):
+    (run / name).unlink()
+    kind(run / name)
+    if name == NOTES.format(3):
+        assert restore(run)[0] == HISTORY[:2]
+    else:
+        with pytest.raises(InputError, match=r"it is (a folder|no regular file)|not the folder of"):
+            READERS[name](run)
+
+
+@pytest.mark.parametrize("empty", ["{}", "", "[]", '{"class_names": ["cat", "dog"]}'])
+def test_an_empty_report_is_no_finished_run(empty, run, capsys):
+    for name in ("split.csv", "model.keras", "saved_model", "curves.png", "confusion.png"):
+        write_csv(run / name, ("file", "class", "part"), [])
+    for name in ("mistakes.png", "report.html"):
+        (run / name).touch()
+    assert is_finished(run, dict(SETTINGS))
+    (run / "report.json").write_text(empty)
+    assert not is_finished(run, dict(SETTINGS))
+    assert "report.json: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("damaged", "best", "left"),
+    [
+        ([], 1, 3),
+        ([3], 1, 2),
+        ([3, 2], 1, 1),
+        ([2], 1, 3),
+        ([1], 1, 0),  # the best is needed at the end
+        ([3], 3, 2),
+        ([2], 3, 3),
+        ([1, 2, 3], 1, 0),
+    ],
+)
+@pytest.mark.parametrize("part", [CHECKPOINT, NOTES])
+def test_the_last_epoch_that_is_whole_is_gone_on_from(part, damaged, best, left, run):
+    for epoch in (1, 2, 3):
+        path = run / NOTES.format(epoch)
+        content = read_json(path)
+        for row in content["history"]:
+            row["val_accuracy"] = 0.9 if row["epoch"] == best else 0.5
+        write_json(path, content)
+    for epoch in damaged:
+        path = run / part.format(epoch)
+        path.write_bytes(path.read_bytes()[:-2])
+    history, lines = restore(run)
+    assert len(history) == left
+    assert [name for name in damaged for line in lines if part.format(name) in line] == damaged
