@@ -292,7 +292,7 @@ def test_a_gate_that_is_not_finite_is_named():
 
 def test_models_without_se_or_without_a_graph_are_refused():
     x = keras.Input((4,))
-    with pytest.raises(ValueError, match="no SqueezeExcite"):
+    with pytest.raises(ValueError, match="no SE layer"):
         record_excitations(keras.Model(x, layers.Dense(2)(x)), np.zeros((2, 4)))
     with pytest.raises(ValueError, match="functional"):
         record_excitations(SqueezeExcite(2), np.zeros((2, 4)))

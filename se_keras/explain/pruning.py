@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers
 
-from se_keras.explain.record import squeeze_excite_nodes
+from se_keras.explain.record import gates_of_model
 from se_keras.explain.statistics import ExcitationStats
 from se_keras.graph import Graph, Node, trace
 from se_keras.rewrite.layer_kinds import LINEAR_FORMS, kind_of
@@ -19,6 +19,7 @@ from se_keras.rewrite.scaling import (
     has_plain_weights,
     scaled_weights,
 )
+from se_keras.rewrite.squeeze_excite import Gate
 from se_keras.support.arguments import did_you_mean, share
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
@@ -105,9 +106,11 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep) -> P
     total                      148            128  1 of 1 go
     """
     graph = trace(model)
-    nodes = squeeze_excite_nodes(graph)
-    _refuse_other_model(nodes, stats)
-    kept = _names_to_keep(stats, keep)
+    found = gates_of_model(graph)
+    _refuse_other_model(found, stats)
+    nodes = {name: gate.node for name, gate in found.items()}
+    in_stock_layers = {name for name, gate in found.items() if gate.factor is not None}
+    kept = _names_to_keep(stats, keep) | in_stock_layers
     folding = _Folding(graph, {node for name, node in nodes.items() if name not in kept})
     staying = {nodes[name].op for name in kept}
     rows: list[PlannedLayer] = []
@@ -194,8 +197,8 @@ def apply(plan: PruningPlan) -> keras.Model:
     return model
 
 
-def _refuse_other_model(nodes: Mapping[str, Node], stats: ExcitationStats) -> None:
-    own = {name: node.op.expand.units for name, node in nodes.items()}
+def _refuse_other_model(gates: Mapping[str, Gate], stats: ExcitationStats) -> None:
+    own = {name: gate.channels for name, gate in gates.items()}
     recorded = {layer.name: layer.channels for layer in stats.layers}
     if own != recorded:
         raise InputError(

@@ -11,7 +11,7 @@ from keras import KerasTensor, tree
 
 from se_keras.explain.statistics import CLOSED_BOUND, OPEN_BOUND, ExcitationStats, LayerStats
 from se_keras.graph import Graph, Node, in_model_order, nested_inputs, shape_fits, trace
-from se_keras.layers import SqueezeExcite
+from se_keras.rewrite.squeeze_excite import Gate, find_gates
 from se_keras.support.batches import read_batches
 from se_keras.support.errors import InputError
 from se_keras.support.progress import progress_style
@@ -29,12 +29,15 @@ def record_excitations(
 ) -> ExcitationStats:
     """Statistics of all gates of a model's SE layers: for each layer, class and channel.
 
+    SE layers are those of `SqueezeExcite`, and what is the same in stock layers, as in the
+    MobileNetV3 and EfficientNet of keras.applications: a product of a map and one number a channel,
+    from a global pool of that map and layers with weights.
+
     One pass in inference mode. Kept are counts, means and sums of squares in float64, so that the
     memory does not depend on the number of images.
 
     Args:
-        model: a functional or Sequential model with `SqueezeExcite` layers, nested ones too. It
-            stays as it is.
+        model: a functional or Sequential model with SE layers, nested ones too. It stays as it is.
         data: batches of images, as the model takes them, and labels: a `tf.data.Dataset`, a
             `keras.utils.PyDataset` or any iterable of them; or two arrays, `(images, labels)`. For
             several inputs `images` is a list, a tuple or a dict of arrays. Labels are class numbers
@@ -47,7 +50,7 @@ def record_excitations(
         The statistics; they print as a table of the layers.
 
     Raises:
-        InputError: for a model that is not functional or has no `SqueezeExcite`; for data without
+        InputError: for a model that is not functional or has no SE layer; for data without
             an image or without an end, and batches that the model can't take; for labels of
             another kind or without a name; for gates that are not finite.
 
@@ -66,7 +69,7 @@ def record_excitations(
     (2, 8)
     """
     gates = GateModel(trace(model))
-    totals = [_Totals(name, node.op.gate_scale) for name, node in gates.watched.items()]
+    totals = [_Totals(name, gate.scale) for name, gate in gates.watched.items()]
     labeled = set()
     for images, labels in _show_progress(data, len(tree.flatten(gates.graph.inputs)), verbose):
         _check_images(images, gates.graph)
@@ -90,6 +93,8 @@ def record_excitations(
 
 # --- the gates of a batch ------------------------------------------------------------------------
 
+Watched = dict[Node, tuple[Gate, list[Any]]]
+
 
 class GateModel(keras.Model):
     """Gives the gates of all SE layers of a graph, (N, C) each.
@@ -100,14 +105,14 @@ class GateModel(keras.Model):
 
     Attributes:
         graph: the graph.
-        watched: the nodes of the SE layers, by their names with the path.
+        watched: the SE layers, by their names with the path.
     """
 
     def __init__(self, graph: Graph):
         super().__init__(autocast=False)
         self.graph = graph
         self.network = graph.model  # so that Keras knows the weights
-        self.watched = squeeze_excite_nodes(graph)
+        self.watched = gates_of_model(graph)
         # On small images XLA saves nothing and compiles for ten seconds.
         self.jit_compile = False
 
@@ -115,27 +120,31 @@ class GateModel(keras.Model):
         tensors = tree.flatten(self.graph.inputs)
         given = in_model_order(inputs, self.graph.inputs)
         cast = [keras.ops.cast(x, tensor.dtype) for x, tensor in zip(given, tensors, strict=True)]
-        gates: dict[Node, list[Any]] = {node: [] for node in self.watched.values()}
-        _run_graph(self.graph, cast, gates)
-        return [keras.ops.concatenate(found) for found in gates.values()]
+        watched: Watched = {gate.node: (gate, []) for gate in self.watched.values()}
+        _run_graph(self.graph, cast, watched)
+        return [keras.ops.concatenate(found) for _, found in watched.values()]
 
 
-def squeeze_excite_nodes(graph: Graph) -> dict[str, Node]:
-    """The calls of `SqueezeExcite` in a graph and those nested in it, by name with path.
+def gates_of_model(graph: Graph) -> dict[str, Gate]:
+    """The SE layers of a graph and of those nested in it, by name with path.
 
     Raises:
         InputError: if there are none.
     """
-    nodes = {path + node.name: node for path, _, node in graph.calls(SqueezeExcite)}
-    if not nodes:
-        raise InputError(f"`model`: {graph.model.name!r} has no SqueezeExcite layer.")
-    return nodes
+    gates = find_gates(graph)
+    if not gates:
+        raise InputError(
+            f"`model`: {graph.model.name!r} has no SE layer: neither `SqueezeExcite`, nor a "
+            "product of a map and one number a channel, from a global pool of that map and layers "
+            "with weights."
+        )
+    return gates
 
 
 def _run_graph(
-    graph: Graph, inputs: Sequence[Any], gates: dict[Node, list[Any]], training: Any = None
+    graph: Graph, inputs: Sequence[Any], watched: Watched, training: Any = None
 ) -> list[Any]:
-    """Computes a graph's outputs, flat, and appends the gates of the nodes on the way."""
+    """Computes a graph's outputs, flat, and appends the gates on the way to their lists."""
     values = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
 
     def value(leaf: Any) -> Any:
@@ -149,15 +158,15 @@ def _run_graph(
             masks = tree.flatten(tree.map_structure(value, node.kwargs.get("mask")))
             given = [_hand_on(x, mask) for x, mask in zip_longest(given, masks)]
             inner = node.kwargs.get("training") if training is None else training
-            outputs = _run_graph(node.subgraph, given, gates, inner)
+            outputs = _run_graph(node.subgraph, given, watched, inner)
         else:
             args, kwargs = tree.map_structure(value, (node.args, node.kwargs))
             if training is not None and isinstance(node.op, keras.Layer):
                 kwargs = {**kwargs, "training": training}
             outputs = tree.flatten(node.op(*args, **kwargs))
-            if node in gates:
-                x = values[node.inputs[0]]
-                gates[node].append(_gate_vectors(node, x, kwargs.get("mask")))
+            if node in watched:
+                gate, found = watched[node]
+                found.append(_gate_vectors(gate, values, kwargs.get("mask")))
         values.update(zip(node.outputs, outputs, strict=True))
     return [values[tensor] for tensor in tree.flatten(graph.outputs)]
 
@@ -178,10 +187,14 @@ def _hand_on(x: Any, mask: Any) -> Any:
     return x if mask is None else _MaskTaker(lambda x, mask: x)(x, mask=mask)
 
 
-def _gate_vectors(node: Node, x: Any, mask: Any) -> Any:
-    gate = _MaskTaker(node.op.gate)(x, mask=mask)
-    dtype = "float64" if node.op.compute_dtype == "float64" else "float32"
-    return keras.ops.cast(keras.ops.reshape(gate, (-1, node.op.expand.units)), dtype)
+def _gate_vectors(gate: Gate, values: Mapping[KerasTensor, Any], mask: Any) -> Any:
+    if gate.factor is None:
+        factor = _MaskTaker(gate.node.op.gate)(values[gate.x], mask=mask)
+    else:
+        factor = values[gate.factor]
+    double = keras.backend.standardize_dtype(factor.dtype) == "float64"
+    vectors = keras.ops.reshape(factor, (-1, gate.channels))
+    return keras.ops.cast(vectors, "float64" if double else "float32")
 
 
 # --- streaming statistics ------------------------------------------------------------------------

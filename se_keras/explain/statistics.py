@@ -22,8 +22,10 @@ class LayerStats:
     A layer that is called several times for an image (in a nested model that is) counts each call.
 
     Attributes:
-        name: of the layer; inside a nested model `backbone/se1`, of its second call `se1#2`.
-        gate_scale: the constant factor of its gates.
+        name: of the layer; inside a nested model `backbone/se1`, of its second call `se1#2`. Of SE
+            in stock layers that of the product, or where Keras chose it that of the gate's last
+            layer with weights.
+        gate_scale: the constant factor of its gates; 1 for SE in stock layers.
         count: gates in each class, (K,).
         mean, std: of each channel's gate in each class, (K, C); the standard deviation is that of
             the population.

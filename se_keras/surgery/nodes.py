@@ -2,8 +2,6 @@
 
 import itertools
 import math
-from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -11,16 +9,12 @@ from keras import KerasTensor, layers
 
 from se_keras.graph import Graph, Node
 from se_keras.layers import SqueezeExcite
-from se_keras.rewrite.layer_kinds import CONVOLUTION_FORMS, is_stock, kind_like
+from se_keras.rewrite.layer_kinds import CONVOLUTION_FORMS, kind_like
+from se_keras.rewrite.squeeze_excite import format_of, is_own_layer, op_name, upstream
 
 # The classes of keras.ops are not public, so operations go by the names of their classes.
 ACTIVATION_OPS = {name.replace("_", "") for name in dir(keras.activations)} - {"linear"}
 SCALING_OPS = {"multiply", "truedivide", "divide", "identity", "cast"}
-
-
-def op_name(node: Node) -> str:
-    """The name of an operation's class in lower case; empty for a layer."""
-    return "" if isinstance(node.op, keras.Layer) else type(node.op).__name__.lower()
 
 
 def kernels(node: Node) -> list[int]:
@@ -43,12 +37,6 @@ def kernels(node: Node) -> list[int]:
     return [math.prod(w.shape[:-2]) for w in node.op.weights if len(w.shape) == rank]
 
 
-def is_own_layer(node: Node) -> bool:
-    """Return whether a node is a layer of the user's: no model, and not one of `keras.layers`."""
-    known = is_stock(node.op) or isinstance(node.op, SqueezeExcite)
-    return isinstance(node.op, keras.Layer) and node.subgraph is None and not known
-
-
 def is_own_convolution(node: Node) -> bool:
     """A layer of the user's with a convolution inside."""
     return is_own_layer(node) and bool(kernels(node))
@@ -63,32 +51,6 @@ def has_convolution(node: Node) -> bool:
 
 def is_convolution(node: Node) -> bool:
     return kind_like(node.op).form in CONVOLUTION_FORMS or is_own_convolution(node)
-
-
-def data_format(node: Node) -> str | None:
-    """Where a layer says that the channels are; `None` if it says nothing."""
-    # Zero-padding alone is not asked. Keras has no other layer to pad channels with, so files that
-    # were saved before `ChannelPadding` was here, and networks of others, give it the wrong format.
-    padding = isinstance(node.op, layers.ZeroPadding2D)
-    return None if padding else getattr(node.op, "data_format", None)
-
-
-def upstream(graph: Graph, node: Node) -> Iterator[Node]:
-    """A node and all before it, near ones first; for a nested model what is in it."""
-    seen: dict[Node, None] = {node: None}
-    waiting = deque(seen)
-    while waiting:
-        node = waiting.popleft()
-        yield from [node] if node.subgraph is None else reversed(node.subgraph.nodes)
-        before = [graph.producer(tensor) for tensor in node.inputs]
-        waiting.extend(each for each in before if each not in seen)
-        seen.update(dict.fromkeys(before))
-
-
-def format_of(graph: Graph, node: Node) -> str:
-    """Return what the nearest layer that knows of a data format says."""
-    near = (data_format(each) for each in upstream(graph, node))
-    return next(filter(None, near), keras.config.image_data_format())
 
 
 def channels_of(graph: Graph, tensor: KerasTensor) -> int | None:
@@ -172,10 +134,6 @@ def is_gate(node: Node) -> bool:
 
 def _activation_name(node: Node) -> str:
     return getattr(getattr(node.op, "activation", None), "__name__", op_name(node))
-
-
-def is_multiplication(node: Node) -> bool:
-    return isinstance(node.op, layers.Multiply) or op_name(node) == "multiply"
 
 
 def is_pool(node: Node) -> bool:

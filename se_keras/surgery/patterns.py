@@ -12,9 +12,9 @@ from functools import cached_property
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
+from se_keras.rewrite.squeeze_excite import format_of, gates_of, is_multiplication
 from se_keras.surgery.nodes import (
     ends_maps,
-    format_of,
     has_activation,
     has_convolution,
     holds_squeeze_excite,
@@ -24,7 +24,6 @@ from se_keras.surgery.nodes import (
     is_convolution,
     is_depthwise,
     is_gate,
-    is_multiplication,
     is_normalization,
     is_own_convolution,
     is_pool,
@@ -138,6 +137,7 @@ class Structure:
         self.order = {node: index for index, node in enumerate(graph.nodes)}
         self._factors: dict[Node, Branch] = {}
         self._within_gates: set[Node] = set()
+        self._squeeze_excites = {gate.node for gate in gates_of(graph)}
         for node in graph.nodes:
             self._read_gate(node)
 
@@ -392,11 +392,7 @@ class Structure:
 
     def is_squeeze_excite(self, node: Node) -> bool:
         """A layer of it, or a multiplication by a gate of one number a channel."""
-        if node not in self.gates:
-            return is_squeeze_excite(node)
-        (gate,) = [tensor for tensor in node.inputs if tensor is not self.gates[node]]
-        one_a_channel = [size for size in gate.shape[1:] if size != 1]
-        return len(one_a_channel) <= 1 and bool(self._factors[node].kernels)
+        return node in self._squeeze_excites or is_squeeze_excite(node)
 
     def holds_squeeze_excite(self, node: Node) -> bool:
         """Return whether it is inside a node, or is the node."""

@@ -9,9 +9,10 @@ from keras import KerasTensor
 
 from se_keras.graph import Graph, Node, trace
 from se_keras.layers import SqueezeExcite
+from se_keras.rewrite.squeeze_excite import format_of
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
-from se_keras.surgery.nodes import channels_of, dtype_policy_of, format_of
+from se_keras.surgery.nodes import channels_of, dtype_policy_of
 
 
 @dataclass(frozen=True, kw_only=True)

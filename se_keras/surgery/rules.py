@@ -8,9 +8,10 @@ import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
+from se_keras.rewrite.squeeze_excite import is_own_layer
 from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
-from se_keras.surgery.nodes import is_own_layer, is_prediction, is_scaling, kernels
+from se_keras.surgery.nodes import is_prediction, is_scaling, kernels
 from se_keras.surgery.patterns import ResidualUnit, Structure
 
 PLACES = ("standard", "pre", "post", "identity")
