@@ -1,0 +1,118 @@
+"""Multiply-adds and activations of one call; see `se_keras.counting` for what counts."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import keras
+
+from se_keras.graph import Node, Shape
+from se_keras.layers import SqueezeExcite
+from se_keras.rewrite.layer_kinds import is_stock, kind_like
+from se_keras.support.errors import InputError
+
+# One function a kind of layer: (layer, shape of its input, of its output), both without the batch
+# axis -> (multiply-adds, activations).
+
+Sizes = tuple[int, ...]
+Work = tuple[int, int]
+
+
+def _work_of_conv(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
+    inputs = _channels_of(layer, x) // layer.groups
+    return math.prod(y) * math.prod(layer.kernel_size) * inputs, math.prod(y)
+
+
+def _work_of_depthwise(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
+    return math.prod(y) * math.prod(layer.kernel_size), math.prod(y)
+
+
+def _work_of_separable(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
+    between = _channels_of(layer, x) * layer.depth_multiplier
+    depthwise = math.prod(y) // layer.filters * between
+    macs = depthwise * math.prod(layer.kernel_size) + math.prod(y) * between
+    return macs, depthwise + math.prod(y)
+
+
+def _work_of_transposed(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
+    # Every input element meets the whole kernel once (fvcore's conv_flop_count, transposed).
+    return math.prod(x) * math.prod(layer.kernel_size) * layer.filters, math.prod(y)
+
+
+def _work_of_dense(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
+    return math.prod(y) * x[-1], math.prod(y)
+
+
+def _work_of_einsum(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
+    # By the equation: Keras leaves in `y` open what `output_shape` says None for.
+    operands, output = layer.equation.split("->")
+    given, kernel = operands.split(",")
+    before, _, after = given.partition("...")
+    shape = (1, *x)
+    end = len(shape) - len(after)
+    sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
+    sizes.update(zip(before + after, shape[: len(before)] + shape[end:], strict=True))
+    under_dots = math.prod(shape[len(before) : end])
+    outputs = math.prod(sizes[label] for label in output.replace(".", ""))
+    return under_dots * math.prod(sizes.values()), under_dots * outputs
+
+
+def _work_of_squeeze_excite(layer: SqueezeExcite, x: Sizes, y: Sizes) -> Work:
+    channels = _channels_of(layer, x)
+    hidden = layer.hidden_channels(channels)
+    return 2 * channels * hidden, channels + hidden
+
+
+def _channels_of(layer: keras.Layer, x: Sizes) -> int:
+    return x[0 if layer.data_format == "channels_first" else -1]
+
+
+WORK_FUNCTIONS: dict[str, Callable[[keras.Layer, Sizes, Sizes], Work]] = {
+    "convolution": _work_of_conv,
+    "depthwise": _work_of_depthwise,
+    "separable": _work_of_separable,
+    "transposed": _work_of_transposed,
+    "dense": _work_of_dense,
+    "einsum": _work_of_einsum,
+}
+# Operations of keras.ops that sum products: their classes are not public, so they go by name.
+# fmt: off
+SUMMING_OPS = frozenset({
+    "Matmul", "Einsum", "Dot", "Tensordot", "Inner", "Vdot", "Conv", "DepthwiseConv",
+    "SeparableConv", "ConvTranspose", "DotProductAttention",
+})
+# fmt: on
+
+
+def work_of(node: Node, shapes: Mapping[keras.KerasTensor, Shape]) -> tuple[int | None, int]:
+    """Return the multiply-adds of a call for one image, and the elements that it gives.
+
+    Args:
+        node: a call of a layer or an operation, of no model.
+        shapes: of what it takes and gives, with the batch axis.
+
+    Returns:
+        The multiply-adds, `None` if they are not counted; the activations.
+
+    Raises:
+        InputError: if a size that is needed is not known.
+    """
+    is_se = isinstance(node.op, SqueezeExcite)
+    function = _work_of_squeeze_excite if is_se else WORK_FUNCTIONS.get(kind_like(node.op).form)
+    if function is None:
+        return (0 if _is_free(node.op) else None), 0
+    x, y = shapes[node.inputs[0]][1:], shapes[node.outputs[0]][1:]
+    # The squeeze leaves no sizes, so those of a map under SE need not be known.
+    if None in x and not is_se:
+        raise InputError(
+            f"`input_shape` must be given, such as (224, 224, 3): the model leaves sizes open, and "
+            f"{node.name!r} takes {(None, *x)}."
+        )
+    return function(node.op, cast(Sizes, x), cast(Sizes, y))
+
+
+def _is_free(op: keras.Operation) -> bool:
+    """A free stock layer, a layer of the user's without weights, or an element-wise operation."""
+    if not isinstance(op, keras.Layer):
+        return type(op).__name__ not in SUMMING_OPS
+    return kind_like(op).free or not (is_stock(op) or op.weights)
