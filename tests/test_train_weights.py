@@ -66,11 +66,12 @@ def built(settings, model=None):
 
 
 def weights_of(model):
-    """Of each layer by its name, without random states."""
-    return {
+    """Of each layer that has some by its name, without random states."""
+    layers_ = {
         layer.name: [v.numpy() for v in layer.variables if "seed" not in v.path]
         for layer in innermost_layers(model)
     }
+    return {name: values for name, values in layers_.items() if values}
 
 
 def is_equal(one, other):
@@ -167,6 +168,75 @@ def test_a_fresh_classifier_takes_the_place_of_the_old_one(head, folder):
     assert se_keras.pixels_of(model).raw
 
 
+CONV = functools.partial(layers.Conv2D, 4, 1)
+
+
+def head_of_its_own(x):
+    """A nested model, such as the head of KerasHub's VGG."""
+    inside = [
+        layers.Flatten(),
+        layers.Dense(5, activation="relu", name="before"),
+        DENSE(name="old"),
+    ]
+    return keras.Sequential([keras.Input(x.shape[1:]), *inside])(x)
+
+
+# A head, the layer whose output a new classifier takes, and what is said of it.
+OTHER_HEADS = {
+    "MobileNet": (
+        [POOL(keepdims=True, name="before"), CONV(name="old"), layers.Reshape((4,))],
+        "takes the place of 'old'",
+    ),
+    "MobileNetV3": (
+        [
+            POOL(keepdims=True),
+            CONV(activation="hard_silu", name="before"),
+            layers.Dropout(0.2, name="drop"),
+            CONV(name="old"),
+            layers.Flatten(),
+            layers.Activation("softmax"),
+        ],
+        "takes the place of 'old'",
+    ),
+    "VGG": (
+        [
+            layers.Flatten(),
+            DENSE(activation="relu", name="before"),
+            DENSE(activation="softmax", name="old"),
+        ],
+        "takes the place of 'old'",
+    ),
+    "nested": ([head_of_its_own], "takes the place of 'old'"),
+    "flat": (
+        [layers.Flatten(name="before"), layers.Dropout(0.5, name="drop")],
+        "stands on its features",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_HEADS)
+def test_what_stands_before_the_last_classifier_stays(name, folder):
+    head, said = OTHER_HEADS[name]
+    old = classifier(*head)
+    settings = config(data=folder)
+    assert f"A new classifier {said}." in start_of(settings, old).describe(settings.completed())
+    model, _ = built(settings, old)
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("float32")
+    maps = keras.Model(old.input, old.get_layer("last").output)(images / 127.5 - 1)
+    kept = {layer.name: layer for layer in innermost_layers(old)}
+    if name == "flat":
+        x = maps
+    elif name == "nested":
+        x = kept["before"](np.reshape(maps, (2, -1)))
+    else:  # layers of the classifier one after the other, up to the one that goes
+        x = keras.Model(old.get_layer("last").output, kept["before"].output)(maps)
+    dense = model.get_layer("classes")
+    logits = np.reshape(x, (2, -1)) @ dense.kernel.numpy() + dense.bias.numpy()
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(model(images), expected, rtol=1e-4)
+    assert "old" not in {layer.name for layer in innermost_layers(model)}
+
+
 class Coded(keras.Model):
     def call(self, x):
         return x
@@ -174,12 +244,8 @@ class Coded(keras.Model):
 
 UNFIT = {
     "can't be told": [
-        lambda: classifier(layers.Flatten(), DENSE()),
-        lambda: classifier(POOL(), DENSE(), DENSE()),
         lambda: classifier(POOL(), DENSE(activation="relu")),
-        lambda: classifier(
-            POOL(), layers.Reshape((1, 1, 7)), layers.Conv2D(4, 1), layers.Flatten()
-        ),
+        lambda: classifier(POOL(), DENSE(), layers.ReLU()),
     ],
     "must be a functional or Sequential model": [Coded],
     "one input and one output": [
@@ -226,6 +292,25 @@ def test_what_a_run_cannot_begin_with_is_named(settings, model, message):
         return
     with pytest.raises(InputError, match=message):
         begin()
+
+
+def test_the_folder_of_a_run_stands_for_its_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/first").mkdir(parents=True)
+    (tmp_path / "runs/first/settings.json").write_text("{}")
+    with pytest.raises(InputError, match="runs/first is a run that is not finished"):
+        config(model="runs/first")
+    with pytest.raises(InputError, match="runs is not the folder of a run"):
+        config(model="runs")
+    with pytest.raises(InputError, match=r"there is no runs/frist. Did you mean 'runs/first'\?"):
+        config(model="runs/frist")
+    backbone().save(tmp_path / "runs/first/model.keras")
+    (tmp_path / "seresnet20").mkdir()
+    assert config(model="seresnet20").model == "seresnet20"
+    settings = config(model="runs/first")
+    assert settings.model == str(Path("runs/first/model.keras"))
+    assert run_folder.default_folder(settings) == Path("runs/digits-first")
+    assert start_of(settings).config.image_size == 8
 
 
 def test_weights_whose_pixels_nobody_knows_are_refused(weights, folder):

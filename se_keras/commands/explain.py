@@ -240,8 +240,8 @@ def _compare_pruned(
         f"The same class for {same:.2%} of {len(before):,} test images.",
     ]
     if _has_classes_of(model, images):
-        right = (answers == images.test.labels for answers in (before, after))
-        texts += warn_of_cost(*right, [counted.params for counted in counts])
+        right, still = (answers == images.test.labels for answers in (before, after))
+        texts += warn_of_cost(right, still, [counted.params for counted in counts])
     return texts
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from se_keras.support.files import read_json
 from se_keras.support.plotting import new_figure, save_figure, show_names
 from se_keras.support.tables import format_table
 from se_keras.train.page import between, percent
@@ -39,6 +40,8 @@ def read_run(folder: Path) -> Run:
     """
     report, history, answers = read_results(folder)
     right = {(row["file"], row["true"]): row["true"] == row["predicted"] for row in answers}
+    if (folder / "settings.json").is_file():  # where the images are, however that was typed
+        report["settings"]["data"] = read_json(folder / "settings.json")["data"]
     return Run(name=str(folder), report=report, history=history, right=right)
 
 

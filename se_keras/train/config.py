@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from se_keras.models.recipes import find_recipe
+from se_keras.models.recipes import RECIPES, find_recipe
 from se_keras.support.arguments import (
     Check,
     boolean,
@@ -95,7 +95,24 @@ def is_model_file(model: str | None) -> bool:
 
 def _model(argument: str, model: Any) -> str:
     model = _text_of_path(argument, model)
-    return model if is_model_file(model) else find_recipe(model).name
+    if is_model_file(model):
+        return model
+    is_name = any(recipe.name == model for recipe in RECIPES)
+    if not is_name and Path(model).is_dir():
+        return _model_of_run(argument, Path(model))
+    if not is_name and os.sep in model:
+        hint = did_you_mean(model, neighbors(model))
+        raise InputError(f"`{argument}`: there is no {model}.{hint}")
+    return find_recipe(model).name
+
+
+def _model_of_run(argument: str, folder: Path) -> str:
+    file = folder / "model.keras"
+    if not file.is_file():
+        unfinished = (folder / "settings.json").is_file()
+        what = "a run that is not finished" if unfinished else "not the folder of a run"
+        raise InputError(f"`{argument}`: {folder} is {what}: it has no model.keras.")
+    return str(file)
 
 
 def _text_of_path(argument: str, value: Any) -> str:
@@ -183,8 +200,8 @@ class TrainConfig:
     )
     model: str | None = option(
         "MODEL",
-        "a name that `se-keras list` shows, or a .keras file of a classifier or a backbone, whose "
-        "weights are trained on with a fresh classifier",
+        "a name that `se-keras list` shows; or a .keras file of a classifier or a backbone, or the "
+        "folder of a finished run, whose weights are trained on with a fresh classifier",
         unset=f"{DEFAULT_MODEL}; with weights the network that they are for",
     )
     weights: str | None = option(

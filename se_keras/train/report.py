@@ -46,8 +46,9 @@ def announcement(
     return (
         f"{model.name}, {model.count_params():,} parameters, on {config.data}: "
         f"{images}, {len(data.class_names)} classes, {shape}\n"
-        f"{config.epochs} epochs{_end(config)}, batches of {config.batch_size}"
-        f"{_parts(config, team)}, learning rate up to {config.lr:g}{_rule(config, data.defaults)}\n"
+        f"{config.epochs} epoch{'s' * (config.epochs != 1)}{_end(config)}, batches of "
+        f"{config.batch_size}{_parts(config, team)}, learning rate up to "
+        f"{config.lr:g}{_rule(config, data.defaults)}\n"
         f"{_augmentation(config, data.defaults)}\n"
         f"{config.precision}, seed {config.seed}, on {_devices(team)}; into {folder}"
         f"{_classes(data) if config.data not in DEFAULTS else ''}"

@@ -89,8 +89,14 @@ def _called(config: TrainConfig) -> str:
     """Return what is trained, in words that a folder's name can hold."""
     weights = (config.weights or "").rstrip("/").rpartition("/")[2]
     model = config.model or ("" if weights else DEFAULT_MODEL)
-    model = Path(model).stem if is_model_file(model) else model
+    model = _stem(Path(model)) if is_model_file(model) else model
     return "-".join(filter(None, [model, re.sub(r"[^\w.-]+", "-", weights)]))
+
+
+def _stem(file: Path) -> str:
+    """Return the name of a model's file without its suffix, or that of the run that it is of."""
+    is_of_run = file.name == "model.keras" and (file.parent / "settings.json").is_file()
+    return file.resolve().parent.name if is_of_run else file.stem
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:

@@ -7,6 +7,7 @@ so that it takes raw pixels.
 
 import dataclasses
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,10 +15,12 @@ from typing import Protocol
 import keras
 
 from se_keras import catalog
-from se_keras.graph import Graph, is_functional, trace
+from se_keras.graph import Graph, Node, is_functional, trace
 from se_keras.models.recipes import find_recipe
 from se_keras.pixels import WORDS, gray_pixels, normalization_layer, pixels_named, pixels_of
+from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
+from se_keras.support.files import neighbors
 from se_keras.train.config import SMALLEST, TrainConfig, is_model_file
 from se_keras.train.stages import stages_of
 from se_keras.weights.preprocessing import Pixels
@@ -31,10 +34,13 @@ FROZEN_EPOCHS = 5
 TUNING_RATE = 0.1
 # Settings that are for such weights only.
 TUNING = ("freeze", "tuning_rate", "layer_decay", "unfreeze", "pixels")
-POOLS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
-# What may stand between the pool and the classifier, and after the classifier.
-BEFORE = (keras.layers.Dropout, keras.layers.Flatten)
-AFTER = (keras.layers.Activation, keras.layers.Softmax)
+# What may stand after features or scores, and what a model without a classifier may end with.
+SHAPES = (keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape)
+GIVES_FEATURES = (
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.Flatten,
+)
 CLASSIFIES = tuple(map(keras.activations.get, ("linear", "softmax", "sigmoid")))
 
 
@@ -55,12 +61,14 @@ class Start:
         config: the settings, with what this decides.
         pixels: what pixels the network takes.
         build: makes the network.
+        classifier: in words, where the new classifier of a model stands.
     """
 
     name: str
     config: TrainConfig
     pixels: Pixels
     build: Build
+    classifier: str = ""
 
     def prepare(self, pixels: keras.KerasTensor) -> keras.KerasTensor:
         """Return raw pixels as the network takes them, by a layer that `pixels_of` knows."""
@@ -77,10 +85,11 @@ class Start:
     def describe(self, config: TrainConfig) -> str:
         """Say what the run begins with, and what of it is trained; `config` is completed."""
         size, weights = config.image_size, config.weights or self.name
+        classifier = f" A new classifier {self.classifier}." if self.classifier else ""
         values = "{:.3g} to {:.3g}".format(*self.pixels.range or ())
         return (
             f"It begins with {weights}, on whole squares of {size} x {size}, pixels from {values} "
-            f"inside the model. Trained: {_stages_in_words(config)}.\n"
+            f"inside the model.{classifier} Trained: {_stages_in_words(config)}.\n"
         )
 
 
@@ -214,11 +223,12 @@ def _of_model(config: TrainConfig, model: keras.Model | None) -> Start:
         assert config.model is not None
         path = Path(config.model).expanduser()
         if not path.is_file():
-            raise InputError(f"`model`: there is no {config.model}.")
+            hint = did_you_mean(config.model, neighbors(config.model))
+            raise InputError(f"`model`: there is no {config.model}.{hint}")
         model = load_archive(path)
         config = dataclasses.replace(config, model=os.path.abspath(path))
     name = config.model or model.name
-    graph, shape = _body(model, name), tuple(model.inputs[0].shape)
+    (graph, classifier), shape = _body(model, name), tuple(model.inputs[0].shape)
     pixels = _pixels(config, pixels_of(model), name)
     size = _size_for(config, _side(pixels, name), shape[1], name)
     title = split_name(model.name)[0].removesuffix("_tuned")
@@ -233,7 +243,7 @@ def _of_model(config: TrainConfig, model: keras.Model | None) -> Start:
         return keras.Model(source, dense(x), name=f"{title}_tuned")
 
     settled = dataclasses.replace(config, image_size=size)
-    start = Start(name=name, config=settled, pixels=pixels, build=build)
+    start = Start(name=name, config=settled, pixels=pixels, build=build, classifier=classifier)
     return start
 
 
@@ -249,8 +259,11 @@ def _size_for(config: TrainConfig, known: int | None, fixed: int | None, name: s
     return size
 
 
-def _body(model: keras.Model, name: str) -> Graph:
-    """The model up to its classifier; a copy is built of it, on the devices of the run."""
+def _body(model: keras.Model, name: str) -> tuple[Graph, str]:
+    """The model up to its classifier, and what becomes of that.
+
+    A copy is built of it, on the devices of the run.
+    """
     if not is_functional(model):
         raise InputError(f"`model`: {name} must be a functional or Sequential model of Keras.")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -261,30 +274,63 @@ def _body(model: keras.Model, name: str) -> Graph:
             f"`model`: {name} must take images, (N, H, W, C) of 1 or 3 channels, it takes {shape}."
         )
     graph = trace(model)
+    replaced = _cut_classifier(graph)
+    if replaced is None:
+        raise InputError(
+            f"`model`: what the classifier of {name} is can't be told: the last layer with weights "
+            "must be Dense, or a convolution of a pooled map, with softmax, sigmoid or nothing "
+            "after it. Give its backbone (include_top=False) in a file of its own."
+        )
+    return graph, replaced
+
+
+def _cut_classifier(graph: Graph) -> str | None:
+    """Let a graph end before its classifier; say what the new one does, `None` if it is unclear."""
     (output,) = keras.tree.flatten(graph.outputs)
-    graph.set_outputs(_features(graph, output, name))
-    return graph
-
-
-def _features(graph: Graph, output: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """The tensor that a classifier is put upon: maps, or what a global pool makes of them."""
     if len(output.shape) == 4:
-        return output
-    if isinstance(graph.producer(_skip(graph, output, BEFORE)).op, POOLS):
-        return output
-    node = graph.producer(_skip(graph, output, AFTER))
-    if isinstance(node.op, keras.layers.Dense) and node.op.activation in CLASSIFIES:
-        (features,) = node.inputs
-        if isinstance(graph.producer(_skip(graph, features, BEFORE)).op, POOLS):
-            return features
-    raise InputError(
-        f"`model`: what the classifier of {name} is can't be told: it must end with a Dense layer "
-        "after a global pool. Give its backbone (include_top=False) in a file of its own."
-    )
+        return "stands on a global average of its maps"
+    end = graph.producer(_skip(graph, output, _ends))
+    if end.subgraph is not None and sum(node.op is end.op for node in graph.nodes) == 1:
+        replaced = _cut_classifier(end.subgraph)
+        graph.set_outputs(end.output)
+        return replaced
+    if _classifies(end):
+        graph.set_outputs(end.inputs[0])
+        return f"takes the place of {end.name!r}"
+    last = graph.producer(_skip(graph, output, _is_dropout))
+    return "stands on its features" if isinstance(last.op, GIVES_FEATURES) else None
 
 
-def _skip(graph: Graph, tensor: keras.KerasTensor, kinds: tuple[type, ...]) -> keras.KerasTensor:
-    """The tensor before all layers of some kinds that end with this one."""
-    while isinstance((node := graph.producer(tensor)).op, kinds):
+def _skip(
+    graph: Graph, tensor: keras.KerasTensor, passes: Callable[[Node], bool]
+) -> keras.KerasTensor:
+    """The tensor before all layers of some kind that end with this one."""
+    while passes(node := graph.producer(tensor)):
         (tensor,) = node.inputs
     return tensor
+
+
+def _ends(node: Node) -> bool:
+    """Return whether a node may follow a classifier: probabilities of scores, in another shape."""
+    if isinstance(node.op, keras.layers.Activation):
+        return node.op.activation in CLASSIFIES
+    shapes = isinstance(node.op, SHAPES) and _is_pooled(node)
+    return shapes or isinstance(node.op, keras.layers.Softmax)
+
+
+def _is_dropout(node: Node) -> bool:
+    return isinstance(node.op, keras.layers.Dropout)
+
+
+def _is_pooled(node: Node) -> bool:
+    """Return whether a node takes one vector an image, whatever its rank."""
+    return set(node.inputs[0].shape[1:-1]) <= {1}
+
+
+def _classifies(node: Node) -> bool:
+    """Return whether a node makes scores of classes out of one vector an image."""
+    if isinstance(node.op, keras.layers.Conv2D):
+        fits = _is_pooled(node) and set(node.output.shape[1:-1]) <= {1}
+    else:
+        fits = isinstance(node.op, keras.layers.Dense) and len(node.output.shape) == 2
+    return fits and node.op.activation in CLASSIFIES
