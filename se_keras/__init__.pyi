@@ -21,6 +21,10 @@ from se_keras.deploy.export import export as export
 from se_keras.explain.plots import plot_excitations as plot_excitations
 from se_keras.explain.pruning import prune_se as prune_se
 from se_keras.explain.record import record_excitations as record_excitations
+from se_keras.layers.effective import EffectiveSqueezeExcite as EffectiveSqueezeExcite
+from se_keras.layers.efficient_channel import EfficientChannelAttention as EfficientChannelAttention
+from se_keras.layers.gather_excite import GatherExcite as GatherExcite
+from se_keras.layers.spatial_channel import SpatialChannelSqueezeExcite as SpatialChannelSqueezeExcite
 from se_keras.layers.squeeze_excite import SqueezeExcite as SqueezeExcite
 from se_keras.models.recipes import list_models as list_models
 from se_keras.pixels import load_image as load_image
@@ -40,6 +44,9 @@ __all__ = [
     "CMSEResNet18",
     "CMSEResNet34",
     "CMSEResNet50",
+    "EffectiveSqueezeExcite",
+    "EfficientChannelAttention",
+    "GatherExcite",
     "InputError",
     "LegacySENet154",
     "LegacySEResNeXt101_32x4d",
@@ -92,6 +99,7 @@ __all__ = [
     "SEVGG16",
     "SEVGG16BN",
     "SEWRN16_8",
+    "SpatialChannelSqueezeExcite",
     "SqueezeExcite",
     "count",
     "create",

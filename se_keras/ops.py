@@ -1,4 +1,4 @@
-"""The squeeze-and-excitation equations, as pure functions of tensors.
+"""The equations of squeeze-and-excitation and of its kin, as pure functions of tensors.
 
 Hu et al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507), section 3:
 
@@ -6,11 +6,23 @@ Hu et al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507), section 3:
     s = excite(z, W1, W2)      eq. 3:  s = sigmoid(W2 relu(W1 z))
     x = recalibrate(u, s)      eq. 4:  x_c = s_c * u_c
 
+Wang et al., "ECA-Net" (arXiv 1910.03151), section 3.2; Lee and Park, "CenterMask" (arXiv
+1911.06667), on VoVNetV2's eSE; Roy et al. (arXiv 1803.02579), section 2, of which the maximum is
+arXiv 1808.08127's; Hu et al., "Gather-Excite" (arXiv 1810.12348), section 3:
+
+    s = excite_neighbors(z, w)     ECA:   s = sigmoid(conv_k(z)), over the channels
+    s = excite_once(z, W)          eSE:   s = hard_sigmoid(W z)
+    q = excite_once(u, w)          sSE:   q_ij = sigmoid(w u(i, j))
+    g = fuse(u, s, q)              scSE:  u g = u s + u q, or the larger of u s and u q
+    v = gather(u, e)               GE:    v = mean of u over windows of 2 e - 1, one in e positions
+    g = interpolate(v, sizes)      GE:    g_ij = v at floor(i h / H), floor(j w / W)
+
 A map `u` has one batch axis, one channel axis and one to three spatial axes between or behind
 them: (N, L, C), (N, H, W, C), (N, D, H, W, C), or with the channels second.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,6 +32,7 @@ from se_keras.support.errors import InputError
 
 Tensor = Any
 POOLS = ("avg", "max")
+FUSIONS = ("sum", "max")
 
 
 def squeeze(
@@ -55,7 +68,7 @@ def squeeze(
     one_of("pool", pool, POOLS)
     u = keras.ops.convert_to_tensor(u)
     axes = _spatial_axes(len(u.shape), data_format)
-    dtype = "float64" if keras.backend.standardize_dtype(u.dtype) == "float64" else "float32"
+    dtype = _dtype_of_sums(u)
     # Keras refuses the maximum of an empty batch; the mean has its shape, and no values either.
     largest = pool == "max" and u.shape[0] != 0
     if mask is not None:
@@ -64,6 +77,10 @@ def squeeze(
     if largest:
         return keras.ops.cast(keras.ops.max(u, axis=axes), dtype)
     return _mean(keras.ops.cast(u, dtype), axes)
+
+
+def _dtype_of_sums(u: Tensor) -> str:
+    return "float64" if keras.backend.standardize_dtype(u.dtype) == "float64" else "float32"
 
 
 def _mean(u: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -132,6 +149,187 @@ def excite(
     """
     gate = gate_activation(expand(activation(reduce(z))))
     return gate if gate_scale == 1.0 else gate * gate_scale
+
+
+def excite_once(
+    z: Tensor,
+    weigh: Callable[[Tensor], Tensor],
+    gate_activation: Callable[[Tensor], Tensor] = keras.ops.hard_sigmoid,
+) -> Tensor:
+    """Turns the descriptor into a gate by one map: eSE's, C -> C, or sSE's, C -> 1 at a position.
+
+    Args:
+        z: descriptor, (N, C); or a feature map with the channels last.
+        weigh: the map W of the last axis: a `Dense` layer, or any function.
+        gate_activation: after it.
+
+    Returns:
+        The gate, of the shape that `weigh` gives.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> s = se_keras.ops.excite_once(np.ones((1, 2), "float32"), lambda z: 6 * z - 6)
+    >>> [float(value) for value in s[0]]
+    [0.5, 0.5]
+    """
+    return gate_activation(weigh(z))
+
+
+def excite_neighbors(
+    z: Tensor,
+    convolve: Callable[[Tensor], Tensor],
+    gate_activation: Callable[[Tensor], Tensor] = keras.ops.sigmoid,
+) -> Tensor:
+    """Turns the descriptor into a gate by a convolution over the channels: ECA's.
+
+    Args:
+        z: descriptor, (N, C).
+        convolve: (N, C, 1) -> (N, C, 1): a `Conv1D` layer with one filter, or any function.
+        gate_activation: after it.
+
+    Returns:
+        The gate s, (N, C).
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> s = se_keras.ops.excite_neighbors(np.ones((1, 2), "float32"), lambda z: z - 1)
+    >>> [float(value) for value in s[0]]
+    [0.5, 0.5]
+    """
+    return excite_once(
+        keras.ops.expand_dims(z, -1),
+        lambda z: keras.ops.squeeze(convolve(z), -1),
+        gate_activation,
+    )
+
+
+def fuse(u: Tensor, s: Tensor, q: Tensor, fusion: str = "sum") -> Tensor:
+    """Joins two gates into one: scSE's, of the channels and of the positions.
+
+    Args:
+        u: the feature map that they multiply.
+        s, q: gates of its rank, with ones for the axes along which they are the same.
+        fusion: `"sum"`, for `u s + u q`, or `"max"`, for the larger of the two products.
+
+    Returns:
+        What multiplies `u` then, of its shape.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> u = np.array([[[-1.0, 1.0]]])
+    >>> g = se_keras.ops.fuse(u, np.full((1, 1, 2), 0.25), np.full((1, 1, 1), 0.5), "max")
+    >>> [float(value) for value in g[0, 0]]
+    [0.25, 0.5]
+    """
+    if one_of("fusion", fusion, FUSIONS) == "sum":
+        return keras.ops.add(s, q)
+    # The larger product of a negative number is that with the smaller gate.
+    larger, smaller = keras.ops.maximum(s, q), keras.ops.minimum(s, q)
+    return keras.ops.where(u < 0, smaller, larger)
+
+
+def gather(u: Tensor, extent: int, pool: str = "avg", mask: Tensor | None = None) -> Tensor:
+    """Describes windows of each channel by their means (or maxima): GE's, without parameters.
+
+    Args:
+        u: feature map, (N, *spatial, C).
+        extent: e; a window is 2 e - 1 wide, and the next begins e positions later. Positions
+            beyond the map do not count.
+        pool: `"avg"` or `"max"`.
+        mask: as in `squeeze`.
+
+    Returns:
+        (N, *(ceil(size / e)), C): float64 if `u` is, else float32.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> v = se_keras.ops.gather(np.arange(4.0).reshape(1, 4, 1), 2)
+    >>> [float(value) for value in v[0, :, 0]]
+    [0.5, 2.0]
+    """
+    one_of("pool", pool, POOLS)
+    axes = _spatial_axes(len(u.shape), "channels_last")
+    u = keras.ops.cast(u, _dtype_of_sums(u))
+    counts = keras.ops.ones_like(u[..., :1], "bool")
+    if mask is not None:
+        counts = keras.ops.logical_and(counts, _expand_mask(mask, u.shape, axes))
+    share = _pool_windows(keras.ops.cast(counts, u.dtype), extent, axes)
+    if pool == "max":
+        v = _pool_windows(keras.ops.where(counts, u, float("-inf")), extent, axes, float("-inf"))
+        return keras.ops.where(share > 0, v, 0.0)
+    v = _pool_windows(keras.ops.where(counts, u, 0.0), extent, axes)
+    return v / keras.ops.where(share > 0, share, 1.0)
+
+
+def _pool_windows(x: Tensor, extent: int, axes: tuple[int, ...], outside: float = 0.0) -> Tensor:
+    """Means, or maxima where -inf is outside of the map, axis by axis."""
+    # A window over all axes at once reads far more numbers, and TensorFlow has none for float64
+    # volumes on a CPU.
+    pool = keras.ops.max_pool if outside else keras.ops.average_pool
+    for axis in axes:
+        shape = keras.ops.shape(x)
+        x = keras.ops.reshape(
+            x, (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+        )
+        margins = [(0, 0), (extent - 1, extent - 1), (0, 0)]
+        x = keras.ops.pad(x, margins, constant_values=outside)
+        x = pool(x, 2 * extent - 1, extent, "valid", "channels_last")
+        x = keras.ops.reshape(x, (*shape[:axis], keras.ops.shape(x)[1], *shape[axis + 1 :]))
+    return x
+
+
+def interpolate(v: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Gives a map other spatial sizes; each position has the value of the nearest: GE's.
+
+    Args:
+        v: feature map, (N, *spatial, C).
+        sizes: those that it shall have.
+
+    Returns:
+        (N, *sizes, C); an axis of length 1 stays, for it counts for all positions.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> g = se_keras.ops.interpolate(np.arange(2.0).reshape(1, 2, 1), (5,))
+    >>> [int(value) for value in g[0, :, 0]]
+    [0, 0, 0, 1, 1]
+    """
+    for axis, size in enumerate(sizes, start=1):
+        if v.shape[axis] != 1:
+            nearest = keras.ops.arange(size) * keras.ops.shape(v)[axis] // size
+            v = keras.ops.take(v, nearest, axis=axis)
+    return v
+
+
+def without_masked(u: Tensor, mask: Tensor | None) -> Tensor:
+    """Sets what a mask leaves out to zero.
+
+    Args:
+        u: feature map, (N, *spatial, C).
+        mask: as in `squeeze`; `None` leaves the map as it is.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import se_keras
+    >>> u = se_keras.ops.without_masked(np.ones((1, 2, 1)), np.array([[True, False]]))
+    >>> [float(value) for value in u[0, :, 0]]
+    [1.0, 0.0]
+    """
+    if mask is None:
+        return u
+    counts = _expand_mask(mask, u.shape, _spatial_axes(len(u.shape), "channels_last"))
+    return keras.ops.where(counts, u, 0)
 
 
 def recalibrate(u: Tensor, gate: Tensor, data_format: str | None = None) -> Tensor:

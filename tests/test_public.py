@@ -70,6 +70,16 @@ def se_layer(data_format="channels_last", dtype="float32"):
     return keras.Model(inputs, layer(inputs))
 
 
+def gate(kind, **options):
+    def make(data_format="channels_last", dtype="float32"):
+        shape = (8, 5, 6) if data_format == "channels_first" else (5, 6, 8)
+        inputs = keras.Input(shape, dtype=keras.dtype_policies.get(dtype).variable_dtype)
+        layer = getattr(se_keras, kind)(data_format=data_format, dtype=dtype, **options)
+        return keras.Model(inputs, layer(inputs))
+
+    return {"names": kind, "make": make, "shape": (5, 6, 8), "network": False}
+
+
 def se_block(data_format="channels_last", dtype="float32"):
     shape = (8, 5, 6) if data_format == "channels_first" else (5, 6, 8)
     inputs = keras.Input(shape, dtype=keras.dtype_policies.get(dtype).variable_dtype)
@@ -142,6 +152,10 @@ NO_FORMAT = {
     "checks": ("save", "nest", "dtype", "backend"),
     "because": "TensorFlow runs the user's convolutions, or refuses them itself",
 }
+NO_FILE = {
+    "checks": ("dtype", "backend", "data_format"),
+    "because": "test_layers_kin.py saves it, and GatherExcite has its kinds of layers",
+}
 NO_PROCESS = {
     "checks": ("dtype", "data_format"),
     "because": "the layers of SEResNet50 in another order",
@@ -149,6 +163,10 @@ NO_PROCESS = {
 
 ROWS = (
     Row(names="SqueezeExcite", make=se_layer, shape=(5, 6, 8), network=False),
+    Row(**gate("GatherExcite", extent=2, extra_params=True, use_mlp=True, ratio=2)),
+    Row(**gate("SpatialChannelSqueezeExcite", fusion="max"), **NO_FILE),
+    Row(**gate("EfficientChannelAttention", pool="max"), **NO_FILE),
+    Row(**gate("EffectiveSqueezeExcite"), **NO_FILE),
     Row(names="se_block", make=se_block, shape=(5, 6, 8), network=False),
     Row(
         names="ops",

@@ -1,13 +1,41 @@
 """Squeeze-and-excitation and its kin: layers that multiply a map by a gate."""
 
-from se_keras.layers.base import ChannelGate, LayerOptions, options_of, resolve
+from se_keras.layers.base import (
+    NORM_EPSILON,
+    NORM_MOMENTUM,
+    ChannelGate,
+    LayerOptions,
+    options_of,
+    resolve,
+)
+from se_keras.layers.effective import EffectiveSqueezeExcite
+from se_keras.layers.efficient_channel import EfficientChannelAttention, neighbors
+from se_keras.layers.gather_excite import GatherExcite
+from se_keras.layers.spatial_channel import SpatialChannelSqueezeExcite
 from se_keras.layers.squeeze_excite import SqueezeExcite, hidden_width, se_options
 
+# What `attention` calls them.
+GATES: dict[str, type[ChannelGate]] = {
+    "se": SqueezeExcite,
+    "eca": EfficientChannelAttention,
+    "ese": EffectiveSqueezeExcite,
+    "scse": SpatialChannelSqueezeExcite,
+    "ge": GatherExcite,
+}
+
 __all__ = [
+    "GATES",
+    "NORM_EPSILON",
+    "NORM_MOMENTUM",
     "ChannelGate",
+    "EffectiveSqueezeExcite",
+    "EfficientChannelAttention",
+    "GatherExcite",
     "LayerOptions",
+    "SpatialChannelSqueezeExcite",
     "SqueezeExcite",
     "hidden_width",
+    "neighbors",
     "options_of",
     "resolve",
     "se_options",

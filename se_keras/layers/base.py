@@ -4,7 +4,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import keras
 
@@ -16,6 +16,9 @@ from se_keras.support.errors import InputError
 PART_OPTIONS = ("dtype", "quantization_config", "lora_rank", "lora_alpha")
 # What every Keras layer takes.
 KERAS_OPTIONS = ("name", "dtype", "trainable", "autocast", "activity_regularizer", "input_shape")
+# torchvision's and timm's constants; momentum 0.1 of PyTorch is 0.9 of Keras.
+NORM_EPSILON = 1e-5
+NORM_MOMENTUM = 0.9
 # The ends of the names of arguments that Keras resolves, and where it does.
 RESOLVED: dict[str, Any] = {
     "activation": keras.activations,
@@ -54,8 +57,8 @@ class GateOptions(LayerOptions, total=False):
 class ChannelGate(keras.layers.Layer):
     """A layer that multiplies a map by a gate which the map decides.
 
-    A kind of it says which layers it has inside (`part_names`, `build_parts`), what gate they give
-    (`excite`), and which of them make it constant where they are zero (`last_parts`).
+    A kind of it says which layers it has inside (`part_names`, `part_shapes`, `build_parts`), what
+    gate they give (`excite`), and which of them, at zero, make it constant (`last_parts`).
 
     Args:
         pool: `"avg"` or `"max"`: how a channel becomes one number.
@@ -115,9 +118,20 @@ class ChannelGate(keras.layers.Layer):
 
     # --- what a kind says ------------------------------------------------------------------------
 
+    # Whether `excite` takes the map with its channels last, whatever the layer takes.
+    excites_channels_last: ClassVar[bool] = False
+
     def part_names(self) -> tuple[str, ...]:
         """Return the attributes that hold the layers inside, in the order of their weights."""
         raise NotImplementedError
+
+    def part_shapes(self, channels: int, sizes: tuple) -> dict[str, tuple[tuple, tuple]]:
+        """Return what the layers with a kernel take and give, without the axis of samples."""
+        raise NotImplementedError
+
+    def map_parts(self) -> tuple[str, ...]:
+        """Return those layers inside that read a map of many positions."""
+        return ()
 
     def build_parts(self, channels: int, sizes: tuple[int | None, ...]) -> None:
         """Make the layers inside, for a map of so many channels and of these spatial sizes."""
@@ -164,15 +178,20 @@ class ChannelGate(keras.layers.Layer):
 
         Returns:
             A tensor of the rank of the input, with 1 for the axes along which it is the same:
-            (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`, for one gate a channel.
+            (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`, for one gate a channel. With a
+            sigmoid its numbers lie between 0 and `gate_scale`.
         """
         if not self.built:
             self.build(inputs.shape)
         inputs = keras.ops.cast(inputs, self.compute_dtype)
-        gate = self.excite(inputs, mask)
+        rank = len(inputs.shape)
+        moved = self.excites_channels_last and self.data_format == "channels_first"
+        gate = self.excite(keras.ops.moveaxis(inputs, 1, -1) if moved else inputs, mask)
         gate = gate if self.gate_scale == 1.0 else gate * self.gate_scale
         gate = keras.ops.cast(gate, self.compute_dtype)
-        return ops.expand_gate(gate, len(inputs.shape), self.data_format)
+        if moved and len(gate.shape) == rank:
+            gate = keras.ops.moveaxis(gate, -1, 1)
+        return ops.expand_gate(gate, rank, self.data_format)
 
     def warm_start_options(self) -> dict[str, float]:
         """Return the arguments with which the gate is exactly 1 after `start_at_zero`.
@@ -188,8 +207,8 @@ class ChannelGate(keras.layers.Layer):
         """
         if not self.last_parts():
             raise InputError(
-                f"{self.name}: this {type(self).__name__} has no weights that could make its gate "
-                "constant, so that it can't begin as the identity."
+                f"{self.name}: no weights of this {type(self).__name__} make its gate constant, so "
+                "that it can't begin as the identity; pass warm_start=False."
             )
         # A softmax depends on how many channels there are; no one scale makes up for that.
         at_zero, of_more = self.gate_at_zero(2), self.gate_at_zero(3)
@@ -208,6 +227,14 @@ class ChannelGate(keras.layers.Layer):
                 # Those of a frozen layer too, so that `trainable_weights` is not the list.
                 if not weight.name.startswith("moving_"):
                     weight.assign(keras.ops.zeros(weight.shape, weight.dtype))
+
+    def changed_options(self) -> set[str]:
+        """Return the names of the arguments that are not at their defaults."""
+        return {
+            name
+            for name, default in _defaults_of(type(self)).items()
+            if _serialize(name, getattr(self, name)) != _serialize(name, _resolved(name, default))
+        }
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)
@@ -270,21 +297,17 @@ class ChannelGate(keras.layers.Layer):
             **arguments: further arguments of the class.
         """
         options = _part_arguments(self.part_options.get(name, {}))
-        part = kind(
-            use_bias=self.use_bias,
-            bias_initializer=_clone_initializer(self.bias_initializer),
-            bias_regularizer=self.bias_regularizer,
-            bias_constraint=self.bias_constraint,
-            name=name,
-            **{
-                f"{kernel}_initializer": _clone_initializer(self.kernel_initializer),
-                f"{kernel}_regularizer": self.kernel_regularizer,
-                f"{kernel}_constraint": self.kernel_constraint,
-                "dtype": self.part_policy(name),
-            }
-            | options
-            | arguments,
-        )
+        shared = {
+            "use_bias": self.use_bias,
+            "bias_initializer": _clone_initializer(self.bias_initializer),
+            "bias_regularizer": self.bias_regularizer,
+            "bias_constraint": self.bias_constraint,
+            f"{kernel}_initializer": _clone_initializer(self.kernel_initializer),
+            f"{kernel}_regularizer": self.kernel_regularizer,
+            f"{kernel}_constraint": self.kernel_constraint,
+            "dtype": self.part_policy(name),
+        }
+        part = kind(name=name, **{**shared, **arguments, **options})
         part.build(shape)
         if "lora_alpha" in options:  # Keras forgets it when the layer is built
             part.lora_alpha = options["lora_alpha"]
@@ -292,8 +315,8 @@ class ChannelGate(keras.layers.Layer):
 
     def part_policy(self, name: str) -> Any:
         """Return the dtype policy of a layer inside."""
-        # Under a mixed policy the layers keep the type of their variables: on (N, C) that
-        # costs nothing, and in float16 their sums overflow on maps that are themselves finite.
+        # Under a mixed policy those that read (N, C) keep the type of their variables: that costs
+        # nothing, and in float16 their sums overflow on maps that are themselves finite.
         policy = self.dtype_policy
         if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
             own = policy[f"{self.path}/{name}"]
@@ -301,7 +324,7 @@ class ChannelGate(keras.layers.Layer):
                 return own
             policy = own
         mixed = policy.compute_dtype != policy.variable_dtype
-        if mixed and policy.quantization_mode is None:
+        if mixed and policy.quantization_mode is None and name not in self.map_parts():
             return keras.dtype_policies.DTypePolicy(policy.variable_dtype)
         return policy
 
@@ -329,10 +352,17 @@ def options_of(kind: type[ChannelGate]) -> tuple[str, ...]:
     >>> options_of(ChannelGate)[:3]
     ('pool', 'gate_activation', 'gate_scale')
     """
+    return tuple(_defaults_of(kind))
+
+
+def _defaults_of(kind: type[ChannelGate]) -> dict[str, Any]:
     kinds = kind.__mro__[: kind.__mro__.index(ChannelGate) + 1]
-    parameters = (inspect.signature(each).parameters.values() for each in kinds)
-    names = (p.name for each in parameters for p in each if p.kind is not p.VAR_KEYWORD)
-    return tuple(dict.fromkeys(names))
+    parameters = [p for each in kinds for p in inspect.signature(each).parameters.values()]
+    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    defaults: dict[str, Any] = {}
+    for parameter in named:  # the first of a name is that of the kind itself
+        defaults.setdefault(parameter.name, parameter.default)
+    return defaults
 
 
 def _part_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -377,6 +407,10 @@ def resolve(argument: str, value: Any) -> Any:
         raise InputError(
             f"`{argument}` must be a Keras {kind}, its name or a function, got {value!r}."
         ) from error
+
+
+def _resolved(argument: str, value: Any) -> Any:
+    return resolve(argument, value) if argument.rpartition("_")[-1] in RESOLVED else value
 
 
 def _serialize(argument: str, value: Any) -> Any:

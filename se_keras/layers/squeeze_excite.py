@@ -13,6 +13,14 @@ from se_keras.support.errors import InputError
 PARTS = ("reduce", "expand")
 
 
+class TwoLayerOptions(GateOptions, total=False):
+    """What every gate with two layers takes."""
+
+    reduced_channels: int | None
+    divisor: int
+    activation: str | Callable | None
+
+
 class TwoLayerGate(ChannelGate):
     """A gate with a narrow layer and a wide one inside, `reduce` and `expand`.
 
@@ -22,6 +30,10 @@ class TwoLayerGate(ChannelGate):
         divisor: rounds the hidden width that `ratio` gives to the nearest multiple, at least one.
         activation: between the two layers; any Keras activation.
         **kwargs: as in `ChannelGate`.
+
+    Attributes:
+        reduce: the `Dense` layer W1, C -> hidden (after `build`).
+        expand: the `Dense` layer W2, hidden -> C (after `build`).
     """
 
     def __init__(
@@ -54,6 +66,10 @@ class TwoLayerGate(ChannelGate):
 
     def part_names(self) -> tuple[str, ...]:
         return PARTS
+
+    def part_shapes(self, channels: int, sizes: tuple) -> dict[str, tuple[tuple, tuple]]:
+        wide, narrow = (channels,), (self.hidden_channels(channels),)
+        return {"reduce": (wide, narrow), "expand": (narrow, wide)}
 
     def build_parts(self, channels: int, sizes: tuple[int | None, ...]) -> None:
         hidden = self.hidden_channels(channels)

@@ -1,6 +1,6 @@
 """What the families share: their layers with all common settings, and the classifier on top.
 
-The only home of the constants of batch normalization and of the initializers.
+The only home of the initializers.
 """
 
 import math
@@ -13,12 +13,10 @@ import keras
 from keras import KerasTensor, layers
 
 from se_keras.blocks import residual_unit, se_block
+from se_keras.layers import NORM_EPSILON, NORM_MOMENTUM
 from se_keras.models.recipes import Recipe
 from se_keras.support.errors import InputError
 
-# torchvision's and timm's constants; momentum 0.1 of PyTorch is 0.9 of Keras.
-NORM_EPSILON = 1e-5
-NORM_MOMENTUM = 0.9
 # The variance of He et al. 2015 (arXiv 1502.01852), as the paper says in sec. 5.1, by the outputs
 # as in PyTorch. Uniform: normal numbers would be a sixth of the time of building SE-ResNet-50.
 CONV_INITIALIZER = {"scale": 2.0, "mode": "fan_out", "distribution": "uniform"}

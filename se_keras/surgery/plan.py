@@ -102,13 +102,13 @@ class InsertionPlan:
         self._refuse_other_model(graph, map(_problem_of_way, self.sites, places))
         options = self.options
         if warm_start:
-            options = {**options, "gate_scale": _neutral_scale(self.ratio, options)}
+            options = {**options, **_neutral_options(self.ratio, options)}
         layers = self._make_layers(places, options)
         for place, layer in zip(places, layers, strict=True):
             place.graph.insert(layer, place.tensor, place.into)
         if warm_start:
             for layer in set(layers):
-                _start_at_zero(layer.expand)
+                layer.start_at_zero()
         return graph.build()
 
     def _places(self, graph: Graph) -> list["_Place"]:
@@ -237,22 +237,8 @@ def _unused_name(base: str, taken: set[str]) -> str:
     return name
 
 
-def _neutral_scale(ratio: int, options: dict[str, Any]) -> float:
+def _neutral_options(ratio: int, options: dict[str, Any]) -> dict[str, float]:
     """Return what makes a gate exactly 1 where `expand` gives 0."""
     if "gate_scale" in options:
         raise InputError("`gate_scale` is what warm_start=True sets; pass warm_start=False for it.")
-    activation = SqueezeExcite(ratio, **options).gate_activation
-    # A softmax depends on how many channels there are; no one scale makes up for that.
-    at_zero, of_more = (float(activation(keras.ops.zeros((1, n)))[0, 0]) for n in (2, 3))
-    if not at_zero or at_zero != of_more or at_zero * (1 / at_zero) != 1:
-        raise InputError(
-            "`gate_activation` must give one number other than 0 at 0 for a warm start, got one "
-            f"that gives {at_zero:g} for two channels and {of_more:g} for three; pass "
-            "warm_start=False, or take 'sigmoid' or 'hard_sigmoid'."
-        )
-    return 1 / at_zero
-
-
-def _start_at_zero(expand: keras.layers.Dense) -> None:
-    for weight in expand.weights:
-        weight.assign(keras.ops.zeros(weight.shape, weight.dtype))
+    return SqueezeExcite(ratio, **options).warm_start_options()
