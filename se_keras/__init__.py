@@ -5,6 +5,7 @@ from typing import Any
 
 from se_keras.models.recipes import RECIPES
 from se_keras.support.arguments import did_you_mean
+from se_keras.support.signals import end_at_once_on_signals
 from se_keras.support.startup import is_command
 
 __version__ = "0.1.0"
@@ -51,7 +52,9 @@ def __dir__() -> list[str]:
     return [*__all__, "train"]
 
 
-if not is_command():
+if is_command():
+    end_at_once_on_signals()
+else:
     # At once, since Keras finds the layers of a saved model only where their modules are loaded.
     for _home in _HOMES:
         import_module(f"se_keras.{_home}")

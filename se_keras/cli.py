@@ -25,11 +25,12 @@ from se_keras.commands import (
 from se_keras.commands.options import number, whole_number
 from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError, WrongResultError
+from se_keras.support.signals import Signals, exit_code, signal_of
 
 COMMANDS = (train, compare, evaluate, predict, list_models, count, convert, insert, explain, export)
 BAD_INPUT = 2
-# What a shell gives for a process that Ctrl-C ended, and for one whose reader went away.
-STOPPED, UNREAD = 130, 141
+# What a shell gives for a process whose reader went away.
+UNREAD = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; `None` for those of the process.
 
     Returns:
-        The exit code: 0, 2 for bad input, 130 after Ctrl-C, 141 if nobody reads the output.
+        The exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP,
+        141 if nobody reads the output.
     """
     # A name that the terminal can't show is no reason to stop.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -74,19 +76,23 @@ def _run(arguments: Sequence[str] | None) -> int:
     of_command = commands.choices[parsed.command]
     if unknown:
         of_command.refuse(unknown[0])
-    try:
-        parsed.run(parsed)
-    except BrokenPipeError:
-        raise
-    except (InputError, OSError, WrongResultError) as error:
-        if parsed.traceback:
-            traceback.print_exc()
-        else:
-            print(f"{of_command.prog}: {of_command.as_typed(str(error))}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("\nse-keras: stopped", file=sys.stderr)
-        return STOPPED
+    with Signals() as signals:
+        try:
+            parsed.run(parsed)
+        except BrokenPipeError:
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            signals.seen()
+            if stopped_by := signals.number or signal_of(error):
+                print("\nse-keras: stopped", file=sys.stderr)
+                return exit_code(stopped_by)
+            if not isinstance(error, InputError | OSError | WrongResultError):
+                raise
+            if parsed.traceback:
+                traceback.print_exc()
+            else:
+                print(f"{of_command.prog}: {of_command.as_typed(str(error))}", file=sys.stderr)
+            return BAD_INPUT
     return 0
 
 

@@ -206,10 +206,14 @@ def for_each_image(
     errors: list[str] = []
     starts = range(0, count, CHUNK)
     with ThreadPoolExecutor(_threads()) as pool:
-        for start, found in zip(starts, pool.map(errors_of, starts), strict=True):
-            errors += found
-            if progress:
-                progress(min(start + CHUNK, count))
+        try:
+            for start, found in zip(starts, pool.map(errors_of, starts), strict=True):
+                errors += found
+                if progress:
+                    progress(min(start + CHUNK, count))
+        except BaseException:  # a stop waits for the images that are being read, and for no others
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if errors:
         raise InputError(_describe_errors(errors, count))
 

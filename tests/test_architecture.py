@@ -47,6 +47,7 @@ WITHOUT_KERAS = (
     "support.errors",
     "support.files",
     "support.schema",
+    "support.signals",
     "support.progress",
     "support.tables",
     "support.timing",

@@ -49,7 +49,7 @@ def _standard_error_held_back() -> Iterator[None]:
         os.dup2(notes.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             notes.seek(0)
             os.write(shown, notes.read())
             raise

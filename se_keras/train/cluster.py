@@ -7,8 +7,10 @@ several processes. (Keras 3 has no `MultiWorkerMirroredStrategy`.)
 
 import contextlib
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras.support.errors import InputError, in_one_line
+from se_keras.support.signals import exit_code, signal_of
 from se_keras.train.config import Cluster
 from se_keras.train.data import ALL, Share
 
@@ -182,6 +185,9 @@ def _meet(cluster: Cluster) -> None:
         heartbeat_timeout_seconds=HEARTBEAT,
         shutdown_timeout_seconds=PATIENCE,
     )
+    if threading.current_thread() is threading.main_thread():
+        # JAX has put a handler of its own in the place of Python's.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def _await_coordinator(address: str) -> None:
@@ -204,8 +210,8 @@ def _end_process(error: BaseException, cluster: Cluster) -> None:
     """Says why, and ends the process without the farewell that JAX waits for."""
     number, count = cluster.process, cluster.processes
     code, text = 2, in_one_line(error)
-    if isinstance(error, KeyboardInterrupt):
-        code, text = 130, "stopped"
+    if stopped_by := signal_of(error):
+        code, text = exit_code(stopped_by), "stopped"
     elif not isinstance(error, InputError | OSError) and any(w in text.lower() for w in LOST):
         text = f"lost another process, start all of them again with --resume ({text[:200]})"
     elif not isinstance(error, InputError | OSError):
