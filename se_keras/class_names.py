@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.pixels import ROWS, PixelSource, called, pixels_of, read_pixels
+from se_keras.metadata import format_of, read_metadata
+from se_keras.pixels import ROWS, PixelSource, called, pixels_of
 from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import InputError
 from se_keras.support.files import read_json
@@ -28,8 +29,8 @@ def decode_predictions(
     Args:
         predictions: what a classifier gives, (N, classes).
         model_or_source: what has the names: a model with published weights, or their name or
-            source; the folder of a run of `se-keras train`, a file in it, or its SavedModel
-            anywhere; `None` for ImageNet's.
+            source; the folder of a run of `se-keras train` or a file in it; an exported file or
+            folder anywhere; `None` for ImageNet's.
         top: how many classes to give, the likeliest first.
 
     Returns:
@@ -96,17 +97,19 @@ def labels_of(model_or_source: PixelSource) -> Labels | None:
 
 
 def labels_of_run(path: Path) -> Labels | None:
-    """Return the classes that the report of a run names, or its SavedModel; `None` for no names.
+    """Return the classes that an exported file names, or the report of a run; `None` for no names.
 
     Args:
-        path: the run's folder, or a file or folder in it; a SavedModel may be anywhere.
+        path: the run's folder, or a file or folder in it; an exported file may be anywhere.
 
     Raises:
-        InputError: if the report is damaged.
+        InputError: if the file or the report is damaged.
     """
+    if format_of(path) and (own := read_metadata(path).class_names):
+        return tuple((name, name) for name in own)
     report = next((file for file in (path / REPORT, path.parent / REPORT) if file.is_file()), None)
     if report is None:
-        names = read_pixels(path)[1]
+        names: tuple[str, ...] = ()
     else:
         content = read_json(report)
         fields = Fields(content, f"can't read {report}")

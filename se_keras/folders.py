@@ -9,6 +9,7 @@
   the parts of the data, and the classes are one level below.
 """
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -124,6 +125,46 @@ def list_images(folder: str | os.PathLike) -> tuple[list[str], LeftOut]:
     left_out = LeftOut()
     files = _find_images(os.fspath(folder), "", left_out)
     return [os.path.join(folder, file) for file in files], left_out
+
+
+def find_images(sources: Iterable[str | os.PathLike]) -> tuple[list[str], LeftOut]:
+    """Find the images that a user names: files, folders at any depth, and patterns.
+
+    Args:
+        sources: paths, or patterns of them with `*`, `?`, `[...]` and `**`. A file that is named
+            itself is taken whatever it is called; one that a pattern finds must be called as an
+            image is. What is not there is taken too: its reader says what is wrong.
+
+    Returns:
+        Their paths, each once, and what was left out.
+
+    Raises:
+        InputError: if a folder can't be read.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from se_keras.folders import find_images
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for name in ("a.png", "b.txt"):
+    ...     (root / name).touch()
+    >>> [Path(path).name for path in find_images([root / "*", root / "c.png"])[0]]
+    ['a.png', 'c.png']
+    """
+    left_out = LeftOut()
+    found: dict[str, None] = {}
+    for source in (os.fspath(each) for each in sources):
+        matches = [] if os.path.lexists(source) else sorted(glob.glob(source, recursive=True))
+        for path in matches or [source]:
+            if os.path.isdir(path):
+                inside = _find_images(path, "", left_out)
+                found |= dict.fromkeys(os.path.join(path, file) for file in inside)
+            elif matches and not _has_suffix(path):
+                left_out.add("without a suffix of an image", path)
+            else:
+                found[path] = None
+    return list(found), left_out
 
 
 def list_classes(folder: str | os.PathLike) -> ClassFolder:

@@ -7,9 +7,8 @@ numbers.
 """
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import keras
@@ -20,8 +19,7 @@ from se_keras.images import center_crop, open_image, read_image
 from se_keras.models.recipes import RECIPES
 from se_keras.ops import standardize_data_format
 from se_keras.support.arguments import one_of
-from se_keras.support.errors import InputError, in_one_line
-from se_keras.support.files import read_json, write_json
+from se_keras.support.errors import InputError
 from se_keras.weights.hub import HubFile
 from se_keras.weights.preprocessing import Pixels
 from se_keras.weights.presets import (
@@ -330,8 +328,19 @@ def gray_pixels(pixels: Pixels) -> Pixels:
 def _image_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
     """Height, width and channels, wherever the channels are."""
     _, first, *others = shape
-    is_first = first in (1, 3) and others[-1] not in (1, 3)
-    return (*others, first) if is_first else tuple(shape[1:])
+    return (*others, first) if is_channels_first(shape) else tuple(shape[1:])
+
+
+def is_channels_first(shape: tuple[int | None, ...]) -> bool:
+    """Return whether images (N, C, H, W) have this shape, and not (N, H, W, C).
+
+    Example:
+
+    >>> from se_keras.pixels import is_channels_first
+    >>> is_channels_first((None, 3, 32, 32)), is_channels_first((None, 32, 32, 3))
+    (True, False)
+    """
+    return shape[1] in (1, 3) and shape[-1] not in (1, 3)
 
 
 def _at(graph: Graph, tensor: keras.KerasTensor) -> Pixels:
@@ -429,49 +438,6 @@ def pixels_of_name(name: str) -> Pixels:
     if source is None:
         return _unknown("neither its first layers nor its name say it")
     return source.pixels
-
-
-# --- of a SavedModel -----------------------------------------------------------------------------
-
-# TensorFlow leaves this folder of a SavedModel to others.
-SAVED = Path("assets.extra") / "se_keras.json"
-
-
-def write_pixels(folder: Path, pixels: Pixels, class_names: Sequence[str] = ()) -> None:
-    """Write into the folder of a SavedModel what pixels it takes, and its classes.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import se_keras
-    >>> from se_keras.pixels import read_pixels, write_pixels
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> write_pixels(folder, se_keras.Pixels(size=32, raw=True), ["cat", "dog"])
-    >>> pixels, class_names = read_pixels(folder)
-    >>> pixels.size, class_names
-    (32, ('cat', 'dog'))
-    """
-    fields = asdict(pixels)
-    del fields["second"]
-    (folder / SAVED).parent.mkdir(exist_ok=True)
-    write_json(folder / SAVED, {"pixels": fields, "class_names": list(class_names)})
-
-
-def read_pixels(folder: Path) -> tuple[Pixels, tuple[str, ...]]:
-    """Read what `write_pixels` wrote; pixels are unknown where it wrote nothing.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
-    file = folder / SAVED
-    if not file.is_file():
-        return Pixels(origin=f"it has no {SAVED}"), ()
-    content = read_json(file)
-    try:
-        return Pixels(**content["pixels"]), tuple(map(str, content["class_names"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"can't read {file}: {in_one_line(error)}") from error
 
 
 # --- from a file to an image ---------------------------------------------------------------------

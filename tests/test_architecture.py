@@ -26,6 +26,7 @@ ORDER = (
     "images",
     "folders",
     "pixels",
+    "metadata",
     "class_names",
     "catalog",
     "rewrite",

@@ -476,11 +476,17 @@ assert se_keras.train.train.__module__ == "se_keras.train.run"
 from se_keras import *
 assert SEResNet20 and ops.squeeze
 assert set(se_keras.__all__) <= set(dir(se_keras))
+import keras
+assert keras.models.load_model(sys.argv[2]).loss == "mse"
 """)
+    # A channel shuffle and SE, compiled as the model of a run is.
+    model = se_keras.create("seshufflenet", input_shape=(32, 32, 3), classes=2)
+    model.compile("sgd", "mse")
+    model.save(tmp_path / "model.keras")
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     }
-    command = [sys.executable, "-m", "other", "se_keras"]
+    command = [sys.executable, "-m", "other", "se_keras", tmp_path / "model.keras"]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, cwd=REPO
     )

@@ -2,25 +2,30 @@
 
 import importlib
 import json
+import re
 import sys
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from checks import run_python
+from checks import REPO, run_python
 from keras import layers
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 import se_keras
 from se_keras.cli import main
+from se_keras.commands.predict import predict
 from se_keras.deploy import export as export_module
 from se_keras.deploy.calibration import open_samples
 from se_keras.deploy.engines import ENGINES, Engine, find_engine
 from se_keras.deploy.targets import TARGETS, Target
 from se_keras.deploy.to_saved_model import write_saved_model
+from se_keras.metadata import Metadata, describe, read_metadata, write_metadata
 from se_keras.models.parts import ChannelPadding
 from se_keras.support.errors import InputError, MissingExtraError, WrongResultError
 from se_keras.support.files import read_json
@@ -30,13 +35,33 @@ EXTRAS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_lite
 CASES = [(row.format, row.precision, False) for row in TARGETS] + [
     (row.format, row.precision, True) for row in TARGETS if row.precision == "int8"
 ]
+# Names that files, folders and formats do not expect.
+NAMES = [
+    "zero",
+    "un, deux",
+    "dos  tres",
+    "三",
+    "vi\u0301er",
+    '"5"',
+    "<6&>",
+    "7\n8",
+    "\u202e8",
+    "9'",
+]
+# What docs/export.md calls its files.
+DOCS_FILES = {
+    "tf_saved_model": "photos-saved_model",
+    "onnx": "photos.onnx",
+    "openvino": "photos-openvino",
+    "litert": "photos.tflite",
+}
 # Mean difference of a probability, and the largest. One image between two classes may change in
 # int8; what that costs in accuracy is tested too.
 TOLERANCE = {"float32": (1e-6, 1e-5), "bfloat16": (2e-3, 0.1), "int8": (1e-2, 1)}
 
 # How a user without this package runs the files: names and order are read off the files.
 RUN_ALONE = """
-import json, sys, warnings
+import json, os, sys, warnings
 sys.modules["se_keras"] = sys.modules["keras"] = None
 import numpy as np
 
@@ -68,27 +93,40 @@ def litert(path):
     from ai_edge_litert.interpreter import Interpreter
     return Interpreter(path).get_signature_runner("serving_default")
 
-for name, path in json.loads(sys.argv[1]):
+cases, examples, photos, folder = json.loads(sys.argv[1])
+os.chdir(folder)
+for name, path in cases:
     run = globals()[name](path)
     arrays = dict(np.load(path + ".input.npz"))
     for batch in (1, 5, None):
         given = {key: array[:batch] for key, array in arrays.items()}
         np.savez(f"{path}.{batch}.npz", **run(**given))
+
+# The examples of the docs print a name each.
+for photo in photos:
+    with open("photo.png", "wb") as file:
+        file.write(open(photo, "rb").read())
+    for example in examples:
+        exec(example, {})
 """
 
 
-def run_alone(cases):
+def run_alone(cases, examples, photos, folder):
     """Runs `{key: (format, path, inputs)}` in one process without Keras, by 1, by 5, all.
 
-    Returns {key: {batch: {output: array}}}.
+    Returns {key: {batch: {output: array}}}, and what examples print about photos: a line for each
+    example, photo by photo.
     """
     for _, path, inputs in cases.values():
         np.savez(f"{path}.input.npz", **inputs)
-    run_python(RUN_ALONE, json.dumps([(name, str(path)) for name, path, _ in cases.values()]))
-    return {
+    files = [(name, str(path)) for name, path, _ in cases.values()]
+    arguments = [files, examples, list(map(str, photos)), str(folder)]
+    printed = run_python(RUN_ALONE, json.dumps(arguments))
+    outputs = {
         key: {batch: dict(np.load(f"{path}.{batch}.npz")) for batch in (1, 5, None)}
         for key, (_, path, _) in cases.items()
     }
+    return outputs, printed
 
 
 def se_network():
@@ -146,20 +184,219 @@ def exports(model, digits, tmp_path_factory):
         path = folder / f"{precision}-{calibrated}{find_engine(name).suffix}"
         calibration = digits[0][0][::6] if calibrated else None
         reports[name, precision, calibrated] = se_keras.export(
-            model, path, name, precision, calibration
+            model, path, name, precision, calibration, class_names=NAMES
         )
     return reports
 
 
 @pytest.fixture(scope="module")
-def served(exports, forked_exports, digits, two_inputs):
-    """What a process without Keras gets from each file."""
+def digit_files(digits, tmp_path_factory):
+    """Four digits as files."""
+    folder = tmp_path_factory.mktemp("photos")
+    paths = [folder / f"{number}.png" for number in range(4)]
+    for path, image in zip(paths, digits[1][0], strict=False):
+        Image.fromarray(image[..., 0].astype("uint8")).resize((40, 40)).save(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def alone(exports, forked_exports, digits, two_inputs, digit_files, tmp_path_factory):
+    """What a process without Keras gets from each file, and what the examples of the docs print."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name, path in DOCS_FILES.items():
+        (folder / path).symlink_to(exports[name, "float32", False].path)
+    text = (REPO / "docs" / "export.md").read_text().split("\n## Handing over")[1]
+    # The first makes the files.
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1:]
+    assert [name in source for name, source in zip(DOCS_FILES.values(), examples, strict=True)]
     cases = {key: (key[0], exports[key].path, {"pixels": digits[1][0]}) for key in exports}
     for name, report in forked_exports.items():
         # TensorFlow makes Python names of the inputs' names.
         names = ("z_image", "a") if name == "tf_saved_model" else ("z-image", "a")
         cases[name] = (name, report.path, dict(zip(names, two_inputs, strict=True)))
-    return run_alone(cases)
+    return run_alone(cases, examples, digit_files, folder)
+
+
+@pytest.fixture(scope="module")
+def served(alone):
+    return alone[0]
+
+
+# --- what files say of themselves ----------------------------------------------------------------
+
+
+def labels_of_onnx(path):
+    import onnx
+
+    found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert found["Image.BitmapPixelFormat"] == "Gray8"
+    assert found["Image.NominalPixelRange"] == "NominalRange_0_255"
+    return {key: json.loads(value) for key, value in found.items() if "." not in key}
+
+
+def labels_of_openvino(path):
+    import openvino
+
+    model = openvino.Core().read_model(Path(path) / "model.xml")
+    found = {key: any.astype(str) for key, any in model.get_rt_info()["model_info"].items()}
+    assert found["model_type"] == "Classification"
+    assert found["labels"].split(" ")[:3] == ["zero", "un,_deux", "dos_tres"]
+    assert len(found["labels"].split(" ")) == 10
+    keys = ("class_names", "inputs", "pixels", "precision")
+    return {key: json.loads(found[key]) for key in keys}
+
+
+def labels_of_litert(path):
+    with zipfile.ZipFile(path) as associated:
+        check_labels(associated.read("labels.txt").decode())
+        return json.loads(associated.read("se_keras.json"))
+
+
+def labels_of_tf_saved_model(path):
+    check_labels((Path(path) / "labels.txt").read_text("utf-8"))
+    return json.loads((Path(path) / "assets.extra" / "se_keras.json").read_text("utf-8"))
+
+
+def check_labels(text):
+    """One line a class, whatever its name is."""
+    lines = text.splitlines()
+    assert len(lines) == 10
+    assert lines[:7] == NAMES[:7]
+    assert lines[7:] == ["7\\n8", "\\u202e8", "9'"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_file_says_what_it_is_in_its_own_format(case, exports):
+    name, precision, _ = case
+    said = globals()[f"labels_of_{name}"](exports[case].path)
+    assert said["class_names"] == NAMES
+    assert said["precision"] == precision
+    (taken,) = said["inputs"]
+    assert taken == {
+        "name": "pixels",
+        "shape": [None, 16, 16, 1],
+        "type": "float32",
+        "layout": "NHWC",
+    }
+    assert said["pixels"]["raw"]
+    assert (said["pixels"]["size"], said["pixels"]["channels"]) == (16, 1)
+    assert exports[case].metadata == said
+    assert "float32 (N, 16, 16, 1) in NHWC, gray from 0 to 255" in str(exports[case])
+    assert "zero, un, deux, dos  tres, 三, vi\u0301er, ... (10)" in str(exports[case])
+    assert se_keras.decode_predictions(np.eye(10)[[7]], exports[case].path, top=1) == [
+        [("7\n8", "7\n8", 1.0)]
+    ]
+
+
+@pytest.mark.parametrize("name", DOCS_FILES)
+def test_predict_reads_what_a_file_says(name, exports, model, digit_files):
+    path = Path(exports[name, "float32", False].path)
+    pixels = np.stack([se_keras.load_image(photo, model) for photo in digit_files])
+    expected = model.predict(pixels, verbose=0)
+    answers = predict(path / "model.xml" if name == "openvino" else path, digit_files, top=10)
+    for answer, row in zip(answers, expected, strict=True):
+        assert [found for found, _ in answer] == [NAMES[n] for n in (-row).argsort(kind="stable")]
+        np.testing.assert_allclose([share for _, share in answer], -np.sort(-row), atol=1e-5)
+
+
+def test_the_docs_go_from_an_image_to_its_class_without_this_package(alone, model, digit_files):
+    pixels = np.stack([se_keras.load_image(photo, model) for photo in digit_files])
+    expected = [NAMES[n] for n in model.predict(pixels, verbose=0).argmax(axis=1)]
+    assert len(set(expected)) > 1
+    assert alone[1] == "".join(f"{name}\n" for name in expected for _ in DOCS_FILES)
+
+
+def test_a_file_says_nothing_that_is_not_known():
+    image = keras.Input((8, 8, 3))
+    unknown = keras.Model(image, layers.Conv2D(2, 3)(image))
+    said = describe(unknown).as_json()
+    assert set(said) == {"inputs", "precision"}
+    assert said["inputs"] == [{"name": image.name, "shape": [None, 8, 8, 3], "type": "float32"}]
+    assert describe(unknown).takes == "float32 (N, 8, 8, 3); pixels unknown"
+    first = keras.Input((3, 8, 8))
+    scaled = keras.Model(first, layers.Rescaling(1 / 255)(first))
+    assert describe(scaled).inputs[0]["layout"] == "NCHW"
+
+
+def test_ranges_of_onnx_are_those_of_the_pixels(tmp_path):
+    import onnx
+
+    for mean, std, expected in (
+        ((0.5,) * 3, (0.5,) * 3, "Normalized_1_1"),
+        ((0.0,) * 3, (1.0,) * 3, "Normalized_0_1"),
+        ((0.5, 0.5, 0.4), (0.5,) * 3, None),
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), None),
+    ):
+        onnx.save(onnx.ModelProto(), tmp_path / "a.onnx")
+        pixels = se_keras.Pixels(size=8, mean=mean, std=std)
+        write_metadata(tmp_path / "a.onnx", Metadata(pixels=pixels))
+        entries = onnx.load(tmp_path / "a.onnx").metadata_props
+        found = {entry.key: entry.value for entry in entries}
+        assert found.get("Image.NominalPixelRange") == expected
+        assert found["Image.BitmapPixelFormat"] == "Rgb8"
+        assert read_metadata(tmp_path / "a.onnx").pixels == pixels
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"class_names": "cat"}', "`class_names` must be a list of texts, got 'cat'"),
+        ('{"class_names": [1]}', "`class_names` must be a list of texts"),
+        ('{"inputs": [{"name": "a", "type": "float32"}]}', "`inputs` must be objects with name"),
+        ('{"inputs": [{"name": "a", "type": "float32", "shape": ["N"]}]}', "`inputs` must be"),
+        ('{"inputs": [{"name": "a", "type": "O", "shape": [1]}]}', "`inputs` must be objects"),
+        ('{"precision": "int4"}', "`precision` must be one of"),
+        ('{"pixels": {"size": -1}}', "`size` must be"),
+        ('{"pixels": {"sze": 1}}', "sze"),
+        ('{"pixels": 1}', "`pixels` must be an object"),
+        ("[]", "must hold a JSON object"),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_what_a_damaged_file_says_is_refused(content, message, tmp_path):
+    path = tmp_path / "a.tflite"
+    with zipfile.ZipFile(path, "w") as associated:
+        associated.writestr("se_keras.json", content)
+    with pytest.raises(InputError, match=rf"(?s)can't read what .*a\.tflite.*{re.escape(message)}"):
+        read_metadata(path)
+
+
+@pytest.mark.parametrize("names", [["a"], "abc", [1, 2, 3]])
+def test_wrong_class_names_are_refused(names, tmp_path):
+    network = se_keras.create("seresnet20", input_shape=(8, 8, 3), classes=3)
+    with pytest.raises(InputError, match="`class_names` must be 3 texts"):
+        se_keras.export(network, tmp_path / "a", class_names=names)
+    image = keras.Input((8, 8, 3))
+    maps = keras.Model(image, layers.Conv2D(3, 3)(image))
+    with pytest.raises(InputError, match="`class_names` must be None for a model that gives"):
+        se_keras.export(maps, tmp_path / "a", class_names=["a", "b", "c"])
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def test_the_accuracy_is_that_of_labels_beside_the_samples(model, digits, expected):
+    images, labels = digits[1]
+    batches = [(images[n : n + 20], labels[n : n + 20]) for n in range(0, 60, 20)]
+    one_hot = [(x, keras.utils.to_categorical(y, 10)) for x, y in batches]
+    for data in (batches, one_hot, [(x, y[:, np.newaxis]) for x, y in batches]):
+        samples = open_samples(model, data)
+        np.testing.assert_array_equal(samples.labels, labels[4:60:5])
+    wrong = replace(samples, labels=(samples.labels + 1) % 10)
+    measured = export_module._compare(model, lambda x: [model.predict_on_batch(x[0])], samples)
+    share = np.mean(expected[4:60:5].argmax(axis=1) == labels[4:60:5])
+    assert measured["accuracy"] == measured["keras_accuracy"] == share
+    measured = export_module._compare(model, lambda x: [np.eye(10)[[0] * len(x[0])]], wrong)
+    assert measured["accuracy"] == np.mean(wrong.labels == 0)
+    assert open_samples(model, [(x, x) for x, _ in batches]).labels is None
+    assert open_samples(model, [(x, y + 0.5) for x, y in batches]).labels is None
+    assert open_samples(model, [(x, y + 9) for x, y in batches]).labels is None
+    assert open_samples(model, images).labels is None
+
+
+def test_one_sigmoid_tells_two_classes_apart():
+    scores = np.array([[0.2], [0.9], [0.6]])
+    assert export_module._accuracy([scores], np.array([0, 1, 0])) == pytest.approx(2 / 3)
 
 
 # --- every row -----------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from PIL import Image
 
 import se_keras
 from se_keras.commands import explain as explain_command
-from se_keras.commands.predict import load_classifier
+from se_keras.commands.classifiers import load_classifier
 from se_keras.deploy import calibration as deploy_calibration
 from se_keras.images import read_image
-from se_keras.pixels import write_pixels
+from se_keras.metadata import describe, write_metadata
 from se_keras.support.errors import InputError
 from se_keras.train import data as sources
 from se_keras.train.config import TrainConfig
@@ -38,7 +38,7 @@ def files(tmp_path_factory):
     model = keras.Model(pixels, layers.Softmax()(layers.Flatten()(x)))
     model.save(folder / "model.keras")
     model.export(folder / "saved_model", verbose=False)
-    write_pixels(folder / "saved_model", se_keras.pixels_of(model))
+    write_metadata(folder / "saved_model", describe(model))
     return folder
 
 

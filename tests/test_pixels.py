@@ -19,6 +19,7 @@ from se_keras.cli import main
 from se_keras.commands.predict import predict
 from se_keras.deploy.tf_function import with_policy
 from se_keras.deploy.to_saved_model import write_saved_model
+from se_keras.metadata import describe, write_metadata
 from se_keras.support.errors import InputError
 from se_keras.weights import hub, presets
 from se_keras.weights.presets import IMAGENET_MEAN, IMAGENET_STD
@@ -706,6 +707,7 @@ def served(tmp_path_factory):
     model = se_keras.create("seresnet20", name="seresnet50.a1_in1k", **SMALL)
     model.save(folder / "model.keras")
     write_saved_model(model, folder / "saved_model")
+    write_metadata(folder / "saved_model", describe(model))
     Image.fromarray(pixels((40, 50, 3))).save(folder / "image.png")
     return folder
 

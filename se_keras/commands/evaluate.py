@@ -1,10 +1,11 @@
 """`se-keras evaluate`: how good a model is on images that it has not seen."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from se_keras.commands.predict import Classifier, load_classifier
+from se_keras.commands.classifiers import BATCH, SOURCES, Classifier, load_classifier
 from se_keras.folders import ClassFolder, for_each_image, list_classes
 from se_keras.images import name_of
 from se_keras.support.errors import InputError
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from se_keras.train.data import ImageData
+    from se_keras.train.seen import Seen
 
-# Images that the model gets at a time.
-BATCH_SIZE = 32
 # Classes that the table on the screen has, the worst; the file has all.
 LISTED = 30
 # Height and width of the images in mistakes.png.
@@ -31,15 +31,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="test a model on new images",
         description="Prints how good a model is on the images of a folder that has a folder for "
         "each class: accuracy, balanced accuracy and macro F1 with 95 % intervals, and precision "
-        "and recall of each class. Where the folder has a test part, that alone is taken.".replace(
-            "%", "%%"
-        ),
+        "and recall of each class. Where the folder has a test part, that alone is taken. Images "
+        "that the run was trained on are told of.".replace("%", "%%"),
         epilog="OUT gets evaluation.json, predictions.csv, confusion.png and mistakes.png.",
     )
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="folder of a run of `se-keras train`, .keras file, or SavedModel folder",
+        help=SOURCES,
     )
     parser.add_argument(
         "--data",
@@ -66,7 +65,7 @@ def evaluate(
     """Test a model on the images of a folder.
 
     Args:
-        path: the folder of a run, a `.keras` file or a SavedModel.
+        path: the folder of a run, a `.keras` file, or what `export` wrote.
         data: a folder with a folder of images for each class. Its classes are classes of the model,
             by their names; where the model has no names, it has as many classes in the same order.
         out: a folder to make, for `evaluation.json`, `predictions.csv`, `confusion.png` and
@@ -85,6 +84,7 @@ def evaluate(
     found = list_classes(data)
     classifier = load_classifier(Path(path), pixels)
     images = _as_data(found, classifier)
+    seen = _find_seen(Path(path), images)
     probabilities = _answer(classifier, list(images.test.items))
     if probabilities.ndim != 2 or probabilities.shape[1] != len(images.class_names):
         raise InputError(
@@ -95,8 +95,20 @@ def evaluate(
 
     figures = measure(images.test.labels, probabilities, images.class_names, seed=0)
     if out is not None:
-        _write(Path(out), images, probabilities, figures)
-    return _in_words(figures)
+        more = {"images_of_the_run": asdict(seen)} if seen else {}
+        _write(Path(out), images, probabilities, figures | more)
+    warning = str(seen or "")
+    return "\n\n".join(filter(None, [warning, _in_words(figures)]))
+
+
+def _find_seen(path: Path, images: "ImageData") -> "Seen | None":
+    """Return how many of the images the run of a model has seen; `None` where that is unknown."""
+    from se_keras.train.seen import find_seen, run_of
+
+    run = run_of(path)
+    if run is None:
+        return None
+    return find_seen(run, list(images.test.items), list(images.test.names))
 
 
 def _as_data(found: ClassFolder, classifier: Classifier) -> "ImageData":
@@ -142,16 +154,15 @@ def _answer(classifier: Classifier, paths: list[str]) -> "np.ndarray":
 
     answers = []
     bar = keras.utils.Progbar(len(paths), unit_name="image", verbose=progress_style())
-    for start in range(0, len(paths), BATCH_SIZE):
-        some = paths[start : start + BATCH_SIZE]
+    for start in range(0, len(paths), BATCH):
+        some = paths[start : start + BATCH]
         pixels: dict[int, np.ndarray] = {}
 
         def read(number: int, some: list[str] = some, pixels: dict[int, Any] = pixels) -> None:
             pixels[number] = classifier.read(some[number])
 
         for_each_image(read, len(some))
-        batch = np.stack([pixels[number] for number in range(len(some))])
-        answers.append(classifier.probabilities(batch))
+        answers.append(classifier.answer([pixels[number] for number in range(len(some))]))
         bar.update(start + len(some))
     return np.concatenate(answers)
 

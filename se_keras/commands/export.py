@@ -1,9 +1,20 @@
 """`se-keras export`: a saved model as the file of an engine."""
 
 import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from se_keras.commands.model_files import model_file, open_model
+from se_keras.images import name_of
+from se_keras.support.errors import InputError, in_one_line
+
+if TYPE_CHECKING:
+    import keras
+
+    from se_keras.deploy.calibration import Samples
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -38,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--calibration",
         metavar="DIR",
         help="folder of images, of which at most 300 are taken, to measure activations on for int8 "
-        "and to compare with",
+        "and to compare with (default: the comparison takes the test images of the run)",
     )
     parser.add_argument(
         "-o",
@@ -59,8 +70,58 @@ def run(parsed: argparse.Namespace) -> None:
     engine.require()
     made_up = file.with_name(f"{file.stem}-{parsed.precision}{engine.suffix}")
     model = open_model(file)
+    from se_keras.class_names import labels_of_run
     from se_keras.deploy.export import export
 
-    print(
-        export(model, parsed.path or made_up, parsed.format, parsed.precision, parsed.calibration)
-    )
+    names = [name for _, name in labels_of_run(file) or ()]
+    shape: Any = getattr(model, "output_shape", None)
+    is_classifier = isinstance(shape, tuple) and len(shape) == 2
+    # The report beside it may be of another model.
+    if not is_classifier or len(names) != max(shape[1], 2):
+        names = []
+    samples = _samples(model, file, parsed.calibration, names)
+    path = parsed.path or made_up
+    print(export(model, path, parsed.format, parsed.precision, samples, class_names=names or None))
+
+
+def _samples(
+    model: "keras.Model", file: Path, calibration: str | None, names: Sequence[str]
+) -> "Samples | None":
+    """Return what to calibrate and compare with; of a run without a set its test images."""
+    from se_keras.deploy.calibration import open_samples
+    from se_keras.train.seen import find_seen, run_of
+
+    run = run_of(file)
+    if calibration is None:
+        return None if run is None else _test_images(model, run)
+    samples = open_samples(model, calibration, names)
+    inside = [name_of(Path(os.path.relpath(x, calibration)).as_posix()) for x in samples.files]
+    seen = None if run is None else find_seen(run, samples.files, inside)
+    return replace(samples, trained_on=None if seen is None else seen.train)
+
+
+def _test_images(model: "keras.Model", run: Path) -> "Samples | None":
+    """Return the test images of a run; `None` where they are not to be had."""
+    from se_keras.deploy.calibration import samples_of_images
+    from se_keras.pixels import pixels_of
+    from se_keras.train.config import TrainConfig
+    from se_keras.train.data import open_data
+    from se_keras.train.run_files import read_settings_file
+    from se_keras.train.seen import find_seen
+
+    settings = read_settings_file(run)
+    if pixels_of(model).unknown:
+        return None
+    try:
+        config = TrainConfig(
+            data=settings["data"], image_size=settings["image_size"], split=str(run / "split.csv")
+        )
+        test = open_data(config.completed()).test
+        text = "{} test images of the run"
+        samples = samples_of_images(model, list(test.items), test.labels, text)
+        seen = find_seen(run, samples.files, [])
+    except (InputError, KeyError) as error:
+        print(f"The test images of {run} are not to be had: {in_one_line(error)}")
+        return None
+    # Where the data are no files, the parts have nothing in common.
+    return replace(samples, trained_on=seen.train if seen else 0)

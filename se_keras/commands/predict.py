@@ -1,27 +1,31 @@
-"""`se-keras predict`: image files classified with what a run left, or with pretrained weights."""
+"""`se-keras predict`: image files classified, and the answers printed or written."""
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from se_keras.commands.model_files import check_takes_images, model_file, open_model
-from se_keras.models.recipes import find_recipe
+from se_keras.commands.classifiers import (
+    BATCH,
+    SOURCES,
+    Answer,
+    Classifier,
+    classify,
+    load_classifier,
+    pretrained_classifier,
+)
+from se_keras.folders import SUFFIXES, find_images
+from se_keras.images import name_of
 from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import InputError
-from se_keras.support.startup import load_keras
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-
-    from se_keras.pixels import Pixels
+from se_keras.support.files import write_csv
+from se_keras.support.progress import progress_style
+from se_keras.support.tables import visible
 
 BAR_WIDTH = 30
-# Numbers of channels that image files can be read with.
-COLORS = (1, 3)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -30,15 +34,18 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "predict",
         help="classify image files",
         description="Prints the likeliest classes of each image, with their probabilities.",
+        epilog="An image that can't be read gets a line on the standard error, and the others are "
+        "answered; the exit code is then 2, as where no image is found.",
     )
     parser.add_argument(
-        "path",
-        metavar="MODEL",
-        nargs="?",
-        help="folder of a run of `se-keras train`, .keras file, or SavedModel folder; left out "
-        "with --weights",
+        "path", metavar="MODEL", nargs="?", help=f"{SOURCES}; left out with --weights"
     )
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image file")
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="image file, folder of images at any depth, or pattern such as 'photos/**/*.jpg'",
+    )
     parser.add_argument(
         "--weights",
         metavar="SOURCE",
@@ -62,39 +69,143 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="classes to print for each image (default %(default)s)",
     )
+    parser.add_argument(
+        "--csv",
+        type=csv_file,
+        metavar="FILE",
+        help="write the answers there in place of printing them: a row for each image that can be "
+        "read, with file, class, probability, class_2, probability_2, ... up to --top",
+    )
     parser.set_defaults(run=run)
 
 
+def csv_file(text: str) -> Path:
+    """Return the path of a `.csv` file, which need not be there."""
+    if not text.lower().endswith(".csv"):
+        raise argparse.ArgumentTypeError(f"must be a .csv file, got {text!r}")
+    return Path(text)
+
+
 def run(parsed: argparse.Namespace) -> None:
-    """Classify the images and print the answers."""
-    path, images = parsed.path, parsed.images
+    """Classify the images; print the answers, or write them."""
+    positive_integer("top", parsed.top)
+    path, sources = parsed.path, parsed.images
     if parsed.weights is not None:
-        images = images if path is None else [path, *images]
-        answers = predict_pretrained(
-            parsed.weights, images, model=parsed.model, pixels=parsed.pixels, top=parsed.top
-        )
+        images = _find([*filter(None, [path]), *sources])
+        classifier = pretrained_classifier(parsed.weights, parsed.model, parsed.pixels)
     elif parsed.model is not None:
         raise InputError("--model goes with --weights.")
     elif path is None:
         raise InputError("It takes MODEL and IMAGE, or --weights SOURCE and IMAGE.")
     else:
-        answers = predict(path, images, pixels=parsed.pixels, top=parsed.top)
-    print(show_predictions(images, answers))
+        images = _find(sources)
+        classifier = load_classifier(Path(path), parsed.pixels)
+    failed: list[InputError] = []
+    answered = _answered(classifier, images, parsed.top, failed)
+    if parsed.csv is None:
+        found = dict(answered)
+        print(show_predictions(list(found), list(found.values())), end="\n" * bool(found))
+    elif rows := write_answers(parsed.csv, answered):
+        print(f"{rows:,} image{'s' * (rows > 1)} in {parsed.csv}")
+    _tell(failed, len(images))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Classifier:
-    """A model, with what is needed to feed it an image and to read its answer.
+def _find(sources: Sequence[str]) -> list[str]:
+    """Find the images; tell what was left out.
 
-    Attributes:
-        probabilities: pixels (N, H, W, C) in 0..255 to (N, classes).
-        read: an image file to such pixels, (H, W, C).
-        class_names: names of the classes; empty where none are known.
+    Raises:
+        InputError: if there are none.
     """
+    images, left_out = find_images(sources)
+    where = ", ".join(map(name_of, sources))
+    if not images:
+        raise InputError(f"{where} has no images ({', '.join(SUFFIXES)}). {left_out}".strip())
+    if not any(map(os.path.lexists, images)):
+        raise InputError(f"There is no image file {where}.")
+    if left_out:
+        print(left_out, file=sys.stderr)
+    return images
 
-    probabilities: "Callable[[np.ndarray], np.ndarray]"
-    read: "Callable[[str | Path], np.ndarray]"
-    class_names: tuple[str, ...]
+
+def _answered(
+    classifier: Classifier, images: Sequence[str], top: int, failed: list[InputError]
+) -> Iterator[tuple[str, Answer]]:
+    """Give the images that can be read, with their classes; show how far it is."""
+    with _bar(len(images)) as progress:
+        for number, (image, answer) in enumerate(classify(classifier, images, top), start=1):
+            if isinstance(answer, InputError):
+                failed.append(answer)
+            else:
+                yield image, answer
+            progress(number)
+
+
+@contextmanager
+def _bar(count: int) -> Iterator[Callable[[int], None]]:
+    """Give what shows that so many images are done, on the standard error; nothing for a few."""
+    import keras
+
+    if count <= BATCH:
+        yield lambda done: None
+        return
+    with redirect_stdout(sys.stderr):
+        bar = keras.utils.Progbar(count, unit_name="image", verbose=progress_style())
+
+    def show(done: int) -> None:
+        if done % BATCH == 0 or done == count:
+            with redirect_stdout(sys.stderr):
+                bar.update(done)
+
+    yield show
+
+
+def _tell(failed: Sequence[InputError], count: int) -> None:
+    """Name the images that could not be read.
+
+    Raises:
+        InputError: if there are some.
+    """
+    if count == 1 and failed:
+        raise failed[0]
+    for error in failed:
+        print(error, file=sys.stderr)
+    if failed:
+        rest = "the others are answered" if len(failed) < count else "none is answered"
+        raise InputError(f"{len(failed):,} of {count:,} images can't be read; {rest}.")
+
+
+def write_answers(path: Path, answered: Iterator[tuple[str, Answer]]) -> int:
+    """Write a row for each image into a CSV file, as they come; return their number.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from se_keras.commands.predict import write_answers
+    >>> file = Path(tempfile.mkdtemp()) / "answers.csv"
+    >>> write_answers(file, iter([("a.png", [("cat", 0.9), ("dog", 0.1)])]))
+    1
+    >>> print(file.read_text().strip())
+    file,class,probability,class_2,probability_2
+    a.png,cat,0.900000,dog,0.100000
+    """
+    first = next(answered, None)
+    if first is None:
+        return 0
+    ranks = ["", *(f"_{rank}" for rank in range(2, len(first[1]) + 1))]
+    header = ["file", *(f"{column}{rank}" for rank in ranks for column in ("class", "probability"))]
+    count = 0
+
+    def rows() -> Iterator[list[str]]:
+        nonlocal count
+        for image, answer in chain([first], answered):
+            count += 1
+            cells = ((name, f"{share:.6f}") for name, share in answer)
+            yield [name_of(image), *chain.from_iterable(cells)]
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, header, rows())
+    return count
 
 
 def predict(
@@ -103,9 +214,9 @@ def predict(
     """Classify image files.
 
     Args:
-        path: the folder of a run, a `.keras` file or a SavedModel. Class names come from the
-            `report.json` beside it or, of a SavedModel that a run left, from itself; without any
-            the classes are numbered.
+        path: the folder of a run, a `.keras` file, or what `export` wrote. Class names come from
+            the exported file itself or from the `report.json` beside it; without any the classes
+            are numbered.
         images: files that `se_keras.images` reads.
         pixels: what pixels the model takes, in place of what it says itself: `"raw"` for 0..255,
             or the name or source of the published weights that it began with.
@@ -119,8 +230,7 @@ def predict(
             probabilities.
     """
     _check(images, top)
-    classifier = load_classifier(Path(path), pixels)
-    return [_classify(classifier, image, top) for image in images]
+    return _classify_all(load_classifier(Path(path), pixels), images, top)
 
 
 def predict_pretrained(
@@ -150,8 +260,15 @@ def predict_pretrained(
             image that can't be read.
     """
     _check(images, top)
-    classifier = pretrained_classifier(weights, model, pixels)
-    return [_classify(classifier, image, top) for image in images]
+    return _classify_all(pretrained_classifier(weights, model, pixels), images, top)
+
+
+def _classify_all(classifier: Classifier, images: Sequence[str | Path], top: int) -> list[Answer]:
+    answers = [answer for _, answer in classify(classifier, images, top)]
+    for answer in answers:
+        if isinstance(answer, InputError):
+            raise answer
+    return answers
 
 
 def _check(images: Sequence[str | Path], top: int) -> None:
@@ -159,140 +276,6 @@ def _check(images: Sequence[str | Path], top: int) -> None:
     for image in images:
         if not Path(image).is_file():
             raise InputError(f"There is no image file {image}.")
-
-
-def pretrained_classifier(
-    weights: str, model: str | None = None, pixels: str | None = None
-) -> Classifier:
-    """Build the network of pretrained weights, with their preprocessing.
-
-    Raises:
-        InputError: if the weights can't be had, do not fit or come without a model.
-    """
-    if model is not None:
-        find_recipe(model)
-    load_keras()
-    from se_keras import catalog
-    from se_keras.class_names import labels_of
-    from se_keras.pixels import load_image, pixels_of_images
-    from se_keras.weights.source import parse_source
-
-    source = parse_source(weights, model)
-    recipe = source.recipe if model is None else find_recipe(model)
-    about = pixels or source
-    if pixels is None and source.pixels.unknown:
-        raise InputError(
-            f"What pixels the weights of {weights} take is unknown: {source.pixels.origin}. Name "
-            "with --pixels the weights that they began with, such as seresnet50.a1_in1k."
-        )
-    known = pixels_of_images(about)
-    network = catalog.create(
-        recipe,
-        weights=source,
-        include_preprocessing=known,
-        input_shape=(*(known.height_and_width or ()), 3),
-    )
-    labels = labels_of(about)
-    if labels is None or len(labels) != network.output_shape[-1]:
-        labels = ()
-    return Classifier(
-        probabilities=_caller(network),
-        read=partial(load_image, model_or_source=known),
-        class_names=tuple(class_name for _, class_name in labels),
-    )
-
-
-def load_classifier(path: Path, pixels: str | None = None) -> Classifier:
-    """Load the model of a run's folder, a `.keras` file or a SavedModel.
-
-    Args:
-        path: where it is.
-        pixels: as of `predict`.
-
-    Raises:
-        InputError: if there is none of them, or it can't be read, or it is unknown what pixels it
-            takes.
-    """
-    shape: Any  # of the model's input; checked below
-    if (path / "saved_model.pb").is_file():
-        load_keras()
-        from se_keras.pixels import read_pixels
-        from se_keras.train.saved_model import load_saved_model
-
-        probabilities, shape = load_saved_model(path)
-        own, _ = read_pixels(path)
-    else:
-        path = model_file(path)
-        model = open_model(path)
-        from se_keras.pixels import pixels_of
-
-        probabilities, shape = _caller(model), getattr(model, "input_shape", None)
-        if not isinstance(getattr(model, "output_shape", ()), tuple):
-            raise InputError(f"{path} must have one output, it has {len(model.output_shape)}.")
-        own = pixels_of(model)
-    check_takes_images(shape, path)
-    if shape[1] != shape[2] or shape[3] not in COLORS:
-        raise InputError(f"{path} must take images (N, H, H, C), C of {COLORS}, it takes {shape}.")
-    from se_keras.class_names import labels_of_run
-
-    own = replace(own, size=shape[1] or own.size)
-    if own.unknown:
-        own = replace(own, channels=shape[3])
-    return Classifier(
-        probabilities=probabilities,
-        read=_reader(path, own if pixels is None else _pixels_called(pixels, own), shape),
-        class_names=tuple(name for _, name in labels_of_run(path) or ()),
-    )
-
-
-def _caller(model: "keras.Model") -> "Callable[[np.ndarray], np.ndarray]":
-    import keras
-
-    return lambda pixels: keras.ops.convert_to_numpy(model(pixels, training=False))
-
-
-def _pixels_called(name: str, own: "Pixels") -> "Pixels":
-    """Return the pixels that the user names, at the model's size and with its channels."""
-    from se_keras.pixels import gray_pixels, pixels_named
-
-    named = pixels_named(name)
-    if own.channels == 1 and named.mean is not None:
-        named = gray_pixels(named)
-    return replace(named, size=own.size, channels=own.channels)
-
-
-def _reader(
-    path: Path, pixels: "Pixels", shape: tuple[Any, ...]
-) -> "Callable[[str | Path], np.ndarray]":
-    from se_keras.pixels import load_image, preprocess_input
-
-    if pixels.unknown:
-        raise InputError(
-            f"What pixels {path} takes is unknown: {pixels.origin}. Say it with --pixels: raw for "
-            "0..255, or the weights that it began with, such as seresnet50.a1_in1k."
-        )
-    any_size = pixels.size is None
-    cut = partial(_read, shape) if any_size else partial(load_image, model_or_source=pixels)
-    return lambda image: preprocess_input(cut(image), pixels, data_format="channels_last")
-
-
-def _read(shape: tuple[Any, ...], image: str | Path) -> "np.ndarray":
-    from se_keras.images import read_image
-
-    _, height, width, channels = shape
-    size = (height or width, width or height) if height or width else None
-    return read_image(image, size, channels).astype("float32")
-
-
-def _classify(classifier: Classifier, image: str | Path, top: int) -> list[tuple[str, float]]:
-    answer = classifier.probabilities(classifier.read(image)[None])
-    if answer.ndim != 2 or abs(answer.sum() - 1) > 0.01:
-        raise InputError(f"The model gives {answer.shape}, not the probabilities of classes.")
-    names = classifier.class_names
-    if len(names) != answer.shape[1]:
-        names = tuple(f"class {number}" for number in range(answer.shape[1]))
-    order = (-answer[0]).argsort(kind="stable")[:top]
-    return [(names[number], float(answer[0, number])) for number in order]
 
 
 def show_predictions(
@@ -308,11 +291,12 @@ def show_predictions(
       cat   90.0 %  ███████████████████████████
       dog   10.0 %  ███
     """
-    width = max(len(name) for classes in predictions for name, _ in classes)
+    width = max((len(visible(name)) for classes in predictions for name, _ in classes), default=0)
     lines = []
     for image, classes in zip(images, predictions, strict=True):
-        lines.append(str(image))
+        lines.append(visible(name_of(image)))
         for name, share in classes:
             bar = "█" * round(share * BAR_WIDTH)
-            lines.append(f"  {name:{width}}  {share:6.1%}  {bar}".replace("%", " %").rstrip())
+            percent = f"{share:6.1%}".replace("%", " %")
+            lines.append(f"  {visible(name):{width}}  {percent}  {bar}".rstrip())
     return "\n".join(lines)

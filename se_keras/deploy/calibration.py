@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from se_keras.folders import SUFFIXES, for_each_image, list_images
+from se_keras.folders import SUFFIXES, for_each_image, list_classes, list_images
 from se_keras.graph import in_model_order, shape_fits
 from se_keras.images import name_of
+from se_keras.metadata import input_type
 from se_keras.pixels import Pixels, load_image, pixels_of, preprocess_input
 from se_keras.support.batches import read_batches
 from se_keras.support.errors import InputError
@@ -40,19 +41,26 @@ class Samples:
         calibration: what activations are measured on; `None` without a calibration set.
         comparison: what the file and the Keras model are compared on.
         text: what they are, in words.
+        labels: the class of each sample of the comparison, (N,); `None` where it is unknown.
+        files: those that the samples of the comparison are read from; empty where there are none.
+        trained_on: how many of the comparison the model was trained on; `None` where it is unknown.
     """
 
     calibration: Arrays | None
     comparison: Arrays
     text: str
+    labels: np.ndarray | None = None
+    files: tuple[str, ...] = ()
+    trained_on: int | None = None
 
 
-def open_samples(model: keras.Model, calibration: Any) -> Samples:
+def open_samples(model: keras.Model, calibration: Any, class_names: Sequence[str] = ()) -> Samples:
     """Reads at most `LIMIT` samples of a calibration set; without one, takes photos or noise.
 
     Args:
         model: what they are for.
-        calibration: as of `se_keras.export`.
+        calibration: as of `se_keras.export`; `Samples` are returned as they are.
+        class_names: those of the model, by which the folders of a calibration set have labels.
 
     Raises:
         InputError: if it has no samples, or they do not fit the model's inputs.
@@ -60,54 +68,125 @@ def open_samples(model: keras.Model, calibration: Any) -> Samples:
     if calibration is None:
         arrays, text = _without_calibration(model)
         return Samples(calibration=None, comparison=arrays, text=text)
-    left_out = ""
+    if isinstance(calibration, Samples):
+        return calibration
     if isinstance(calibration, str | os.PathLike):
-        pixels, left_out = _read_folder(model, Path(calibration))
-        arrays, name = (pixels,), name_of(calibration)
+        arrays, labels, files, left_out = _read_folder(model, Path(calibration), class_names)
+        name = name_of(calibration)
     else:
-        arrays, name = _collect(model, calibration), type(calibration).__name__
+        arrays, targets = _collect(model, calibration)
+        labels = _labels_of_targets(model, targets)
+        files, left_out, name = np.array([], object), "", type(calibration).__name__
     _check_fit(model, arrays)
     arrays = tuple(
         _as_input(_choose_evenly(a), t) for a, t in zip(arrays, model.inputs, strict=True)
     )
+    labels = None if labels is None else _choose_evenly(labels)
     count = len(arrays[0])
-    if count < HOLD_OUT_MINIMUM:
-        text = f"the {count} calibration samples of {name}{left_out}"
-        return Samples(calibration=arrays, comparison=arrays, text=text)
-    held_out = np.arange(count) % HOLD_OUT_STEP == HOLD_OUT_STEP - 1
+    step = HOLD_OUT_STEP if count >= HOLD_OUT_MINIMUM else 1
+    held_out = np.arange(count) % step == step - 1
+    comparison = tuple(array[held_out] for array in arrays)
+    text = f"the {count} calibration samples of {name}{left_out}"
+    if step > 1:
+        text = f"{held_out.sum()} of the {count} samples of {name}, not used for calibration"
+        text += left_out
     return Samples(
-        calibration=tuple(array[~held_out] for array in arrays),
-        comparison=tuple(array[held_out] for array in arrays),
-        text=f"{held_out.sum()} of the {count} samples of {name}, not used for calibration"
-        f"{left_out}",
+        calibration=tuple(array[~held_out] for array in arrays) if step > 1 else comparison,
+        comparison=comparison,
+        text=text,
+        labels=None if labels is None else labels[held_out],
+        files=tuple(files[held_out]) if len(files) else (),
     )
+
+
+def samples_of_images(
+    model: keras.Model, images: "Sequence[ImageSource]", labels: np.ndarray, text: str
+) -> Samples:
+    """Return images of known classes as what to compare on, at most `LIMIT`, at equal distances.
+
+    Args:
+        model: what they are for; it is known what pixels it takes.
+        images: paths or pixels.
+        labels: the number of each one's class.
+        text: what they are, in words; `{}` stands for their number.
+
+    Raises:
+        InputError: naming the images that can't be read.
+    """
+    chosen = _choose_evenly(np.arange(len(images)))
+    some = [images[number] for number in chosen]
+    pixels = _as_input(_as_model_takes(_pixels(model), some), model.inputs[0])
+    return Samples(
+        calibration=None,
+        comparison=(pixels,),
+        text=text.format(len(some)),
+        labels=labels[chosen],
+        files=tuple(str(image) for image in some if isinstance(image, str | os.PathLike)),
+    )
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def _labels_of_files(
+    folder: Path, paths: np.ndarray, class_names: Sequence[str]
+) -> np.ndarray | None:
+    """Return the class of each file of a folder that has a folder for each of the classes."""
+    try:
+        found = list_classes(folder)
+    except InputError:
+        return None
+    numbers = {name: number for number, name in enumerate(class_names)}
+    names = [found.class_names[label] for label in found.labels]
+    class_of = {path: numbers.get(name) for path, name in zip(found.paths, names, strict=True)}
+    labels = [class_of.get(path) for path in paths]
+    return None if None in labels else np.array(labels, int)
+
+
+def _labels_of_targets(model: keras.Model, targets: np.ndarray | None) -> np.ndarray | None:
+    """Return the class of each sample from what batches have beside them, where it is classes."""
+    shape = model.outputs[0].shape
+    is_classifier = len(model.outputs) == 1 and len(shape) == 2
+    if targets is None or targets.dtype.kind not in "biuf" or not is_classifier:
+        return None
+    if targets.shape[1:] == (shape[1],) and shape[1] > 1:
+        return targets.argmax(axis=1) if np.all(targets.max(axis=1) == 1) else None
+    if targets.size != len(targets):
+        return None
+    labels = targets.reshape(-1).astype(int)
+    is_class = np.all(labels == targets.reshape(-1)) and set(labels) <= set(range(max(shape[1], 2)))
+    return labels if is_class else None
 
 
 # --- arrays and batches --------------------------------------------------------------------------
 
 
-def _collect(model: keras.Model, calibration: Any) -> Arrays:
-    """Arrays as they are, or the first `LIMIT` samples of batches."""
+def _collect(model: keras.Model, calibration: Any) -> tuple[Arrays, np.ndarray | None]:
+    """Arrays as they are, or the first `LIMIT` samples of batches with the targets beside them."""
     if isinstance(calibration, np.ndarray):
-        return (calibration,)
+        return (calibration,), None
     if _is_array_per_input(calibration, len(model.inputs)):
-        return tuple(map(keras.ops.convert_to_numpy, _order_inputs(model, calibration)))
-    parts, count = [], 0
+        return tuple(map(keras.ops.convert_to_numpy, _order_inputs(model, calibration))), None
+    parts, targets, count = [], [], 0
     wanted = (
         "a folder of images, an array, arrays by the names of the inputs, or batches such as "
         "`predict` takes"
     )
     batches, _ = read_batches("calibration", calibration, wanted)
     for batch in batches:
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         arrays = _order_inputs(model, x) if isinstance(x, Mapping | Sequence) else (x,)
         parts.append([keras.ops.convert_to_numpy(array) for array in arrays])
+        if hasattr(y, "shape"):
+            targets.append(keras.ops.convert_to_numpy(y))
         count += len(parts[-1][0])
         if count >= LIMIT:
             break
     if not count:
         raise InputError("`calibration` has no samples")
-    return tuple(np.concatenate(column)[:LIMIT] for column in zip(*parts, strict=True))
+    has_targets = len(targets) == len(parts) and len({y.shape[1:] for y in targets}) == 1
+    arrays = tuple(np.concatenate(column)[:LIMIT] for column in zip(*parts, strict=True))
+    return arrays, np.concatenate(targets)[:LIMIT] if has_targets else None
 
 
 def _is_array_per_input(calibration: Any, inputs: int) -> bool:
@@ -149,11 +228,6 @@ def describe_count(calibration: Arrays) -> str:
     return f"{len(calibration[0])} calibration samples"
 
 
-def input_type(tensor: keras.KerasTensor) -> str:
-    """The type of an input of the exported file: floats are float32 in every precision."""
-    return "float32" if "float" in tensor.dtype else tensor.dtype
-
-
 def _choose_evenly(items: np.ndarray) -> np.ndarray:
     """At most `LIMIT` of them, at equal distances: a set may be sorted by class."""
     step = max(1.0, len(items) / LIMIT)
@@ -164,8 +238,10 @@ def _choose_evenly(items: np.ndarray) -> np.ndarray:
 # --- images --------------------------------------------------------------------------------------
 
 
-def _read_folder(model: keras.Model, folder: Path) -> tuple[np.ndarray, str]:
-    """The pixels of its images; in words, what was left out."""
+def _read_folder(
+    model: keras.Model, folder: Path, class_names: Sequence[str]
+) -> tuple[Arrays, np.ndarray | None, np.ndarray, str]:
+    """At most `LIMIT` images of a folder, labels and files; in words, what was left out."""
     if not folder.is_dir():
         raise InputError(f"`calibration` must be a folder of images, {folder} is none")
     if not _takes_images(model):
@@ -187,7 +263,9 @@ def _read_folder(model: keras.Model, folder: Path) -> tuple[np.ndarray, str]:
             f"{name_of(folder)} has no images ({', '.join(SUFFIXES)}). {left_out}".strip()
         )
     said = f"; left out: {left_out.in_words}" if left_out else ""
-    return _as_model_takes(pixels, list(_choose_evenly(np.array(paths, object)))), said
+    chosen = _choose_evenly(np.array(paths, object))
+    labels = _labels_of_files(folder, chosen, class_names)
+    return (_as_model_takes(pixels, list(chosen)),), labels, chosen, said
 
 
 def _without_calibration(model: keras.Model) -> tuple[Arrays, str]:

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from se_keras.metadata import MARKERS, SUFFIXES
 from se_keras.support.arguments import one_of
 from se_keras.support.errors import extra
 
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
-OPENVINO_FILE = "model.xml"
+OPENVINO_FILE = MARKERS["openvino"]
 # Named in full, since a CPU with bfloat16 instructions would otherwise compute float32 models in
 # them. What is not int8 in an int8 model is bfloat16: the gates' products are memory passes.
 OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
@@ -142,7 +143,7 @@ ENGINES = (
     Engine(
         format="tf_saved_model",
         package="tensorflow",
-        marker="saved_model.pb",
+        marker=MARKERS["tf_saved_model"],
         suffix="-saved_model",
         loader=_load_tensorflow,
     ),
@@ -151,7 +152,7 @@ ENGINES = (
         package="onnxruntime",
         extra="onnx",
         modules=("onnx", "onnxruntime", "tf2onnx"),
-        suffix=".onnx",
+        suffix=SUFFIXES["onnx"],
         loader=_load_onnxruntime,
     ),
     Engine(
@@ -168,7 +169,7 @@ ENGINES = (
         package="ai-edge-litert",
         extra="litert",
         modules=("ai_edge_litert",),
-        suffix=".tflite",
+        suffix=SUFFIXES["litert"],
         loader=_load_litert,
     ),
 )

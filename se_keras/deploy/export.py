@@ -12,15 +12,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.deploy.calibration import Arrays, open_samples, split_batches
+from se_keras.class_names import labels_of
+from se_keras.deploy.calibration import Arrays, Samples, open_samples, split_batches
 from se_keras.deploy.engines import Engine, Run, find_engine
 from se_keras.deploy.targets import Target, find_target
 from se_keras.deploy.tf_function import with_policy
 from se_keras.graph import innermost_layers, is_quantized
+from se_keras.metadata import describe, write_metadata
 from se_keras.rewrite.optimize import optimize
 from se_keras.support.errors import MAX_TEXT, InputError, WrongResultError, in_one_line
 from se_keras.support.files import write_json, written_beside
-from se_keras.support.tables import format_table
+from se_keras.support.tables import format_table, visible
 from se_keras.support.timing import seconds_in_turn
 
 # Largest difference of a float32 export, relative to the largest output: another order of the same
@@ -34,6 +36,8 @@ TOLERANCE_FEWER_BITS = 0.25
 BATCH = 8
 ROUNDS = 15
 REPORT_SUFFIX = ".report.json"
+# Classes that the table names before it only counts.
+NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +49,14 @@ class ExportReport:
         format, precision: as asked for.
         method: how the precision was reached.
         engine: package and version that ran the file.
-        samples: number of samples compared.
+        metadata: what the file says of itself, without what is unknown: `class_names`; `inputs`,
+            their names, shapes, types and layout; `pixels`, the fields of `se_keras.Pixels`.
+        takes: what the model takes, in words.
+        samples: number of samples compared, each once.
         compared_on: what they are.
+        trained_on: how many of them the model was trained on; `None` where it is unknown.
+        accuracy, keras_accuracy: the share of them whose class the file and the Keras model find;
+            `None` where the classes are unknown.
         max_difference: largest difference of an output, relative to the largest number of it.
         rms_difference: root mean square of the differences, relative to that of the output.
         top1_agreement: share of samples with the same largest class; `None` where no output is
@@ -62,8 +72,13 @@ class ExportReport:
     precision: str
     method: str
     engine: str
+    metadata: dict[str, Any]
+    takes: str
     samples: int
     compared_on: str
+    trained_on: int | None
+    accuracy: float | None
+    keras_accuracy: float | None
     max_difference: float
     rms_difference: float
     top1_agreement: float | None
@@ -84,7 +99,11 @@ class ExportReport:
             ("format", f"{self.format}, {self.precision}"),
             ("method", self.method),
             ("engine", self.engine),
+            ("takes", self.takes),
+            ("class names", _list_names(self.metadata.get("class_names", []))),
             ("compared on", self.compared_on),
+            ("trained on", self._trained_on),
+            ("accuracy", self._accuracy),
             ("largest difference", f"{self.max_difference:.1e} of the largest output"),
             ("typical difference", f"{self.rms_difference:.1e} of a typical output"),
             ("same top-1 class", "no classes" if agreement is None else f"{agreement:.1%}"),
@@ -96,6 +115,21 @@ class ExportReport:
         ]
         return format_table(("export", ""), rows)
 
+    @property
+    def _trained_on(self) -> str:
+        return "unknown" if self.trained_on is None else f"{self.trained_on} of the {self.samples}"
+
+    @property
+    def _accuracy(self) -> str:
+        if self.accuracy is None or self.keras_accuracy is None:
+            return "unknown, as their classes are"
+        return f"{self.accuracy:.1%}, the Keras model's {self.keras_accuracy:.1%}"
+
+
+def _list_names(names: Sequence[str]) -> str:
+    more = f", ... ({len(names):,})" if len(names) > NAMED else ""
+    return ", ".join(map(visible, names[:NAMED])) + more or "unknown"
+
 
 def export(
     model: keras.Model,
@@ -103,6 +137,8 @@ def export(
     format: str = "tf_saved_model",
     precision: str = "float32",
     calibration: Any = None,
+    *,
+    class_names: Sequence[str] | None = None,
 ) -> ExportReport:
     """Writes a model for an engine, optimized, and compares the file with the model.
 
@@ -116,6 +152,10 @@ def export(
     - `openvino`: a folder with `model.xml`; float32, bfloat16, int8
     - `litert`: a `.tflite` file; float32, int8
 
+    The file says of itself what its classes are and what it takes, as far as it is known, in its
+    format's own place: ONNX's `metadata_props`, OpenVINO's `rt_info`, files appended to LiteRT's,
+    and `labels.txt` and `assets.extra/se_keras.json` in a SavedModel.
+
     Args:
         model: a functional or Sequential model; it stays as it is.
         path: file or folder to write; one that an earlier export wrote is replaced.
@@ -127,7 +167,10 @@ def export(
             or batches such as `model.predict` takes; or a folder of images, which are cropped to
             the middle, resized, and put into the range of pixels that the model takes. Of 50 and
             more every fifth is kept for the comparison. Other precisions are only compared on
-            them.
+            them. Where a folder has a folder for each class, or batches have labels beside the
+            samples, the report has the accuracy too.
+        class_names: names of the classes, by number; `None` for those of published weights, where
+            the model has as many.
 
     Returns:
         The report.
@@ -162,13 +205,15 @@ def export(
     fast = optimize(model, verbose=False)
     if _has_16_bits(fast):
         fast = with_policy(fast, "float32")
-    samples = open_samples(model, calibration)
+    metadata = describe(model, _names_of(model, class_names), precision)
+    samples = open_samples(model, calibration, metadata.class_names)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as partial:
         with _translated_errors(model, target):
             method = target.write_file(fast, partial, samples.calibration)
+            write_metadata(partial, metadata)
             run = engine.load(partial, precision)
-            measured = _compare(model, run, samples.comparison)
+            measured = _compare(model, run, samples)
         _check_difference(model, target, measured)
         size = _size(partial)
     report = ExportReport(
@@ -177,8 +222,11 @@ def export(
         precision=precision,
         method=method,
         engine=engine.description,
+        metadata=metadata.as_json(),
+        takes=metadata.takes,
         samples=len(samples.comparison[0]),
         compared_on=samples.text,
+        trained_on=samples.trained_on,
         size=size,
         keras_size=sum(_bytes(variable) for variable in model.variables),
         **measured,
@@ -203,6 +251,30 @@ def _translated_errors(model: keras.Model, target: Target) -> Iterator[None]:
         ) from error
 
 
+def _names_of(model: keras.Model, class_names: Sequence[str] | None) -> list[str]:
+    """The names to write; empty where there are none.
+
+    Raises:
+        InputError: if they are not texts, one for each class that the model gives.
+    """
+    shapes = [tensor.shape for tensor in model.outputs]
+    is_classifier = len(shapes) == 1 and len(shapes[0]) == 2
+    # One sigmoid tells two classes apart.
+    classes = max(shapes[0][1], 2) if is_classifier else None
+    if class_names is None:
+        labels = labels_of(model) or ()
+        return [name for _, name in labels] if len(labels) == classes else []
+    if classes is None:
+        raise InputError(f"`class_names` must be None for a model that gives {shapes}.")
+    names = [] if isinstance(class_names, str) else list(class_names)
+    if len(names) != classes or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"`class_names` must be {classes} texts, one for each class, got "
+            f"{repr(class_names)[:MAX_TEXT]}."
+        )
+    return names
+
+
 def _check_path(path: Path, engine: Engine) -> None:
     if engine.marker is None:
         if path.suffix != engine.suffix:
@@ -225,9 +297,9 @@ def _size(path: Path) -> int:
 # --- the comparison ------------------------------------------------------------------------------
 
 
-def _compare(model: keras.Model, run: Run, arrays: Arrays) -> dict[str, Any]:
+def _compare(model: keras.Model, run: Run, samples: Samples) -> dict[str, Any]:
     """Differences of all outputs on all samples, and the time for one sample."""
-    batch = model.inputs[0].shape[0] or BATCH
+    arrays, batch = samples.comparison, model.inputs[0].shape[0] or BATCH
 
     def keras_run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         structured = keras.tree.pack_sequence_as(model.input, list(inputs))
@@ -239,6 +311,8 @@ def _compare(model: keras.Model, run: Run, arrays: Arrays) -> dict[str, Any]:
         "max_difference": max(map(_difference, ours, theirs)),
         "rms_difference": max(map(_rms_difference, ours, theirs)),
         "top1_agreement": _agreement(ours, theirs),
+        "accuracy": _accuracy(theirs, samples.labels),
+        "keras_accuracy": _accuracy(ours, samples.labels),
         **_latencies(keras_run, run, next(split_batches(arrays, model.inputs[0].shape[0] or 1))),
     }
 
@@ -268,6 +342,14 @@ def _agreement(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> floa
         if a.ndim == 2 and a.shape[1] > 1
     ]
     return float(np.mean(shares)) if shares else None
+
+
+def _accuracy(outputs: Sequence[np.ndarray], labels: np.ndarray | None) -> float | None:
+    if labels is None:
+        return None
+    (scores,) = outputs
+    found = scores.argmax(axis=1) if scores.shape[1] > 1 else scores[:, 0] > 0.5
+    return float(np.mean(found == labels))
 
 
 def _latencies(keras_run: Run, run: Run, inputs: Arrays) -> dict[str, float]:

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.deploy.calibration import Arrays, input_type, split_batches
+from se_keras.deploy.calibration import Arrays, split_batches
 from se_keras.graph import is_quantized
+from se_keras.metadata import input_type
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,18 +5,15 @@ from pathlib import Path
 import keras
 
 from se_keras.deploy.tf_function import Served, serve, with_policy
-from se_keras.pixels import pixels_of, write_pixels
 
 
 def write_saved_model(model: keras.Model, path: Path) -> str:
     save(serve(model), path)
-    write_pixels(path, pixels_of(model))
     return "weights as constants"
 
 
 def write_saved_model_bfloat16(model: keras.Model, path: Path) -> str:
     save(serve(with_policy(model, "bfloat16")), path)
-    write_pixels(path, pixels_of(model))
     return "weights and activations in bfloat16, inputs and outputs in float32"
 
 

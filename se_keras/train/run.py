@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from se_keras import catalog
 from se_keras.graph import innermost_layers
-from se_keras.pixels import pixels_of, write_pixels
+from se_keras.metadata import describe, write_metadata
 from se_keras.support.archives import check_archive
 from se_keras.support.errors import InputError, extra
 from se_keras.support.files import write_json, written_beside
@@ -508,7 +508,7 @@ def _finish(
 ) -> dict[str, Any]:
     with written_beside(folder / "saved_model") as partial:
         export_saved_model(model, folder / "model.keras", partial)
-        write_pixels(partial, pixels_of(model), data.class_names)
+        write_metadata(partial, describe(model, data.class_names))
     test, difference = compare_saved_model(model, config, data, folder / "saved_model")
     answers = {"validation": predict_part(model, config, data, "validation"), "test": test}
     content = report.summary(model, config, data, history, answers, difference, team)

@@ -1,0 +1,114 @@
+"""Which images a run has seen before: those of its parts."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from se_keras.folders import for_each_image
+from se_keras.images import name_of
+from se_keras.support.errors import InputError
+from se_keras.support.files import read_csv
+from se_keras.train.config import DEFAULTS
+from se_keras.train.run_files import SPLIT_COLUMNS, read_settings_file
+from se_keras.train.splits import PARTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """How many of some images are those of a run.
+
+    Attributes:
+        images: how many were asked for.
+        train, validation, test: how many of them are in these parts of the run.
+        by: "content", or "name" where the run's own images are not there any more.
+    """
+
+    images: int
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+    by: str = "content"
+
+    def __str__(self) -> str:
+        """Return a warning in words; empty where the run has learned nothing from the images.
+
+        Example:
+
+        >>> print(Seen(images=40, train=12))
+        The model was trained on 12 of these 40 images: the figures are better than on new ones.
+        """
+        counts = {"trained on": self.train, "chosen by": self.validation}
+        used = " and ".join(f"{text} {count:,}" for text, count in counts.items() if count)
+        how = "" if self.by == "content" else ", to judge by their names"
+        return used and (
+            f"The model was {used} of these {self.images:,} images{how}: the figures are better "
+            "than on new ones."
+        )
+
+
+def run_of(path: Path) -> Path | None:
+    """Return the folder of the run that a model is of: the path itself, or that which it is in."""
+    folders = (folder for folder in (path, path.parent) if (folder / "split.csv").is_file())
+    return next((folder for folder in folders if (folder / "settings.json").is_file()), None)
+
+
+def find_seen(run: Path, paths: Sequence[str], names: Sequence[str]) -> Seen | None:
+    """Compare image files with those of a run, byte for byte.
+
+    Args:
+        run: the folder of a run.
+        paths: of the images.
+        names: their paths in the folder that has a folder for each class.
+
+    Returns:
+        How many are in which part; `None` for a run that was not trained on a folder.
+
+    Raises:
+        InputError: if the files of the run are damaged, or an image can't be read.
+    """
+    root = read_settings_file(run).get("data", "")
+    if root in DEFAULTS:
+        return None
+    parts = {row["file"]: row["part"] for row in read_csv(run / "split.csv", SPLIT_COLUMNS)}
+    if os.path.isdir(root):
+        found, by = _parts_by_content(root, parts, paths), "content"
+    else:
+        found, by = [parts[name] for name in names if name in parts], "name"
+    train, validation, test = (found.count(part) for part in PARTS)
+    return Seen(images=len(paths), train=train, validation=validation, test=test, by=by)
+
+
+def _parts_by_content(root: str, parts: dict[str, str], paths: Sequence[str]) -> list[str]:
+    """Return the part of each image that has the bytes of one of the run."""
+    by_size = defaultdict(list)
+    for file in parts:
+        own = os.path.join(root, file)
+        if os.path.isfile(own):
+            by_size[os.path.getsize(own)].append(file)
+    # Only files of the same length are read.
+    pairs = [(path, by_size[os.path.getsize(path)]) for path in paths if os.path.isfile(path)]
+    wanted = {os.path.join(root, file): file for _, files in pairs for file in files}
+    digests = _digest([*wanted, *(path for path, files in pairs if files)])
+    # Of one picture in two parts the one that was learned counts.
+    owns = sorted(wanted, key=lambda own: parts[wanted[own]] == "train")
+    part_of = {digests[own]: parts[wanted[own]] for own in owns}
+    found = (part_of.get(digests[path]) for path, files in pairs if files)
+    return [part for part in found if part]
+
+
+def _digest(paths: Sequence[str]) -> dict[str, bytes]:
+    digests: dict[str, bytes] = {}
+
+    def read(number: int) -> None:
+        path = paths[number]
+        try:
+            with open(path, "rb") as file:
+                digests[path] = hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            raise InputError(f"can't read the image {name_of(path)}: {error.strerror}.") from error
+
+    for_each_image(read, len(paths))
+    return digests
