@@ -14,7 +14,7 @@ import inspect
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -97,6 +97,8 @@ class Graph:
     # What the calls of this model fix for all inside: see `_note_calls`.
     _trainings: set[bool | None] = field(default_factory=set, repr=False)
     _takes_masks: bool = field(default=False, repr=False)
+    # All graphs of one `trace`.
+    _family: Collection["Graph"] = field(default=(), repr=False)
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -180,6 +182,10 @@ class Graph:
     def __contains__(self, node: Node) -> bool:
         """Return whether a node is one of `nodes`: edits may have taken it out."""
         return node in self._node_set
+
+    def calls_of(self, op: keras.Operation) -> int:
+        """How often the traced model, with all that is nested in it, calls an operation."""
+        return sum(node.op is op for graph in self._family for node in graph.nodes)
 
     def find(self, name: str) -> Node:
         """The node of this name.
@@ -397,7 +403,7 @@ def _trace(model: keras.Model, known: dict[keras.Model, Graph]) -> Graph:
     sequential = isinstance(model, keras.Sequential)
     inputs = model.inputs[0] if sequential else model.input
     outputs = model.outputs[0] if sequential else model.output
-    graph = known[model] = Graph(model, inputs, outputs, {})
+    graph = known[model] = Graph(model, inputs, outputs, {}, _family=known.values())
     calls: Counter[keras.Operation] = Counter()
     for record in _records(model):
         op = record.operation

@@ -428,7 +428,18 @@ BEFORE_SE = {
         lambda x: layers.Concatenate(name="twice")([conv(x, "conv", 4)] * 2),
         "twice can't take it",
     ),
-    "other readers": (split, "add can't take it"),
+    "other readers": (split, "others read conv too"),
+    "a sum": (lambda x: layers.Add()([conv(x, "a"), norm(conv(x, "b"), "b_bn")]), "a, b_bn"),
+    "the same added": (lambda x: layers.Add(name="twice")([conv(x, "a")] * 2), "twice can't take"),
+    "factors": (lambda x: layers.Rescaling(0.5)(layers.PReLU()(conv(x, "conv"))), "conv"),
+    "shifted": (lambda x: layers.Rescaling(2, 1, name="up")(conv(x, "c")), "up can't take it"),
+    "larger": (lambda x: layers.UpSampling2D()(layers.ZeroPadding2D()(conv(x, "c"))), "c"),
+    "pool over channels": (
+        lambda x: layers.AveragePooling2D(3, 1, "same", data_format="channels_first", name="mixed")(
+            conv(x, "c")
+        ),
+        "mixed can't take it",
+    ),
     "the input": (lambda x: x, "image can't take it"),
 }
 
@@ -458,7 +469,7 @@ def test_constant_gates_go_into_what_is_before_them(before):
     stats = record_excitations(model, x, verbose=False)
     plan = plan_pruning(model, stats, keep=0)
     (row,) = [row for row in plan.layers if row.name == "se"]
-    folded = "can't" not in named
+    folded = "can't" not in named and "others" not in named
     assert row.reason.startswith(f"goes into {named}" if folded else "leaves a constant")
     assert named in row.reason
     new = prune_se(model, stats, keep=0)

@@ -9,11 +9,14 @@ from keras import layers
 from se_keras.rewrite.layer_kinds import KINDS, STOCK, is_stock, kind_like, kind_of
 
 PASSING = [layer for layer, kind in KINDS.items() if kind.passes != "none"]
+SHIFTING = [layer for layer, kind in KINDS.items() if kind.shifts]
 INERT = [layer for layer, kind in KINDS.items() if kind.inert]
 ARGUMENTS = {
-    "Pooling": {"pool_size": 2},
+    "Adaptive": {"output_size": 3},
+    "Pooling": {"pool_size": 2, "padding": "same"},
     "Dropout": {"rate": 0.4, "seed": 1},
     "Noise": {"stddev": 1},
+    "Rescaling": {"scale": 1.5},
 }
 
 
@@ -34,6 +37,13 @@ def test_a_factor_passes_where_the_table_says_so(layer):
     for call in ({"training": False}, {"training": True}) if KINDS[layer].inert else ({},):
         plain, scaled = (array(made(layer)(each, **call)) for each in (x, x * factor))
         np.testing.assert_allclose(scaled, plain * factor, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", SHIFTING)
+def test_a_shift_passes_where_the_table_says_so(layer):
+    x, shift = map_for(layer), np.array([0.5, 3, 0, -2], "float32")
+    plain, shifted = (array(made(layer)(each)) for each in (x, x + shift))
+    np.testing.assert_allclose(shifted, plain + shift, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("layer", INERT)

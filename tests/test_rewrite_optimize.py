@@ -11,7 +11,7 @@ from keras import layers
 
 import se_keras
 from se_keras.graph import innermost_layers
-from se_keras.rewrite.optimize import plan_optimization
+from se_keras.rewrite.optimize import report_optimization
 
 STOCK = 1e-4  # of the largest output; measured: 1e-6
 
@@ -43,7 +43,7 @@ def innermost_kinds(model):
 
 
 def texts(model, *, done):
-    return {step.text for step in plan_optimization(model).steps if step.done is done}
+    return {step.text for step in report_optimization(model).steps if step.done is done}
 
 
 def network(shape, *made):
@@ -332,7 +332,7 @@ def test_every_gate_of_a_bottleneck_reads_the_narrow_map_and_none_of_a_mobile_ne
         model = se_keras.create(name, input_shape=(32, 32, 3), classes=5)
         set_random_weights(model)
         optimized(model, uniform((2, 32, 32, 3)))
-        plan = plan_optimization(model)
+        plan = report_optimization(model)
         means = [step for step in plan.steps if step.rule == "global mean" and step.done]
         assert len(means) == narrow
 
@@ -368,7 +368,7 @@ def test_the_plan_is_printed(capsys):
     assert "from the narrow map" in printed
     se_keras.optimize(model, verbose=False)
     assert capsys.readouterr().out == ""
-    assert str(plan_optimization(network((4,), layers.Dense(2)))) == "nothing to rewrite"
+    assert str(report_optimization(network((4,), layers.Dense(2)))) == "nothing to rewrite"
 
 
 def test_a_subclassed_model_is_refused():

@@ -219,9 +219,8 @@ def _compare_pruned(
 ) -> list[str]:
     """Write the pruned model; return the comparison as texts."""
     from se_keras.counting import count
-    from se_keras.explain.pruning import apply
 
-    new = apply(plan)
+    new = plan.apply(model)
     new.save(folder / "pruned.keras")
     # `se-keras predict` finds the names of the classes there.
     names = images.class_names if _has_classes_of(model, images) else ()

@@ -13,15 +13,9 @@ from keras import layers
 
 from se_keras.graph import Graph, Node
 from se_keras.models.parts import ChannelPadding, EvenAveragePooling2D
+from se_keras.rewrite.factors import Change, fold
 from se_keras.rewrite.layer_kinds import kind_of
-from se_keras.rewrite.scaling import (
-    Array,
-    LeftAlone,
-    array,
-    channel_axis,
-    linear_before,
-    scale_outputs,
-)
+from se_keras.rewrite.scaling import LeftAlone, array, channel_axis
 
 TRAINS = "it is called with training=True, or a model around it is"
 
@@ -68,17 +62,15 @@ def fold_normalization(graph: Graph, node: Node) -> str | None:
         return None
     if graph.may_train(node):
         raise LeftAlone(TRAINS)
-    before = linear_before(graph, node)
-    rank = len(node.output.shape)
-    if channel_axis(node.op, rank) != channel_axis(before.op, rank):
-        raise LeftAlone("it normalizes another axis than the channels")
-    graph.redirect(node.output, scale_outputs(graph, before, *_factor_and_shift(node.op)).output)
-    return "folded into the layer before it"
+    return fold(graph, node, _change_of(node))
 
 
-def _factor_and_shift(layer: layers.BatchNormalization) -> tuple[Array, Array]:
+def _change_of(node: Node) -> Change:
+    layer = node.op
     scale = 1 / np.sqrt(array(layer.moving_variance) + layer.epsilon)
     if layer.scale:
         scale = scale * array(layer.gamma)
     shift = -scale * array(layer.moving_mean)
-    return scale, shift + array(layer.beta) if layer.center else shift
+    if layer.center:
+        shift = shift + array(layer.beta)
+    return Change(scale, shift, channel_axis(layer, len(node.output.shape)))

@@ -16,6 +16,7 @@ from keras import KerasTensor, layers
 
 from se_keras.graph import Graph, Node, is_quantized
 from se_keras.layers import SqueezeExcite
+from se_keras.rewrite.factors import apply, factor, find_targets, put_factor, take_out
 from se_keras.rewrite.scaling import (
     LeftAlone,
     add_with_weights,
@@ -23,9 +24,7 @@ from se_keras.rewrite.scaling import (
     channel_axis,
     is_linear,
     is_pointwise,
-    linear_before,
     pointwise_matrix,
-    scale_outputs,
     with_weights,
 )
 
@@ -39,7 +38,7 @@ MEAN_POOLS = tuple(pool for (kind, _), pool in POOLS.items() if kind == "avg")
 
 
 def fold_constant_gate(graph: Graph, node: Node) -> str | None:
-    """A gate that does not depend on the map is a factor for each channel.
+    """A gate that does not depend on the map is a factor for each channel, which may be folded.
 
     So it is where one of the two layers has only zeros: after a warm start, or where training
     switched it off.
@@ -50,15 +49,11 @@ def fold_constant_gate(graph: Graph, node: Node) -> str | None:
     if np.any(array(reduce.kernel)) and np.any(array(expand.kernel)):
         return None
     shape = [1] * len(node.output.shape)
-    channels = expand.units
-    shape[channel_axis(node.op, len(shape))] = channels
-    gate = array(node.op.gate(keras.ops.zeros(shape))).reshape(channels)
-    if np.all(gate == 1):
-        graph.redirect(node.output, node.inputs[0])
-        return "taken out: the gate is always 1"
-    before = linear_before(graph, node)
-    graph.redirect(node.output, scale_outputs(graph, before, gate).output)
-    return "folded into the convolution before it: the gate is constant"
+    axis = channel_axis(node.op, len(shape))
+    shape[axis] = expand.units
+    gate = array(node.op.gate(keras.ops.zeros(shape))).ravel()
+    put_factor(graph, node, node.inputs[0], gate, axis, f"{node.name.replace('#', '_')}_constant")
+    return "a constant factor: it does not depend on the map"
 
 
 def lower_squeeze_excite(graph: Graph, node: Node) -> str | None:
@@ -137,15 +132,18 @@ def fold_gate_scale(graph: Graph, node: Node) -> str | None:
     product = graph.sole_consumer(node.output)
     if product is None or type(product.op) is not layers.Multiply:
         return None
-    x, *gates = product.inputs
-    if gates != [node.output] or np.ndim(node.op.scale) or np.any(node.op.offset):
+    maps = [x for x in product.inputs if x is not node.output]
+    if len(maps) != 1 or np.ndim(node.op.scale) or np.any(node.op.offset):
         return None
-    before = linear_before(graph, product)
-    channels = x.shape[channel_axis(before.op, len(x.shape))]
-    scaled = scale_outputs(graph, before, np.full(channels, float(node.op.scale)))
-    graph.redirect(before.output, scaled.output)
-    graph.redirect(node.output, node.inputs[0])
-    return "folded into the convolution that the gate multiplies"
+    x = maps[0]
+    if x.shape != product.output.shape or node.output.dtype != node.inputs[0].dtype:
+        return None
+    axis = channel_axis(graph.producer(x).op, len(x.shape))
+    change = factor(np.full(x.shape[axis], float(node.op.scale)), axis)
+    targets = find_targets(graph, product, x, change)
+    take_out(graph, node)
+    apply(graph, targets)
+    return "folded into the layer that the gate multiplies"
 
 
 def keep_dimensions(graph: Graph, node: Node) -> str | None:

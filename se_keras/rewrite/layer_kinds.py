@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import layers
 
 Form = Literal[
@@ -22,6 +23,7 @@ Form = Literal[
     "upsampling",
     "other",
 ]
+Passes = Literal["none", "positive", "all"]
 RANKS = (1, 2, 3)
 
 
@@ -32,14 +34,16 @@ class Kind:
     Attributes:
         form: what surgery sees in it; "scaling" drops or scales what it takes.
         inert: what training alone knows: inference gives its input on as it is.
-        passes: the numbers c with f(c x) = c f(x), one a channel, in inference and in training.
-            An activation may narrow it by its options.
+        passes: the numbers c with f(c x) = c f(x), one a channel, in inference and in training;
+            see `passing`, since the options of a layer may narrow it.
+        shifts: f(x + b) = f(x) + b, for one number b a channel.
         free: it multiplies and adds no more than a few times an element, or not at all.
     """
 
     form: Form = "other"
     inert: bool = False
-    passes: Literal["none", "positive", "all"] = "none"
+    passes: Passes = "none"
+    shifts: bool = False
     free: bool = True
 
 
@@ -66,17 +70,20 @@ KINDS = {
     ),
     **_rows("Activation ELU Softmax", form="activation"),
     **_rows("ReLU LeakyReLU PReLU", form="activation", passes="positive"),
-    **_rows("MaxPooling{}D", form="pool", passes="positive"),
-    **_rows("AveragePooling{}D", form="pool", passes="all"),
+    **_rows("MaxPooling{}D", form="pool", passes="positive", shifts=True),
+    **_rows("AveragePooling{}D", form="pool", passes="all", shifts=True),
+    **_rows("AdaptiveMaxPooling{}D", passes="positive", shifts=True),
+    **_rows("AdaptiveAveragePooling{}D", passes="all", shifts=True),
     **_rows("GlobalAveragePooling{}D GlobalMaxPooling{}D", form="global pool"),
     **_rows("Dropout SpatialDropout{}D GaussianDropout", form="scaling", inert=True, passes="all"),
     **_rows("AlphaDropout GaussianNoise ActivityRegularization", form="scaling", inert=True),
     **_rows("Identity", form="scaling", inert=True, passes="all"),
-    **_rows("Rescaling", form="scaling"),
-    **_rows("UpSampling{}D", form="upsampling", passes="all"),
-    **_rows("Cropping{}D ZeroPadding{}D", passes="all"),
+    **_rows("Rescaling", form="scaling", passes="all"),
+    **_rows("UpSampling{}D", form="upsampling", passes="all", shifts=True),
+    **_rows("Cropping{}D", passes="all", shifts=True),
+    **_rows("ZeroPadding{}D", passes="all"),
     **_rows(
-        "AdaptiveAveragePooling{}D AdaptiveMaxPooling{}D Add Average CenterCrop Concatenate "
+        "Add Average CenterCrop Concatenate "
         "Embedding Flatten Masking Maximum Minimum Multiply Normalization Permute "
         "RandomBrightness RandomContrast RandomCrop RandomFlip RepeatVector Reshape Resizing "
         "Subtract"
@@ -109,7 +116,7 @@ def kind_of(op: keras.Operation) -> Kind:
     >>> from keras import layers
     >>> from se_keras.rewrite.layer_kinds import kind_of
     >>> kind_of(layers.SpatialDropout2D(0.1))
-    Kind(form='scaling', inert=True, passes='all', free=True)
+    Kind(form='scaling', inert=True, passes='all', shifts=False, free=True)
     """
     return KINDS.get(type(op), UNKNOWN)
 
@@ -126,3 +133,30 @@ def kind_like(op: keras.Operation) -> Kind:
     """
     nearest = next((base for base in type(op).__mro__ if base in STOCK), None)
     return UNKNOWN if nearest is None else KINDS.get(nearest, UNKNOWN)
+
+
+def passing(op: keras.Operation) -> Passes:
+    """Which factors of the channels a layer lets through: its kind's, if its options do too.
+
+    Example:
+
+    >>> from keras import layers
+    >>> from se_keras.rewrite.layer_kinds import passing
+    >>> passing(layers.ReLU()), passing(layers.ReLU(6.0)), passing(layers.Activation("relu"))
+    ('positive', 'none', 'positive')
+    """
+    if type(op) is layers.Activation:
+        return passing_of(op.activation)
+    if type(op) is layers.ReLU and (op.max_value is not None or op.threshold):
+        return "none"
+    if type(op) is layers.Rescaling and np.any(op.offset):
+        return "none"
+    return kind_of(op).passes
+
+
+def passing_of(activation: Any) -> Passes:
+    """Which factors an activation lets through; `None` is no activation."""
+    if activation in (None, keras.activations.linear):
+        return "all"
+    homogeneous = (keras.activations.relu, keras.activations.leaky_relu)
+    return "positive" if activation in homogeneous else "none"

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import keras
 
 from se_keras.graph import Graph, Node, trace
+from se_keras.rewrite.factors import fold_factor
 from se_keras.rewrite.folding import drop_inert, fold_normalization, write_padding, write_pool
 from se_keras.rewrite.gates import (
     fold_constant_gate,
@@ -24,7 +25,7 @@ class Rule:
     """One rewrite.
 
     Attributes:
-        name: as the plan shows it.
+        name: as the report shows it.
         apply: see `se_keras.rewrite.folding`.
     """
 
@@ -32,14 +33,15 @@ class Rule:
     apply: Callable[[Graph, Node], str | None]
 
 
-# In this order: a gate can be folded into a convolution only while nothing stands between them,
-# and reads the narrow map only when the normalization between is gone.
+# In this order: a factor goes into a normalization too, which is folded then; and a gate reads the
+# narrow map only when nothing stands between them.
 RULES = (
     Rule(name="inert layers", apply=drop_inert),
     Rule(name="channel padding", apply=write_padding),
     Rule(name="even pool", apply=write_pool),
-    Rule(name="batch normalization", apply=fold_normalization),
     Rule(name="constant gate", apply=fold_constant_gate),
+    Rule(name="constant factor", apply=fold_factor),
+    Rule(name="batch normalization", apply=fold_normalization),
     Rule(name="squeeze-and-excitation", apply=lower_squeeze_excite),
     Rule(name="reshaped pool", apply=keep_dimensions),
     Rule(name="global mean", apply=squeeze_before_pointwise),
@@ -65,16 +67,14 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizationPlan:
-    """What `plan_optimization` gives; printed, it is a table of what was done and what was not.
+class OptimizationReport:
+    """What `report_optimization` gives; printed, it is a table of what is done and what is not.
 
     Attributes:
         steps: one for each layer that a rule is for.
-        graph: the rewritten graph.
     """
 
     steps: tuple[Step, ...]
-    graph: Graph = field(repr=False)
 
     def __str__(self) -> str:
         if not self.steps:
@@ -88,8 +88,11 @@ class OptimizationPlan:
         return format_table(["rewrite of", "layers", "", "how, or why not", "first"], rows)
 
 
-def plan_optimization(model: keras.Model) -> OptimizationPlan:
+def report_optimization(model: keras.Model) -> OptimizationReport:
     """Return what `optimize` does to a model, and what it leaves alone.
+
+    It is no plan, since each rule works on what the rules before it made: all of them are applied
+    to a graph of the model, of which no model is built.
 
     Args:
         model: a functional or Sequential model; nested models are walked.
@@ -100,21 +103,24 @@ def plan_optimization(model: keras.Model) -> OptimizationPlan:
     Example:
 
     >>> import keras
-    >>> from se_keras.rewrite.optimize import plan_optimization
+    >>> from se_keras.rewrite.optimize import report_optimization
     >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3),
     ...                           keras.layers.BatchNormalization(name="bn"), keras.layers.ReLU()])
-    >>> print(plan_optimization(model))
+    >>> print(report_optimization(model))
     rewrite of           layers    how, or why not                  first
     batch normalization       1    folded into the layer before it  bn
     """
-    graph = trace(model)
+    return _rewrite(trace(model))
+
+
+def _rewrite(graph: Graph) -> OptimizationReport:
     steps = [
         step
         for path, inner in graph.graphs()
         for rule in RULES
         for step in _sweep(rule, path, inner)
     ]
-    return OptimizationPlan(steps=tuple(steps), graph=graph)
+    return OptimizationReport(steps=tuple(steps))
 
 
 def _sweep(rule: Rule, path: str, graph: Graph) -> Iterator[Step]:
@@ -141,7 +147,7 @@ def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
         model: a functional or Sequential model; it stays as it is. Nested models, shared layers,
             several inputs and outputs are kept. Masks of `Embedding`, `Masking` and calls inside
             count as in `model`; `mask=` of a call of the whole new model has no such effect.
-        verbose: prints the plan: what was done, what was left alone and why.
+        verbose: prints the report: what was done, what was left alone and why.
 
     Returns:
         The new model, which is not meant to be trained. In float32 its outputs differ by rounding
@@ -160,7 +166,8 @@ def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
     >>> sorted(before - after)
     ['BatchNormalization', 'ChannelPadding', 'SqueezeExcite']
     """
-    plan = plan_optimization(model)
+    graph = trace(model)
+    report = _rewrite(graph)
     if verbose:
-        print(plan)
-    return plan.graph.build()
+        print(report)
+    return graph.build()

@@ -24,7 +24,23 @@ _INFERENCE_CONFIG = {
 
 
 class LeftAlone(Exception):  # noqa: N818  (a reason, not an error)
-    """Why a rule does not apply to a node of its kind."""
+    """Why a rule does not apply to a node of its kind.
+
+    Args:
+        text: the reason; `{}` in it stands for the layer that is in the way.
+        node: that layer.
+    """
+
+    def __init__(self, text: str, node: Node | None = None):
+        super().__init__(text)
+        self.node = node
+
+    def __str__(self) -> str:
+        return self.args[0].format("the layer before it")
+
+    def naming(self, path: str) -> str:
+        """The reason with the name of the layer in the way, in the model of this path."""
+        return self.args[0].format(path + self.node.name if self.node else "")
 
 
 def array(variable: Any) -> Array:
@@ -57,27 +73,6 @@ def is_pointwise(node: Node) -> bool:
     return form == "convolution" and {*op.kernel_size, *op.strides} == {1}
 
 
-def called_once(graph: Graph, node: Node) -> bool:
-    """Return whether a layer stands at one place of a graph only."""
-    return sum(other.op is node.op for other in graph.nodes) == 1
-
-
-def linear_before(graph: Graph, node: Node) -> Node:
-    """The linear layer that gives a node its first input, and gives it to no other.
-
-    Raises:
-        LeftAlone: if there is none.
-    """
-    before = graph.producer(node.inputs[0])
-    if not is_linear(before):
-        raise LeftAlone("no linear layer is before it")
-    if graph.sole_consumer(before.output) is not node:
-        raise LeftAlone("others read the layer before it")
-    if not called_once(graph, before):
-        raise LeftAlone("the layer before it is called more than once")
-    return before
-
-
 def channel_axis(layer: keras.Layer, rank: int) -> int:
     """Which axis of its output, of so many axes, has the channels."""
     if isinstance(layer, layers.BatchNormalization):
@@ -86,24 +81,32 @@ def channel_axis(layer: keras.Layer, rank: int) -> int:
     return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
-def scaled_weights(layer: keras.Layer, scale: Array) -> dict[str, Array]:
-    """Weights with which a linear layer gives `scale * layer(x)`, per channel, by their names."""
-    if kind_of(layer).form == "separable":
-        weights = {
-            "depthwise_kernel": array(layer.depthwise_kernel),
-            "pointwise_kernel": array(layer.pointwise_kernel) * scale,
-        }
-    else:
-        kernel = array(layer.kernel)
-        weights = {"kernel": kernel * scale.reshape(_scale_shape(layer, kernel))}
-    return {**weights, "bias": array(layer.bias) * scale} if layer.use_bias else weights
+def scaled(graph: Graph, node: Node, scale: Array, shift: Array, training: bool = False) -> Node:
+    """A layer that gives `scale * layer(x) + shift`, per channel, on the input of another.
+
+    Args:
+        graph: the graph of both.
+        node: a linear layer or a batch normalization.
+        scale, shift: (C,).
+        training: keeps what training does with the layer.
+    """
+    op = node.op
+    normalizes = type(op) is layers.BatchNormalization
+    kernel, bias, switch = ("gamma", "beta", "center") if normalizes else _names(op)
+    weights = {weight.name: array(weight) for weight in op.weights}
+    values = weights.get(kernel, np.ones_like(scale))
+    weights[kernel] = values * scale.reshape(_scale_shape(op, values))
+    changes = {switch: bool(np.any(shift)) or getattr(op, switch)}
+    if changes[switch]:
+        weights[bias] = weights.get(bias, 0.0) * scale + shift
+    if normalizes:
+        changes["scale"] = True
+    return with_weights(graph, node, weights, training, **changes)
 
 
-def scale_outputs(graph: Graph, node: Node, scale: Array, shift: Array | float = 0.0) -> Node:
-    """A linear layer that gives `scale * layer(x) + shift`, per channel, in place of a layer."""
-    weights = {"bias": np.zeros_like(scale), **scaled_weights(node.op, scale)}
-    weights["bias"] = weights["bias"] + shift
-    return with_weights(graph, node, weights, use_bias=True)
+def _names(layer: keras.Layer) -> tuple[str, str, str]:
+    separable = kind_of(layer).form == "separable"
+    return "pointwise_kernel" if separable else "kernel", "bias", "use_bias"
 
 
 def _scale_shape(layer: keras.Layer, kernel: Array) -> tuple[int, ...]:
@@ -115,12 +118,17 @@ def _scale_shape(layer: keras.Layer, kernel: Array) -> tuple[int, ...]:
     return kernel.shape[-1:]
 
 
-def with_weights(graph: Graph, node: Node, weights: Mapping[str, Array], **changes: Any) -> Node:
+def with_weights(
+    graph: Graph, node: Node, weights: Mapping[str, Array], training: bool = False, **changes: Any
+) -> Node:
     """A copy of a layer on the same input, with other weights; `changes` are of its config."""
     known = node.op.get_config()
-    config = {**known, **{k: v for k, v in _INFERENCE_CONFIG.items() if k in known}, **changes}
-    layer = type(node.op).from_config(config)
-    return add_with_weights(graph, layer, weights, *node.args, **node.kwargs)
+    fixed = {} if training else {k: v for k, v in _INFERENCE_CONFIG.items() if k in known}
+    layer = type(node.op).from_config({**known, **fixed, **changes})
+    new = add_with_weights(graph, layer, weights, *node.args, **node.kwargs)
+    for weight in node.op.weights:
+        getattr(layer, weight.name).trainable = weight.trainable
+    return new
 
 
 def add_with_weights(
