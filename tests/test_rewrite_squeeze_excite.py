@@ -6,7 +6,7 @@ import pytest
 from checks import array, set_random_weights, uniform
 from keras import layers, ops
 
-from se_keras import SqueezeExcite, record_excitations
+from se_keras import SqueezeExcite, insert_se, record_excitations, remove_se
 from se_keras.graph import trace
 from se_keras.rewrite.squeeze_excite import find_gates
 
@@ -257,6 +257,14 @@ def test_a_model_without_se_is_told_what_counts():
     model = model_of(NO_SE["swish"])
     with pytest.raises(ValueError, match="'network' has no SE layer: neither `SqueezeExcite`, nor"):
         record_excitations(model, uniform((1, 5, 6, 3)), verbose=False)
+
+
+def test_remove_se_takes_out_layers_of_it_alone_and_says_what_else_is_there():
+    model = model_of(SE["reshape"])
+    with pytest.raises(ValueError, match=r"layer to remove; its SE is in stock layers: 'expand'\."):
+        remove_se(model)
+    gates = find_gates(trace(remove_se(insert_se(model, ["map"], force=True))))
+    assert list(gates) == ["expand"]
 
 
 # --- networks of others --------------------------------------------------------------------------

@@ -6,8 +6,9 @@ from typing import Any
 
 import keras
 
-from se_keras.graph import trace
+from se_keras.graph import Graph, trace
 from se_keras.layers import SqueezeExcite
+from se_keras.rewrite.squeeze_excite import find_gates
 from se_keras.support.errors import InputError
 from se_keras.surgery.plan import InsertionPlan
 from se_keras.surgery.rules import Where
@@ -82,6 +83,8 @@ def insert_se(
 def remove_se(model: keras.Model) -> keras.Model:
     """A copy of a model without its `SqueezeExcite` layers; what they took goes on as it is.
 
+    SE in stock layers stays.
+
     Args:
         model: a functional or Sequential model.
 
@@ -99,10 +102,18 @@ def remove_se(model: keras.Model) -> keras.Model:
     graph = trace(model)
     found = list(graph.calls(SqueezeExcite))
     if not found:
-        raise InputError(f"`model`: {model.name!r} has no SqueezeExcite layer to remove.")
+        raise InputError(
+            f"`model`: {model.name!r} has no SqueezeExcite layer to remove{_other_gates(graph)}."
+        )
     for _, inner, node in found:
         inner.redirect(node.output, node.inputs[0])
     return graph.build()
+
+
+def _other_gates(graph: Graph) -> str:
+    first, *more = find_gates(graph) or [""]
+    more_of_them = f" and {len(more)} more" if more else ""
+    return first and f"; its SE is in stock layers: {first!r}{more_of_them}"
 
 
 def _refuse_choices(plan: InsertionPlan, ratio: int, choice: dict[str, Any]) -> None:
