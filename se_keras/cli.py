@@ -7,6 +7,8 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, NoReturn
 
 from se_keras import __version__
@@ -25,6 +27,7 @@ from se_keras.commands import (
 from se_keras.commands.options import number, whole_number
 from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError, WrongResultError
+from se_keras.support.files import claimed
 from se_keras.support.signals import Signals, exit_code, signal_of
 
 COMMANDS = (train, compare, evaluate, predict, list_models, count, convert, insert, explain, export)
@@ -78,7 +81,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         of_command.refuse(unknown[0])
     with Signals() as signals:
         try:
-            parsed.run(parsed)
+            with _claimed_output(parsed):
+                parsed.run(parsed)
         except BrokenPipeError:
             raise
         except (KeyboardInterrupt, Exception) as error:
@@ -94,6 +98,13 @@ def _run(arguments: Sequence[str] | None) -> int:
                 print(f"{of_command.prog}: {of_command.as_typed(str(error))}", file=sys.stderr)
             return BAD_INPUT
     return 0
+
+
+def _claimed_output(parsed: argparse.Namespace) -> AbstractContextManager:
+    """Keep other commands from what this one is to write; `train` itself keeps its folder."""
+    out = getattr(parsed, "path" if parsed.command == "export" else "out", None)
+    writes = parsed.command != "train" and not getattr(parsed, "dry_run", False)
+    return claimed(Path(out)) if out and Path(out).name and writes else nullcontext()
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,7 +7,10 @@ import functools
 import os
 import re
 import shutil
+import socket
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import keras
@@ -1077,3 +1080,107 @@ def test_a_file_is_whole_or_not_there(tmp_path):
         partial.write_text("new")
     assert target.read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+# --- odd files -----------------------------------------------------------------------------------
+
+
+def bomb(path):
+    """A PNG of 12,000 x 12,000 pixels in a few hundred bytes: its head alone, and no rows."""
+    Image.new("1", (8, 8)).save(path, "png")
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", 12_000, 12_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+
+
+def listen(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(path.parent)  # a socket's path is short
+        server.bind(path.name)
+        os.chdir(here)
+
+
+ODD = {
+    "a pipe": (os.mkfifo, "no regular file"),
+    "a link to an endless device": (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+    "a link to a pipe": (
+        lambda path: (os.mkfifo(path.with_suffix("")), path.symlink_to(path.with_suffix(""))),
+        "no regular file",
+    ),
+    "a link to nothing": (lambda path: path.symlink_to("gone.png"), "No such file"),
+    "a link to itself": (lambda path: path.symlink_to(path), "Too many levels"),
+    "a socket": (listen, "no regular file"),
+    "144 million pixels": (bomb, "above Pillow's limit"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_file_is_named_and_not_waited_for(kind, folder):
+    make, message = ODD[kind]
+    make(folder / "red" / "odd.png")
+    found = data.open_data(config(data=str(folder)).completed())
+    for read in (data.fingerprint, data.prepare):
+        if read is data.fingerprint and "pixels" in kind:
+            continue  # which does not decode
+        with pytest.raises(InputError, match=rf"(?i)can't read .*odd\.png: .*{message}"):
+            read(found)
+
+
+def test_an_odd_folder_is_a_folder(folder):
+    (folder / "red" / "odd.jpg").mkdir()
+    write_image(folder / "red" / "odd.jpg" / "1.png", (200, 0, 0))
+    (folder / "red" / "round").symlink_to(folder)
+    found = data.open_data(config(data=str(folder)).completed())
+    assert sum("odd.jpg" in name for part in found.parts.values() for name in part.names) == 1
+    assert "1 a link to a folder (red/round)" in found.left_out
+
+
+def test_an_image_that_changes_is_named_and_one_that_is_touched_is_not(folder):
+    found = data.open_data(config(data=str(folder)).completed())
+    first, second = found.train.items[:2]
+    data.fingerprint(found)
+    os.utime(first, (1, 1))
+    data.read_whole(found, first)
+    write_image(Path(second), (9, 9, 9), seed=7)
+    with pytest.raises(InputError, match=r"can't read the image .*: it has changed meanwhile\.$"):
+        data.read_whole(found, second)
+
+
+def test_an_image_that_vanishes_ends_the_run_in_a_line(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CACHE_BYTES", 0)
+    original = data.prepare
+
+    def prepare(found):
+        prepared = original(found)
+        Path(found.train.items[0]).unlink()
+        return prepared
+
+    monkeypatch.setattr(run.sources, "prepare", prepare)
+    with pytest.raises(InputError, match=r"^can't read the image [^\n]*: No such file[^\n]*\.$"):
+        train_small(config(data=str(folder), image_size=16, epochs=1), tmp_path / "run")
+
+
+def test_a_run_that_another_process_writes_is_refused(finished):
+    out, content = finished
+    with (
+        run_folder.locked(out),
+        pytest.raises(InputError, match=r"another process is training into .*run: wait for it"),
+    ):
+        train_small(config(), out, overwrite=True)
+    assert train_small(config(), out, resume=True) == content
+
+
+def test_what_a_finished_run_lost_is_made_again(unbroken, finished, capsys):
+    out, _ = finished
+    (out / "report.json").write_text("{}")
+    (out / "confusion.png").unlink()
+    variables = out / "saved_model" / "variables" / "variables.data-00000-of-00001"
+    variables.write_bytes(variables.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"can't read .*report\.json: `class_names` is missing"):
+        predict(out, [])
+    (out / "model.keras").write_bytes((out / "model.keras").read_bytes()[:-100])
+    train_small(config(), out, resume=True)
+    assert "confusion.png is missing. It is made again." in capsys.readouterr().out
+    assert_same_run(unbroken, out)

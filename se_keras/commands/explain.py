@@ -123,7 +123,11 @@ def explain(
     model = open_model(file)
     if keep is not None:
         _check_pruning(model)
-    return _explain(model, _images(model, file, config), folder, keep)
+    images = _images(model, file, config)
+    from se_keras.train.data import image_errors
+
+    with image_errors():
+        return _explain(model, images, folder, keep)
 
 
 def _data_config(file: Path, data: str | None) -> TrainConfig:

@@ -12,8 +12,10 @@ more than `DETAIL` times the pixels that the smallest part needs keep those of t
 import dataclasses
 import hashlib
 import math
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ import tensorflow as tf
 from se_keras.folders import for_each_image, list_classes
 from se_keras.images import name_of, read_image
 from se_keras.support.errors import InputError, extra, in_one_line
+from se_keras.support.files import open_regular
 from se_keras.support.progress import progress_style
 from se_keras.train.augmentation import NO_MORE, Augmentation
 from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
@@ -168,6 +171,48 @@ class Source:
     left_out: str = ""
 
 
+class ImageFile(str):  # noqa: SLOT000  (its slots would have no defaults)
+    """The path of an image, and what the file was when `fingerprint` read it.
+
+    Attributes:
+        state: size and time; `None` before it was read.
+        digest: SHA-256 of the content.
+    """
+
+    state: tuple[int, int] | None = None
+    digest: bytes = b""
+
+    def remember(self) -> None:
+        """Read the file, and keep what it is."""
+        self.state, self.digest = self._look()
+
+    def check(self) -> None:
+        """Refuse a file that is not what it was."""
+        if self.state is not None and self._state() != self.state:
+            self.state, digest = self._look()
+            if digest != self.digest:
+                name = name_of(self)
+                raise InputError(f"can't read the image {name}: it has changed meanwhile.")
+
+    def _state(self) -> tuple[int, int]:
+        with self._named():
+            found = os.stat(self)
+        return found.st_size, found.st_mtime_ns
+
+    def _look(self) -> tuple[tuple[int, int], bytes]:
+        state = self._state()
+        with self._named(), open_regular(self) as file:
+            return state, hashlib.file_digest(file, "sha256").digest()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else in_one_line(error)
+            raise InputError(f"can't read the image {name_of(self)}: {reason}.") from error
+
+
 def open_data(config: TrainConfig) -> ImageData:
     """Finds the data set that the settings name, and parts it into three.
 
@@ -269,7 +314,7 @@ def _numbers(count: int) -> np.ndarray:
 def _folder(folder: Path) -> Source:
     found = list_classes(folder)
     everything = Split(
-        items=np.array(found.paths, object),
+        items=_objects(list(map(ImageFile, found.paths))),
         labels=found.labels,
         names=np.array([name_of(Path(file).as_posix()) for file in found.files], object),
     )
@@ -303,18 +348,8 @@ def fingerprint(data: ImageData) -> str:
 
 
 def _digest_files(paths: np.ndarray) -> bytes:
-    digests = [b""] * len(paths)
-
-    def read(number: int) -> None:
-        try:
-            with open(paths[number], "rb") as file:
-                digests[number] = hashlib.file_digest(file, "sha256").digest()
-        except OSError as error:
-            path = name_of(paths[number])
-            raise InputError(f"can't read the image {path}: {error.strerror}.") from error
-
-    for_each_image(read, len(paths))
-    return b"".join(digests)
+    for_each_image(lambda number: paths[number].remember(), len(paths))
+    return b"".join(path.digest for path in paths)
 
 
 def prepare(data: ImageData) -> ImageData:
@@ -370,7 +405,7 @@ def _has_size(data: ImageData, split: Split) -> bool:
     return split.items.dtype == np.uint8 and split.items.shape[1:] == data.image_shape
 
 
-def _objects(items: np.ndarray) -> np.ndarray:
+def _objects(items: Sequence[Any] | np.ndarray) -> np.ndarray:
     objects = np.empty(len(items), object)
     objects[:] = list(items)
     return objects
@@ -380,7 +415,13 @@ def read_whole(data: ImageData, item: Any) -> np.ndarray:
     """Read an image as a test sees it: at the model's size, as `load_image` gives it."""
     if isinstance(item, np.ndarray) and item.shape == data.image_shape:
         return item
-    return read_image(item, data.size, data.channels)
+    return _read(item, data.size, data.channels)
+
+
+def _read(item: Any, size: int, channels: int, enlarge: bool = True) -> np.ndarray:
+    if isinstance(item, ImageFile):
+        item.check()
+    return read_image(item, size, channels, enlarge=enlarge)
 
 
 def read_square(data: ImageData, item: Any) -> np.ndarray:
@@ -390,7 +431,7 @@ def read_square(data: ImageData, item: Any) -> np.ndarray:
     side = DETAIL * math.ceil(data.size / data.defaults.zoom)
     if isinstance(item, np.ndarray) and item.shape[0] == item.shape[1] <= side:
         return item
-    return read_image(item, side, data.channels, enlarge=False)
+    return _read(item, side, data.channels, enlarge=False)
 
 
 def training_batches(
@@ -558,7 +599,11 @@ def _take_images(
     read_one = read or (lambda index, *_: read_whole(data, split.items[index]))
 
     def read_all(*columns: np.ndarray) -> np.ndarray:
-        return np.stack([read_one(*row) for row in zip(*columns, strict=True)])
+        try:
+            return np.stack([read_one(*row) for row in zip(*columns, strict=True)])
+        except InputError as error:
+            _errors.append(error)
+            raise
 
     def take(numbers: tf.Tensor, *more: tf.Tensor) -> tuple:
         if images is not None:
@@ -571,6 +616,25 @@ def _take_images(
         return pixels, targets, *more
 
     return indices.batch(READ_AT_ONCE).map(take, tf.data.AUTOTUNE)
+
+
+_errors: list[InputError] = []
+
+
+@contextmanager
+def image_errors() -> Iterator[None]:
+    """Raise the error of an image as it was: TensorFlow makes pages of its own of it.
+
+    Raises:
+        InputError: naming the image that can't be read, or has changed.
+    """
+    _errors.clear()
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not _errors:
+            raise
+        raise _errors[0] from error
 
 
 def random_part(square: np.ndarray, zoom: float, seed: Any) -> np.ndarray:

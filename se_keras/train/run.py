@@ -134,7 +134,7 @@ def _train(
     model: keras.Model | None,
 ) -> dict[str, Any]:
     """Train into a folder that no other process writes to."""
-    with join_devices(cluster) as team:
+    with join_devices(cluster) as team, sources.image_errors():
         if network is not None:
             _refuse_start(asked, model)
         start = start_of(asked, model) if network is None else None
@@ -162,7 +162,8 @@ def _train(
             history = fit(trained, config, data, folder, team, tensorboard=tensorboard)
         if team.leads:
             trained = _save_model(trained, folder, team)
-    return _finish(trained, config, data, folder, history, team) if team.leads else {}
+    with sources.image_errors():
+        return _finish(trained, config, data, folder, history, team) if team.leads else {}
 
 
 def _can_be_used(folder: Path) -> bool:

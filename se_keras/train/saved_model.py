@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from se_keras.support.errors import InputError, WrongResultError, damage_named
+from se_keras.support.errors import InputError, WrongResultError, damage_named, lines_of
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData, part_batches, test_batches
 
@@ -26,7 +26,10 @@ TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
 def export_saved_model(model: keras.Model, file: Path, path: Path) -> None:
     """Writes the SavedModel of a model, which is in a `.keras` file too."""
     if keras.backend.backend() == "tensorflow":
-        model.export(path, verbose=False)
+        try:
+            model.export(path, verbose=False)
+        except tf.errors.OpError as error:  # of a full disk
+            raise InputError(f"can't write {path}: {lines_of(error)[0]}") from error
         return
     # What JAX itself exports runs only on the kind of device that it was exported on.
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
