@@ -6,19 +6,32 @@ such an operator; a product of two maps of one shape is not, nor is a nearest re
 `TransformBinary` and `TransformResize` in onnxruntime/core/optimizer/nchwc_transformer.cc.) So the
 gate is spread by a resize. Its shape must be stated in the graph: shape inference loses the batch
 axis at a resize, and then ONNX Runtime can't know that the two are of one shape.
+
+A resize outside of that layout costs more than the reordering that it is to save. Which channels
+fit into a block depends on the CPU, blocks of 8 with AVX2 and of 16 with AVX-512; the file shall
+not. So a gate is spread where it and its map are in the layout on both.
 """
 
-import tempfile
+import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, load, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 Shape = tuple[int | str, ...]  # sizes, or the names of open ones
+GENERATED = re.compile(r"__\d+")  # what tf2onnx puts behind names
 LAYOUT_OPS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
+SMALLEST_BLOCK, LARGEST_BLOCK = 8, 16
+# Channels of a convolution without groups are padded to whole blocks in steps of these.
+ALIGNMENT = 4
+# What computes in the blocked layout if its (first) input is in it, and if all of them are.
+FOLLOWING = {
+    *("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip", "BatchNormalization"),
+    *("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"),
+}
+MERGING = {"Add", "Sum", "Mul", "Concat"}
 
 
 def fold_layouts(model: ModelProto) -> None:
@@ -53,31 +66,79 @@ def remove_reshapes(model: ModelProto) -> None:
     _set_nodes(model, kept)
 
 
-def spread_gates(model: ModelProto) -> ModelProto:
-    """The model with its gates brought to the size of their maps, where ONNX Runtime gains by it.
+def number_names(model: ModelProto) -> None:
+    """Numbers generated names in the order of their nodes.
+
+    tf2onnx's numbers follow the order of sets of strings, which differs from process to process.
+    """
+    graph = model.graph
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    numbers: dict[str, str] = {}
+
+    def numbered(name: str) -> str:
+        def put_number(found: re.Match) -> str:
+            return numbers.setdefault(found[0], f"_n{len(numbers)}")
+
+        return name if name in kept else GENERATED.sub(put_number, name)
+
+    for node in graph.node:
+        node.name = numbered(node.name)
+        node.input[:] = map(numbered, node.input)
+        node.output[:] = map(numbered, node.output)
+    for value in (*graph.initializer, *graph.value_info):
+        value.name = numbered(value.name)
+
+
+def spread_gates(model: ModelProto) -> None:
+    """Brings gates to the size of their maps where ONNX Runtime gains by it.
 
     Args:
-        model: in float32; it stays as it is.
+        model: in float32.
     """
-    spread = _spread_except(model, skip=set())
-    # A resize outside of the blocked layout costs more than the reordering that it is to save.
-    return _spread_except(model, skip=_find_unblocked(spread))
-
-
-def _spread_except(model: ModelProto, skip: set[str]) -> ModelProto:
-    new = ModelProto()
-    new.CopyFrom(model)
     shapes = _shapes(model)
-    computed = {name for node in model.graph.node for name in node.output}
+    blocked = _find_blocked(model, shapes)
     nodes: list[NodeProto] = []
-    for node in new.graph.node:
-        if node.op_type == "Mul" and node.output[0] not in skip:
-            gate = _gate_index(node, shapes)
-            if gate is not None and node.input[gate] in computed:
-                nodes.append(_make_resize(new, node, gate, shapes))
+    for node in model.graph.node:
+        gate = _gate_index(node, shapes) if node.op_type == "Mul" else None
+        if gate is not None and blocked.issuperset(node.input):
+            nodes.append(_make_resize(model, node, gate, shapes))
         nodes.append(node)
-    _set_nodes(new, nodes)
-    return new
+    _set_nodes(model, nodes)
+
+
+def _find_blocked(model: ModelProto, shapes: Mapping[str, Shape]) -> set[str]:
+    """The tensors in the blocked layout, on every CPU that has one, once all gates are spread."""
+    kernels = {constant.name: tuple(constant.dims) for constant in model.graph.initializer}
+    blocked: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            stays = node.input[1] in kernels and _fits(kernels[node.input[1]], _groups(node))
+        elif node.op_type in MERGING:
+            stays = blocked.issuperset(node.input) and (
+                node.op_type != "Concat"
+                or all(shapes[name][1] % LARGEST_BLOCK == 0 for name in node.input)
+            )
+        else:
+            stays = node.op_type in FOLLOWING and node.input[0] in blocked
+        if stays:
+            blocked.add(node.output[0])
+    return blocked
+
+
+def _fits(kernel: tuple[int, ...], groups: int) -> bool:
+    """Return whether a convolution is computed in the blocked layout: `TransformConv` there."""
+    filters, channels = kernel[:2]  # of one group
+    if len(kernel) != 4:
+        return False
+    if groups == 1:
+        return channels < SMALLEST_BLOCK or channels % ALIGNMENT == 0
+    depthwise = channels == 1 and filters == groups
+    whole = channels % LARGEST_BLOCK == 0 and filters // groups % LARGEST_BLOCK == 0
+    return filters % ALIGNMENT == 0 and (depthwise or whole)
+
+
+def _groups(node: NodeProto) -> int:
+    return next((each.i for each in node.attribute if each.name == "group"), 1)
 
 
 def _gate_index(node: NodeProto, shapes: Mapping[str, Shape]) -> int | None:
@@ -110,22 +171,6 @@ def _make_resize(
     )
     node.input[gate] = spread
     return resize
-
-
-def _find_unblocked(model: ModelProto) -> set[str]:
-    """The products whose spread gate ONNX Runtime leaves outside of its blocked layout."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns that the optimized file is for this machine
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        optimized = load(options.optimized_model_filepath)
-    left = {node.output[0] for node in optimized.graph.node if node.op_type == "Resize"}
-    return {node.output[0] for node in model.graph.node if left.intersection(node.input)}
 
 
 def _shapes(model: ModelProto) -> dict[str, Shape]:

@@ -28,14 +28,16 @@ def write_onnx(model: keras.Model, path: Path) -> str:
 
     from se_keras.deploy.onnx_graph import spread_gates
 
-    onnx.save(spread_gates(_convert(serve(model))), path)
+    proto = _convert(serve(model))
+    spread_gates(proto)
+    onnx.save(proto, path)
     return f"opset {OPSET}"
 
 
 def _convert(served: Served) -> Any:
     import tf2onnx
 
-    from se_keras.deploy.onnx_graph import fold_layouts, remove_reshapes
+    from se_keras.deploy.onnx_graph import fold_layouts, number_names, remove_reshapes
 
     with _trace_eagerly():
         proto, _ = tf2onnx.convert.from_function(
@@ -56,6 +58,7 @@ def _convert(served: Served) -> Any:
     used = {name for node in graph.node for name in node.input}
     for constant in [constant for constant in graph.initializer if constant.name not in used]:
         graph.initializer.remove(constant)
+    number_names(proto)
     return proto
 
 
