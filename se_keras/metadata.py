@@ -305,7 +305,10 @@ def _read_openvino(path: Path) -> dict[str, Any]:
     with extra("openvino"):
         import openvino
 
-    model = openvino.Core().read_model(path / MARKERS["openvino"])
+    try:
+        model = openvino.Core().read_model(path / MARKERS["openvino"])
+    except RuntimeError as error:  # whose first line is a place in OpenVINO's source
+        raise ValueError(in_one_line(error)) from error
     there = [key for key in KEYS if model.has_rt_info([MODEL_INFO, key])]
     return {key: json.loads(model.get_rt_info([MODEL_INFO, key]).astype(str)) for key in there}
 

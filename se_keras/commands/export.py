@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from se_keras.commands.model_files import model_file, open_model
 from se_keras.images import name_of
-from se_keras.support.errors import InputError, in_one_line
+from se_keras.support.errors import InputError
 
 if TYPE_CHECKING:
     import keras
@@ -101,27 +101,32 @@ def _samples(
 
 
 def _test_images(model: "keras.Model", run: Path) -> "Samples | None":
-    """Return the test images of a run; `None` where they are not to be had."""
+    """Return the test images of a run; `None`, and a line that says so, where they are gone."""
     from se_keras.deploy.calibration import samples_of_images
     from se_keras.pixels import pixels_of
-    from se_keras.train.config import TrainConfig
+    from se_keras.train.config import DEFAULTS, TrainConfig
     from se_keras.train.data import open_data
     from se_keras.train.run_files import read_settings_file
     from se_keras.train.seen import find_seen
 
-    settings = read_settings_file(run)
     if pixels_of(model).unknown:
         return None
-    try:
-        config = TrainConfig(
-            data=settings["data"], image_size=settings["image_size"], split=str(run / "split.csv")
-        )
-        test = open_data(config.completed()).test
-        text = "{} test images of the run"
-        samples = samples_of_images(model, list(test.items), test.labels, text)
-        seen = find_seen(run, samples.files, [])
-    except (InputError, KeyError) as error:
-        print(f"The test images of {run} are not to be had: {in_one_line(error)}")
+    settings = read_settings_file(run)
+    data = settings.get("data", "")
+    if data not in DEFAULTS and not Path(data).is_dir():
+        print(f"The run's images in {data} are not here: its file is compared on other images.")
         return None
+    config = TrainConfig(
+        data=data, image_size=settings.get("image_size"), split=str(run / "split.csv")
+    )
+    try:
+        test = open_data(config.completed()).test
+        samples = samples_of_images(
+            model, list(test.items), test.labels, "{} test images of the run"
+        )
+    except InputError as error:
+        print(f"The file is compared on other images than the run's test images: {error}")
+        return None
+    seen = find_seen(run, samples.files, [])
     # Where the data are no files, the parts have nothing in common.
     return replace(samples, trained_on=seen.train if seen else 0)
