@@ -231,7 +231,7 @@ def test_a_plan_of_another_model_is_refused(recorded):
         se_keras.InputError, match=r"'net'.* are \{'se': 6\}, planned are \{'se': 6,"
     ):
         plan.apply(other)
-    with pytest.raises(se_keras.InputError, match="no SqueezeExcite"):
+    with pytest.raises(se_keras.InputError, match="no SE layer"):
         plan.apply(network(conv()))
     with pytest.raises(se_keras.InputError, match="`keep` is the plan's"):
         se_keras.prune_se(recorded[0], plan, keep=0.5)

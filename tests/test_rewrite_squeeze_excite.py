@@ -6,7 +6,15 @@ import pytest
 from checks import array, set_random_weights, uniform
 from keras import layers, ops
 
-from se_keras import SqueezeExcite, insert_se, record_excitations, remove_se
+from se_keras import (
+    SqueezeExcite,
+    count,
+    insert_se,
+    optimize,
+    record_excitations,
+    remove_se,
+)
+from se_keras.explain import plan_pruning
 from se_keras.graph import trace
 from se_keras.rewrite.squeeze_excite import find_gates
 
@@ -265,6 +273,91 @@ def test_remove_se_takes_out_layers_of_it_alone_and_says_what_else_is_there():
         remove_se(model)
     gates = find_gates(trace(remove_se(insert_se(model, ["map"], force=True))))
     assert list(gates) == ["expand"]
+
+
+# --- gates that are constant ---------------------------------------------------------------------
+
+
+def with_constant_gates(model):
+    """Zeros in the last layer of each gate, as after a warm start."""
+    for weight in model.weights:
+        if "expand" in weight.path and "kernel" in weight.name:
+            weight.assign(0 * weight)
+    return model
+
+
+def assert_same_outputs(model, new):
+    x = 3 * uniform((7, *model.input_shape[1:]))
+    expected = array(model(x))
+    np.testing.assert_allclose(array(new(x)), expected, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kind", SE)
+def test_pruning_makes_them_constants_and_counts_what_goes(kind):
+    model = with_constant_gates(model_of(SE[kind]))
+    stats = record_excitations(model, uniform((4, 5, 6, 3)), verbose=False)
+    plan = plan_pruning(model, stats, keep=0)
+    new = plan.apply(model)
+    assert find_gates(trace(new)) == {}
+    assert_same_outputs(model, new)
+    before, after = count(model), count(new)
+    assert plan.parameters == before.params - after.params > 0
+    assert plan.macs == before.macs - after.macs
+    assert plan.layers[0].into == (() if kind == "channels first" else ("map",))
+    assert plan_pruning(model, stats, keep=1).parameters == 0
+
+
+@pytest.mark.parametrize("kind", SE)
+def test_optimize_folds_a_constant_gate(kind):
+    model = with_constant_gates(model_of(SE[kind]))
+    new = optimize(model, verbose=False)
+    assert_same_outputs(model, new)
+    hidden = kind in ("model", "own layer")
+    assert len(find_gates(trace(new))) == hidden
+
+
+def test_optimize_leaves_a_gate_that_varies_or_trains():
+    for function, constant in ((SE["vector"], False), (with_dropout_in_training, True)):
+        model = model_of(function)
+        new = optimize(with_constant_gates(model) if constant else model, verbose=False)
+        assert len(find_gates(trace(new))) == 1
+
+
+def with_dropout_in_training(x):
+    z = layers.Dense(C, name="expand")(pool(x, keepdims=True))
+    return x * ops.sigmoid(layers.Dropout(0.5)(z, training=True))
+
+
+def test_pruning_counts_shared_layers_once():
+    reduce, expand = layers.Dense(3, "relu"), layers.Dense(C, "sigmoid", name="expand")
+    first = keras.Input((5, 6, C))
+    x = layers.Multiply(name="a")([first, expand(reduce(pool(first, keepdims=True)))])
+    x = layers.Conv2D(C, 1, name="conv")(x)
+    y = layers.Multiply(name="b")([x, expand(reduce(pool(x, keepdims=True)))])
+    model = with_constant_gates(keras.Model(first, y))
+    stats = record_excitations(model, uniform((4, 5, 6, C)), verbose=False)
+    shared = 3 * C + 3 + 3 * C + C
+    for keep, gone in ((["a"], [0, 0]), (["b"], [0, 0]), ([], [0, shared])):
+        plan = plan_pruning(model, stats, keep=keep)
+        assert [layer.parameters for layer in plan.layers] == gone
+        assert [layer.macs for layer in plan.layers] == [
+            0 if layer.name in keep else 2 * 3 * C for layer in plan.layers
+        ]
+        assert plan.parameters == model.count_params() - plan.apply(model).count_params()
+        assert_same_outputs(model, plan.apply(model))
+
+
+def test_a_masked_map_keeps_its_gate():
+    """A product of Keras hands a mask on in another way than a constant does."""
+    words = keras.Input((9,), dtype="int32")
+    x = layers.Embedding(5, C, mask_zero=True)(words)
+    model = keras.Model(words, layers.LSTM(3)(layers.Multiply(name="se")([x, dense_pair(pool(x))])))
+    stats = record_excitations(with_constant_gates(model), [np.ones((2, 9), "int32")])
+    plan = plan_pruning(model, stats, keep=0)
+    assert plan.layers[0].keep
+    assert plan.layers[0].reason.startswith("stays: a mask comes with the map")
+    assert plan.parameters == plan.macs == 0
+    assert list(find_gates(trace(plan.apply(model)))) == ["se"]
 
 
 # --- networks of others --------------------------------------------------------------------------

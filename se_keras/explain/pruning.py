@@ -1,18 +1,20 @@
 """`prune_se`: SE layers whose gates hardly vary become constants, in the layers before them."""
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
 
 from se_keras.explain.record import gates_of_model
 from se_keras.explain.statistics import ExcitationStats
-from se_keras.graph import Graph, trace
+from se_keras.graph import Graph, Node, trace
 from se_keras.rewrite.factors import apply, factor, find_targets, put_factor, take_out
 from se_keras.rewrite.scaling import LeftAlone
 from se_keras.rewrite.squeeze_excite import Gate
+from se_keras.rewrite.work import work_of
 from se_keras.support.arguments import did_you_mean, share
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
@@ -147,28 +149,18 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep | Non
             "`stats` must be those of this model: its SE layers and their channels are "
             f"{own}, recorded are {recorded}."
         )
-    in_stock_layers = {name for name, gate in found.items() if gate.factor is not None}
-    kept = _names_to_keep(stats, keep) | in_stock_layers
+    kept = _names_to_keep(stats, keep)
     gates = {layer.name: layer.mean_of_all for layer in stats.layers if layer.name not in kept}
-    done = _make_constant(graph, found, gates, plan_only=True)
-    counted = {found[name].node.op for name in kept}
-    rows = []
-    for layer in stats.layers:
-        row = PlannedLayer(name=layer.name, channels=layer.channels, variability=layer.variability)
-        if layer.name in gates:
-            op = found[layer.name].node.op
-            into, reason = done[layer.name]
-            row = replace(
-                row,
-                keep=False,
-                gate=tuple(map(float, gates[layer.name])),
-                into=into,
-                reason=reason,
-                parameters=0 if op in counted else op.count_params(),
-                macs=2 * op.reduce.units * op.expand.units,
-            )
-            counted.add(op)
-        rows.append(row)
+    changes = _make_constant(graph, found, gates, plan_only=True)
+    rows = (
+        PlannedLayer(
+            name=layer.name,
+            channels=layer.channels,
+            variability=layer.variability,
+            **changes.get(layer.name, {}),
+        )
+        for layer in stats.layers
+    )
     return PruningPlan(model=model.name, layers=tuple(rows))
 
 
@@ -238,7 +230,7 @@ def _make_constant(
     found: Mapping[str, Gate],
     constants: Mapping[str, np.ndarray],
     plan_only: bool = False,
-) -> dict[str, tuple[tuple[str, ...], str]]:
+) -> dict[str, dict[str, Any]]:
     """Put constants in the places of SE layers, and these into the layers before where they can go.
 
     Args:
@@ -248,7 +240,7 @@ def _make_constant(
         plan_only: change no weights, so that the graph is of no further use.
 
     Returns:
-        For each SE layer the names of those that take its constants, and what happens in words.
+        For each of these what its row of the plan says.
     """
     paths = {graph: path for path, graph in root.graphs()}
     # By their numbers: once an SE layer is gone, the next one takes another tensor.
@@ -256,19 +248,53 @@ def _make_constant(
         name: [tensor is gate.x for tensor in gate.node.inputs].index(True)
         for name, gate in found.items()
     }
-    done: dict[str, tuple[tuple[str, ...], str]] = {}
-    for name, scale in constants.items():
-        gate = found[name]
-        graph, node, path = gate.graph, gate.node, paths[gate.graph]
-        x, new_name = node.inputs[inputs[name]], f"{node.name.replace('#', '_')}_constant"
-        constant = put_factor(graph, node, x, scale, gate.axis, new_name)
-        try:
-            targets = find_targets(graph, constant, x, factor(scale, gate.axis), training=True)
-        except LeftAlone as reason:
-            done[name] = (), f"leaves a constant: {reason.naming(path)}"
-            continue
-        take_out(graph, constant)
-        apply(graph, [] if plan_only else targets, training=True)
-        into = tuple(path + target.node.name for target in targets)
-        done[name] = into, f"goes into {', '.join(into)}" if into else "goes: it is always 1"
-    return done
+    return {
+        name: _replace(root, paths[found[name].graph], found[name], inputs[name], scale, plan_only)
+        for name, scale in constants.items()
+    }
+
+
+def _replace(
+    root: Graph, path: str, gate: Gate, number: int, scale: np.ndarray, plan_only: bool
+) -> dict[str, Any]:
+    graph, before = gate.graph, gate.graph.nodes
+    x, name = gate.node.inputs[number], gate.name.removeprefix(path).replace("#", "_")
+    try:
+        constant = put_factor(graph, gate.node, x, scale, gate.axis, f"{name}_constant")
+    except LeftAlone as reason:
+        return {"reason": f"stays: {reason.naming(path)}"}
+    parameters, macs = _work_that_goes(root, [node for node in before if node not in graph])
+    gone = {"keep": False, "gate": tuple(map(float, scale)), "parameters": parameters, "macs": macs}
+    try:
+        targets = find_targets(graph, constant, x, factor(scale, gate.axis), training=True)
+    except LeftAlone as reason:
+        return {**gone, "reason": f"leaves a constant: {reason.naming(path)}"}
+    take_out(graph, constant)
+    apply(graph, [] if plan_only else targets, training=True)
+    into = tuple(path + target.node.name for target in targets)
+    where = f"goes into {', '.join(into)}" if into else "goes: it is always 1"
+    return {**gone, "into": into, "reason": where}
+
+
+def _work_that_goes(root: Graph, gone: Sequence[Node]) -> tuple[int, int]:
+    """The parameters that nothing else has, and the multiply-adds, of calls that are gone."""
+    calls = [inner for node in gone for inner in _innermost(node)]
+    stay = {
+        id(weight)
+        for _, _, node in root.calls(keras.Layer)
+        if node.subgraph is None
+        for weight in node.op.weights
+    }
+    weights = {id(weight): weight for node in calls for weight in getattr(node.op, "weights", ())}
+    parameters = sum(math.prod(w.shape) for number, w in weights.items() if number not in stay)
+    shapes = {t: tuple(t.shape) for node in calls for t in (*node.inputs, *node.outputs)}
+    return parameters, sum(work_of(node, shapes)[0] or 0 for node in calls)
+
+
+def _innermost(node: Node) -> Iterator[Node]:
+    """Yield a call, or those in a nested model that it calls."""
+    if node.subgraph is None:
+        yield node
+    else:
+        for inner in node.subgraph.nodes:
+            yield from _innermost(inner)

@@ -17,16 +17,20 @@ from keras import KerasTensor, layers
 from se_keras.graph import Graph, Node, is_quantized
 from se_keras.layers import SqueezeExcite
 from se_keras.rewrite.factors import apply, factor, find_targets, put_factor, take_out
+from se_keras.rewrite.layer_kinds import LINEAR_FORMS, kind_of
 from se_keras.rewrite.scaling import (
+    Array,
     LeftAlone,
     add_with_weights,
     array,
     channel_axis,
+    has_plain_weights,
     is_linear,
     is_pointwise,
     pointwise_matrix,
     with_weights,
 )
+from se_keras.rewrite.squeeze_excite import Gate, read_gate
 
 CONVOLUTION_OF_RANK = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}
 POOLS = {
@@ -40,20 +44,60 @@ MEAN_POOLS = tuple(pool for (kind, _), pool in POOLS.items() if kind == "avg")
 def fold_constant_gate(graph: Graph, node: Node) -> str | None:
     """A gate that does not depend on the map is a factor for each channel, which may be folded.
 
-    So it is where one of the two layers has only zeros: after a warm start, or where training
-    switched it off.
+    So it is where one of its layers has only zeros: after a warm start, or where training switched
+    it off.
     """
-    if type(node.op) is not SqueezeExcite or is_quantized(node.op):
+    gate = read_gate(graph, node)
+    if gate is None:
         return None
-    reduce, expand = node.op.reduce, node.op.expand
-    if np.any(array(reduce.kernel)) and np.any(array(expand.kernel)):
+    constant = _constant_of_layer(gate) if gate.factor is None else _constant_of_product(gate)
+    if constant is None:
         return None
-    shape = [1] * len(node.output.shape)
-    axis = channel_axis(node.op, len(shape))
-    shape[axis] = expand.units
-    gate = array(node.op.gate(keras.ops.zeros(shape))).ravel()
-    put_factor(graph, node, node.inputs[0], gate, axis, f"{node.name.replace('#', '_')}_constant")
+    put_factor(graph, node, gate.x, constant, gate.axis, f"{gate.name.replace('#', '_')}_constant")
     return "a constant factor: it does not depend on the map"
+
+
+def _constant_of_layer(gate: Gate) -> Array | None:
+    """The gate of a `SqueezeExcite` layer, (C,), if it is the same for every map."""
+    layer = gate.node.op
+    if type(layer) is not SqueezeExcite or is_quantized(layer):
+        return None
+    if np.any(array(layer.reduce.kernel)) and np.any(array(layer.expand.kernel)):
+        return None
+    shape = [1] * len(gate.x.shape)
+    shape[gate.axis] = gate.channels
+    return array(layer.gate(keras.ops.zeros(shape))).ravel()
+
+
+def _constant_of_product(gate: Gate) -> Array | None:
+    """The gate in stock layers, (C,), if each way from the pools leads through zeros."""
+    inside = frozenset(gate.nodes)
+    nodes = [node for node in gate.graph.nodes if node in inside]
+    if any(map(gate.graph.may_train, nodes)) or not any(map(_has_zeros, nodes)):
+        return None
+    values: dict[KerasTensor, Any] = {}
+    constant: set[KerasTensor] = set()
+    for node in nodes:
+        if not values.keys() >= {*node.inputs}:  # a pool: of any map
+            shapes = ([size or 1 for size in t.shape] for t in node.outputs)
+            outputs = list(map(keras.ops.zeros, shapes, (t.dtype for t in node.outputs)))
+        else:
+            args, kwargs = keras.tree.map_structure(
+                lambda leaf: values[leaf] if isinstance(leaf, KerasTensor) else leaf,
+                (node.args, node.kwargs),
+            )
+            outputs = keras.tree.flatten(node.op(*args, **kwargs))
+            if _has_zeros(node) or constant.issuperset(node.inputs):
+                constant.update(node.outputs)
+        values.update(zip(node.outputs, outputs, strict=True))
+    return array(values[gate.factor]).ravel() if gate.factor in constant else None
+
+
+def _has_zeros(node: Node) -> bool:
+    """Return whether a layer gives its bias, whatever it takes."""
+    linear = kind_of(node.op).form in LINEAR_FORMS and has_plain_weights(node.op)
+    kernels = [weight for weight in node.op.weights if "kernel" in weight.name] if linear else []
+    return any(not np.any(array(kernel)) for kernel in kernels)
 
 
 def lower_squeeze_excite(graph: Graph, node: Node) -> str | None:
