@@ -101,6 +101,16 @@ def test_a_change_goes_into_the_layers_before_where_that_is_exact(name):
     assert bool(left & changing) != gone
 
 
+def test_what_gives_several_maps_is_not_looked_through():
+    def body(x):
+        halves = keras.ops.split(conv()(x), 2, axis=-1)
+        both = layers.Identity()([norm(halves[0]), halves[1]])
+        return [norm(both[0]), doubled(both[1]), norm(keras.Model(x, [x, conv()(x)])(x)[1])]
+
+    new = equal_when_optimized(network(body), uniform((2, 6, 6, 4)))
+    assert "BatchNormalization" in kinds(new)
+
+
 def test_negative_gammas_do_not_go_through_the_largest_value():
     model = network(lambda x: norm(layers.MaxPooling2D(2)(conv()(x))))
     assert kinds(equal_when_optimized(model, uniform((2, 6, 6, 4)))) == {"Conv2D", "MaxPooling2D"}

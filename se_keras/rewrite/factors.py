@@ -164,6 +164,8 @@ def _targets(
 def _lets_through(graph: Graph, node: Node, change: Change, training: bool) -> bool:
     """Return whether a change of a layer's only input is the same change of its output."""
     kind = kind_of(node.op)
+    if len(node.inputs) != 1 or len(node.outputs) != 1:
+        return False
     if kind.inert and not training and not graph.may_train(node):
         return True
     if kind.form in OVER_SPACE and channel_axis(node.op, len(node.output.shape)) != change.axis:
@@ -215,7 +217,7 @@ def _change_of(graph: Graph, node: Node) -> Change:
     }
     axis = int(axes.pop()) if axes else channel_axis(graph.producer(x).op, len(x.shape))
     channels = x.shape[axis]
-    if axes or channels is None or not {scale.size, shift.size} <= {1, channels}:
+    if axes or min(ends) < 0 or channels is None or not {scale.size, shift.size} <= {1, channels}:
         raise LeftAlone("it changes more than the channels")
     scale, shift = (np.resize(values.ravel(), channels) for values in (scale, shift))
     return Change(scale, shift, axis)

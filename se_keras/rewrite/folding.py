@@ -23,7 +23,7 @@ TRAINS = "it is called with training=True, or a model around it is"
 def drop_inert(graph: Graph, node: Node) -> str | None:
     """Dropout, drop path, noise and the identity are taken out."""
     linear = type(node.op) is layers.Activation and node.op.activation is keras.activations.linear
-    if not kind_of(node.op).inert and not linear:
+    if len(node.outputs) != 1 or not (kind_of(node.op).inert or linear):
         return None
     if graph.may_train(node):
         raise LeftAlone(TRAINS)
