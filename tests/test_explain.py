@@ -790,6 +790,45 @@ def test_explain_names_layers_that_hardly_vary(tmp_path):
     assert "other classes" in text
 
 
+def test_class_activation_maps_are_drawn(trained, digits, tmp_path, capsys):
+    """Of the worst test images, and of files for a model without SE; on the pixels it takes."""
+    run = tmp_path / "run"
+    run.mkdir()
+    trained.save(run / "model.keras")
+    (run / "settings.json").write_text(json.dumps({"data": "digits", "seed": 3, "image_size": 8}))
+    assert main(["explain", str(run), "--out", str(tmp_path / "worst"), "--cam"]) == 0
+    assert {"cam.png", "classes.png"} <= {path.name for path in (tmp_path / "worst").iterdir()}
+    table = (
+        capsys.readouterr().out.split("Class activation maps, in cam.png:")[1].split("All of")[0]
+    )
+    answers = array(trained(digits.test.items.astype("float32")))
+    wrong = np.flatnonzero(answers.argmax(axis=1) != digits.test.labels)
+    surest = wrong[np.argsort(-answers[wrong].max(axis=1))]
+    rows = [line.split() for line in table.strip().splitlines()[1:]]
+    assert [row[0] for row in rows] == [str(digits.test.names[number]) for number in surest[:12]]
+    assert [int(row[1]) for row in rows] == digits.test.labels[surest[:12]].tolist()
+
+    plain, files = plain_classifier(tmp_path / "plain.keras"), [str(tmp_path / "a.png")]
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), "uint8")
+    Image.fromarray(pixels).save(files[0])
+    options = ["--out", str(tmp_path / "new"), "--pixels", "tf", "--cam", *files]
+    assert main(["explain", str(tmp_path / "plain.keras"), *options]) == 0
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"cam.png", "report.txt"}
+    scores = array(plain(pixels[None, ..., None] / np.float32(127.5) - 1))[0]
+    *_, label, share, sign = capsys.readouterr().out.split("All of")[0].split()
+    assert (int(label), sign) == (scores.argmax(), "%")
+    assert float(share) == pytest.approx(100 * scores.max(), abs=0.06)
+
+
+def plain_classifier(path):
+    x = keras.Input((8, 8, 1))
+    y = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, activation="relu")(x))
+    model = keras.Model(x, layers.Dense(3, activation="softmax")(y))
+    set_random_weights(model)
+    model.save(path)
+    return model
+
+
 def test_a_stopped_explain_leaves_nothing(trained, tmp_path, monkeypatch):
     trained.save(tmp_path / "model.keras")
 
@@ -845,6 +884,13 @@ def workplace(tmp_path_factory):
         ("good.keras --data digits --out new --keep most", "most"),
         ("good.keras --data digits --out new --prune 0.5", "--prune is now --keep"),
         ("plain.keras --data digits --out new", "SqueezeExcite"),
+        ("good.keras --out new --cam gone.png", "--cam: there is no image file gone.png."),
+        (
+            "good.keras --data digits --out new --cam" + 13 * " bad.keras",
+            "at most 12 images, got 13",
+        ),
+        ("good.keras --out new --cam bad.keras", "bad.keras"),
+        ("map.keras --out new --cam bad.keras", "bad.keras"),
         ("color.keras --data digits --out new", "(8, 8, 1)"),
         ("vector.keras --data digits --out new", "images"),
         ("map.keras --data digits --out new --keep 0", "scores of classes"),

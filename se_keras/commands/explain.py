@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from se_keras.commands.class_maps import MOST_MAPS, check_files, draw_maps, has_classes_of
 from se_keras.commands.model_files import check_takes_images, model_file, open_model
 from se_keras.support.arguments import share
 from se_keras.support.errors import InputError
@@ -40,8 +41,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "gates (the numbers that the SE layers multiply channels by): by layer, class and channel.",
         epilog="OUT gets report.txt, which is printed too, layers.csv, channels.csv, classes.png, "
         "spread.png and layers.png; with --keep also pruned.keras, and report.json with the names "
-        "of its classes. variability: standard deviation of a gate over the images, relative to "
-        "the gates' size; specificity: share of the variance that lies between the classes.",
+        "of its classes; with --cam cam.png. variability: standard deviation of a gate over the "
+        "images, relative to the gates' size; specificity: share of the variance that lies between "
+        "the classes.",
     )
     parser.add_argument(
         "model",
@@ -64,6 +66,20 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "The others become constants in the layers before them, and what that costs is measured on "
         "the test images",
     )
+    parser.add_argument(
+        "--cam",
+        nargs="*",
+        metavar="IMAGE",
+        help=f"draw class activation maps (Grad-CAM) of these image files, at most {MOST_MAPS}, "
+        "which show the places that speak for a class; with none named, of the test images with "
+        "the surest wrong answers",
+    )
+    parser.add_argument(
+        "--pixels",
+        metavar="NAME",
+        help="what pixels the model takes, as of `se-keras predict` (default: what it says itself, "
+        "else raw)",
+    )
     parser.add_argument("--prune", action=_Renamed, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
@@ -83,7 +99,15 @@ class _Renamed(argparse.Action):
 
 def run(parsed: argparse.Namespace) -> None:
     """Explain the model and print the report."""
-    print(explain(parsed.model, parsed.out, data=parsed.data, keep=parsed.keep))
+    text = explain(
+        parsed.model,
+        parsed.out,
+        data=parsed.data,
+        keep=parsed.keep,
+        cam=parsed.cam,
+        pixels=parsed.pixels,
+    )
+    print(text)
     print(f"\nAll of it is in {parsed.out}")
     if parsed.keep is not None:
         pruned = parsed.out / "pruned.keras"
@@ -91,7 +115,13 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def explain(
-    path: str | Path, out: str | Path, *, data: str | None = None, keep: float | None = None
+    path: str | Path,
+    out: str | Path,
+    *,
+    data: str | None = None,
+    keep: float | None = None,
+    cam: Sequence[str] | None = None,
+    pixels: str | None = None,
 ) -> str:
     """Look at the SE layers of a saved model, and prune them if asked.
 
@@ -99,12 +129,17 @@ def explain(
     which neither the training nor the statistics have seen.
 
     Args:
-        path: the folder of a run, or a `.keras` file of a model that takes raw pixels 0..255.
+        path: the folder of a run, or a `.keras` file.
         out: the folder to make: `layers.csv`, `channels.csv`, `classes.png`, `spread.png`,
             `layers.png`, `report.txt`; with `keep` also `pruned.keras`, and `report.json` with the
-            names of its classes.
+            names of its classes; with `cam` also `cam.png`.
         data: as of `TrainConfig`; `None` for that of the run.
         keep: the share of the SE layers that stay; see `prune_se`. `None` prunes nothing.
+        cam: image files whose class activation maps are drawn, without any the test images with the
+            surest wrong answers; `None` draws none. A model without SE, or named images without
+            `data`, get nothing else.
+        pixels: what pixels the model takes, as of `predict`; `None` for what the model says, raw
+            pixels 0..255 where it says nothing. `pruned.keras` takes raw ones.
 
     Returns:
         What `report.txt` says.
@@ -118,16 +153,60 @@ def explain(
         raise InputError(f"{folder} is there already: choose another `out`.")
     if keep is not None:
         share("keep", keep)
+    check_files(cam or ())
     file = model_file(path)
-    config = _data_config(file, data)
-    model = open_model(file)
+    alone = bool(cam) and keep is None and data is None and not _is_of_run(file)
+    config = None if alone else _data_config(file, data)
+    model = _on_raw_pixels(open_model(file), file, pixels)
     if keep is not None:
         _check_pruning(model)
-    images = _images(model, file, config)
+    has_gates = _has_gates(model, needed=keep is not None or cam is None)
+    images = _images(model, file, config) if config else None
     from se_keras.train.data import image_errors
 
-    with image_errors():
-        return _explain(model, images, folder, keep)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with image_errors(), written_beside(folder) as partial:
+        partial.mkdir()
+        parts = _explain(model, images, partial, keep) if images and has_gates else []
+        if cam is not None:
+            parts.append(draw_maps(model, file, cam, images, partial))
+        text = "\n\n".join(parts)
+        (partial / "report.txt").write_text(text + "\n", "utf-8")
+    return text
+
+
+def _is_of_run(file: Path) -> bool:
+    return "data" in read_settings_file(file.parent)
+
+
+def _has_gates(model: "keras.Model", needed: bool) -> bool:
+    """Return whether a model has SE layers.
+
+    Raises:
+        InputError: if it has none and they are needed.
+    """
+    from se_keras.explain.record import gates_of_model
+    from se_keras.graph import trace
+    from se_keras.rewrite.squeeze_excite import find_gates
+
+    graph = trace(model)
+    return bool(gates_of_model(graph) if needed else find_gates(graph))
+
+
+def _on_raw_pixels(model: "keras.Model", file: Path, pixels: str | None) -> "keras.Model":
+    """Return the model with its normalization inside, where it takes normalized pixels."""
+    from se_keras.graph import trace
+    from se_keras.pixels import gray_pixels, normalization_layer, pixels_named, pixels_of
+
+    check_takes_images(getattr(model, "input_shape", None), file)
+    takes = pixels_of(model) if pixels is None else pixels_named(pixels)
+    if takes.mean is None:
+        return model
+    takes = gray_pixels(takes) if model.input_shape[-1] == 1 and takes.channels != 1 else takes
+    graph = trace(model)
+    (tensor,) = model.inputs
+    graph.insert(normalization_layer(takes, "channels_last"), tensor)
+    return graph.build()
 
 
 def _data_config(file: Path, data: str | None) -> TrainConfig:
@@ -145,7 +224,6 @@ def _data_config(file: Path, data: str | None) -> TrainConfig:
 def _images(model: "keras.Model", file: Path, config: TrainConfig) -> "ImageData":
     from se_keras.train.data import open_data, prepare
 
-    check_takes_images(getattr(model, "input_shape", None), file)
     _, height, width, channels = model.input_shape
     config = dataclasses.replace(config, image_size=height or config.image_size)
     images = open_data(config.completed())
@@ -156,7 +234,10 @@ def _images(model: "keras.Model", file: Path, config: TrainConfig) -> "ImageData
     return prepare(dataclasses.replace(images, defaults=whole))
 
 
-def _explain(model: "keras.Model", images: "ImageData", folder: Path, keep: float | None) -> str:
+def _explain(
+    model: "keras.Model", images: "ImageData", folder: Path, keep: float | None
+) -> list[str]:
+    """Write what the gates do; return it as texts."""
     from se_keras.explain.plots import plot_excitations
     from se_keras.explain.pruning import plan_pruning
     from se_keras.explain.record import record_excitations
@@ -166,19 +247,14 @@ def _explain(model: "keras.Model", images: "ImageData", folder: Path, keep: floa
     batches = test_batches(training, BATCH_SIZE)
     stats = record_excitations(model, batches, class_names=images.class_names)
     parts = [f"{len(images.train):,} training images\n\n{stats}", _in_words(stats)]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(folder) as partial:
-        partial.mkdir()
-        stats.write_layers(partial / "layers.csv")
-        stats.write_channels(partial / "channels.csv")
-        plot_excitations(stats, path=partial)
-        if keep is not None:
-            plan = plan_pruning(model, stats, keep=keep)
-            parts += [str(plan), *_warn_of_varying(plan)]
-            parts += _compare_pruned(model, images, plan, partial)
-        text = "\n\n".join(parts)
-        (partial / "report.txt").write_text(text + "\n", "utf-8")
-    return text
+    stats.write_layers(folder / "layers.csv")
+    stats.write_channels(folder / "channels.csv")
+    plot_excitations(stats, path=folder)
+    if keep is not None:
+        plan = plan_pruning(model, stats, keep=keep)
+        parts += [str(plan), *_warn_of_varying(plan)]
+        parts += _compare_pruned(model, images, plan, folder)
+    return parts
 
 
 def _check_pruning(model: "keras.Model") -> None:
@@ -227,7 +303,7 @@ def _compare_pruned(
     new = plan.apply(model)
     new.save(folder / "pruned.keras")
     # `se-keras predict` finds the names of the classes there.
-    names = images.class_names if _has_classes_of(model, images) else ()
+    names = images.class_names if has_classes_of(model, images) else ()
     write_json(folder / "report.json", {"class_names": names})
     before, after = (_answers(each, images) for each in (model, new))
     counts = [count(each, images.image_shape) for each in (model, new)]
@@ -242,7 +318,7 @@ def _compare_pruned(
         format_table(["", "before", "after", "ratio"], rows),
         f"The same class for {same:.2%} of {len(before):,} test images.",
     ]
-    if _has_classes_of(model, images):
+    if has_classes_of(model, images):
         right, still = (answers == images.test.labels for answers in (before, after))
         texts += warn_of_cost(right, still, [counted.params for counted in counts])
     return texts
@@ -285,14 +361,10 @@ def _accuracy_row(
     model: "keras.Model", images: "ImageData", before: "np.ndarray", after: "np.ndarray"
 ) -> list[Any]:
     label = "accuracy, test images"
-    if not _has_classes_of(model, images):
+    if not has_classes_of(model, images):
         return [label, "other classes", "other classes", None]
     shares = ((answers == images.test.labels).mean() for answers in (before, after))
     return [label, *(f"{share:.2%}" for share in shares), None]
-
-
-def _has_classes_of(model: "keras.Model", images: "ImageData") -> bool:
-    return model.output_shape[-1] == len(images.class_names)
 
 
 def _time_row(model: "keras.Model", new: "keras.Model", images: "ImageData") -> list[Any]:

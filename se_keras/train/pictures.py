@@ -83,6 +83,46 @@ def _write_counts(axes: Any, counts: np.ndarray, shares: np.ndarray, size: int) 
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
 
 
+def draw_class_maps(
+    images: Sequence[np.ndarray],
+    maps: Sequence[Sequence[tuple[str, np.ndarray]]],
+    names: Sequence[str],
+    path: Path,
+) -> None:
+    """Draw images, and over them how much their places speak for a class.
+
+    Args:
+        images: uint8, (H, W, C); at least one.
+        maps: of each its captions and class maps, (h, w), 0 and above; at least one.
+        names: of the files.
+        path: of the picture.
+    """
+    columns = 1 + max(len(of_image) for of_image in maps)
+    figure = new_figure(0.4 + 2.5 * columns, 0.6 + 2.6 * len(images))
+    figure.suptitle("The warmer a place, the more it speaks for the class")
+    grid = figure.subplots(len(images), columns, squeeze=False)
+    for row, image, of_image, name in zip(grid, images, maps, names, strict=True):
+        for axes, (caption, heat) in zip(row, [(shorten(name), None), *of_image], strict=False):
+            pixels = image[..., 0] if image.shape[-1] == 1 else image
+            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+            if heat is not None:
+                height, width = image.shape[:2]
+                axes.imshow(
+                    heat / (heat.max() or 1),
+                    cmap="turbo",
+                    alpha=0.5,
+                    vmin=0,
+                    vmax=1,
+                    extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+                    interpolation="bilinear",
+                )
+            (text,), fonts = show_names([caption])
+            axes.set_title(text, fontsize=8, parse_math=False, fontfamily=fonts)
+        for axes in row:
+            axes.set_axis_off()
+    save_figure(figure, path)
+
+
 def draw_mistakes(
     images: Sequence[np.ndarray], captions: Sequence[tuple[str, str, str]], title: str, path: Path
 ) -> None:
