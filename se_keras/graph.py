@@ -358,6 +358,47 @@ def trace(model: keras.Model) -> Graph:
     return graph
 
 
+def open_layer(node: Node, copies: bool = True) -> Graph | None:
+    """The calls that a layer of the user's makes in inference.
+
+    Args:
+        node: a call of the layer.
+        copies: calls a copy of the layer, with its weights: layers inside remember such calls.
+
+    Returns:
+        What `trace` gives for a model of this one layer; `None` if it takes several tensors, can't
+        be made again from its config, or its code can't be called on symbolic tensors.
+
+    Example:
+
+    >>> import keras
+    >>> from se_keras.graph import open_layer, trace
+    >>> class Twice(keras.layers.Layer):
+    ...     def call(self, x):
+    ...         return keras.ops.add(x, x)
+    >>> x = keras.Input((4,))
+    >>> graph = trace(keras.Model(x, Twice(name="twice")(x)))
+    >>> [type(node.op).__name__ for node in open_layer(graph.find("twice")).nodes]
+    ['InputLayer', 'Add']
+    """
+    if node.args != tuple(node.inputs) or len(node.inputs) != 1:
+        return None
+    (given,) = node.inputs
+    x = keras.Input(batch_shape=given.shape, dtype=given.dtype)
+    try:
+        layer = _copy_of(node) if copies else node.op
+        return trace(keras.Model(x, layer.call(x), name=node.op.name))
+    except Exception:  # code of the user's that needs numbers can raise anything
+        return None
+
+
+def _copy_of(node: Node) -> keras.Layer:
+    layer = _remake(node.op)
+    layer(*map(_detach, node.inputs))
+    _copy_state(node.op, layer)
+    return layer
+
+
 def is_functional(model: Any) -> bool:
     """Return whether Keras recorded all calls of a model, and no code of its own makes them."""
     return (

@@ -261,6 +261,58 @@ def test_both_kinds_and_nested_models():
     np.testing.assert_allclose(stats["inner/expand"].mean[0], calls.mean(axis=0), atol=1e-6)
 
 
+class Unit(layers.Layer):
+    """A layer with a convolution and SE inside, which is another such layer."""
+
+    def __init__(self, inner=None, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = layers.Conv2D(C, 1, name="conv")
+        self.reduce = layers.Dense(3, "relu", name="reduce")
+        self.expand = layers.Dense(C, "sigmoid", name="expand")
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.reduce.build((None, C))
+        self.expand.build((None, 3))
+
+    def call(self, x):
+        y = self.conv(x)
+        return x + y * self.expand(self.reduce(ops.mean(y, axis=(1, 2), keepdims=True)))
+
+
+class ReadsNumbers(Unit):
+    def call(self, x):
+        assert not isinstance(x, keras.KerasTensor)
+        return super().call(x)
+
+
+def test_se_inside_other_layers_is_recorded_and_stays():
+    model = model_of(lambda x: Unit(name="second")(by_reshape(Unit(name="first")(x))))
+    data = 3 * uniform((4, 5, 6, 3))
+    stats = record_excitations(model, data, verbose=False)
+    names = ["expand", "first/expand", "second/expand"]
+    assert [layer.name for layer in stats.layers] == names
+    unit = model.get_layer("first")
+    y = unit.conv(keras.Model(model.input, unit.input)(data))
+    gates = array(unit.expand(unit.reduce(ops.mean(y, axis=(1, 2)))))
+    np.testing.assert_allclose(stats["first/expand"].mean[0], gates.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(stats["first/expand"].std[0], gates.std(axis=0), atol=1e-6)
+    plan = plan_pruning(model, stats, keep=0)
+    assert [layer.keep for layer in plan.layers] == [False, True, True]
+    assert plan.layers[1].reason == "stays: it is inside another layer"
+    new = plan.apply(model)
+    assert new.count_params() == model.count_params() - plan.parameters
+    # The layers inside were not called for it, which they would remember.
+    with pytest.raises(AttributeError):
+        _ = unit.conv.output
+
+
+def test_a_layer_whose_code_needs_numbers_stays_closed():
+    model = model_of(lambda x: ReadsNumbers(name="unit")(x))
+    with pytest.raises(ValueError, match="'network' has no SE layer"):
+        record_excitations(model, uniform((1, 5, 6, 3)), verbose=False)
+
+
 def test_a_model_without_se_is_told_what_counts():
     model = model_of(NO_SE["swish"])
     with pytest.raises(ValueError, match="'network' has no SE layer: neither `SqueezeExcite`, nor"):
@@ -408,3 +460,23 @@ def test_the_gates_of_networks_are_those_that_their_products_take(name):
         np.testing.assert_allclose(layer.mean[0], values.mean(axis=0), atol=1e-6)
         np.testing.assert_allclose(layer.std[0], values.std(axis=0), atol=1e-6)
         assert layer.gate_scale == 1
+
+
+def test_the_gates_of_kerashubs_layers():
+    """Those of MobileNetV3 are in layers of layers."""
+    model = pytest.importorskip("test_surgery_kerashub").mobilenet(se_ratio=0.25)
+    set_random_weights(model)
+    data = 100 * uniform((4, *model.input_shape[1:]))
+    stats = record_excitations(model, data, verbose=False)
+    names = [f"block_1_{n}/block_1_{n}_se/block_1_{n}_se_conv_expand" for n in (0, 1)]
+    assert [layer.name for layer in stats.layers] == names
+    unit = model.get_layer("block_1_0")
+    x = keras.Model(model.input, unit.input)(data)
+    for name in ("conv1", "batch_normalization1", "activation1", "pad", "conv2"):
+        x = getattr(unit, name)(x)
+    x = ops.mean(unit.activation2(unit.batch_normalization2(x)), axis=(1, 2), keepdims=True)
+    se = unit.squeeze_excite
+    gates = array(se.gate(se.conv_expand(se.activation1(se.conv_reduce(x)))))[:, 0, 0]
+    assert gates.std(axis=0).max() > 1e-4
+    np.testing.assert_allclose(stats.layers[0].mean[0], gates.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(stats.layers[0].std[0], gates.std(axis=0), atol=1e-6)

@@ -13,7 +13,7 @@ from se_keras.explain.statistics import ExcitationStats
 from se_keras.graph import Graph, Node, trace
 from se_keras.rewrite.factors import apply, factor, find_targets, put_factor, take_out
 from se_keras.rewrite.scaling import LeftAlone
-from se_keras.rewrite.squeeze_excite import Gate
+from se_keras.rewrite.squeeze_excite import Gate, find_gates, open_layers
 from se_keras.rewrite.work import work_of
 from se_keras.support.arguments import did_you_mean, share
 from se_keras.support.errors import InputError
@@ -107,9 +107,7 @@ class PruningPlan:
         >>> any(isinstance(layer, se_keras.SqueezeExcite) for layer in small.layers)
         False
         """
-        graph = trace(model)
-        found = gates_of_model(graph)
-        own = _channels_of(found)
+        graph, found, own = _read(model)
         planned = {layer.name: layer.channels for layer in self.layers}
         if own != planned:
             raise InputError(
@@ -140,9 +138,7 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep | Non
     se     0.000               148            128  goes into conv
     total                      148            128  1 of 1 go
     """
-    graph = trace(model)
-    found = gates_of_model(graph)
-    own = _channels_of(found)
+    graph, found, own = _read(model)
     recorded = {layer.name: layer.channels for layer in stats.layers}
     if own != recorded:
         raise InputError(
@@ -151,7 +147,10 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep | Non
         )
     kept = _names_to_keep(stats, keep)
     gates = {layer.name: layer.mean_of_all for layer in stats.layers if layer.name not in kept}
-    changes = _make_constant(graph, found, gates, plan_only=True)
+    hidden = gates.keys() - found.keys()
+    seen = {name: gate for name, gate in gates.items() if name in found}
+    changes = _make_constant(graph, found, seen, plan_only=True)
+    changes.update({name: {"reason": "stays: it is inside another layer"} for name in hidden})
     rows = (
         PlannedLayer(
             name=layer.name,
@@ -206,8 +205,13 @@ def prune_se(
     return stats.apply(model)
 
 
-def _channels_of(found: Mapping[str, Gate]) -> dict[str, int]:
-    return {name: gate.channels for name, gate in found.items()}
+def _read(model: keras.Model) -> tuple[Graph, dict[str, Gate], dict[str, int]]:
+    """A graph of a model, the SE layers that can go, and the channels of all by their names."""
+    opened = trace(model)
+    open_layers(opened)
+    channels = {name: gate.channels for name, gate in gates_of_model(opened).items()}
+    graph = trace(model)
+    return graph, find_gates(graph), channels
 
 
 def _names_to_keep(stats: ExcitationStats, keep: Keep | None) -> set[str]:

@@ -11,7 +11,7 @@ from keras import KerasTensor, tree
 
 from se_keras.explain.statistics import CLOSED_BOUND, OPEN_BOUND, ExcitationStats, LayerStats
 from se_keras.graph import Graph, Node, in_model_order, nested_inputs, shape_fits, trace
-from se_keras.rewrite.squeeze_excite import Gate, find_gates
+from se_keras.rewrite.squeeze_excite import Gate, find_gates, open_layers
 from se_keras.support.batches import read_batches
 from se_keras.support.errors import InputError
 from se_keras.support.progress import progress_style
@@ -68,7 +68,9 @@ def record_excitations(
     >>> stats["se"].mean.shape  # classes, channels
     (2, 8)
     """
-    gates = GateModel(trace(model))
+    graph = trace(model)
+    open_layers(graph)
+    gates = GateModel(graph)
     totals = [_Totals(name, gate.scale) for name, gate in gates.watched.items()]
     labeled = set()
     for images, labels in _show_progress(data, len(tree.flatten(gates.graph.inputs)), verbose):
@@ -111,7 +113,8 @@ class GateModel(keras.Model):
     def __init__(self, graph: Graph):
         super().__init__(autocast=False)
         self.graph = graph
-        self.network = graph.model  # so that Keras knows the weights
+        # So that Keras knows the weights.
+        self.networks = [inner.model for _, inner in graph.graphs()]
         self.watched = gates_of_model(graph)
         # On small images XLA saves nothing and compiles for ten seconds.
         self.jit_compile = False

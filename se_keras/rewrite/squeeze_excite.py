@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import keras
 from keras import KerasTensor, layers
 
-from se_keras.graph import Graph, Node
+from se_keras.graph import Graph, Node, open_layer
 from se_keras.layers import SqueezeExcite
 from se_keras.rewrite.layer_kinds import is_stock, kind_like, kind_of
 
@@ -76,6 +76,24 @@ def find_gates(graph: Graph) -> dict[str, Gate]:
             name = gate.name if gate.name not in found else path + gate.node.name
             found[name] = replace(gate, name=name)
     return found
+
+
+def open_layers(graph: Graph, copies: bool = True) -> None:
+    """Let layers of the user's that have squeeze-and-excitation inside be nested graphs.
+
+    Such a graph can be read and computed, not built.
+
+    Args:
+        graph: it is changed, with those nested in it.
+        copies: whether the layers are copied first, so that theirs do not remember the calls.
+    """
+    for _, inner in list(graph.graphs()):
+        for node in inner.nodes:
+            hides = is_own_layer(node) and node.op.weights and not inner.has_mask(node.inputs[0])
+            opened = open_layer(node, copies) if hides else None
+            if opened is not None:
+                open_layers(opened, copies=False)
+                node.subgraph = opened if find_gates(opened) else None
 
 
 def gates_of(graph: Graph, path: str = "") -> Iterator[Gate]:
