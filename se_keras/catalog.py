@@ -173,7 +173,7 @@ def _signature(recipe: Recipe) -> inspect.Signature:
 def _options(recipe: Recipe) -> dict[str, Any]:
     """Every option of this row with its default."""
     common = {field.name: field.default for field in fields(NetworkOptions)}
-    of_row = {name: getattr(recipe, name) for name in ("classes", "ratio", "dropout")}
+    of_row = {name: getattr(recipe, name) for name in ("classes", "ratio", "dropout", "attention")}
     own = {name: getattr(recipe, name) for name in recipe.own_options}
     ours = {
         name: parameter.default
@@ -195,9 +195,12 @@ def _documentation(recipe: Recipe, options: Iterable[str]) -> str:
     )
     texts = dict(_ENTRIES.findall("\n".join([of_row, of_create, of_all])))
     absent = absent_options(recipe)
+    block, paper = _BLOCKS[recipe.attention]
     return _DOCUMENTATION.format(
         recipe=recipe,
         kind=of_row.partition("\n")[0],
+        block=block,
+        paper=paper,
         arguments="\n".join(
             f"    {name}: {texts.get(name)}{_ABSENT if name in absent else ''}" for name in options
         ),
@@ -208,10 +211,15 @@ def _documentation(recipe: Recipe, options: Iterable[str]) -> str:
 # An entry of a list in a docstring: its name, and its text with the lines that continue it.
 _ENTRIES = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _ABSENT = "\n        This network does not have the option: it must stay at its default."
-_DOCUMENTATION = """Build `{recipe.name}`, a network of the catalog, with SE blocks or without.
+# The blocks that a row has, and the paper that they are from.
+_BLOCKS = {
+    "se": ("SE", "Hu et al. 2017, arXiv 1709.01507"),
+    "eca": ("ECA", "Wang et al. 2019, arXiv 1910.03151"),
+}
+_DOCUMENTATION = """Build `{recipe.name}`, a network of the catalog, with {block} blocks or without.
 
 Network: {kind}
-SE blocks: Hu et al. 2017, arXiv 1709.01507.
+{block} blocks: {paper}.
 Made for: {recipe.input_size}x{recipe.input_size} pixels and {recipe.classes} classes.
 Size: {recipe.parameters:,} trainable parameters; {recipe.multiply_adds:,} multiply-adds an image.
 

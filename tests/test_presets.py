@@ -144,7 +144,7 @@ def test_each_file_of_keras_applications_is_in_the_registry():
 
 def test_every_set_of_timm_is_in_the_registry_and_none_is_made_up():
     sources = {timm_source(name, row): name.split(".")[0] for name, row in OF_TIMM.items()}
-    assert len(sources) == 36
+    assert len(sources) == 45
     others = (RELEASE, OF_KERAS, OF_PYTORCHCV)
     of_timm = [preset for preset in PRESETS if not preset.source.startswith(others)]
     assert {preset.source: preset.recipe for preset in of_timm} == sources

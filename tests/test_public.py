@@ -229,6 +229,8 @@ ROWS = (
     ),
     Row(names="ResNetRS*", checks=(), because="other depths of ResNetRS50"),
     Row(names="*SERes*", checks=(), because="other sizes of the residual networks above"),
+    Row(names="ECAResNetLight", make=network("ecaresnetlight", NARROW), **NO_PROCESS),
+    Row(names="ECAResNet*", checks=(), because="ECA in SEResNet152D's blocks"),
     Row(names="SENet154", checks=(), because="LegacySENet154 with other paddings"),
     Row(names="SEVGG16", checks=(), because="SEVGG16BN without normalization"),
 )

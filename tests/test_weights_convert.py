@@ -60,6 +60,8 @@ VARIANTS = {
     "seresnext26d_32x4d": DEEP | GROUPS,
     "seresnextaa101d_32x8d": DEEP | GROUPS,
     "resnetrs50": DEEP,
+    "ecaresnet50t": DEEP,
+    "ecaresnetlight": NARROW,
     "legacy_seresnet18": NARROW,
     "legacy_seresnet50": NARROW,
     "legacy_seresnext50_32x4d": NARROW | GROUPS,
@@ -375,7 +377,14 @@ has_timm = all(importlib.util.find_spec(name) for name in ("timm", "torchvision"
         ("seresnetaa50d", 64),
         *(
             pytest.param(name, 64, marks=pytest.mark.slow)
-            for name in ("seresnet50t", "resnetrs50", "seresnextaa101d_32x8d")
+            for name in (
+                "seresnet50t",
+                "resnetrs50",
+                "seresnextaa101d_32x8d",
+                "ecaresnet26t",
+                "ecaresnetlight",
+                "ecaresnet50d",
+            )
         ),
     ],
 )

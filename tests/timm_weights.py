@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 SIZES = (224, 225)
 # With drawn weights they are so deep that float32's rounding grows to 10 % and more of the logits:
 # they are compared in float64.
-DEEP = ("seresnet269d", "resnetrs270")
+DEEP = ("seresnet269d", "ecaresnet269d", "resnetrs270")
 # In these even float64's grows to 3e-4: `test_the_deepest_networks_are_timms` has other weights.
 DEEPEST = ("resnetrs350", "resnetrs420")
 VARIABLES = {

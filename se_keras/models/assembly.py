@@ -9,7 +9,7 @@ import keras
 from keras import KerasTensor
 
 from se_keras.blocks import PLACEMENTS
-from se_keras.layers import resolve
+from se_keras.layers import GATES, options_of, resolve
 from se_keras.models.inception import inception, inception_resnet
 from se_keras.models.mobilenet import mobilenet
 from se_keras.models.parts import NORM_EPSILON, Feature, Parts
@@ -71,6 +71,7 @@ CHECKS: dict[str, Check] = {
     "input_shape": shape,
     "se_stages": partial(instance_of, kind=Collection, wanted="numbers of stages, as in [2, 3]"),
     "se_options": partial(instance_of, kind=Mapping, wanted="a dict of SqueezeExcite's arguments"),
+    "attention": partial(one_of, choices=tuple(GATES)),
     "placement": partial(one_of, choices=PLACEMENTS),
     "pooling": partial(one_of, choices=("avg", "max")),
     "output_stride": partial(one_of, choices=(8, 16, 32)),
@@ -96,7 +97,11 @@ class NetworkOptions:
         se_stages: numbers of the stages that carry SE, as in the layers' names (`stage2_...`; 2
             is the paper's conv2_x); `None` for all.
         se_options: further arguments of every `SqueezeExcite`: `pool`, `gate_activation`,
-            `use_bias`, ...
+            `use_bias`, ...; or of the layer that `attention` puts in its place.
+        attention: `"se"`, or a layer of its kin in each place of SE: `"eca"`
+            (`EfficientChannelAttention`), `"ese"` (`EffectiveSqueezeExcite`), `"scse"`
+            (`SpatialChannelSqueezeExcite`), `"ge"` (`GatherExcite`), with its own defaults.
+            `None` for the network's.
         dtype: Keras dtype policy; `None` for the global one.
         data_format: `"channels_last"`, `"channels_first"`; `None` for Keras' global setting.
         dropout: rate before the classifier; `None` for the network's.
@@ -117,6 +122,7 @@ class NetworkOptions:
     placement: str = "standard"
     se_stages: Collection[int] | None = None
     se_options: Mapping[str, Any] | None = None
+    attention: str | None = None
     dtype: Any = None
     data_format: str | None = None
     dropout: float | None = None
@@ -137,9 +143,10 @@ class NetworkOptions:
             raise InputError(
                 f"`se_options` must not hold {sorted(taken)}: the builder has arguments for them."
             )
-        if not self.se and self.changed() & {"ratio", "placement", "se_stages", "se_options"}:
+        of_gates = {"ratio", "placement", "se_stages", "se_options", "attention"}
+        if not self.se and self.changed() & of_gates:
             raise InputError(
-                "`ratio`, `placement`, `se_stages` and `se_options` change SE blocks: "
+                "`ratio`, `placement`, `se_stages`, `se_options` and `attention` change SE blocks: "
                 "with `se=False` there are none."
             )
 
@@ -195,21 +202,35 @@ def build_network(
 
 
 def _make_parts(recipe: Recipe, options: NetworkOptions) -> Parts:
-    se_options = {
-        "ratio": options.ratio or recipe.ratio,
-        "divisor": recipe.divisor,
-        **(options.se_options or {}),
-    }
+    attention = options.attention or recipe.attention
     return Parts(
         data_format=_resolve_data_format(options.data_format),
         dtype=_resolve_dtype(options.dtype),
         norm_epsilon=recipe.norm_epsilon or NORM_EPSILON,
-        se_options=se_options if options.se else None,
+        se_options=_gate_options(recipe, options, attention) if options.se else None,
+        attention=attention,
         se_stages=None if options.se_stages is None else frozenset(options.se_stages),
         placement=options.placement,
         drop_path_rate=options.drop_path_rate,
         output_stride=options.output_stride,
     )
+
+
+def _gate_options(recipe: Recipe, options: NetworkOptions, attention: str) -> dict[str, Any]:
+    """The arguments of each gate: what is asked for, else the row's, where it is the row's gate."""
+    known = options_of(GATES[attention])
+    of_row = {"ratio": recipe.ratio, "divisor": recipe.divisor}
+    usual = {k: v for k, v in of_row.items() if attention == recipe.attention and k in known}
+    asked = {"ratio": options.ratio} if options.ratio else {}
+    asked |= options.se_options or {}
+    for name in asked:
+        owners = [repr(kind) for kind, gate in GATES.items() if name in options_of(gate)]
+        if owners and name not in known:
+            raise InputError(
+                f"`{name}={asked[name]!r}` is an option of attention={' or '.join(owners)}, not of "
+                f"{attention!r}."
+            )
+    return {**usual, **asked}
 
 
 def _make_input(recipe: Recipe, options: NetworkOptions, parts: Parts, dtype: str) -> KerasTensor:

@@ -12,8 +12,8 @@ from typing import Any
 import keras
 from keras import KerasTensor, layers
 
-from se_keras.blocks import residual_unit, se_block
-from se_keras.layers import NORM_EPSILON, NORM_MOMENTUM
+from se_keras.blocks import residual_unit
+from se_keras.layers import GATES, NORM_EPSILON, NORM_MOMENTUM
 from se_keras.models.recipes import Recipe
 from se_keras.support.errors import InputError
 
@@ -160,6 +160,7 @@ class Parts:
         dtype: Keras dtype policy of every layer.
         norm_epsilon: epsilon of every batch normalization.
         se_options: arguments of every SE block; `None` in the plain twin.
+        attention: what an SE block is here: a key of `GATES`.
         se_stages: the stages that carry SE; `None` for all.
         placement: where SE sits in a residual unit (paper, Fig. 5).
         drop_path_rate: rate of stochastic depth in the last unit; it grows linearly up to it.
@@ -170,6 +171,7 @@ class Parts:
     dtype: Any
     norm_epsilon: float = NORM_EPSILON
     se_options: Mapping[str, Any] | None
+    attention: str = "se"
     se_stages: frozenset[int] | None = None
     placement: str = "standard"
     drop_path_rate: float = 0.0
@@ -397,12 +399,11 @@ class Parts:
         return x if factor == 1 else layers.Rescaling(factor, dtype=self.dtype, name=name)(x)
 
     def se(self, x: KerasTensor, stage: int, name: str) -> KerasTensor:
-        """SE behind `x`, if this network has it in this stage."""
+        """SE, or its kin, behind `x`, if this network has it in this stage."""
         if self.se_options is None or (self.se_stages is not None and stage not in self.se_stages):
             return x
-        return se_block(
-            x, name=name, data_format=self.data_format, dtype=self.dtype, **self.se_options
-        )
+        own = {"name": name, "data_format": self.data_format, "dtype": self.dtype}
+        return GATES[self.attention](**self.se_options, **own)(x)
 
     def drop_path(self, x: KerasTensor, rate: float, name: str) -> KerasTensor:
         """Stochastic depth (arXiv 1603.09382): drops the whole branch of single images."""

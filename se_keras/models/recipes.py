@@ -33,6 +33,7 @@ class Recipe:
         classes: number of classes that it was made for.
         ratio: reduction ratio r of its SE blocks.
         divisor: their widths are rounded to a multiple of it (timm's non-legacy networks: 8).
+        attention: what stands in their place, if anything: a key of `se_keras.layers.GATES`.
         norm_epsilon: epsilon of the batch normalizations, where it is not the usual one.
         dropout: rate before the classifier.
         parameters: trainable parameters; every recipe of `RECIPES` has them.
@@ -60,6 +61,7 @@ class Recipe:
     classes: int = 1000
     ratio: int = 16
     divisor: int = 1
+    attention: str = "se"
     norm_epsilon: float | None = None
     dropout: float = 0.0
     parameters: int | None = None
@@ -249,6 +251,7 @@ _152 = {"block": "bottleneck", "depths": (3, 8, 36, 3)}
 # timm resnet.py; the ResNet-RS among them are of arXiv 2103.07579.
 _200 = {"block": "bottleneck", "depths": (3, 24, 36, 3)}
 _269 = {"block": "bottleneck", "depths": (3, 30, 48, 8)}
+_LIGHT = {"block": "bottleneck", "depths": (1, 1, 11, 3), "shortcut": "pool"}
 _201 = {"block": "bottleneck", "depths": (3, 24, 36, 4)}
 _270 = {"block": "bottleneck", "depths": (4, 29, 53, 4)}
 _350 = {"block": "bottleneck", "depths": (4, 36, 72, 4)}
@@ -273,6 +276,7 @@ _TIMM = {"divisor": 8}
 _RS = {**_TIMM, **_D, "stem_pool": "convolution", "ratio": 4}
 # A pixel is left where the maps before the three pools are even.
 _AA = {**_TIMM, **_D, "stem_pool": "average", "stride_by_pool": True, "smallest_size": 31}
+_ECA = {"attention": "eca"}
 # The release (hujie-frank/SENet) as ported by Cadene, timm senet.py.
 _RELEASE = {"stem_pool": "end", "dropout": 0.2, "relu_before_se": True}
 _RELEASED_RESNET = {**_RELEASE, "stride_on_1x1": True}
@@ -424,6 +428,25 @@ RECIPES: tuple[Recipe, ...] = (
     _resnet("resnetrs270", "ResNetRS270", 129_861_448, 26_950_189_056, _270, _RS, input_size=256),
     _resnet("resnetrs350", "ResNetRS350", 163_956_168, 43_493_793_792, _350, _RS, input_size=288),
     _resnet("resnetrs420", "ResNetRS420", 191_891_656, 63_942_344_704, _420, _RS, input_size=320),
+    _resnet(
+        "ecaresnet26t", "ECAResNet26T", 16_011_916, 3_330_405_888, _26, _ECA, _T, input_size=256
+    ),
+    _resnet(
+        "ecaresnet50t", "ECAResNet50T", 25_573_814, 5_612_148_480, _50, _ECA, _T, input_size=256
+    ),
+    _resnet("ecaresnet50d", "ECAResNet50D", 25_576_350, 4_328_912_640, _50, _ECA, _D),
+    _resnet("ecaresnet101d", "ECAResNet101D", 44_568_563, 8_041_220_864, _101, _ECA, _D),
+    _resnet("ecaresnetlight", "ECAResNetLight", 30_162_046, 4_089_287_424, _LIGHT, _ECA),
+    _resnet(
+        "ecaresnet269d",
+        "ECAResNet269D",
+        102_093_077,
+        41_364_716_288,
+        _269,
+        _ECA,
+        _D,
+        input_size=320,
+    ),
     _resnet("senet154", "SENet154", 115_088_984, 20_688_363_520, _154, _TIMM),
     _resnet(
         "legacy_seresnet18", "LegacySEResNet18", 11_778_592, 1_814_160_384, _18, _RELEASED_RESNET

@@ -7,7 +7,7 @@ from typing import cast
 import keras
 
 from se_keras.graph import Node, Shape
-from se_keras.layers import SqueezeExcite
+from se_keras.layers import ChannelGate
 from se_keras.rewrite.layer_kinds import is_stock, kind_like
 from se_keras.support.errors import InputError
 
@@ -57,10 +57,14 @@ def _work_of_einsum(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
     return under_dots * math.prod(sizes.values()), under_dots * outputs
 
 
-def _work_of_squeeze_excite(layer: SqueezeExcite, x: Sizes, y: Sizes) -> Work:
-    channels = _channels_of(layer, x)
-    hidden = layer.hidden_channels(channels)
-    return 2 * channels * hidden, channels + hidden
+def _work_of_gate(layer: ChannelGate, x: Sizes, y: Sizes) -> Work:
+    sizes = x[1:] if layer.data_format == "channels_first" else x[:-1]
+    macs = activations = 0
+    for name, (given, left) in layer.part_shapes(_channels_of(layer, x), sizes).items():
+        part = getattr(layer, name)
+        work = WORK_FUNCTIONS[kind_like(part).form](part, given, left)
+        macs, activations = macs + work[0], activations + work[1]
+    return macs, activations
 
 
 def _channels_of(layer: keras.Layer, x: Sizes) -> int:
@@ -97,13 +101,13 @@ def work_of(node: Node, shapes: Mapping[keras.KerasTensor, Shape]) -> tuple[int 
     Raises:
         InputError: if a size that is needed is not known.
     """
-    is_se = isinstance(node.op, SqueezeExcite)
-    function = _work_of_squeeze_excite if is_se else WORK_FUNCTIONS.get(kind_like(node.op).form)
+    is_gate = isinstance(node.op, ChannelGate)
+    function = _work_of_gate if is_gate else WORK_FUNCTIONS.get(kind_like(node.op).form)
     if function is None:
         return (0 if _is_free(node.op) else None), 0
     x, y = shapes[node.inputs[0]][1:], shapes[node.outputs[0]][1:]
     # The squeeze leaves no sizes, so those of a map under SE need not be known.
-    if None in x and not is_se:
+    if None in x and not (is_gate and not node.op.excites_channels_last):
         raise InputError(
             f"`input_shape` must be given, such as (224, 224, 3): the model leaves sizes open, and "
             f"{node.name!r} takes {(None, *x)}."

@@ -1,11 +1,11 @@
 """What tells networks of the same shapes apart, and which recipe a file is of."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from se_keras.layers import hidden_width
+from se_keras.layers import hidden_width, neighbors
 from se_keras.models.recipes import RECIPES, Recipe, ResNetRecipe, SmallResNetRecipe
 
 # What is to be told apart -> how it is here. A network without a part lacks the entry.
@@ -149,7 +149,8 @@ class Signature:
         projects: whether a shortcut has a convolution.
         pools_by_convolution: whether one is in the place of the stem's pool.
         preactivated: whether a normalization stands after the last unit.
-        se: hidden units of the first SE block of each stage; empty without SE.
+        attention: "se" or "eca"; `None` without either.
+        se: hidden units, or kernel sizes, of the first such block of each stage.
     """
 
     stem: tuple[int, ...]
@@ -158,6 +159,7 @@ class Signature:
     projects: bool
     pools_by_convolution: bool
     preactivated: bool
+    attention: str | None
     se: tuple[int, ...]
 
 
@@ -167,7 +169,7 @@ def signature_of_shapes(shapes: Mapping[str, Shape]) -> Signature:
     unit = sorted(p for p in shapes if re.fullmatch(r"stage2_block1_conv\d/kernel", p))
     places = {match.groups() for match in map(_PLACE.match, shapes) if match}
     stages = [int(stage) for stage, _ in places]
-    names = [f"stage{stage}_block1_se/reduce/kernel" for stage in sorted(set(stages))]
+    attention, sizes = _gates_of_shapes(shapes, sorted(set(stages)))
     return Signature(
         stem=tuple(shapes[path][-1] for path in stem),
         depths=tuple(stages.count(stage) for stage in sorted(set(stages))),
@@ -175,8 +177,21 @@ def signature_of_shapes(shapes: Mapping[str, Shape]) -> Signature:
         projects=any(path.endswith("_shortcut_conv/kernel") for path in shapes),
         pools_by_convolution="stem_pool_conv/kernel" in shapes,
         preactivated="final_norm/gamma" in shapes,
-        se=tuple(shapes[name][-1] for name in names if name in shapes),
+        attention=attention,
+        se=sizes,
     )
+
+
+def _gates_of_shapes(
+    shapes: Mapping[str, Shape], stages: Sequence[int]
+) -> tuple[str | None, tuple[int, ...]]:
+    """What stands after the units, and its size in the first unit of each stage."""
+    for attention, (part, axis) in {"se": ("reduce", -1), "eca": ("conv", 0)}.items():
+        names = [f"stage{stage}_block1_se/{part}/kernel" for stage in stages]
+        sizes = tuple(shapes[name][axis] for name in names if name in shapes)
+        if sizes:
+            return attention, sizes
+    return None, ()
 
 
 _PLACE = re.compile(r"stage(\d+)_block(\d+)_")
@@ -195,6 +210,10 @@ def signature_of_recipe(recipe: ResNetRecipe, *, se: bool = True) -> Signature:
             (1, 1, width, planes * recipe.expansion),
         )
     channels = [width * recipe.expansion for width in recipe.widths] if se else []
+    sizes = {
+        "se": (hidden_width(n, recipe.ratio, recipe.divisor) for n in channels),
+        "eca": map(neighbors, channels),
+    }
     return Signature(
         stem=recipe.stem_widths,
         depths=recipe.depths,
@@ -202,7 +221,8 @@ def signature_of_recipe(recipe: ResNetRecipe, *, se: bool = True) -> Signature:
         projects=recipe.shortcut != "zeros",
         pools_by_convolution=recipe.stem_pool == "convolution",
         preactivated=recipe.block.startswith("preactivated"),
-        se=tuple(hidden_width(n, recipe.ratio, recipe.divisor) for n in channels),
+        attention=recipe.attention if se else None,
+        se=tuple(sizes[recipe.attention]),
     )
 
 
@@ -215,11 +235,20 @@ def builders_that_fit(shapes: Mapping[str, Shape], traits: PossibleTraits) -> li
     """
     signature = signature_of_shapes(shapes)
     plain = "" if signature.se else ", se=False"
-    return [
+    rows = [
         f"create({recipe.name!r}{option}{plain})"
         for row in RECIPES
         for option, recipe in _variants(row)
         if _fits(recipe, signature, traits)
+    ]
+    attention = signature.attention
+    if rows or attention is None:
+        return rows
+    return [
+        f"create({recipe.name!r}{option}, attention={attention!r})"
+        for row in RECIPES
+        for option, recipe in _variants(row)
+        if _fits(replace(recipe, attention=attention), signature, traits)
     ]
 
 

@@ -61,6 +61,7 @@ def as_is(rank: int) -> Layout:
 
 
 CONVOLUTION = Layout(name="OIHW -> HWIO", axes=(2, 3, 1, 0))
+CONVOLUTION_1D = Layout(name="OIK -> KIO", axes=(2, 1, 0))
 MATRIX = Layout(name="OI -> IO", axes=(1, 0))
 # The two layers of SE are 1x1 convolutions in PyTorch, and in classification_models.
 POINTWISE_MATRIX = Layout(name="OI11 -> IO", axes=(1, 0), ones=(2, 3))
@@ -172,7 +173,7 @@ class TorchNames(TemplateNames):
     def layout(self, path: str, rank: int) -> Layout:
         if _is_in_se(path) and rank > 1:
             return POINTWISE_MATRIX
-        return {2: MATRIX, 4: CONVOLUTION}.get(rank, as_is(rank))
+        return {2: MATRIX, 3: CONVOLUTION_1D, 4: CONVOLUTION}.get(rank, as_is(rank))
 
     def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
         module, _, leaf = name.rpartition(".")
@@ -290,7 +291,10 @@ _SHORTCUT = _in_units({"shortcut_conv": "downsample.0", "shortcut_norm": "downsa
 # downsample.0 is the pool.
 _POOL_SHORTCUT = _in_units({"shortcut_conv": "downsample.1", "shortcut_norm": "downsample.2"})
 # timm, resnet.py
-_SE = {**_in_units({"se/reduce": "se.fc1", "se/expand": "se.fc2"}), CLASSIFIER: "fc"}
+_SE = {
+    **_in_units({"se/reduce": "se.fc1", "se/expand": "se.fc2", "se/conv": "se.conv"}),
+    CLASSIFIER: "fc",
+}
 _STEM = {"stem_conv": "conv1", "stem_norm": "bn1"}
 _DEEP_STEM = {
     "stem_conv1": "conv1.0",
@@ -329,6 +333,7 @@ _D_TRAITS: PossibleTraits = {
     "stride of basic units": _STRIDED_OR_POOLED,
     "shortcut": "an average pool and a convolution",
 }
+_LIGHT_TRAITS = {**_TRAITS, "shortcut": "an average pool and a convolution"}
 _RS_TRAITS = {**_D_TRAITS, **_TRAITS, "stem pool": "a convolution"}
 _LEGACY_TRAITS = {
     **_TRAITS,
@@ -428,6 +433,7 @@ TIMM_KEY_MAPS: tuple[TorchNames, ...] = (
     _resnet("timm ResNet", _STEM, _SHORTCUT, _SE, **_TRAITS, **_CONVOLUTION),
     _resnet("timm ResNet with a deep stem", _DEEP_STEM, _SHORTCUT, _SE, **_TRAITS, **_CONVOLUTION),
     _resnet("timm ResNet-D", _DEEP_STEM, _POOL_SHORTCUT, _SE, **_D_TRAITS),
+    _resnet("timm ResNet with pooled shortcuts", _STEM, _POOL_SHORTCUT, _SE, **_LIGHT_TRAITS),
     _resnet("timm ResNet-RS", _DEEP_STEM, _STEM_POOL, _POOL_SHORTCUT, _SE, **_RS_TRAITS),
     _resnet("timm legacy SENet", _LEGACY_STEM, _SHORTCUT, _LEGACY_SE, **_LEGACY_TRAITS),
     _resnet("timm legacy SENet-154", _LEGACY_DEEP_STEM, _SHORTCUT, _LEGACY_SE, **_LEGACY_TRAITS),

@@ -69,6 +69,7 @@ _RS = "TensorFlow's TPU models (arXiv 2103.07579), ported in timm"
 _SW = "timm; trained on ImageNet-12k, a part of ImageNet-22k"
 _RSB = "timm; recipe of arXiv 2110.00476"
 _TIMM = "timm"
+_MIIL = "Alibaba MIIL, in timm"
 _GLUON = "Gluon CV model zoo, ported in timm"
 _RELEASE = "hujie-frank/SENet, ported by Cadene, kept by timm"
 
@@ -282,6 +283,42 @@ PRESETS: tuple[Preset, ...] = (
     _resnet_rs("resnetrs270", 256, 1.0, 83.60, _test(352, 84.44)),
     _resnet_rs("resnetrs350", 288, 1.0, 84.30, _test(384, 84.71)),
     _resnet_rs("resnetrs420", 320, 1.0, 84.24, _test(416, 85.01)),
+    _hub(
+        "ecaresnet26t",
+        "ra2_in1k",
+        78.89,
+        _TIMM,
+        size=256,
+        second=_test(320, 79.90, 0.95),
+        best=True,
+    ),
+    _hub("ecaresnet50t", "a1_in1k", 81.28, _RSB, crop=0.95, second=_test(288, 82.11)),
+    _hub("ecaresnet50t", "a2_in1k", 80.88, _RSB, crop=0.95, second=_test(288, 81.68)),
+    _hub(
+        "ecaresnet50t", "a3_in1k", 77.79, _RSB, crop=0.95, size=160, second=_test(224, 79.55, 0.95)
+    ),
+    _hub(
+        "ecaresnet50t",
+        "ra2_in1k",
+        81.45,
+        _TIMM,
+        size=256,
+        second=_test(320, 82.37, 0.95),
+        best=True,
+    ),
+    _hub("ecaresnet50d", "miil_in1k", 80.63, _MIIL, second=_test(288, 81.65, 0.95), best=True),
+    _hub("ecaresnet101d", "miil_in1k", 82.18, _MIIL, second=_test(288, 83.01, 0.95), best=True),
+    _hub("ecaresnetlight", "miil_in1k", 80.45, _MIIL, second=_test(288, 81.43, 0.95), best=True),
+    _hub(
+        "ecaresnet269d",
+        "ra2_in1k",
+        84.72,
+        _TIMM,
+        crop=0.95,
+        size=320,
+        second=_test(352, 84.97),
+        best=True,
+    ),
     _hub("senet154", "gluon_in1k", 81.26, _GLUON, best=True),
     # timm, models/senet.py
     _release("legacy_seresnet18", "v0.1-weights/seresnet18-4bb0ce65.pth", 71.74, _TIMM, "bicubic"),

@@ -69,7 +69,9 @@ def main():
 
     listed = {}
     for name in timm.list_pretrained():
-        if name.startswith(("seresnet", "seresnext", "senet154", "legacy_se", "resnetrs")):
+        if name.startswith(
+            ("seresnet", "seresnext", "senet154", "legacy_se", "resnetrs", "ecares")
+        ):
             config = timm.get_pretrained_cfg(name)
             listed[name] = {field: getattr(config, field) for field in FIELDS}
     (HERE / "timm_published.json").write_text(json.dumps(listed, indent=1) + "\n")
