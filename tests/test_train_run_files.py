@@ -123,6 +123,17 @@ def test_an_empty_report_is_no_finished_run(empty, run, capsys):
     assert "report.json: " in capsys.readouterr().out
 
 
+def test_a_history_that_was_edited_is_not_the_runs(run, capsys):
+    for name in ("split.csv", "model.keras", "saved_model", "curves.png", "confusion.png"):
+        write_csv(run / name, ("file", "class", "part"), [])
+    for name in ("mistakes.png", "report.html"):
+        (run / name).touch()
+    path = run / "history.csv"
+    path.write_text(path.read_text().replace("0.5", "0.75", 1))
+    assert not is_finished(run, dict(SETTINGS))
+    assert "history.csv is not as it was written. It is made again." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("damaged", "best", "left"),
     [

@@ -5,6 +5,7 @@ it loads a file.
 """
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -68,13 +69,22 @@ class Engine:
 
         Returns:
             A function from one array an input, (N, H, W, C), to one array an output, both in the
-            order of the Keras model's.
+            order of the Keras model's. Several threads may call it at the same time.
 
         Raises:
             MissingExtraError: if a package is not installed.
         """
         self.require()
-        return self.loader(Path(path), precision, threads)
+        run = self.loader(Path(path), precision, threads)
+
+        def run_any(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+            if all(map(len, arrays)):
+                return run(arrays)
+            # Not all engines take an empty batch.
+            ones = [np.zeros((1, *array.shape[1:]), array.dtype) for array in arrays]
+            return [output[:0] for output in run(ones)]
+
+        return run_any
 
     @property
     def description(self) -> str:
@@ -114,7 +124,14 @@ def _load_openvino(path: Path, precision: str, threads: int | None) -> Run:
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
     compiled = openvino.Core().compile_model(path / OPENVINO_FILE, "CPU", options)
-    return lambda arrays: list(compiled(list(arrays)).values())
+    own = threading.local()
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if not hasattr(own, "request"):  # two threads break one
+            own.request = compiled.create_infer_request()
+        return list(own.request.infer(list(arrays)).values())
+
+    return run
 
 
 def _load_litert(path: Path, precision: str, threads: int | None) -> Run:
@@ -124,8 +141,13 @@ def _load_litert(path: Path, precision: str, threads: int | None) -> Run:
     interpreter = Interpreter(str(path), num_threads=threads or os.cpu_count())
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     shapes: list[tuple[int, ...]] = []
+    one_at_a_time = threading.Lock()
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        with one_at_a_time:
+            return run_alone(arrays)
+
+    def run_alone(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         if shapes != [array.shape for array in arrays]:
             for detail, array in zip(inputs, arrays, strict=True):
                 interpreter.resize_tensor_input(detail["index"], array.shape)

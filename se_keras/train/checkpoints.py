@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from se_keras.support.errors import InputError, damage_named
 from se_keras.support.files import open_regular, read_json, remove, write_json, written_beside
@@ -100,21 +100,39 @@ def restore(folder: Path) -> tuple[History, list[str]]:
 
 def _check(folder: Path, epoch: int, path: Path) -> History:
     """Return the history up to a checkpoint; refuse one that is not whole."""
-    notes = folder / NOTES.format(epoch)
-    content = read_json(notes)
+    content, history = _read_notes(folder, epoch)
     try:
         with open_regular(path) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != content.get("sha256"):
                 raise ValueError("it is not as it was written")
     except (OSError, ValueError) as error:
         raise InputError(f"can't read {path}: {error}.") from error
+    return history
+
+
+def _read_notes(folder: Path, epoch: int) -> tuple[dict[str, Any], History]:
+    """Return what stands beside a checkpoint, and the history in it."""
+    notes = folder / NOTES.format(epoch)
+    content = read_json(notes)
     try:
         history = check_history(content.get("history"))
     except (TypeError, ValueError) as error:
         raise InputError(f"can't read {notes}: it has no history.") from error
     if len(history) != epoch:
         raise InputError(f"can't read {notes}: it has {len(history)} epochs, not {epoch}.")
-    return history
+    return content, history
+
+
+def check_against_notes(history: History, file: Path) -> None:
+    """Refuse a history, read from `file`, that is not what the last checkpoint was written with.
+
+    Raises:
+        InputError: if they differ, or what is beside the checkpoint is damaged.
+    """
+    if (file.parent / NOTES.format(len(history))).exists():
+        _, written = _read_notes(file.parent, len(history))
+        if str(written) != str(history):  # NaN is not equal to itself
+            raise InputError(f"{file} is not as it was written.")
 
 
 def remove_checkpoints(folder: Path, keep: Collection[int] = ()) -> None:

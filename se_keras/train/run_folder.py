@@ -25,7 +25,13 @@ from se_keras.support.files import (
     write_csv,
     write_json,
 )
-from se_keras.train.checkpoints import find_checkpoints, remove_checkpoints, restore, save
+from se_keras.train.checkpoints import (
+    check_against_notes,
+    find_checkpoints,
+    remove_checkpoints,
+    restore,
+    save,
+)
 from se_keras.train.config import DEFAULT_MODEL, DEFAULTS, TrainConfig, is_model_file
 from se_keras.train.run_files import (
     HISTORY,
@@ -162,7 +168,8 @@ def _has_results(folder: Path) -> bool:
     try:
         if missing := [name for name in RUN_FILES if not (folder / name).exists()]:
             raise InputError(f"{folder / missing[0]} is missing.")
-        read_results(folder)
+        _, history, _ = read_results(folder)
+        check_against_notes(history, folder / HISTORY)
         read_csv(folder / SPLIT, SPLIT_COLUMNS)
     except InputError as error:
         print(f"{error.__cause__ or error} It is made again.")
