@@ -119,13 +119,13 @@ class Terminal(io.StringIO):
 
 
 def shown(stream):
-    """What a run of three epochs shows: the first takes 9 seconds, the others 3."""
+    """What a run of three epochs shows: the first takes 16 seconds, 7 to compile, the others 3."""
     now, history = [0.0], []
     progress = Progress(3, 6, history, stream, lambda: now[0])
     for epoch, step in enumerate((1.5, 0.5, 0.5)):
         progress.on_epoch_begin(epoch)
         for batch in range(6):
-            now[0] += step
+            now[0] += step + 7 * (epoch == batch == 0)
             progress.on_train_batch_end(batch, {"loss": 1.25})
         row = {"loss": 1 / (epoch + 1), "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.6}
         history.append(row | {"images_per_second": 1691.3, "waiting_for_input": 0.2 * (epoch > 0)})
@@ -142,6 +142,17 @@ def test_a_log_file_gets_a_line_for_each_epoch():
         "Epoch 3 of 3: loss 0.3333, accuracy 50.0%; validation 1.0000, 60.0%; 1,691 images/s, 20% "
         "of the time waiting for them",
     ]
+
+
+def test_the_time_left_of_a_stage_is_not_that_of_the_run():
+    """The next stage trains more layers, at another speed."""
+    now, stream = [0.0], io.StringIO()
+    row = {"loss": 1, "accuracy": 1, "val_loss": 1, "val_accuracy": 1, "waiting_for_input": 0}
+    progress = Progress(9, 2, [row | {"images_per_second": 5}], stream, lambda: now[0], end=3)
+    progress.on_epoch_begin(0)
+    now[0] = 4.0
+    progress.on_epoch_end(0)
+    assert stream.getvalue().endswith("; 8 s left of this stage\n")
 
 
 def test_a_terminal_gets_a_bar_that_becomes_that_line(monkeypatch):

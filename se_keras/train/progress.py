@@ -25,6 +25,8 @@ class Progress(keras.callbacks.Callback):
         history: the rows of `history.csv` so far, which grows.
         stream: where to show it; `None` for the standard output.
         clock: says the seconds that have passed.
+        end: the epochs up to the end of this stage, whose speed says nothing of the next one's;
+            `None` where it is the last.
     """
 
     def __init__(
@@ -34,12 +36,15 @@ class Progress(keras.callbacks.Callback):
         history: Sequence[dict[str, float]],
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        end: int | None = None,
     ):
         super().__init__()
         self.epochs, self.steps, self.history = epochs, steps, history
         self.stream, self.clock = stream or sys.stdout, clock
         self.on_terminal = self.stream.isatty()
+        self.end = end or epochs
         self.seconds: list[float] = []
+        self.first_step: float | None = None
         self.drawn, self.width = 0.0, 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -47,6 +52,9 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         now = self.clock()
+        if self.first_step is None:
+            self.first_step = now - self.begun
+        self.trained = now
         if not self.on_terminal or now - self.drawn < PAUSE:
             return
         self.drawn = now
@@ -57,7 +65,7 @@ class Progress(keras.callbacks.Callback):
         self._show(text + self._left(1 - share), end="")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.seconds.append(self.clock() - self.begun)
+        self.seconds.append(self.clock() - self.begun - self._compiling())
         row = self.history[-1]
         best = " (the best so far)" if best_epoch(self.history) == len(self.history) else ""
         waiting = row["waiting_for_input"]
@@ -71,12 +79,19 @@ class Progress(keras.callbacks.Callback):
 
     def _left(self, of_epoch: float) -> str:
         """The time until the last epoch, which an earlier end may save."""
-        # The first epoch of all compiles the model, too.
         known = self.seconds[1:] or self.seconds
-        epochs = self.epochs - self.epoch + of_epoch
+        epochs = self.end - self.epoch + of_epoch
         if not known or not epochs:
             return ""
-        return f"; {in_words(epochs * sum(known) / len(known))} left"
+        of_stage = " of this stage" if self.end < self.epochs else ""
+        return f"; {in_words(epochs * sum(known) / len(known))} left{of_stage}"
+
+    def _compiling(self) -> float:
+        """What the first step of all takes more than the others, for it compiles the model."""
+        if self.seconds or self.first_step is None or self.steps == 1:
+            return 0.0
+        others = (self.trained - self.begun - self.first_step) / (self.steps - 1)
+        return max(0.0, self.first_step - others)
 
     def _show(self, text: str, end: str) -> None:
         if self.on_terminal:

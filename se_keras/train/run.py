@@ -379,7 +379,7 @@ def _fit(
     if tensorboard and team.leads:
         callbacks.append(keras.callbacks.TensorBoard(folder / TENSORBOARD))
     if team.leads:
-        callbacks.append(Progress(config.epochs, steps, history))
+        callbacks.append(Progress(config.epochs, steps, history, end=end))
     model.fit(
         clock.watch(batches),
         steps_per_epoch=steps,
