@@ -433,6 +433,7 @@ BEFORE_SE = {
     "the same added": (lambda x: layers.Add(name="twice")([conv(x, "a")] * 2), "twice can't take"),
     "factors": (lambda x: layers.Rescaling(0.5)(layers.PReLU()(conv(x, "conv"))), "conv"),
     "shifted": (lambda x: layers.Rescaling(2, 1, name="up")(conv(x, "c")), "up can't take it"),
+    "noise": (lambda x: layers.GaussianNoise(1, name="noise")(conv(x, "c")), "noise can't take it"),
     "larger": (lambda x: layers.UpSampling2D()(layers.ZeroPadding2D()(conv(x, "c"))), "c"),
     "pool over channels": (
         lambda x: layers.AveragePooling2D(3, 1, "same", data_format="channels_first", name="mixed")(

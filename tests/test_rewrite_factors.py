@@ -197,7 +197,7 @@ def before_training():
     for name in ("se", "se2"):
         expand = model.get_layer(name).expand
         expand.kernel.assign(0 * expand.kernel)
-    model.get_layer("frozen").bias.trainable = False
+    model.get_layer("bn").beta.trainable = False
     return model
 
 
