@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks import fine_tuning
 from benchmarks.peers import Row
 from benchmarks.results import AS_BUILT, OPTIMIZED, PLAIN, Result, read_rows
 from benchmarks.study import STUDIES, Run
@@ -117,6 +118,12 @@ def study(name: str) -> str:
     return markdown(*study_table(one, read_rows(Run, one.path)))
 
 
+def tuning() -> str:
+    """A row a way of fine-tuning."""
+    rows = read_rows(fine_tuning.Row, fine_tuning.RESULTS)
+    return markdown(*fine_tuning.table(rows))
+
+
 def short_ratios() -> str:
     """The main network, optimized: a row an engine in its usual precisions."""
     rows = [r for r in _results() if (r.model, r.against) == (MAIN, PLAIN) and r.form == OPTIMIZED]
@@ -184,6 +191,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed: peers": peers,
     "speed: short": short_ratios,
     "study: short": short_studies,
+    "study: tuning": tuning,
     **{f"study: {name}": functools.partial(study, name) for name in STUDIES},
 }
 MARKS = re.compile(r"(?<=<!-- )(\w+: \w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
