@@ -225,7 +225,7 @@ class TrainConfig:
     tuning_rate: float | None = option(
         "SHARE",
         "part of the learning rate at which layers are trained after these epochs",
-        unset="0.1",
+        unset="1",
     )
     layer_decay: float | None = option(
         "SHARE",

@@ -30,8 +30,9 @@ from se_keras.weights.source import parse_source, split_name
 # Epochs in which the classifier alone is trained, where the user says nothing: its first gradients
 # are noise, which would spoil what the other layers know, and it fits in a few epochs.
 FROZEN_EPOCHS = 5
-# Share of the learning rate at which the other layers are trained on, where the user says nothing.
-TUNING_RATE = 0.1
+# Share of the learning rate at which all layers are trained then, where the user says nothing: with
+# a smaller one they learn too little from few images (`benchmarks.fine_tuning`).
+TUNING_RATE = 1.0
 # Settings that are for such weights only.
 TUNING = ("freeze", "tuning_rate", "layer_decay", "unfreeze", "pixels")
 # What may stand after features or scores, and what a model without a classifier may end with.
