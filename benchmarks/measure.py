@@ -36,10 +36,11 @@ from benchmarks.timing import (
     rounds_of_processes,
 )
 from se_keras.counting import count
-from se_keras.deploy.calibration import input_type, open_samples
+from se_keras.deploy.calibration import open_samples
 from se_keras.deploy.engines import find_engine
 from se_keras.deploy.targets import find_target
 from se_keras.deploy.to_onnx import write_plain_onnx
+from se_keras.metadata import input_type
 from se_keras.rewrite.optimize import optimize
 from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import lines_of
