@@ -302,7 +302,10 @@ def test_a_saved_layer_is_the_same(case, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize:UserWarning")
-@pytest.mark.parametrize("case", ["eca", "ese", "scse_max", "ge_8_plus"])
+@pytest.mark.parametrize(
+    "case",
+    ["eca", "scse_max", *(pytest.param(c, marks=pytest.mark.slow) for c in ("ese", "ge_8_plus"))],
+)
 def test_dense_layers_inside_are_quantized_and_all_others_left(case, tmp_path):
     image = keras.Input(SHAPE[1:])
     model = keras.Model(image, made(case, name="gate")(image))
@@ -338,9 +341,7 @@ def test_the_normalizations_of_gather_excite_learn_in_training_only():
 
 def test_unknown_sizes_are_taken_where_the_equation_allows():
     x = uniform((1, 7, 9, 8))
-    for case in CASES:
-        if case == "ge_params":
-            continue
+    for case in ("eca", "scse", "ge_8", "ge_4_params"):
         image = keras.Input((None, None, 8))
         model = keras.Model(image, made(case, (None, None, None, 8))(image))
         assert model.output_shape == (None, None, None, 8)
