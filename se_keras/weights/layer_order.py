@@ -5,8 +5,7 @@ order too. In a residual unit the branch comes first, then SE, then the shortcut
 """
 
 import itertools
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,13 @@ from se_keras.weights.identify import Traits
 
 CLASSIFIER = "predictions"
 SE = ("se/reduce", "se/expand")
-# What a layer has -> its kind: convolution without a bias, any other with one, normalization.
+Kinds = list[str]
+# What a layer has -> its kind. Layers with a bias are those of SE and the classifier.
 KINDS = {
-    frozenset({"kernel"}): "C",
-    frozenset({"kernel", "bias"}): "B",
-    frozenset({"beta", "moving_mean", "moving_variance"}): "N",
-    frozenset({"gamma", "beta", "moving_mean", "moving_variance"}): "N",
+    frozenset({"kernel"}): "convolution",
+    frozenset({"kernel", "bias"}): "with a bias",
+    frozenset({"beta", "moving_mean", "moving_variance"}): "normalization",
+    frozenset({"gamma", "beta", "moving_mean", "moving_variance"}): "normalization",
 }
 
 
@@ -44,38 +44,48 @@ class LayerOrder:
     shortcut: tuple[str, ...]
     end: tuple[str, ...] = ()
 
-    def agreement(self, kinds: str) -> int:
+    @property
+    def unit(self) -> tuple[str, ...]:
+        """Return the layers of a unit, but for those of a shortcut."""
+        return (*self.branch, *SE)
+
+    def agreement(self, kinds: Kinds) -> int:
         """How many layers are as stem and first unit have them; 0 for a file without any unit."""
-        unit = _kinds((*self.branch, *SE))
-        pairs = zip(_kinds(self.stem) + unit, kinds, strict=False) if unit in kinds else ()
+        if not any(_begins(kinds[start:], self.unit) for start in range(len(kinds))):
+            return 0
+        pairs = zip(_kinds((*self.stem, *self.unit)), kinds, strict=False)
         return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
-    def layers(self, kinds: str, names: Sequence[str]) -> list[str]:
+    def layers(self, kinds: Kinds, names: Sequence[str]) -> list[str]:
         """Our names of the layers of a file.
 
         Args:
-            kinds: of its layers, a letter each.
+            kinds: of its layers.
             names: what the file calls them.
 
         Raises:
             InputError: if they are not units to the end; the message says from where on.
         """
-        branch, shortcut, end = map(_kinds, ((*self.branch, *SE), self.shortcut, self.end))
-        # The shortcut of one unit may look like the beginning of the next: what follows decides.
-        unit = re.compile(f"{branch}(?P<shortcut>{shortcut}(?={branch}|{end}B?$))?")
-        found = [*self.stem] if kinds.startswith(_kinds(self.stem)) else []
+        found = [*self.stem] if _begins(kinds, self.stem) else []
         stage, block = 1, 0
-        while match := unit.match(kinds, len(found)):
-            stage, block = (stage + 1, 1) if match["shortcut"] else (stage, block + 1)
-            parts = (*self.branch, *SE, *(self.shortcut if match["shortcut"] else ()))
+        while _begins(rest := kinds[len(found) :], self.unit):
+            with_shortcut = (*self.unit, *self.shortcut)
+            # It may look like the beginning of the next unit: what follows decides.
+            opens = _begins(rest, (*with_shortcut, *self.unit)) or self._ends(rest, with_shortcut)
+            stage, block = (stage + 1, 1) if opens else (stage, block + 1)
+            parts = with_shortcut if opens else self.unit
             found += [f"stage{stage}_block{block}_{part}" for part in parts]
-        rest = kinds[len(found) :]
-        if rest not in (end, f"{end}B"):
+        if not self._ends(rest):
             raise InputError(self._complaint(names[len(found) :]))
         return [*found, *self.end, CLASSIFIER][: len(kinds)]
 
+    def _ends(self, kinds: Kinds, before: tuple[str, ...] = ()) -> bool:
+        """Return whether these are all layers up to the end, with a classifier or without."""
+        last = (*before, *self.end)
+        return kinds in (_kinds(last), _kinds((*last, CLASSIFIER)))
+
     def _complaint(self, rest: Sequence[str]) -> str:
-        stem, unit, shortcut = map(", ".join, (self.stem, (*self.branch, *SE), self.shortcut))
+        stem, unit, shortcut = map(", ".join, (self.stem, self.unit, self.shortcut))
         return (
             f"it has layers of {self.name}, and not only these: where it has "
             f"{', '.join(rest[:4]) or 'nothing'}, there must be the beginning ({stem}), a unit "
@@ -83,9 +93,20 @@ class LayerOrder:
         )
 
 
-def _kinds(layers: Collection[str]) -> str:
+def _kinds(layers: Iterable[str]) -> Kinds:
     """The kinds of our layers, by their names."""
-    return "".join("B" if name in SE else "N" if "norm" in name else "C" for name in layers)
+    return list(map(_kind, layers))
+
+
+def _kind(layer: str) -> str:
+    if layer in (*SE, CLASSIFIER):
+        return "with a bias"
+    return "normalization" if "norm" in layer else "convolution"
+
+
+def _begins(kinds: Kinds, layers: Sequence[str]) -> bool:
+    """Return whether the first layers of a file are of the kinds of these."""
+    return kinds[: len(layers)] == _kinds(layers)
 
 
 def paths_by_order(names: Collection[str]) -> tuple[LayerOrder, dict[str, str]] | None:
@@ -104,7 +125,7 @@ def paths_by_order(names: Collection[str]) -> tuple[LayerOrder, dict[str, str]] 
     for name in names:
         layer, _, variable = name.rpartition("/")
         layers.setdefault(layer, []).append(variable)
-    kinds = "".join(KINDS.get(frozenset(variables), "?") for variables in layers.values())
+    kinds = [KINDS.get(frozenset(variables), "another") for variables in layers.values()]
     order = max(ORDERS, key=lambda order: order.agreement(kinds))
     if not order.agreement(kinds):
         return None
