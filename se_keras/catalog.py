@@ -14,7 +14,7 @@ from se_keras.ops import standardize_data_format
 from se_keras.pixels import known_pixels, normalization_layer
 from se_keras.support.arguments import boolean, refuse_unknown_options
 from se_keras.support.errors import InputError
-from se_keras.weights.convert import ConversionPlan, apply, classes_of, plan_conversion
+from se_keras.weights.convert import ConversionPlan, classes_of, plan_conversion
 from se_keras.weights.hub_config import MAX_CLASSES
 from se_keras.weights.preprocessing import Pixels
 from se_keras.weights.presets import USUAL
@@ -115,7 +115,7 @@ def create_with_plan(
         plan = plan_conversion(
             network, checkpoint, fresh_classifier=fresh_classifier, adapt_input=adapt_input
         )
-        apply(plan, network, checkpoint)
+        plan.apply(network, checkpoint)
     return network, plan
 
 

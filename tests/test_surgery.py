@@ -710,6 +710,44 @@ def test_a_sequential_model_stays_one():
     assert names[4:7] == ["act2", "act2_se", "drop"]
 
 
+def with_preprocessing():
+    """Steps of its own before the network, of which some are for training alone."""
+    image = keras.Input((16, 16, 3), name="image")
+    x = layers.RandomFlip("horizontal", name="flip")(image)
+    x = layers.Normalization(name="normalization")(x)
+    x = layers.Resizing(8, 8, name="smaller")(layers.Rescaling(0.5, name="scale")(x))
+    x = relu(conv(x, 8, name="conv"), "relu")
+    model = classified(image, layers.Dropout(0.5, name="drop")(x))
+    model.get_layer("normalization").adapt(uniform((8, 16, 16, 3)))
+    return model
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        audio,
+        two_inputs,
+        shared_backbone,
+        shared_layers,
+        mixed_precision,
+        with_own_layers,
+        with_preprocessing,
+    ],
+)
+def test_removing_gives_the_model_back(network):
+    model = network()
+    if network is not with_preprocessing:  # its statistics are what they are
+        set_random_weights(model)
+    x = inputs_of(model)
+    new = insert_se(model, ratio=2)
+    assert_same(outputs(new, x), outputs(model, x))
+    back = remove_se(new)
+    assert back.get_config() == model.get_config()
+    assert [weight.path for weight in back.weights] == [weight.path for weight in model.weights]
+    assert_same(back.get_weights(), model.get_weights())
+    assert_same(outputs(back, x), outputs(model, x))
+
+
 def test_what_is_shared_shares_its_se():
     model = shared_layers()
     plan, new = find_sites(model), insert_se(model)

@@ -95,6 +95,10 @@ def test_sites_and_a_warm_start(name):
     assert_same(outputs(new, x), expected)
     assert_same(outputs(model, x), expected)
     assert len(se_by_name(new)) == number
+    back = remove_se(new)
+    assert [layer.name for layer in back.layers] == [layer.name for layer in model.layers]
+    assert_same(back.get_weights(), model.get_weights())
+    assert_same(outputs(back, x), expected)
     new.compile(keras.optimizers.SGD(1.0), "mse", run_eagerly=True)
     # Eight images: two may both lose a branch, where the network drops some.
     new.train_on_batch(*(np.repeat(part, 4, axis=0) for part in (x, np.ones_like(expected[0]))))

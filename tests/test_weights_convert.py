@@ -23,7 +23,7 @@ from se_keras import catalog, cli
 from se_keras.models.recipes import RECIPES, ResNetRecipe, find_recipe
 from se_keras.support.errors import InputError
 from se_keras.weights import convert, hub
-from se_keras.weights.convert import apply, plan_conversion, plan_for_timm, traits_of_model
+from se_keras.weights.convert import plan_conversion, plan_for_timm, traits_of_model
 from se_keras.weights.identify import (
     builders_that_fit,
     differences,
@@ -594,7 +594,7 @@ def test_what_can_not_be_read_leaves_the_model_as_it_was(read, message, good):
     checkpoint = Checkpoint(source="a.safetensors", tensors=rows)
     refusal = pytest.raises(InputError, match=rf"can't read a\.safetensors: .*{message}")
     with refusal, convert.put_back_on_failure(model.weights):
-        apply(plan_conversion(model, checkpoint), model, checkpoint)
+        plan_conversion(model, checkpoint).apply(model, checkpoint)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -621,7 +621,7 @@ def test_a_variable_that_can_not_be_set_puts_all_others_back(error, limit, good,
     rows = {k: Tensor(shape=v.shape, dtype=str(v.dtype), read=v.copy) for k, v in tensors.items()}
     checkpoint = Checkpoint(source="a.safetensors", tensors=rows)
     with pytest.raises(error), convert.put_back_on_failure(model.weights):
-        apply(plan_conversion(model, checkpoint), model, checkpoint)
+        plan_conversion(model, checkpoint).apply(model, checkpoint)
     assert [array.tobytes() for array in model.get_weights()] == before
     assert next(answers, None) is None
 
@@ -644,7 +644,7 @@ def test_numbers_of_no_trained_network_are_refused_and_counted(name, number, dty
     rows = {k: Tensor(shape=v.shape, dtype=str(v.dtype), read=v.copy) for k, v in arrays.items()}
     checkpoint = Checkpoint(source="a.safetensors", tensors=rows)
     with pytest.raises(InputError, match=rf"a\.safetensors: 2 of its numbers .*: in {name}\. Noth"):
-        apply(plan_conversion(model, checkpoint), model, checkpoint)
+        plan_conversion(model, checkpoint).apply(model, checkpoint)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -113,16 +113,23 @@ def _find_blocked(model: ModelProto, shapes: Mapping[str, Shape]) -> set[str]:
     for node in model.graph.node:
         if node.op_type == "Conv":
             stays = node.input[1] in kernels and _fits(kernels[node.input[1]], _groups(node))
-        elif node.op_type in MERGING:
-            stays = blocked.issuperset(node.input) and (
-                node.op_type != "Concat"
-                or all(shapes[name][1] % LARGEST_BLOCK == 0 for name in node.input)
-            )
         else:
-            stays = node.op_type in FOLLOWING and node.input[0] in blocked
+            stays = _follows(node, blocked, shapes)
         if stays:
             blocked.add(node.output[0])
     return blocked
+
+
+def _follows(node: NodeProto, blocked: set[str], shapes: Mapping[str, Shape]) -> bool:
+    """Return whether what is no convolution computes in the layout of what it takes."""
+    if node.op_type in FOLLOWING:
+        return node.input[0] in blocked
+    if node.op_type not in MERGING or not blocked.issuperset(node.input):
+        return False
+    # Blocks that are not full can't stand one after the other.
+    return node.op_type != "Concat" or all(
+        shapes[name][1] % LARGEST_BLOCK == 0 for name in node.input
+    )
 
 
 def _fits(kernel: tuple[int, ...], groups: int) -> bool:

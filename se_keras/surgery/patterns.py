@@ -90,6 +90,15 @@ class ResidualUnit:
         (tensor,) = self.branch.entries
         return tensor
 
+    @property
+    def is_residual(self) -> bool:
+        """Whether both start together, and the branch computes more than the shortcut."""
+        starts_once = len(self.branch.entries) == 1
+        starts_together = starts_once and self.branch.sources == self.shortcut.sources
+        computes = self.branch.convolves and self.branch.work > self.shortcut.work
+        returns = self.branch.upsamples or self.shortcut.upsamples
+        return starts_together and computes and not returns
+
 
 @dataclass(frozen=True, kw_only=True)
 class Concatenation:
@@ -223,21 +232,21 @@ class Structure:
         return [unit for unit in units if not self._is_part_of_a_module(unit)]
 
     def _residual_unit(self, node: Node) -> ResidualUnit | None:
-        concatenates = self.is_concatenation(node)
-        if not (concatenates or is_addition(node)) or len(node.inputs) != 2:
+        joins = self.is_concatenation(node) or is_addition(node)
+        if not joins or len(node.inputs) != 2:
             return None
         pairs = [(tensor, self.branch(node, tensor)) for tensor in node.inputs]
         (skip, shortcut), (inner, branch) = sorted(pairs, key=lambda pair: pair[1].work)
-        one_fork = len(branch.entries) == 1 and branch.sources == shortcut.sources
-        is_more = branch.convolves and branch.work > shortcut.work
-        if not (one_fork and is_more) or branch.upsamples or shortcut.upsamples:
-            return None
+        unit = ResidualUnit(join=node, inner=inner, skip=skip, branch=branch, shortcut=shortcut)
+        return unit if unit.is_residual and self._skips(unit) else None
+
+    def _skips(self, unit: ResidualUnit) -> bool:
+        """Whether the shortcut is one: at most a projection."""
+        if not self.is_concatenation(unit.join):
+            return len(unit.shortcut.kernels) <= 1
         # ShuffleNet concatenates with a pool or with a share of the channels; what DenseNet
         # concatenates with goes on into the branch too.
-        light = not shortcut.kernels if concatenates else len(shortcut.kernels) <= 1
-        if not light or (concatenates and len(self.consumers(skip)) > 1):
-            return None
-        return ResidualUnit(join=node, inner=inner, skip=skip, branch=branch, shortcut=shortcut)
+        return not unit.shortcut.kernels and len(self.consumers(unit.skip)) <= 1
 
     def _is_part_of_a_module(self, unit: ResidualUnit) -> bool:
         """Return whether its fork feeds other branches of a module too (a cell of NASNet)."""

@@ -250,26 +250,36 @@ def is_map(node: Node) -> bool:
 
 
 def _check_names(structures: Structures, names: Iterable[str]) -> set[str]:
+    """The names, each of which must be that of a layer with a feature map."""
+    nodes = {
+        name: node
+        for path, structure in structures
+        for node in structure.graph.nodes
+        for name in _names_of(path, node)
+    }
+    wanted = _listed(names)
+    for name in wanted:
+        if name not in nodes:
+            hint = did_you_mean(name, nodes)
+            raise InputError(f"`where`: there is no layer {name!r}.{hint}")
+        _refuse_no_map(name, nodes[name])
+    return set(wanted)
+
+
+def _listed(names: Iterable[str]) -> list[str]:
     wanted = list(names) if isinstance(names, Iterable) else [names]
     if not wanted or not all(isinstance(name, str) for name in wanted):
         raise InputError(
             f"`where` must be 'auto', one of {tuple(RULES)}, a regular expression, a list of layer "
             f"names or a function of a layer, got {names!r}."
         )
-    nodes = {
-        name: node
-        for path, s in structures
-        for node in s.graph.nodes
-        for name in _names_of(path, node)
-    }
-    for name in wanted:
-        if name not in nodes:
-            hint = did_you_mean(name, nodes)
-            raise InputError(f"`where`: there is no layer {name!r}.{hint}")
-        if not is_map(nodes[name]):
-            shapes = [tensor.shape for tensor in nodes[name].outputs]
-            raise InputError(
-                f"`where`: {name!r} gives {shapes[0] if len(shapes) == 1 else shapes}, which is no "
-                "feature map: (N, L, C), (N, H, W, C) or (N, D, H, W, C) of floats."
-            )
-    return set(wanted)
+    return wanted
+
+
+def _refuse_no_map(name: str, node: Node) -> None:
+    if not is_map(node):
+        shapes = [tensor.shape for tensor in node.outputs]
+        raise InputError(
+            f"`where`: {name!r} gives {shapes[0] if len(shapes) == 1 else shapes}, which is no "
+            "feature map: (N, L, C), (N, H, W, C) or (N, D, H, W, C) of floats."
+        )

@@ -88,6 +88,34 @@ class ConversionPlan:
     ignored: tuple[Ignored, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def apply(self, model: keras.Model, checkpoint: Checkpoint) -> None:
+        """Set the variables, once every tensor has been read and found right.
+
+        Only `put_back_on_failure` knows what they were, should setting one of them fail.
+
+        Args:
+            model: the one that the plan was made for, or another with these variables.
+            checkpoint: the open file, or another with these tensors.
+
+        Raises:
+            InputError: for a model without these variables; if a tensor can't be read, or has
+                numbers that no trained network has.
+        """
+        self._refuse_other_model(_shapes(model))
+        _refuse_untrained(self, checkpoint)
+        variables = {variable.path: variable for variable in model.weights}
+        for assignment in self.assignments:
+            values = assignment.layout.to_keras(checkpoint.read(assignment.source))
+            variables[assignment.target].assign(values)
+
+    def _refuse_other_model(self, shapes: Mapping[str, Shape]) -> None:
+        for row in self.assignments:
+            if shapes.get(row.target) != row.target_shape:
+                raise InputError(
+                    "`model` is another than the plan was made for: it has no variable "
+                    f"{row.target!r} of the shape {_text(row.target_shape)}."
+                )
+
     def __str__(self) -> str:
         rows = [
             (a.source, _text(a.source_shape), a.target, _text(a.target_shape), a.layout.name)
@@ -148,7 +176,7 @@ def load_weights(
             model, checkpoint, fresh_classifier=fresh_classifier, adapt_input=adapt_input
         )
         with put_back_on_failure(model.weights):
-            apply(plan, model, checkpoint)
+            plan.apply(model, checkpoint)
     if recipe in {row.name for row in RECIPES}:  # else the user chose the name
         model.name = parsed.model_name(recipe) or recipe
     return plan
@@ -173,13 +201,7 @@ def plan_conversion(
         InputError: if anything does not fit; the message is a table of all that does not.
     """
     tensors = checkpoint.tensors
-    key_map = _key_map(checkpoint)
-    if key_map is None:
-        said = f" Its source says that {checkpoint.stranger}" if checkpoint.stranger else ""
-        raise InputError(
-            f"{checkpoint.source}: its names are of no known scheme "
-            f"({', '.join(SCHEMES)}): {', '.join(sorted(tensors)[:3])}, ...{said}"
-        )
+    key_map = _known_key_map(checkpoint)
     if boolean("adapt_input", adapt_input):
         key_map = with_adapted_input(key_map, model, _shapes_of_tensors(checkpoint))
     shapes = _shapes(model)
@@ -198,29 +220,10 @@ def plan_conversion(
         raise InputError(_complaint(model, checkpoint, key_map, problems, different))
     return ConversionPlan(
         scheme=key_map.name,
-        assignments=tuple(
-            _assignment(key_map, name, path, shapes[path])
-            for path, name in names.items()
-            if name is not None
-        ),
+        assignments=_assignments(key_map, names, shapes),
         ignored=tuple(Ignored(source=name, reason=reason) for name, reason in ignored.items()),
         notes=(*checkpoint.notes, *key_map.notes, *_note_on_twins(checkpoint, key_map)),
     )
-
-
-def apply(plan: ConversionPlan, model: keras.Model, checkpoint: Checkpoint) -> None:
-    """Set the variables, once every tensor has been read and found right.
-
-    Only `put_back_on_failure` knows what they were, should setting one of them fail.
-
-    Raises:
-        InputError: if a tensor can't be read, or has numbers that no trained network has.
-    """
-    _refuse_untrained(plan, checkpoint)
-    variables = {variable.path: variable for variable in model.weights}
-    for assignment in plan.assignments:
-        values = assignment.layout.to_keras(checkpoint.read(assignment.source))
-        variables[assignment.target].assign(values)
 
 
 def _refuse_untrained(plan: ConversionPlan, checkpoint: Checkpoint) -> None:
@@ -321,12 +324,8 @@ def plan_for_timm(model: keras.Model) -> ConversionPlan:
     for key_map in TIMM_KEY_MAPS:
         names = key_map.names(model)
         if not differences(key_map.traits, traits) and None not in names.values():
-            rows = (
-                _assignment(key_map, name, path, shape)
-                for path, shape in shapes.items()
-                if (name := names[path]) is not None
-            )
-            return ConversionPlan(scheme=key_map.name, assignments=tuple(rows))
+            rows = _assignments(key_map, names, shapes)
+            return ConversionPlan(scheme=key_map.name, assignments=rows)
     parts = "; ".join(f"{what}: {how}" for what, how in traits.items())
     raise InputError(
         f"timm has no network like {model.name}{f' ({parts})' if parts else ''}: its names cover "
@@ -385,6 +384,17 @@ def _key_map(checkpoint: Checkpoint) -> FileNames | None:
         raise InputError(f"{checkpoint.source}: {error}") from error
 
 
+def _known_key_map(checkpoint: Checkpoint) -> FileNames:
+    key_map = _key_map(checkpoint)
+    if key_map is None:
+        said = f" Its source says that {checkpoint.stranger}" if checkpoint.stranger else ""
+        raise InputError(
+            f"{checkpoint.source}: its names are of no known scheme "
+            f"({', '.join(SCHEMES)}): {', '.join(sorted(checkpoint.tensors)[:3])}, ...{said}"
+        )
+    return key_map
+
+
 def _shapes_of_tensors(checkpoint: Checkpoint) -> dict[str, Shape]:
     return {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
 
@@ -424,6 +434,17 @@ def _assignment(key_map: KeyMap, name: str, path: str, shape: Shape) -> Assignme
         target=path,
         target_shape=shape,
         layout=layout,
+    )
+
+
+def _assignments(
+    key_map: KeyMap, names: Mapping[str, str | None], shapes: Mapping[str, Shape]
+) -> tuple[Assignment, ...]:
+    """One for each variable that has a name in the file."""
+    return tuple(
+        _assignment(key_map, name, path, shapes[path])
+        for path, name in names.items()
+        if name is not None
     )
 
 
@@ -569,26 +590,42 @@ def _hint(
     """Sentences that say what would fit."""
     theirs, ours = shapes_as_ours(checkpoint, key_map), _shapes(model)
     if different or signature_of_shapes(theirs) != signature_of_shapes(ours):
-        fit = _builders_that_fit(checkpoint, key_map)
-        hints = [f"The file fits {' or '.join(fit)}."] if fit else []
-        if checkpoint.stranger:
-            hints.append(f"Its source says that {checkpoint.stranger}")
-        elif checkpoint.architecture:
-            hints.append(f"Its source says that it is of {checkpoint.architecture!r}.")
+        hints = _hint_of_network(checkpoint, key_map)
         if hints:
             return hints
-    classes = [_classes(theirs), _classes(ours)]
-    if None not in classes and classes[0] != classes[1]:
-        return [
-            f"The file has {classes[0]} classes: build with `classes={classes[0]}`, or say "
-            "`fresh_classifier=True` to leave out its classifier."
-        ]
+    return (
+        _hint_of_classes(_classes(theirs), _classes(ours))
+        or _hint_of_classifier(problems)
+        or _hint_of_prefix(checkpoint, key_map, problems)
+    )
+
+
+def _hint_of_network(checkpoint: Checkpoint, key_map: FileNames) -> list[str]:
+    fit = _builders_that_fit(checkpoint, key_map)
+    hints = [f"The file fits {' or '.join(fit)}."] if fit else []
+    if checkpoint.stranger:
+        hints.append(f"Its source says that {checkpoint.stranger}")
+    elif checkpoint.architecture:
+        hints.append(f"Its source says that it is of {checkpoint.architecture!r}.")
+    return hints
+
+
+def _hint_of_classes(theirs: int | None, ours: int | None) -> list[str]:
+    if None in (theirs, ours) or theirs == ours:
+        return []
+    return [
+        f"The file has {theirs} classes: build with `classes={theirs}`, or say "
+        "`fresh_classifier=True` to leave out its classifier."
+    ]
+
+
+def _hint_of_classifier(problems: list[Problem]) -> list[str]:
     if any(p.what == "missing" and _is_in_classifier(p.variable) for p in problems):
         return [
             "The file has no classifier of one layer: `fresh_classifier=True` keeps the model's "
             "own, `include_top=False` builds none."
         ]
-    return _hint_of_prefix(checkpoint, key_map, problems)
+    return []
 
 
 def _hint_of_prefix(
