@@ -462,16 +462,18 @@ def _find_ignored(
     is_network = headless and {beginning(path) for path in names} <= NETWORK
     expected = {name for name in names.values() if name is not None}
     network = key_map.network(expected)
-    ignored: dict[str, str] = {}
-    for name in sorted(set(tensors) - expected):
+
+    def reason_to_ignore(name: str) -> str | None:
         reason = key_map.reason_to_ignore(name, expected)
-        if reason is None and headless and _is_in_classifier(key_map.ours(name)):
-            reason = kept
-        if reason is None and is_network and key_map.is_outside(name, network):
-            reason = "it is no part of the network"
         if reason is not None:
-            ignored[name] = reason
-    return ignored
+            return reason
+        if headless and _is_in_classifier(key_map.ours(name)):
+            return kept
+        outside = is_network and key_map.is_outside(name, network)
+        return "it is no part of the network" if outside else None
+
+    reasons = ((name, reason_to_ignore(name)) for name in sorted(set(tensors) - expected))
+    return {name: reason for name, reason in reasons if reason is not None}
 
 
 def _problems_of_variables(
