@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -178,7 +179,10 @@ def test_a_model_of_a_fixed_batch_takes_any_number(tmp_path, model_file):
     keras.Model(*brightest(batch=4)).save(tmp_path / "fixed.keras")
     pixels = [np.full((8, 8, 3), color, "float32") for color in COLORS.values()] * 2
     fixed, free = load_classifier(tmp_path / "fixed.keras"), load_classifier(model_file)
+    given, call = [], fixed.probabilities
+    fixed = replace(fixed, probabilities=lambda batch: given.append(len(batch)) or call(batch))
     np.testing.assert_allclose(fixed.answer(pixels), free.answer(pixels), atol=1e-6)
+    assert given == [4, 4]
 
 
 def test_images_of_several_sizes_are_answered_in_order():
