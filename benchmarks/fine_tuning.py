@@ -38,7 +38,7 @@ from benchmarks.seeds import half_interval, with_interval
 from se_keras.models.recipes import find_recipe
 from se_keras.support.plotting import new_figure, save_figure
 from se_keras.support.tables import format_table
-from se_keras.train import TrainConfig
+from se_keras.train import TrainConfig, checkpoints
 from se_keras.train import run as training
 from se_keras.train.config import DEFAULTS
 from se_keras.train.data import ImageData, Split
@@ -264,7 +264,7 @@ def checkpoints_in_memory() -> Iterator[None]:
 
     with (
         mock.patch.object(training, "save_epoch", save),
-        mock.patch.object(training, "load_epoch", load),
+        mock.patch.object(checkpoints, "load", load),
     ):
         yield
 

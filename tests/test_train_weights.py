@@ -13,7 +13,7 @@ from PIL import Image
 import se_keras
 from se_keras.cli import main
 from se_keras.graph import innermost_layers
-from se_keras.train import InputError, TrainConfig, data, run, run_folder, train
+from se_keras.train import InputError, TrainConfig, checkpoints, data, run, run_folder, train
 from se_keras.train.choosing import is_over
 from se_keras.train.depth import stages_from_end
 from se_keras.train.start import start_of
@@ -358,7 +358,7 @@ def unbroken(tmp_path_factory):
     """Such a run, which keeps the checkpoint of its first epoch, and its folder."""
     out = tmp_path_factory.mktemp("runs") / "unbroken"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "best_epoch", lambda history: 1)
+        patch.setattr(checkpoints, "best_epoch", lambda history: 1)
         patch.setattr(run, "chosen_epoch", lambda history, config: 4)
         return *fitted(out), out
 
@@ -374,6 +374,7 @@ def test_all_layers_are_trained_at_a_smaller_rate_at_last(unbroken):
 
 def test_the_frozen_stage_changes_the_classifier_alone(unbroken, tmp_path, monkeypatch):
     """Its epoch can be chosen after the other stage, too."""
+    monkeypatch.setattr(checkpoints, "best_epoch", lambda history: 1)
     monkeypatch.setattr(run, "chosen_epoch", lambda history, config: 1)
     model, before, _ = fitted(shutil.copytree(unbroken[-1], tmp_path / "run"))
     changed = [
