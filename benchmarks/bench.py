@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: of the command line; `None` for those of the process.
+        arguments: of the command line; `None` for the process' own.
 
     Returns:
         The exit code: 0, 2 for bad input and for an engine that broke, 130 after Ctrl-C.

@@ -113,17 +113,17 @@ SHORT = tuple(v for v in VARIANTS if v.name in (SCRATCH, "5 frozen, rate 0.1", S
 
 @cache
 def fashion() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """The images (N, 14, 14, 1) and labels of training and test."""
+    """Return the images (N, 14, 14, 1) and labels of training and test."""
     return tuple((halved(x), y) for x, y in keras.datasets.fashion_mnist.load_data())
 
 
 def halved(images: np.ndarray) -> np.ndarray:
-    """Means of 2 x 2 pixels: (N, 28, 28) to (N, 14, 14, 1)."""
+    """Return the mean of of 2 x 2 pixels: (N, 28, 28) to (N, 14, 14, 1)."""
     return images.reshape(-1, SIDE, 2, SIDE, 2, 1).mean((2, 4)).round().astype("uint8")
 
 
 def clothes(each: int, seed: int, known: Sequence[int] = TOPS) -> ImageData:
-    """So many training images of each class that is new; validation is of the same source."""
+    """Return some training images of each new class; validation has the same source."""
     new = sorted({*range(10)} - {*known})
     (images, labels), (test_images, test_labels) = fashion()
     generator = np.random.default_rng(seed)
@@ -141,7 +141,7 @@ def clothes(each: int, seed: int, known: Sequence[int] = TOPS) -> ImageData:
 
 @cache
 def photos() -> tuple[np.ndarray, ...]:
-    """The tiles of each photo, gray, (N, 14, 14, 1)."""
+    """Return the tiles of each photo, gray, (N, 14, 14, 1)."""
     with cbook.get_sample_data("grace_hopper.jpg") as file:
         third = np.asarray(Image.open(file).convert("RGB"))
     tiles = []
@@ -154,7 +154,7 @@ def photos() -> tuple[np.ndarray, ...]:
 
 
 def tiles(each: int, seed: int) -> ImageData:
-    """So many tiles of each photo to train on."""
+    """Return so many tiles of each photo to train on."""
     generator = np.random.default_rng(seed)
     drawn = [generator.permutation(of_one) for of_one in photos()]
     ends = np.cumsum([0, each, VALIDATION, TEST])
@@ -162,7 +162,7 @@ def tiles(each: int, seed: int) -> ImageData:
 
 
 def _data(parts: Sequence[Sequence[np.ndarray]]) -> ImageData:
-    """Images by class, of each part."""
+    """Return images by class, of each part."""
     splits = []
     for classes in parts:
         labels = np.repeat(np.arange(len(classes)), [len(images) for images in classes])
@@ -213,7 +213,7 @@ TASKS = {
 
 
 def learned(seed: int, network: str, known: Sequence[int], folder: Path) -> keras.Model:
-    """A network that knows five classes; it is trained once."""
+    """Return a network that knows five classes; it is trained once."""
     path = folder / f"{network}-{seed}-{known}.keras"
     if path.exists():
         return keras.models.load_model(path)
@@ -242,7 +242,7 @@ def fresh(seed: int, network: str) -> keras.Model:
 
 
 def begun(variant: Variant, seed: int, known: Sequence[int], folder: Path) -> keras.Model:
-    """What a run trains on."""
+    """Return the data that a run trains on."""
     if variant.fresh:
         return fresh(seed, variant.network)
     if variant.network == INSERTED:
@@ -252,7 +252,7 @@ def begun(variant: Variant, seed: int, known: Sequence[int], folder: Path) -> ke
 
 @contextlib.contextmanager
 def checkpoints_in_memory() -> Iterator[None]:
-    """To write them takes a third of so short a run."""
+    """Return to write them takes a third of so short a run."""
     kept: dict[int, dict[str, np.ndarray]] = {}
 
     def save(folder: Path, model: keras.Model, history: list) -> None:
@@ -300,7 +300,7 @@ def run(task: str, variant: Variant, seed: int, folder: Path) -> Row:
 
 
 def go_on(seeds: Sequence[int], path: Path) -> list[Row]:
-    """Runs what is not in the file yet."""
+    """Run what is not in the file yet."""
     rows = read_rows(Row, path)
     done = {(row.task, row.variant, row.seed) for row in rows}
     with tempfile.TemporaryDirectory() as folder:
@@ -318,7 +318,7 @@ def go_on(seeds: Sequence[int], path: Path) -> list[Row]:
 
 
 def accuracies(rows: Sequence[Row], task: str) -> dict[str, np.ndarray]:
-    """Of each variant, over the seeds that all variants of the task have."""
+    """Return of each variant, over the seeds that all variants of the task have."""
     found = {(row.variant, row.seed): row.accuracy for row in rows if row.task == task}
     names = [variant.name for variant in TASKS[task].variants]
     seeds = sorted(
@@ -328,7 +328,7 @@ def accuracies(rows: Sequence[Row], task: str) -> dict[str, np.ndarray]:
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Header and lines: each variant's accuracy and its gain over fresh weights."""
+    """Return header and lines: each variant's accuracy and its gain over fresh weights."""
     of_tasks = [accuracies(rows, task) for task in TASKS]
     lines = []
     for variant in VARIANTS:
@@ -346,7 +346,7 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """The differences to the training from scratch, with their intervals."""
+    """Return the differences to the training from scratch, with their intervals."""
     figure = new_figure(12, 5)
     panels = figure.subplots(1, len(TASKS), sharey=True)
     for axes, task in zip(panels, TASKS, strict=True):

@@ -45,7 +45,7 @@ class Row:
 
 
 def plain_network() -> keras.Model:
-    """Convolution, normalization, ReLU, two at each of three resolutions."""
+    """Build convolutions with normalization and ReLU, two at each of three resolutions."""
     x = image = keras.Input((28, 28, 1))
     x = layers.Rescaling(1 / 255)(x)
     for stage, width in enumerate(WIDTHS):
@@ -76,7 +76,7 @@ class Study:
         return self.rows
 
     def _train(self, name: str, model: keras.Model, epochs: int, rate: float) -> None:
-        """SGD with momentum; the learning rate falls to zero as a cosine."""
+        """Train with SGD and momentum; the learning rate falls to zero as a cosine."""
         images, labels = self.training
         schedule = keras.optimizers.schedules.CosineDecay(rate, epochs * len(images) // BATCH)
         model.compile(
@@ -129,7 +129,7 @@ def table(rows: list[Row]) -> str:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Means over the seeds, and the range from the best to the worst."""
+    """Draw the means over the seeds, and the range from the best to the worst."""
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     # Without a warm start the errors are of another size: the others have a panel of their own.

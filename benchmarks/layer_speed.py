@@ -49,7 +49,7 @@ def repeat(function, x) -> None:
 
 
 def measure(shape: tuple[int, ...], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each contender in each round; they take turns within a round."""
+    """Return the seconds of each contender in each round; they take turns within a round."""
     x = tf.constant(np.random.default_rng(0).random(shape, "float32"))
     contenders = {
         "stock": compiled(stock, shape),

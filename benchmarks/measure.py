@@ -124,7 +124,7 @@ def run_benchmark(
 
 
 def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
-    """Runs that share their files; only the batch and the form differ."""
+    """Yield groups of runs that share their files: only the batch and the form differ."""
     for _, group in groupby(runs, key=lambda run: (run.model, run.size, run.format, run.precision)):
         yield list(group)
 
@@ -151,7 +151,7 @@ class _Benchmark:
         return identity(run, find_engine(run.format).description, self.machine)
 
     def measure(self, group: list[Run]) -> Iterator[str]:
-        """Measures runs of one group; yields a sentence if that fails."""
+        """Measure runs of one group; yields a sentence if that fails."""
         first = group[0]
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -196,7 +196,7 @@ class _Benchmark:
         )
 
     def _limit(self, run: Run) -> float:
-        """Billions of operations a second in a large product of matrices, as it goes fastest."""
+        """Return the billions of operations a second of the fastest large product of matrices."""
         key = (run.format, run.precision, run.threads)
         if key not in self._limits:
             self._limits[key] = round(max(self._rates(run)), 1)
@@ -214,7 +214,7 @@ class _Benchmark:
     def _times(
         self, given: Sequence[Specification], rounds: int
     ) -> tuple[np.ndarray, list[int | None]]:
-        """Seconds of one call, (rounds, workers), and what the last workers' memory was at most."""
+        """Return seconds of a call, (rounds, workers), and the peak memory of the last workers."""
         parts = []
         for part in rounds_of_processes(rounds):
             with ExitStack() as stack:

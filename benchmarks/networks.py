@@ -102,7 +102,7 @@ def _has_se(name: str, model: keras.Model) -> bool:
 
 
 def products_of_matrices() -> tuple[tuple[Network, int], ...]:
-    """One product of two square matrices as networks, each with its batch.
+    """Return one product of two square matrices as networks, each with its batch.
 
     As a dense layer, and as a 1x1 convolution: which of them an engine computes faster differs.
 

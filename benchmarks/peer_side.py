@@ -119,7 +119,7 @@ def _export(model, format: str, path: Path) -> None:
 
 
 def _stock(network: str, size: int):
-    """keras.applications.ResNet50 with the four layers that everybody writes."""
+    """Build keras.applications.ResNet50 with SE in the usual four layers."""
     import keras
     from keras import layers
 
@@ -161,7 +161,7 @@ def _inserted(network: str, size: int):
 
 
 def se_keras_export(format: str, precision: str, build=_own):
-    """A maker of ours."""
+    """Return a function that exports one of our networks."""
 
     def export(network: str, size: int, path: Path) -> None:
         import se_keras
@@ -202,7 +202,7 @@ EXPORTS = (
 
 
 def _worker():
-    """The module that takes turns; it needs nothing but NumPy, and is found without a package."""
+    """Load the module that takes turns; it needs nothing but NumPy, and no package to be found."""
     path = Path(__file__).with_name("worker.py")
     spec = importlib.util.spec_from_file_location("worker", path)
     module = importlib.util.module_from_spec(spec)

@@ -85,7 +85,7 @@ def _ours(engine: str, *precisions: str) -> tuple[Peer, ...]:
 
 
 def _on_applications(engine: str, stock_maker: str) -> tuple[Peer, ...]:
-    """The network of keras.applications with SE: by us, and as everybody writes it."""
+    """Return the peers with SE in a network of keras.applications: by us, and in stock layers."""
     return tuple(
         Peer(
             name=name,
@@ -187,7 +187,7 @@ VERSIONS = "import sys; from importlib.metadata import version; print(*map(versi
 
 
 def versions(python: str, packages: Sequence[str]) -> str | None:
-    """Packages with their versions; `None` if one is missing."""
+    """Return packages with their versions; `None` if one is missing."""
     command = [python, "-c", VERSIONS, *packages]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -274,7 +274,7 @@ def start(peer: Peer, network: str, setting: Setting, exports: Exports, python: 
 def measure(
     setting: Setting, peers: Sequence[tuple[Peer, str, str]], exports: Exports
 ) -> list[Row]:
-    """All peers of one engine, in turn; each comes with its interpreter and its versions."""
+    """Measure all peers of one engine in turn; each comes with its interpreter and versions."""
     parts: list[dict[Peer, np.ndarray]] = []
     for rounds in rounds_of_processes(setting.rounds):
         with ExitStack() as stack:
@@ -310,7 +310,7 @@ def measure(
 def _start_both(
     peer: Peer, setting: Setting, exports: Exports, python: str, stack: ExitStack
 ) -> list[Worker]:
-    """The processes of both networks, which `stack` ends; none, with a word, if one breaks."""
+    """Start the processes of both networks, which `stack` ends; none if one breaks."""
     with ExitStack() as own:
         try:
             both = [
@@ -367,7 +367,7 @@ def _pythons(texts: Sequence[str]) -> dict[str, str]:
 
 
 def found_peers(pythons: dict[str, str]) -> dict[str, list[tuple[Peer, str, str]]]:
-    """By engine: the peers that are installed, with their interpreters and versions."""
+    """Return the installed peers by engine, with their interpreters and versions."""
     found: dict[str, list[tuple[Peer, str, str]]] = {}
     for peer in PEERS:
         python = pythons.get(peer.python, sys.executable)

@@ -100,7 +100,7 @@ def _forms(network: Network) -> tuple[tuple[str, str], ...]:
 def _targets(
     formats: Sequence[str] | None, precisions: Sequence[str] | None
 ) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """Formats and precisions that can run, and a sentence for each format that can't."""
+    """Return formats and precisions that can run, and a sentence for each format that can't."""
     there, left_out = _find_installed(formats)
     pairs = [(t.format, t.precision) for name in there for t in TARGETS if t.format == name]
     if not precisions:
@@ -112,7 +112,7 @@ def _targets(
 
 
 def _find_installed(formats: Sequence[str] | None) -> tuple[list[str], tuple[str, ...]]:
-    """A format that is asked for must be; of all, those that are not are left out."""
+    """Return the installed formats; one that was asked for by name must be among them."""
     if formats:
         for name in formats:
             find_engine(name).require()

@@ -57,7 +57,7 @@ def without_antialiasing(path: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def ways_to_read(folder: Path, size: int) -> dict[str, Callable[[], object]]:
-    """Each way as a function that reads the whole folder once."""
+    """Return each way as a function that reads the whole folder once."""
     config = TrainConfig(data=str(folder), image_size=size).completed()
     found = sources.open_data(config)
     items = np.concatenate([part.items for part in found.parts.values()])
@@ -91,7 +91,7 @@ def ways_to_read(folder: Path, size: int) -> dict[str, Callable[[], object]]:
 
 
 def measure(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
-    """Medians of wall and CPU seconds of each way; they take turns."""
+    """Return the medians of wall and CPU seconds of each way; they take turns."""
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, read in ways.items():

@@ -85,12 +85,12 @@ class Result(Run):
 
 
 def identity(run: Run, engine: str, machine: str) -> tuple:
-    """What a row is known by: another version of the engine, or another machine, is another row."""
+    """Return what identifies a row; another engine version or machine is another row."""
     return (*run.values, engine, machine)
 
 
 def read_rows(kind: type[Row], path: str | os.PathLike) -> list[Row]:
-    """The rows of a CSV file; none if there is no file.
+    """Return the rows of a CSV file; none if there is no file.
 
     Args:
         kind: dataclass of a row, whose fields are strings, numbers, or numbers or `None`.
@@ -134,7 +134,7 @@ def write_rows(kind: type[Row], path: str | os.PathLike, rows: Sequence[Row]) ->
 
 
 def describe_machine() -> str:
-    """Processor, cores, and the instructions that decide what a precision costs."""
+    """Name the processor, its cores, and the instructions that decide what a precision costs."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

@@ -121,7 +121,7 @@ class Run:
 
 
 def digits(seed: int, images: int) -> tuple[Images, Images]:
-    """A random part of scikit-learn's digits to train on; all others are the test."""
+    """Return a random part of scikit-learn's digits to train on; all others are the test."""
     pixels, labels = load_digits(return_X_y=True)
     every = Images(pixels.reshape(-1, 8, 8, 1).astype("float32") / 16, labels)
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -129,7 +129,7 @@ def digits(seed: int, images: int) -> tuple[Images, Images]:
 
 
 def fashion_mnist(seed: int, images: int) -> tuple[Images, Images]:
-    """A random part of the training images; the test is whole."""
+    """Return a random part of the training images; the test is whole."""
     train, test = (
         Images(pixels[..., None].astype("float32") / 255, labels)
         for pixels, labels in keras.datasets.fashion_mnist.load_data()
@@ -211,7 +211,7 @@ STUDIES = {
 
 
 def go_on(study: Study, seeds: Sequence[int], path: Path) -> list[Run]:
-    """Runs what is not in the file yet.
+    """Run what is not in the file yet.
 
     Raises:
         InputError: if the runs in the file had another budget.
@@ -273,7 +273,7 @@ def _optimizer(study: Study, model: keras.Model) -> keras.Optimizer:
 
 
 def _epoch(model: keras.Model, train: Images, batch: int, seed: tuple[int, int]) -> float:
-    """Loss of the last batch. The order hangs on the seed alone: each variant sees the same."""
+    """Return the loss of the last batch. The seed alone decides the order of the images."""
     order = np.random.default_rng(seed).permutation(len(train.labels))
     for rows in np.split(order, len(order) // batch):
         loss = model.train_on_batch(*train.take(rows))
@@ -281,7 +281,7 @@ def _epoch(model: keras.Model, train: Images, batch: int, seed: tuple[int, int])
 
 
 def _error(model: keras.Model, test: Images) -> float:
-    """Percent of the test images."""
+    """Return the error in percent of the test images."""
     parts = np.array_split(test.pixels, -(-len(test.pixels) // TEST_BATCH))
     answers = np.concatenate([model.predict_on_batch(part) for part in parts]).argmax(axis=-1)
     return 100 * float(np.mean(answers != test.labels))
@@ -291,13 +291,13 @@ def _error(model: keras.Model, test: Images) -> float:
 
 
 def complete_seeds(study: Study, runs: list[Run]) -> list[int]:
-    """Those that every variant was run with."""
+    """Return the seeds that every variant was run with."""
     each = [{run.seed for run in runs if run.variant == v.name} for v in study.variants]
     return sorted(set.intersection(*each))
 
 
 def table(study: Study, runs: list[Run]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: each variant's error, and its differences to the references."""
+    """Return header and rows: each variant's error, and its differences to the references."""
     seeds = complete_seeds(study, runs)
     found = {(run.variant, run.seed): run for run in runs}
     errors = {
@@ -317,7 +317,7 @@ def table(study: Study, runs: list[Run]) -> tuple[list[str], list[list[str]]]:
 
 
 def draw(study: Study, runs: list[Run]) -> Figure:
-    """Losses of the last batches: a panel for each table of the paper, the references in all."""
+    """Draw the losses of the last batches, a panel for each table of the paper."""
     panels: dict[str, list[str]] = {}
     for variant in study.variants:
         names = panels.setdefault(variant.source, list(study.references))
@@ -342,7 +342,7 @@ def draw(study: Study, runs: list[Run]) -> Figure:
 
 
 def losses(runs: list[Run], variant: str, seeds: Sequence[int]) -> np.ndarray:
-    """Of the last batches, (seeds, epochs)."""
+    """Return the losses of the last batches, (seeds, epochs)."""
     return np.array(
         [
             [float(loss) for loss in run.last_losses.split()]

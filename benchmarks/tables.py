@@ -44,7 +44,7 @@ def _results() -> list[Result]:
 
 
 def ratios() -> str:
-    """The main network: a row an engine and precision, a column a form and batch."""
+    """Tabulate the main network: a row an engine and precision, a column a form and batch."""
     rows = [r for r in _results() if (r.model, r.against) == (MAIN, PLAIN) and r.batch in BATCHES]
     columns = [(form, batch) for form in (AS_BUILT, OPTIMIZED) for batch in BATCHES]
     lines = []
@@ -62,7 +62,7 @@ def _ratio(row: Result) -> str:
 
 
 def _figures(own: dict[tuple[str, int], Result]) -> tuple[str, ...]:
-    """Of the optimized network at the largest batch."""
+    """Return the other figures of the optimized network at the largest batch."""
     row = own.get((OPTIMIZED, BATCHES[-1]))
     if row is None:
         return ("", "", "")
@@ -71,7 +71,7 @@ def _figures(own: dict[tuple[str, int], Result]) -> tuple[str, ...]:
 
 
 def families() -> str:
-    """The other networks, optimized: a row a network, a column an engine, precision and batch."""
+    """Tabulate the other networks, optimized: a row a network, a column an engine and batch."""
     rows = [row for row in _results() if row.model != MAIN and row.form == OPTIMIZED]
     columns = list(dict.fromkeys((row.format, row.precision, row.batch) for row in rows))
     lines = []
@@ -87,7 +87,7 @@ def families() -> str:
 
 
 def peers() -> str:
-    """A row a peer and engine, batches beside one another; an engine's rows by time."""
+    """Tabulate the peers: a row a peer and engine, batches side by side, rows sorted by time."""
     rows = read_rows(Row, RESULTS / "peers.csv")
     batches = sorted({row.batch for row in rows})
     names = dict.fromkeys((row.engine, row.peer, row.precision, row.stride) for row in rows)
@@ -113,19 +113,19 @@ def _to_ours(row: Row) -> str:
 
 
 def study(name: str) -> str:
-    """The variants of a study, a row each."""
+    """Tabulate the variants of a study, a row each."""
     one = STUDIES[name]
     return markdown(*study_table(one, read_rows(Run, one.path)))
 
 
 def tuning() -> str:
-    """A row a way of fine-tuning."""
+    """Return a row a way of fine-tuning."""
     rows = read_rows(fine_tuning.Row, fine_tuning.RESULTS)
     return markdown(*fine_tuning.table(rows))
 
 
 def short_ratios() -> str:
-    """The main network, optimized: a row an engine in its usual precisions."""
+    """Tabulate the main network, optimized: a row an engine in its usual precisions."""
     rows = [r for r in _results() if (r.model, r.against) == (MAIN, PLAIN) and r.form == OPTIMIZED]
     names = dict.fromkeys((r.format, r.precision) for r in rows if r.precision != "bfloat16")
     ratio = {(r.format, r.precision, r.batch): f"{r.ratio:.2f}" for r in rows}
@@ -138,7 +138,7 @@ def short_ratios() -> str:
 
 
 def short_studies() -> str:
-    """The plain network and the standard block of each study."""
+    """Tabulate the plain network and the standard block of each study."""
     lines = []
     for name, one in STUDIES.items():
         header, rows = study_table(one, read_rows(Run, one.path))
@@ -150,7 +150,7 @@ def short_studies() -> str:
 
 
 def networks() -> str:
-    """A row for each network of the catalog."""
+    """Tabulate the networks of the catalog."""
     header = ("network", "builder", "pixels", "parameters", "multiply-adds")
     rows = [
         [f"`{row.name}`", f"`{row.builder}`", *map("{:,}".format, _sizes(row))] for row in RECIPES
@@ -163,7 +163,7 @@ def _sizes(row: Recipe) -> tuple[int, ...]:
 
 
 def weights() -> str:
-    """A row for each set of published weights; a star marks `weights="imagenet"`."""
+    """Tabulate the published weights; a star marks `weights="imagenet"`."""
     header = ("network", "weights", "pixels", "crop", "resize", "top-1 %")
     return markdown(
         [*header, "test pixels", "crop", "top-1 %"], [_row_of_weights(row) for row in PRESETS]

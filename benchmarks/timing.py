@@ -52,7 +52,7 @@ class Specification:
 
 
 def clock_of(threads: int) -> str:
-    """The clock that a number of threads is timed by.
+    """Return the clock for timing a number of threads.
 
     With one thread the processor time of the process does not depend on what else the machine
     does; with several it says nothing of how long a call takes.
@@ -70,7 +70,7 @@ class Turns(Protocol):
     """What `alternate` asks of a contender."""
 
     def turn(self, calls: int) -> float:
-        """Seconds that this many calls took together."""
+        """Return the seconds that this many calls took together."""
 
 
 class Worker:
@@ -170,7 +170,7 @@ def alternate(contenders: Sequence[Turns], rounds: int) -> np.ndarray:
 
 
 def rounds_of_processes(rounds: int) -> list[int]:
-    """How many rounds each process has, one after the other, of so many in all.
+    """Return how many rounds each process has, one after the other.
 
     Example:
 

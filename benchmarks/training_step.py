@@ -31,7 +31,7 @@ Source = Callable[[Graph, Node], keras.KerasTensor]
 
 
 def rewritten(model: keras.Model, source: Source) -> keras.Model:
-    """A copy with stock layers for SE, whose gates are computed from `source(graph, node)`."""
+    """Return a copy with SE in stock layers, whose gates read `source(graph, node)`."""
     graph = trace(model)
     for node in [node for node in graph.nodes if type(node.op) is se_keras.SqueezeExcite]:
         squeezed = source(graph, node)
@@ -52,7 +52,7 @@ def narrow_map(graph: Graph, node: Node) -> keras.KerasTensor:
 
 
 def measure(models: dict[str, keras.Model], batch: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step; the models take turns."""
+    """Return the seconds of each step; the models take turns."""
     images = np.random.default_rng(0).random((batch, 224, 224, 3), "float32")
     labels = np.arange(batch)
     for model in models.values():

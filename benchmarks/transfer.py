@@ -28,7 +28,7 @@ Images = tuple[np.ndarray, np.ndarray]
 
 
 def pretrain(data: Images, each: int, folder: Path) -> Path:
-    """Trains on so many images of each known class, if it is not done; gives the model's file."""
+    """Train on some images of each known class unless that is done; return the model's file."""
     for label in range(KNOWN):
         (folder / "images" / str(label)).mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(data[0][data[1] == label][:each]):
@@ -41,7 +41,7 @@ def pretrain(data: Images, each: int, folder: Path) -> Path:
 
 
 def unknown(data: Images, each: int | None, seed: int = 0) -> Images:
-    """So many images of each unknown class, as the network takes them, and labels from 0 on."""
+    """Return some images of each unknown class, as the network takes them, and their labels."""
     order = np.random.default_rng(seed).permutation(len(data[1]))
     chosen = [order[data[1][order] == label][:each] for label in range(KNOWN, 10)]
     rows = np.concatenate(chosen)
@@ -50,7 +50,7 @@ def unknown(data: Images, each: int | None, seed: int = 0) -> Images:
 
 
 def classifier(weights: Path | None) -> tuple[keras.Model, keras.Model]:
-    """A model of the unknown classes, and the backbone within it."""
+    """Return a model of the unknown classes, and the backbone within it."""
     backbone = se_keras.SEResNet20(
         include_top=False, pooling="avg", input_shape=SHAPE, weights=weights
     )
@@ -71,7 +71,7 @@ def accuracy(model: keras.Model, data: Images) -> float:
 
 
 def transfer(weights: Path, labeled: Images, test: Images) -> list[float]:
-    """The accuracies of one choice of labeled images, in the order of `COLUMNS`."""
+    """Return the accuracies for one choice of labeled images, in the order of `COLUMNS`."""
     fresh, _ = classifier(None)
     fit(fresh, labeled, FROZEN_EPOCHS + TUNED_EPOCHS, RATE)
     found = [accuracy(fresh, test)]

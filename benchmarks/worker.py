@@ -23,14 +23,14 @@ Run = Callable[[Sequence[np.ndarray]], object]
 
 
 def claim_output() -> TextIO:
-    """Standard output for the answers alone; what libraries print goes to standard error."""
+    """Keep standard output for the answers; what libraries print goes to standard error."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return answers
 
 
 def noise(shape: Sequence[int], dtype: str) -> np.ndarray:
-    """Images of noise, the same in every process."""
+    """Return images of noise, the same in every process."""
     rng = np.random.default_rng(0)
     if "int" in dtype:
         return rng.integers(0, 256, shape).astype(dtype)
@@ -38,7 +38,7 @@ def noise(shape: Sequence[int], dtype: str) -> np.ndarray:
 
 
 def serve_turns(run: Run, arrays: Sequence[np.ndarray], clock: str, answers: TextIO) -> None:
-    """Runs once, says that it is ready, and then answers until standard input ends."""
+    """Run once, say so, and then answer until standard input ends."""
     now = CLOCKS[clock]
     run(arrays)
     answers.write("ready\n")
@@ -51,7 +51,7 @@ def serve_turns(run: Run, arrays: Sequence[np.ndarray], clock: str, answers: Tex
 
 
 def peak_memory() -> int | None:
-    """Bytes that were resident at most; `None` where the system does not keep them in /proc.
+    """Return the peak of resident bytes; `None` where /proc does not have it.
 
     `getrusage` would count what the parent process had when it started this one.
     """
@@ -64,7 +64,7 @@ def peak_memory() -> int | None:
 
 
 def load(format: str, path: str, precision: str, threads: int) -> Run:
-    """The engine's function for an exported file."""
+    """Return the function of an engine for an exported file."""
     # Without its `__init__` the package brings no Keras and no TensorFlow, whose memory an engine
     # has no part in.
     package = types.ModuleType("se_keras")

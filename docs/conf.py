@@ -46,7 +46,7 @@ def escape_stars(app, what, name, obj, options, lines):
 
 
 def show_real_signature(app, what, name, obj, options, signature, returns):
-    """Keras hides the arguments of a layer behind its own constructor."""
+    """Show the arguments of a layer, which Keras hides with a constructor of its own."""
     if what != "class":
         return None
     parameters = [p.replace(annotation=p.empty) for p in inspect.signature(obj).parameters.values()]

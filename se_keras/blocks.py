@@ -14,7 +14,7 @@ PLACEMENTS = ("standard", "pre", "post", "identity", "conv3x3")
 def se_block(
     x: keras.KerasTensor, ratio: int = 16, name: str | None = None, **options: Any
 ) -> keras.KerasTensor:
-    """Puts squeeze-and-excitation behind `x` in a functional model.
+    """Put squeeze-and-excitation after `x` in a functional model.
 
     Args:
         x: a symbolic feature map, (N, H, W, C) or another that `SqueezeExcite` takes.
@@ -54,14 +54,14 @@ def residual_unit(
     se: Callable[[keras.KerasTensor], keras.KerasTensor],
     placement: str = "standard",
 ) -> keras.KerasTensor:
-    """A residual unit with SE in one of the paper's places (Fig. 5, Tables 14 and 15).
+    """Build a residual unit with SE in one of the paper's places (Fig. 5, Tables 14 and 15).
 
     Args:
         x: input of the branch.
         branch: `branch(x, after_3x3)`; it applies `after_3x3` to what its 3x3 convolution gives.
         shortcut: the other summand.
         merge: adds both and applies what follows the addition, if anything does.
-        se: puts an SE block behind a map.
+        se: puts an SE block after a map.
         placement: `"standard"`, `"pre"`, `"post"`, `"identity"` or `"conv3x3"`.
 
     Returns:

@@ -41,16 +41,16 @@ def create(
             are published for this network; the name of other published ones, such as
             `"seresnet50.a1_in1k"`; `"hf://owner/repo[@revision]"`; or the path of a file.
             The number of classes is the file's, if `classes` does not say, and the size of images
-            that of the published weights, if `input_shape` does not.
+            the size of the published weights, if `input_shape` does not.
         fresh_classifier: `True` leaves out the file's classifier, to train another one.
         adapt_input: `True` adapts the first kernel of `weights` to an `input_shape` of other
-            channels than three, as timm does: for one channel those of the colors are added, for
-            others repeated and scaled by 3 / channels. For other weights it changes nothing.
+            channels than three, as timm does: for one channel the kernels of the colors are added,
+            for others repeated and scaled by 3 / channels. For other weights it changes nothing.
         include_preprocessing: `True` puts `preprocess_input` into the model, which then takes
-            raw pixels, uint8, of three colors. The numbers are those of published `weights`, or
+            raw pixels, uint8, of three colors. The numbers come from published `weights`, or
             ImageNet's without any. For weights of a file give, in place of `True`, what
             `pixels_of` takes: the name of the weights that they began with, or `Pixels`.
-        **options: those of the named builder, by name: `help(se_keras.SEResNet50)` tells them
+        **options: options of the named builder: `help(se_keras.SEResNet50)` tells them
             all. MobileNet adds `alpha` and `depth_multiplier`, the small ResNets `shortcut`.
 
     Returns:
@@ -79,7 +79,9 @@ def create(
             **options,
         )[0]
     if fresh_classifier:
-        raise InputError("`fresh_classifier=True` leaves out that of `weights`: give both.")
+        raise InputError(
+            "`fresh_classifier=True` leaves out the classifier of `weights`: give both."
+        )
     if boolean("adapt_input", adapt_input):
         raise InputError("`adapt_input=True` adapts the first kernel of `weights`: give both.")
     recipe, asked = _split_options(model, options)
@@ -171,7 +173,7 @@ def _signature(recipe: Recipe) -> inspect.Signature:
 
 
 def _options(recipe: Recipe) -> dict[str, Any]:
-    """Every option of this row with its default."""
+    """Return every option of this row with its default."""
     common = {field.name: field.default for field in fields(NetworkOptions)}
     of_row = {name: getattr(recipe, name) for name in ("classes", "ratio", "dropout", "attention")}
     own = {name: getattr(recipe, name) for name in recipe.own_options}
@@ -184,7 +186,7 @@ def _options(recipe: Recipe) -> dict[str, Any]:
 
 
 def _annotations(recipe: Recipe) -> dict[str, Any]:
-    """The type of every option of this row, and of more."""
+    """Return the type of every option of this row, and of more."""
     return get_type_hints(type(recipe)) | get_type_hints(create) | get_type_hints(NetworkOptions)
 
 
@@ -238,7 +240,7 @@ Args:
 def _split_options(
     model: str | Recipe, options: Mapping[str, Any]
 ) -> tuple[Recipe, NetworkOptions]:
-    """The row and the options of its network, with what the user asks of either."""
+    """Return the row and the options of its network, with what the user asks of either."""
     recipe = model if isinstance(model, Recipe) else find_recipe(model)
     known = _options(recipe)
     refuse_unknown_options(recipe.name, options, known)
@@ -251,7 +253,7 @@ def _split_options(
 
 
 def _preprocess(pixels: bool | str | Pixels, options: NetworkOptions) -> keras.layers.Layer | None:
-    """The layer that prepares images, if one is asked for."""
+    """Add the layer that prepares images, if one is asked for."""
     if pixels is False:
         return None
     known = known_pixels(pixels)
@@ -261,7 +263,7 @@ def _preprocess(pixels: bool | str | Pixels, options: NetworkOptions) -> keras.l
 
 
 def _as_trained(recipe: Recipe, asked: Collection[str], source: WeightSource) -> Recipe:
-    """The row with the options that published weights of it were trained with."""
+    """Return the row with the options that published weights of it were trained with."""
     if source.preset is None or source.preset.recipe != recipe.name:
         return recipe
     needed: dict[str, Any] = {**source.preset.options}
@@ -269,7 +271,7 @@ def _as_trained(recipe: Recipe, asked: Collection[str], source: WeightSource) ->
 
 
 def _as_published(recipe: Recipe, options: NetworkOptions, source: WeightSource) -> NetworkOptions:
-    """The options with the name and the size of published weights, where none is asked for."""
+    """Add the name and the size of published weights to the options, where none is asked for."""
     name = source.model_name(recipe.name)
     if not name:
         return options
@@ -293,8 +295,8 @@ def _pixels_of_weights(source: WeightSource) -> Pixels:
 
 
 def _take_classes_of(checkpoint: Checkpoint, options: NetworkOptions) -> NetworkOptions:
-    """The options with the number of classes that the file has."""
-    # Those of others were trained with a softmax, as keras.applications holds it; what this
+    """Add the number of classes of the file to the options."""
+    # Other weights were trained with a softmax, as keras.applications holds it; what this
     # package saved may have had any.
     softmax = keras.activations.get(options.classifier_activation) in (
         keras.activations.linear,

@@ -55,7 +55,7 @@ def decode_predictions(
         name = called(model_or_source)
         raise InputError(
             f"the names of the classes of {name} are unknown: `model_or_source` can be the source "
-            "of its weights, the folder of its run, or None for those of ImageNet."
+            "of its weights, the folder of its run, or None for ImageNet's classes."
         )
     scores = keras.ops.convert_to_numpy(predictions)
     if scores.ndim != 2 or scores.shape[1] != len(labels):

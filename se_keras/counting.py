@@ -26,7 +26,7 @@ class Row:
     """One call of a layer or operation.
 
     Attributes:
-        name: of the call; inside a nested model behind its name, `backbone/conv1`.
+        name: of the call; inside a nested model after its name, `backbone/conv1`.
         kind: class of the layer or operation.
         output_shape: with the batch axis; of the first output.
         params, trainable: parameters, and those that training changes; 0 where an earlier call
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """What `count` gives; printed, it is a table with a total.
+    """The result of `count`; prints as a table with a total.
 
     Attributes:
         rows: one a call, in execution order.
@@ -100,7 +100,7 @@ class Count:
 def count(
     model: keras.Model, input_shape: Sequence[int | None] | Sequence[Shape] | None = None
 ) -> Count:
-    """Counts parameters, multiply-adds and activations (see the module for what counts).
+    """Count parameters, multiply-adds and activations (see the module for what counts).
 
     Args:
         model: a functional or Sequential model; nested models are walked.
@@ -143,7 +143,7 @@ def _resolve_input_shapes(model: keras.Model, input_shape: Sequence | None) -> l
     shapes = len(given) == len(own) and all(map(_is_shape, given))
     if not shapes or not all(map(shape_fits, given, expected)):
         raise InputError(
-            f"`input_shape` must be that of {model.name!r}, with sizes for None: "
+            f"`input_shape` must be the one of {model.name!r}, with sizes for None: "
             f"{expected[0] if len(expected) == 1 else expected}; got {input_shape!r}."
         )
     return [(None, *shape) for shape in given]

@@ -80,7 +80,7 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """What `trace` gives; see the module.
+    """The result of `trace`; see the module.
 
     Edits change the graph, never the model that it came from.
 
@@ -151,11 +151,11 @@ class Graph:
     # --- reading ---------------------------------------------------------------------------------
 
     def producer(self, tensor: KerasTensor) -> Node:
-        """The node that gives a tensor; for an input of the model that of its `InputLayer`."""
+        """Return the node that makes a tensor; for an input of the model, its `InputLayer`."""
         return self._producers[tensor]
 
     def consumers(self, tensor: KerasTensor) -> list[Node]:
-        """The nodes that take a tensor, in execution order, each once."""
+        """Return the nodes that take a tensor, in execution order, each once."""
         return self._consumers.get(tensor, [])
 
     def is_output(self, tensor: KerasTensor) -> bool:
@@ -163,7 +163,7 @@ class Graph:
         return any(tensor is output for output in _tensors(self.outputs))
 
     def sole_consumer(self, tensor: KerasTensor) -> Node | None:
-        """The one node that takes a tensor, or `None` if several do or the model gives it out."""
+        """Return the only consumer of a tensor; `None` for several, and for an output."""
         consumers = self.consumers(tensor)
         return consumers[0] if len(consumers) == 1 and not self.is_output(tensor) else None
 
@@ -184,11 +184,11 @@ class Graph:
         return node in self._node_set
 
     def calls_of(self, op: keras.Operation) -> int:
-        """How often the traced model, with all that is nested in it, calls an operation."""
+        """Return how often the traced model calls an operation, nested models included."""
         return sum(node.op is op for graph in self._family for node in graph.nodes)
 
     def find(self, name: str) -> Node:
-        """The node of this name.
+        """Return the node of this name.
 
         Raises:
             InputError: if there is none.
@@ -199,7 +199,7 @@ class Graph:
         raise InputError(f"`name`: {self.model.name!r} has no node {name!r}.")
 
     def graphs(self) -> Iterator[tuple[str, "Graph"]]:
-        """This graph and those nested in it, each once, with the path that leads to it.
+        """Yield this graph and the nested ones, each once, with the path that leads to it.
 
         Yields:
             `("", graph)`, then `("backbone/", subgraph)`, ...
@@ -214,7 +214,7 @@ class Graph:
                 yield from node.subgraph._walk(f"{path}{node.name}/", seen)
 
     def calls(self, kind: type) -> Iterator[tuple[str, "Graph", Node]]:
-        """The calls of layers or operations of a class, in this graph and those nested in it.
+        """Yield the calls of layers or operations of a class, in this graph and nested ones.
 
         Yields:
             The path of the graph that the node is in, that graph, and the node.
@@ -225,7 +225,7 @@ class Graph:
                     yield path, graph, node
 
     def shapes(self, input_shapes: Sequence[Shape]) -> dict[KerasTensor, Shape]:
-        """The shape of every tensor of this graph (not of those inside) for inputs of given shapes.
+        """Return the shapes of this graph's tensors, not of nested ones, for given inputs.
 
         Args:
             input_shapes: with the batch axis, in the order of `model.inputs`.
@@ -252,7 +252,7 @@ class Graph:
     # --- editing ---------------------------------------------------------------------------------
 
     def add(self, op: keras.Operation, *args: Any, **kwargs: Any) -> Node:
-        """Calls a new operation on tensors of this graph.
+        """Call a new operation on tensors of this graph.
 
         The node becomes part of `nodes` as soon as an output needs it: see `redirect`.
 
@@ -270,7 +270,7 @@ class Graph:
     def redirect(
         self, old: KerasTensor, new: KerasTensor, into: Iterable[Node] | None = None
     ) -> None:
-        """Lets consumers of one tensor take another one.
+        """Let consumers of one tensor take another one.
 
         Args:
             old, new: tensors of this graph.
@@ -289,7 +289,7 @@ class Graph:
         self._forget_order()
 
     def set_outputs(self, outputs: Any) -> None:
-        """Makes other tensors of this graph, in any structure, the outputs of the model."""
+        """Make other tensors of this graph, in any structure, the outputs of the model."""
         self.outputs = outputs
         self._forget_order()
 
@@ -300,7 +300,7 @@ class Graph:
     def insert(
         self, op: keras.Operation, after: KerasTensor, into: Iterable[Node] | None = None
     ) -> Node:
-        """Puts a new operation of one tensor between a tensor and its consumers (or some of them).
+        """Put a new operation of one tensor between a tensor and its consumers (or some of them).
 
         Args:
             op: as in `add`.
@@ -312,7 +312,7 @@ class Graph:
         return node
 
     def build(self) -> keras.Model:
-        """A new model of this graph, on copies of all operations with their weights.
+        """Build a new model of this graph, on copies of all operations with their weights.
 
         Layer names, trainable flags and dtype policies are kept; so is the class, if it can be
         made from inputs and outputs (else it is `keras.Model`); a Sequential model that is still a
@@ -326,7 +326,7 @@ class Graph:
 
 
 def trace(model: keras.Model) -> Graph:
-    """Reads a functional or Sequential model; no layer is called for it.
+    """Read a functional or Sequential model; no layer is called for it.
 
     Raises:
         InputError: for any other object, and for a Sequential model that is not built.
@@ -359,7 +359,7 @@ def trace(model: keras.Model) -> Graph:
 
 
 def open_layer(node: Node, copies: bool = True) -> Graph | None:
-    """The calls that a layer of the user's makes in inference.
+    """Return the calls that a layer of the user's makes in inference.
 
     Args:
         node: a call of the layer.
@@ -485,7 +485,7 @@ def _training_of(node: Node, fixed: bool | None) -> bool | None:
 
 
 def _records(model: keras.Model) -> Iterator[Any]:
-    """Keras' records of the calls in a model, inputs first."""
+    """Return Keras' records of the calls in a model, inputs first."""
     # Public API can't read a model without calling its layers again (`clone_model`), after which
     # `layer.output` is another tensor, or serializing them (`get_config`), which many can't.
     by_depth = keras.Function(model.inputs, model.outputs, name=model.name)._nodes_by_depth
@@ -560,7 +560,7 @@ def in_model_order(given: Any, inputs: Any) -> list[Any]:
 
 
 def nested_inputs(node: Node) -> list[KerasTensor]:
-    """The tensors that a call of a nested model takes, in the order of that model's `inputs`."""
+    """Return the tensors that a call of a nested model takes, in the order of its `inputs`."""
     assert node.subgraph is not None  # or it calls no model
     given = node.args[0] if node.args else node.kwargs["inputs"]
     return in_model_order(given, node.subgraph.inputs)
@@ -598,7 +598,7 @@ class _Builder:
         return new
 
     def _call(self, graph: Graph) -> tuple[Any, Any]:
-        """The inputs and outputs of the new model."""
+        """Return the inputs and outputs of the new model."""
         tensors: dict[KerasTensor, KerasTensor] = {}
         for node in graph.nodes:
             op = self._copy(node)
@@ -637,7 +637,7 @@ def _remake(op: keras.Operation) -> keras.Operation:
 
 
 def _copy_state(old: keras.Layer, new: keras.Layer) -> None:
-    """Weights, random seeds, vocabularies and trainable flags."""
+    """Copy weights, random seeds, vocabularies and trainable flags."""
     _copy_assets(old, new)
     specs = [_specification(layer) for layer in (old, new)]
     if specs[0] != specs[1]:
@@ -651,7 +651,7 @@ def _copy_state(old: keras.Layer, new: keras.Layer) -> None:
             f"{old.name!r} ({type(old).__name__}): made again from its config it has "
             f"{specs[1]}, not {specs[0]}."
         )
-    # Public API shows no sublayers, and those of a frozen part have flags of their own.
+    # Public API shows no sublayers, and the sublayers of a frozen part have flags of their own.
     for part, copy in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
         copy.trainable = part.trainable
         if getattr(part, "lora_enabled", False):  # Keras sets it to the rank
@@ -671,7 +671,7 @@ def _is_changed(layer: keras.Layer) -> bool:
 
 
 def _copy_assets(old: keras.Layer, new: keras.Layer) -> None:
-    # Before the weights: those of a quantized layer depend on its assets.
+    # Before the weights: a quantized layer's weights depend on its assets.
     for part, copy in zip(old._flatten_layers(), new._flatten_layers(), strict=False):
         if hasattr(part, "save_assets") and type(copy) is type(part):
             with tempfile.TemporaryDirectory() as folder:
@@ -680,7 +680,7 @@ def _copy_assets(old: keras.Layer, new: keras.Layer) -> None:
 
 
 def _variables(layer: keras.Layer) -> list[keras.Variable]:
-    """The variables of a layer, those of one part by name if each has its own.
+    """Return the variables of a layer, sorted by name within a part where names are unique.
 
     A layer that was quantized has its weights in another order than one that is made so.
     """

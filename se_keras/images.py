@@ -339,7 +339,7 @@ def _turn(image: "Image", orientation: int) -> "Image":
 def _middle(
     size: tuple[int, int], new: tuple[int, int], orientation: int
 ) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the largest middle part of the proportions of `new`."""
+    """Return left, top, right, bottom of the largest middle part in the proportions of `new`."""
     scale = min(side / wanted for side, wanted in zip(size, new, strict=True))
     width, height = (max(1, round(wanted * scale)) for wanted in new)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2

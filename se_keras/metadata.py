@@ -1,4 +1,4 @@
-"""What an exported file says of itself: its classes and what it takes, in the format's own place.
+"""The metadata of an exported file: its classes and its input, in the format's own place.
 
 - SavedModel: `assets.extra/se_keras.json`, which TensorFlow leaves to others, and `labels.txt`.
 - ONNX: `metadata_props`; beside our keys those that ONNX has for images.
@@ -47,7 +47,7 @@ RANGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What a file says of itself.
+    """The metadata of a file.
 
     Attributes:
         class_names: by number; empty where they are unknown.

@@ -17,7 +17,7 @@ arXiv 1808.08127's; Hu et al., "Gather-Excite" (arXiv 1810.12348), section 3:
     v = gather(u, e)               GE:    v = mean of u over windows of 2 e - 1, one in e positions
     g = interpolate(v, sizes)      GE:    g_ij = v at floor(i h / H), floor(j w / W)
 
-A map `u` has one batch axis, one channel axis and one to three spatial axes between or behind
+A map `u` has one batch axis, one channel axis and one to three spatial axes between or after
 them: (N, L, C), (N, H, W, C), (N, D, H, W, C), or with the channels second.
 """
 
@@ -38,7 +38,7 @@ FUSIONS = ("sum", "max")
 def squeeze(
     u: Tensor, pool: str = "avg", data_format: str | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """Describes each channel by one number: its mean (or maximum) over all positions that count.
+    """Describe each channel by one number: its mean or maximum over all positions that count.
 
     The mean is accumulated and returned in float32 at least, whatever the type of `u`: a float16
     sum overflows at 65504.
@@ -125,7 +125,7 @@ def excite(
     gate_activation: Callable[[Tensor], Tensor] = keras.ops.sigmoid,
     gate_scale: float = 1.0,
 ) -> Tensor:
-    """Turns the descriptor into one gate a channel (eq. 3).
+    """Turn the descriptor into one gate a channel (eq. 3).
 
     Args:
         z: descriptor, (N, C).
@@ -156,7 +156,7 @@ def excite_once(
     weigh: Callable[[Tensor], Tensor],
     gate_activation: Callable[[Tensor], Tensor] = keras.ops.hard_sigmoid,
 ) -> Tensor:
-    """Turns the descriptor into a gate by one map: eSE's, C -> C, or sSE's, C -> 1 at a position.
+    """Turn the descriptor into a gate by one map: eSE's, C -> C, or sSE's, C -> 1 at a position.
 
     Args:
         z: descriptor, (N, C); or a feature map with the channels last.
@@ -182,7 +182,7 @@ def excite_neighbors(
     convolve: Callable[[Tensor], Tensor],
     gate_activation: Callable[[Tensor], Tensor] = keras.ops.sigmoid,
 ) -> Tensor:
-    """Turns the descriptor into a gate by a convolution over the channels: ECA's.
+    """Turn the descriptor into a gate by a convolution over the channels: ECA's.
 
     Args:
         z: descriptor, (N, C).
@@ -208,7 +208,7 @@ def excite_neighbors(
 
 
 def fuse(u: Tensor, s: Tensor, q: Tensor, fusion: str = "sum") -> Tensor:
-    """Joins two gates into one: scSE's, of the channels and of the positions.
+    """Join two gates into one: scSE's, of the channels and of the positions.
 
     Args:
         u: the feature map that they multiply.
@@ -235,7 +235,7 @@ def fuse(u: Tensor, s: Tensor, q: Tensor, fusion: str = "sum") -> Tensor:
 
 
 def gather(u: Tensor, extent: int, pool: str = "avg", mask: Tensor | None = None) -> Tensor:
-    """Describes windows of each channel by their means (or maxima): GE's, without parameters.
+    """Describe windows of each channel by their means (or maxima): GE's, without parameters.
 
     Args:
         u: feature map, (N, *spatial, C).
@@ -270,7 +270,7 @@ def gather(u: Tensor, extent: int, pool: str = "avg", mask: Tensor | None = None
 
 
 def _pool_windows(x: Tensor, extent: int, axes: tuple[int, ...], outside: float = 0.0) -> Tensor:
-    """Means, or maxima where -inf is outside of the map, axis by axis."""
+    """Return means, or maxima where -inf is outside of the map, axis by axis."""
     # A window over all axes at once reads far more numbers, and TensorFlow has none for float64
     # volumes on a CPU.
     pool = keras.ops.max_pool if outside else keras.ops.average_pool
@@ -287,7 +287,7 @@ def _pool_windows(x: Tensor, extent: int, axes: tuple[int, ...], outside: float 
 
 
 def interpolate(v: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Gives a map other spatial sizes; each position has the value of the nearest: GE's.
+    """Give a map other spatial sizes; each position has the value of the nearest: GE's.
 
     Args:
         v: feature map, (N, *spatial, C).
@@ -312,7 +312,7 @@ def interpolate(v: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def without_masked(u: Tensor, mask: Tensor | None) -> Tensor:
-    """Sets what a mask leaves out to zero.
+    """Set what a mask leaves out to zero.
 
     Args:
         u: feature map, (N, *spatial, C).
@@ -333,7 +333,7 @@ def without_masked(u: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def recalibrate(u: Tensor, gate: Tensor, data_format: str | None = None) -> Tensor:
-    """Multiplies each channel of the map by its gate (eq. 4).
+    """Multiply each channel of the map by its gate (eq. 4).
 
     Args:
         u: feature map, (N, *spatial, C) or (N, C, *spatial).
@@ -355,7 +355,7 @@ def recalibrate(u: Tensor, gate: Tensor, data_format: str | None = None) -> Tens
 
 
 def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tensor:
-    """Gives a gate (N, C) the rank of the map that it multiplies.
+    """Give a gate (N, C) the rank of the map that it multiplies.
 
     Args:
         gate: (N, C), or already of that rank.
@@ -391,7 +391,7 @@ def _spatial_axes(rank: int, data_format: str | None) -> tuple[int, ...]:
 
 
 def standardize_data_format(data_format: str | None) -> str:
-    """The given format, or Keras' global one; refuses any other word.
+    """Return the given format, or Keras' global one; refuse any other word.
 
     Raises:
         InputError: for anything but `None`, `"channels_last"` and `"channels_first"`.

@@ -1,4 +1,4 @@
-"""What pixels a model takes, and from an image to them.
+"""The pixels that a model takes, and the way from an image to them.
 
 `pixels_of` is the one answer. It reads the layers that pixels meet first, and the name of the
 model, which says where its weights come from (`se_keras.weights.source.split_name`). All else asks
@@ -326,7 +326,7 @@ def gray_pixels(pixels: Pixels) -> Pixels:
 
 
 def _image_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """Height, width and channels, wherever the channels are."""
+    """Return height, width and channels, wherever the channels are."""
     _, first, *others = shape
     return (*others, first) if is_channels_first(shape) else tuple(shape[1:])
 
@@ -374,7 +374,7 @@ def _of_nested(graph: Graph, node: Node) -> Pixels:
 
 
 def _line(node: Node) -> tuple[Any, Any] | None:
-    """Factor and shift of a node that computes factor * pixels + shift."""
+    """Return factor and shift of a node that computes factor * pixels + shift."""
     if isinstance(node.op, keras.layers.Rescaling):
         return node.op.scale, node.op.offset
     constants = [x for x in (*node.args, *node.kwargs.values()) if isinstance(x, NUMBERS)]
@@ -418,7 +418,7 @@ def _of_normalization(graph: Graph, node: Node) -> Pixels:
 
 
 def _raw(graph: Graph, what: str) -> Pixels:
-    """Pixels in 0..255, cut as for the weights that the model's name speaks of."""
+    """Return pixels in 0..255, cut as for the weights that the model's name speaks of."""
     named = pixels_of_name(graph.model.name)
     if named.unknown:
         return Pixels(raw=True, origin=what)
@@ -449,8 +449,8 @@ def load_image(
     """Return the middle of an image at the size that a model takes.
 
     For published weights the image is resized so that its shorter side is size / crop, and the
-    square in the middle is cut out: the pixels are those of timm's evaluation transform. For other
-    models that normalize pixels themselves, as those of `se-keras train`, it is what they are
+    square in the middle is cut out: the pixels equal timm's evaluation transform. For other
+    models that normalize pixels themselves, as `se-keras train` makes them, it is what they are
     trained on: all of the middle, resized as by Pillow's `BILINEAR`.
 
     Args:

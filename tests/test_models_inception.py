@@ -35,7 +35,7 @@ PLAIN = {
     "seinception_v3": 23_834_568,
     "seinception_resnet_v2": 55_843_464,
 }
-# Channels of the maps that SE stands behind: SE-BN-Inception.prototxt, 3a to 5b; what the forward
+# Channels of the maps that SE stands after: SE-BN-Inception.prototxt, 3a to 5b; what the forward
 # pass of torchvision's inception_v3 notes, 5b to 7c; arXiv 1602.07261 as released: 40 units.
 WIDTHS = {
     "sebn_inception": [256, 320, 576, 576, 576, 608, 608, 1056, 1024, 1024],

@@ -139,7 +139,7 @@ def test_a_closed_gate_cuts_what_the_placement_says(placement):
     x = np.random.default_rng(0).standard_normal((1, 8, 8, 3)).astype("float32")
     before, branch, gated, after = map(array, probe(x))
     assert np.abs(gated).max() == 0
-    # A closed gate before or inside the branch, or behind the unit before ("post"), leaves the
+    # A closed gate before or inside the branch, or after the unit before ("post"), leaves the
     # last normalization nothing but zeros.
     assert (np.abs(branch).max() == 0) == (placement in {"pre", "conv3x3", "post"})
     shortcut = 0 if placement == "identity" else before

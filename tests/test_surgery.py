@@ -911,7 +911,7 @@ REFUSED = [
     (Subclassed, {}, "`model` must be a functional model .* got Subclassed"),
     (dense_only, {}, "`where`: .* has no site for 'auto'"),
     (two_units, {"where": "concat"}, "'network' has no site for 'concat'"),
-    (unknown_channels, {"where": ["relu"]}, "number of channels behind 'relu' is not known"),
+    (unknown_channels, {"where": ["relu"]}, "number of channels after 'relu' is not known"),
     (two_units, {"where": ["a1_rel"]}, r"no layer 'a1_rel'. Did you mean 'a1_relu' or"),
     (two_units, {"where": ["logits"]}, r"'logits' gives \(None, 3\), which is no feature map"),
     (two_units, {"where": "("}, "is no regular expression: '\\('"),

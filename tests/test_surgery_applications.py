@@ -11,7 +11,7 @@ from test_surgery import assert_same, inputs_of, outputs, se_by_name
 
 from se_keras import find_sites, insert_se, remove_se
 
-# What follows a name is a pattern of the layers behind which SE goes, and their number.
+# What follows a name is a pattern of the layers after which SE goes, and their number.
 BOTTLENECK = r"conv\d_block\d+_3_(bn|conv)"  # v1 ends in a normalization, v2 in a convolution
 # Fused blocks without an expansion end in an activation.
 RESIDUAL = r"block\d\w_project_(bn|activation)"
@@ -37,7 +37,7 @@ SITES = {
     "InceptionV3": (r"mixed\d+", 11),
     # 10 + 20 + 10 units; stem, first and second reduction
     "InceptionResNetV2": (r"block(35|17|8)_\d+_conv|mixed_(5b|6a|7a)", 40 + 3),
-    # The convolution's normalization; in the units with a stride the pool behind it.
+    # The convolution's normalization; in the units with a stride the pool after it.
     "Xception": (r"block\d+_(sepconv\d_bn|pool)", 12),
     **{
         f"DenseNet{depth}": (r"conv\d_block\d+_concat|pool\d_pool", 4 + 3)

@@ -71,7 +71,7 @@ def test_a_file_for_another_network_names_the_builder_that_fits(name, row, tmp_p
 @pytest.mark.parametrize(
     ("name", "row", "different"),
     [
-        ("seresnet18", "seresnet18", "normalization  before its convolution  behind its"),
+        ("seresnet18", "seresnet18", "normalization  before its convolution  after its"),
         ("seresnet50", "seresnet50", "stride of units  on the 1x1  "),
         ("seresnet50", "legacy_seresnet50", "stem pool  padded on both sides  padded at the end"),
         pytest.param(

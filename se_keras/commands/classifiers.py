@@ -1,4 +1,4 @@
-"""What classifies images: a run, a `.keras` file, an exported file, or pretrained weights."""
+"""Classifiers for `predict` and `evaluate`: a run, a `.keras` file, an export, or weights."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

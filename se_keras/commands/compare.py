@@ -10,7 +10,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "compare",
         help="lay finished runs side by side",
         description="Prints a table of runs of `se-keras train`, the settings in which they "
-        "differ, and how the answers of each differ from those of the first, where the test images "
+        "differ, and how the answers of each differ from the first run's, where the test images "
         "are the same. Draws validation over the epochs and the test accuracy with its interval.",
     )
     parser.add_argument("first", metavar="RUN", type=Path, help="folder of a finished run")

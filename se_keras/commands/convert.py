@@ -94,7 +94,7 @@ def _convert_to_keras(parsed: argparse.Namespace) -> "ConversionPlan":
 
 
 def _shape(source: str, recipe: str, channels: int) -> tuple[int | None, ...]:
-    """The shape of the images that weights take, with another number of channels."""
+    """Return the shape of the images that weights take, with another number of channels."""
     import keras
 
     from se_keras.weights.source import parse_source

@@ -130,7 +130,7 @@ def _as_data(found: ClassFolder, classifier: Classifier) -> "ImageData":
         labels=numbers[found.labels],
         names=np.array([name_of(Path(file).as_posix()) for file in found.files], object),
     )
-    # Those of the training part may have been seen.
+    # Images of the training part may have been seen.
     tested = found.parts == "test" if "test" in found.parts else np.ones(len(everything), bool)
     none = everything.part(np.array([], int))
     return ImageData(

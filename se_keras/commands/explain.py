@@ -53,7 +53,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--data",
         metavar="DATA",
-        help="a folder of images or a name, as of `se-keras train` (default: that of the run)",
+        help="a folder of images or a name, as of `se-keras train` (default: the run's)",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="OUT", help="new folder for the results"
@@ -133,7 +133,7 @@ def explain(
         out: the folder to make: `layers.csv`, `channels.csv`, `classes.png`, `spread.png`,
             `layers.png`, `report.txt`; with `keep` also `pruned.keras`, and `report.json` with the
             names of its classes; with `cam` also `cam.png`.
-        data: as of `TrainConfig`; `None` for that of the run.
+        data: as of `TrainConfig`; `None` for the run's.
         keep: the share of the SE layers that stay; see `prune_se`. `None` prunes nothing.
         cam: image files whose class activation maps are drawn, without any the test images with the
             surest wrong answers; `None` draws none. A model without SE, or named images without

@@ -52,7 +52,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--skip-last-stage",
         action="store_true",
-        help="no SE in the last stage, that of the lowest resolution",
+        help="no SE in the last stage, which has the lowest resolution",
     )
     parser.add_argument(
         "--no-warm-start",

@@ -1,4 +1,4 @@
-"""The model that a command is given: that of a run, or of a `.keras` file."""
+"""The model that a command is given: a run's, or a `.keras` file's."""
 
 import os
 from pathlib import Path

@@ -245,11 +245,11 @@ def predict_pretrained(
 
     Args:
         weights: as of `se_keras.create`. Class names are ImageNet's or, of another repository of
-            the hub, those of its `config.json`; without any the classes are numbered.
+            the hub, the names in its `config.json`; without any the classes are numbered.
         images: files that `se_keras.images` reads.
         model: catalog name; `None` for the one that a repository of the hub names.
         pixels: what pixels the weights take: the name or source of those that they began with;
-            `None` for their own, which those of a file do not say.
+            `None` for their own, which a file does not say.
         top: how many classes to give, the likeliest first.
 
     Returns:

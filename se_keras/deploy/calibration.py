@@ -1,4 +1,4 @@
-"""What an export is calibrated with and compared on: images as the model takes them."""
+"""The samples that calibrate an export and compare it: images as the model takes them."""
 
 import math
 import os
@@ -55,7 +55,7 @@ class Samples:
 
 
 def open_samples(model: keras.Model, calibration: Any, class_names: Sequence[str] = ()) -> Samples:
-    """Reads at most `LIMIT` samples of a calibration set; without one, takes photos or noise.
+    """Read at most `LIMIT` samples of a calibration set; without one, takes photos or noise.
 
     Args:
         model: what they are for.
@@ -162,7 +162,7 @@ def _labels_of_targets(model: keras.Model, targets: np.ndarray | None) -> np.nda
 
 
 def _collect(model: keras.Model, calibration: Any) -> tuple[Arrays, np.ndarray | None]:
-    """Arrays as they are, or the first `LIMIT` samples of batches with the targets beside them."""
+    """Return arrays, or the first `LIMIT` samples of batches, with their targets."""
     if isinstance(calibration, np.ndarray):
         return (calibration,), None
     if _is_array_per_input(calibration, len(model.inputs)):
@@ -217,7 +217,7 @@ def _as_input(array: np.ndarray, tensor: keras.KerasTensor) -> np.ndarray:
 
 
 def split_batches(arrays: Arrays, batch: int) -> Iterator[Arrays]:
-    """Batches of one size, the last filled up from the front: a model may have a fixed one."""
+    """Yield batches of one size, the last one filled up: a model may have a fixed size."""
     count = len(arrays[0])
     for start in range(0, count, batch):
         indices = np.arange(start, start + batch) % count
@@ -229,7 +229,7 @@ def describe_count(calibration: Arrays) -> str:
 
 
 def _choose_evenly(items: np.ndarray) -> np.ndarray:
-    """At most `LIMIT` of them, at equal distances: a set may be sorted by class."""
+    """Choose at most `LIMIT` samples at equal distances: a set may be sorted by class."""
     step = max(1.0, len(items) / LIMIT)
     chosen = [math.floor(number * step) for number in range(min(len(items), LIMIT))]
     return items[chosen]
@@ -241,7 +241,7 @@ def _choose_evenly(items: np.ndarray) -> np.ndarray:
 def _read_folder(
     model: keras.Model, folder: Path, class_names: Sequence[str]
 ) -> tuple[Arrays, np.ndarray | None, np.ndarray, str]:
-    """At most `LIMIT` images of a folder, labels and files; in words, what was left out."""
+    """Return at most `LIMIT` images of a folder, labels and files; in words, what was left out."""
     if not folder.is_dir():
         raise InputError(f"`calibration` must be a folder of images, {folder} is none")
     if not _takes_images(model):
@@ -286,7 +286,7 @@ def _without_calibration(model: keras.Model) -> tuple[Arrays, str]:
 
 
 def _pieces(photo: np.ndarray) -> Iterator[np.ndarray]:
-    """The photo, and nine pieces of half its sides."""
+    """Return the photo, and nine pieces of half its sides."""
     yield photo
     height, width, _ = photo.shape
     for x, y in product(range(3), repeat=2):

@@ -50,7 +50,7 @@ class Engine:
     loader: Callable[[Path, str, int | None], Run]
 
     def require(self) -> None:
-        """Raises `MissingExtraError` where a package is not installed; imports none."""
+        """Raise `MissingExtraError` where a package is not installed; import none."""
         if self.extra is None:
             return
         with extra(self.extra):
@@ -59,7 +59,7 @@ class Engine:
                     raise ModuleNotFoundError(name=module)
 
     def load(self, path: str | os.PathLike, precision: str, threads: int | None = None) -> Run:
-        """Loads a file of this format.
+        """Load a file of this format.
 
         Args:
             path: the file, or folder, that `export` wrote.
@@ -198,7 +198,7 @@ ENGINES = (
 
 
 def find_engine(format: str) -> Engine:
-    """The row of a format.
+    """Return the row of a format.
 
     Raises:
         InputError: if there is none.

@@ -29,7 +29,7 @@ from se_keras.support.timing import seconds_in_turn
 # sums. A model with layers in 16 bits differs in the third digit, however it is exported.
 TOLERANCE = 1e-3
 TOLERANCE_16_BITS = 5e-2
-# Root mean square of the differences of an export in fewer bits, relative to that of the outputs.
+# Root mean square of the differences of an export in fewer bits, relative to the outputs' own.
 # Measured in int8: up to 0.025, on networks that have learnt digits and on others; a file in which
 # a converter had lost a scale had 1. A single image between two classes may change altogether.
 TOLERANCE_FEWER_BITS = 0.25
@@ -42,7 +42,7 @@ NAMED = 5
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What `export` wrote, and how it compares with the Keras model; printed, a table.
+    """The result of `export`: the file, compared with the Keras model; prints as a table.
 
     Attributes:
         path: the file or folder.
@@ -58,7 +58,7 @@ class ExportReport:
         accuracy, keras_accuracy: the share of them whose class the file and the Keras model find;
             `None` where the classes are unknown.
         max_difference: largest difference of an output, relative to the largest number of it.
-        rms_difference: root mean square of the differences, relative to that of the output.
+        rms_difference: root mean square of the differences, relative to the output's own.
         top1_agreement: share of samples with the same largest class; `None` where no output is
             (N, classes).
         size: bytes on disk.
@@ -140,7 +140,7 @@ def export(
     *,
     class_names: Sequence[str] | None = None,
 ) -> ExportReport:
-    """Writes a model for an engine, optimized, and compares the file with the model.
+    """Write a model for an engine, optimized, and compare the file with the model.
 
     The file takes and gives what the model does: (N, H, W, C), floats as float32, in any number at
     once; inputs and outputs have the names and the order of the model's. It is loaded back into
@@ -184,7 +184,7 @@ def export(
             cause.
         WrongResultError: if the file does not compute what the model does: NaN; in float32 a
             largest difference above 1e-3; in fewer bits a root mean square of the differences
-            above a quarter of that of the outputs. Nothing is left then.
+            above a quarter of the outputs' own. Nothing is left then.
 
     Example:
 
@@ -252,7 +252,7 @@ def _translated_errors(model: keras.Model, target: Target) -> Iterator[None]:
 
 
 def _names_of(model: keras.Model, class_names: Sequence[str] | None) -> list[str]:
-    """The names to write; empty where there are none.
+    """Return the names to write; empty where there are none.
 
     Raises:
         InputError: if they are not texts, one for each class that the model gives.
@@ -298,7 +298,7 @@ def _size(path: Path) -> int:
 
 
 def _compare(model: keras.Model, run: Run, samples: Samples) -> dict[str, Any]:
-    """Differences of all outputs on all samples, and the time for one sample."""
+    """Return differences of all outputs on all samples, and the time for one sample."""
     arrays, batch = samples.comparison, model.inputs[0].shape[0] or BATCH
 
     def keras_run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -318,7 +318,7 @@ def _compare(model: keras.Model, run: Run, samples: Samples) -> dict[str, Any]:
 
 
 def _run_all(run: Run, arrays: Arrays, batch: int) -> list[np.ndarray]:
-    """One array an output, of all samples, in float64."""
+    """Return one array for each output, of all samples, in float64."""
     parts = [run(inputs) for inputs in split_batches(arrays, batch)]
     outputs = (np.concatenate(part) for part in zip(*parts, strict=True))
     # Without those that fill the last batch up.

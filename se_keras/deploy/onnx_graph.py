@@ -21,7 +21,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 Shape = tuple[int | str, ...]  # sizes, or the names of open ones
-GENERATED = re.compile(r"__\d+")  # what tf2onnx puts behind names
+GENERATED = re.compile(r"__\d+")  # what tf2onnx puts after names
 LAYOUT_OPS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
 SMALLEST_BLOCK, LARGEST_BLOCK = 8, 16
 # Channels of a convolution without groups are padded to whole blocks in steps of these.
@@ -35,7 +35,7 @@ MERGING = {"Add", "Sum", "Mul", "Concat"}
 
 
 def fold_layouts(model: ModelProto) -> None:
-    """Computes beforehand what only brings a constant into another layout: kernels' transposes."""
+    """Compute beforehand what only changes the layout of a constant: transposes of kernels."""
     values = {constant.name: constant for constant in model.graph.initializer}
     kept = []
     for node in model.graph.node:
@@ -50,7 +50,7 @@ def fold_layouts(model: ModelProto) -> None:
 
 
 def remove_reshapes(model: ModelProto) -> None:
-    """Takes out what reshapes a tensor to its own shape; the conversion puts it around gates."""
+    """Take out what reshapes a tensor to its own shape; the conversion puts it around gates."""
     shapes = _shapes(model)
     given_out = {value.name for value in model.graph.output}
     renamed: dict[str, str] = {}
@@ -67,7 +67,7 @@ def remove_reshapes(model: ModelProto) -> None:
 
 
 def number_names(model: ModelProto) -> None:
-    """Numbers generated names in the order of their nodes.
+    """Return numbers generated names in the order of their nodes.
 
     tf2onnx's numbers follow the order of sets of strings, which differs from process to process.
     """
@@ -90,7 +90,7 @@ def number_names(model: ModelProto) -> None:
 
 
 def spread_gates(model: ModelProto) -> None:
-    """Brings gates to the size of their maps where ONNX Runtime gains by it.
+    """Bring gates to the size of their maps where ONNX Runtime gains by it.
 
     Args:
         model: in float32.
@@ -107,7 +107,7 @@ def spread_gates(model: ModelProto) -> None:
 
 
 def _find_blocked(model: ModelProto, shapes: Mapping[str, Shape]) -> set[str]:
-    """The tensors in the blocked layout, on every CPU that has one, once all gates are spread."""
+    """Return the tensors in the blocked layout of any CPU, once all gates are spread."""
     kernels = {constant.name: tuple(constant.dims) for constant in model.graph.initializer}
     blocked: set[str] = set()
     for node in model.graph.node:
@@ -149,7 +149,7 @@ def _groups(node: NodeProto) -> int:
 
 
 def _gate_index(node: NodeProto, shapes: Mapping[str, Shape]) -> int | None:
-    """Which input of a product is a gate, if the other is a map whose size is known."""
+    """Return which input of a product is a gate, if the other is a map of known size."""
     first, second = (shapes.get(name, ()) for name in node.input)
     for index, (gate, whole) in enumerate([(first, second), (second, first)]):
         known = len(gate) == len(whole) == 4 and all(isinstance(n, int) for n in whole[1:])
@@ -161,7 +161,7 @@ def _gate_index(node: NodeProto, shapes: Mapping[str, Shape]) -> int | None:
 def _make_resize(
     model: ModelProto, node: NodeProto, gate: int, shapes: Mapping[str, Shape]
 ) -> NodeProto:
-    """The resize that spreads a gate; the product takes its output in place of the gate."""
+    """Return the resize that spreads a gate; the product takes its output in place of the gate."""
     whole = shapes[node.input[1 - gate]]
     spread = f"{node.output[0]}_spread"
     factors = numpy_helper.from_array(np.array([1, 1, *whole[2:]], "float32"), f"{spread}_factors")

@@ -1,4 +1,4 @@
-"""How a model is written: one row a format and precision."""
+"""The ways to write a model: one row a format and precision."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ TARGETS = (
 
 
 def find_target(format: str, precision: str) -> Target:
-    """The row of a format and a precision.
+    """Return the row of a format and a precision.
 
     Raises:
         InputError: if there is none; the message lists them all.

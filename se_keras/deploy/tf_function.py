@@ -23,7 +23,7 @@ class Served:
         specs: its inputs, named as the model's.
         output_names: names of the outputs, flat, each once.
         weights: arrays of two and more axes, by names.
-        open_function, open_specs: the same function, which takes `weights` too, behind the inputs.
+        open_function, open_specs: the same function, which takes `weights` too, after the inputs.
             Converters copy a graph with its constants again and again: with them SE-ResNet-50, of
             112 MB, took tf2onnx 10 GB, and SENet-154, of 460 MB, OpenVINO 8; without, 0.2 and 0.7.
     """
@@ -40,7 +40,7 @@ class Served:
         return tuple(spec.name for spec in self.specs)
 
     def named(self, *inputs: Any) -> dict[str, Any]:
-        """The outputs by name."""
+        """Return the outputs by name."""
         return self._name_outputs(self.function(*inputs))
 
     def open_named(self, *inputs: Any) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Served:
 
 
 def serve(model: keras.Model) -> Served:
-    """Makes the functions of a functional model; floats are float32 outside, whatever is inside."""
+    """Make the functions of a functional model; floats are float32 outside, whatever is inside."""
     import tensorflow as tf
 
     variables = [*model.trainable_variables, *model.non_trainable_variables]
@@ -89,7 +89,7 @@ def serve(model: keras.Model) -> Served:
 
 
 def _output_names(model: keras.Model) -> tuple[str, ...]:
-    """Names of the outputs, flat: the keys of a dict, or the layers that give them."""
+    """Return the names of the outputs, flat: the keys of a dict, or the names of the layers."""
     output = model.output
     if isinstance(output, dict) and len(output) == len(model.outputs):
         return tuple(sorted(output))  # the order in which Keras flattens a dict
@@ -97,7 +97,7 @@ def _output_names(model: keras.Model) -> tuple[str, ...]:
 
 
 def _make_unique(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, the second of the same with `_1`, and so on."""
+    """Make names that occur twice unique: `name`, `name_1`, and so on."""
     return tuple(
         f"{name}_{names[:n].count(name)}" if name in names[:n] else name
         for n, name in enumerate(names)
@@ -105,7 +105,7 @@ def _make_unique(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def with_policy(model: keras.Model, policy: str) -> keras.Model:
-    """A copy that computes in another precision, but for the layers at its two ends.
+    """Return a copy that computes in another precision, but for the layers at its two ends.
 
     Normalizing pixels stays in float32, and so do the layers that give the outputs: bfloat16 has
     two or three digits, which a softmax over 1000 classes needs all. The policy of a quantized
@@ -128,6 +128,6 @@ def with_policy(model: keras.Model, policy: str) -> keras.Model:
 
 
 def feeds(model: keras.Model, served: Served, arrays: Arrays) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of one by the names of the inputs, or of the number that the model is fixed to."""
+    """Yield samples by the names of the inputs, as many at a time as the model takes."""
     for batch in split_batches(arrays, model.inputs[0].shape[0] or 1):
         yield dict(zip(served.input_names, batch, strict=True))

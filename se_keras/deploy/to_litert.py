@@ -49,7 +49,7 @@ def _convert(
 
 
 def _restore_order(content: bytes, served: Served) -> bytes:
-    """The same file with its inputs and outputs in the model's order, which the converter loses."""
+    """Restore the order of inputs and outputs, which the converter loses."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 

@@ -17,7 +17,7 @@ OPSET = 17
 
 
 def write_plain_onnx(model: keras.Model, path: Path) -> None:
-    """Writes a model without what is arranged for ONNX Runtime: what gates cost there otherwise."""
+    """Write a model without its arrangement for ONNX Runtime, to measure what that gains."""
     import onnx
 
     onnx.save(_convert(serve(model)), path)
@@ -63,7 +63,7 @@ def _convert(served: Served) -> Any:
 
 
 def _lift_scalars(graph: Any, nodes: Any) -> Any:
-    """Gives an added scalar an axis: tf2onnx's pass that removes transposes breaks at one without.
+    """Give an added scalar an axis: tf2onnx's pass that removes transposes breaks at one without.
 
     Hard sigmoid, relu6(x + 3) / 6, is such a sum.
     """
@@ -78,7 +78,7 @@ def _lift_scalars(graph: Any, nodes: Any) -> Any:
 
 
 def _set_constants(proto: Any, served: Served) -> None:
-    """Gives values to the inputs that are the model's own: its weights, and what tf2onnx takes for
+    """Give values to the inputs that are the model's own: its weights, and what tf2onnx takes for
     an input because it is no variable, such as the statistics of `keras.layers.Normalization`.
     """
     from onnx import numpy_helper
@@ -97,7 +97,7 @@ def _set_constants(proto: Any, served: Served) -> None:
 
 @contextmanager
 def _trace_eagerly() -> Iterator[None]:
-    """Traces Keras' compiled grouped convolution as a part of the model: tf2onnx takes no calls."""
+    """Trace Keras' compiled grouped convolution as a part of the model: tf2onnx takes no calls."""
     import tensorflow as tf
 
     before = tf.config.functions_run_eagerly()
@@ -109,7 +109,7 @@ def _trace_eagerly() -> Iterator[None]:
 
 
 def _rename(graph: Any, names: dict[str, str]) -> None:
-    """Gives tensors other names."""
+    """Give tensors other names."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
@@ -163,7 +163,7 @@ def compress_onnx(model: keras.Model, path: Path) -> str:
 
 
 def _store_in_int8(graph: Any, kernel: Any, axis: int) -> None:
-    """A kernel as int8 with a scale for each output channel, and the node that multiplies both.
+    """Store a kernel as int8 with a scale for each output channel, and add their product.
 
     ONNX Runtime's own `quantize_dynamic` quantizes activations too and its ConvInteger runs in few
     other engines.

@@ -18,7 +18,7 @@ def write_saved_model_bfloat16(model: keras.Model, path: Path) -> str:
 
 
 def save(served: Served, path: Path | str) -> None:
-    """Writes the SavedModel whose weights are constants."""
+    """Write the SavedModel whose weights are constants."""
     import tensorflow as tf
 
     module = tf.Module()
@@ -28,7 +28,7 @@ def save(served: Served, path: Path | str) -> None:
 
 
 def save_open(served: Served, path: Path | str) -> None:
-    """Writes the SavedModel whose weights are inputs, for a converter."""
+    """Write the SavedModel whose weights are inputs, for a converter."""
     import tensorflow as tf
 
     named = tf.function(served.open_named, input_signature=served.open_specs, autograph=False)

@@ -1,4 +1,4 @@
-"""What squeeze-and-excitation does in a trained model: its gates, as numbers and as pictures.
+"""The gates of a trained model, as numbers and as pictures.
 
 `record` runs a model over images and keeps statistics of all gates, `statistics` is what it gives,
 `plots` draws them, `pruning` takes out the layers whose gates hardly vary.

@@ -29,7 +29,7 @@ def plot_excitations(
     classes: Sequence[str | int] | None = None,
     path: str | Path | None = None,
 ) -> "dict[str, Figure]":
-    """Draws what the SE layers do (arXiv 1709.01507, sec. 7.2).
+    """Draw what the SE layers do (arXiv 1709.01507, sec. 7.2).
 
     A notebook shows the figures after `%matplotlib inline`.
 
@@ -83,7 +83,7 @@ def plot_excitations(
 
 
 def last_of_stages(layers: Sequence[LayerStats]) -> list[LayerStats]:
-    """The last layer of each row of layers with equally many channels."""
+    """Return the last layer of each row of layers with equally many channels."""
     following = [*layers[1:], None]
     return [
         layer
@@ -124,7 +124,7 @@ def _draw_spread(stats: ExcitationStats, numbers: Sequence[int]) -> "Figure":
 
 
 def _draw_layers(stats: ExcitationStats) -> "Figure":
-    """Each layer is a row, stretched to the full width, its channels sorted by their mean gate."""
+    """Draw each layer as a row of full width, its channels sorted by their mean gate."""
     means, stds = [], []
     for layer in stats.layers:
         order = np.argsort(layer.mean_of_all)

@@ -24,7 +24,7 @@ Keep = float | Collection[str]
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedLayer:
-    """What becomes of one SE layer.
+    """The plan for one SE layer.
 
     Attributes:
         name: as in the statistics.
@@ -51,7 +51,7 @@ class PlannedLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class PruningPlan:
-    """What `plan_pruning` gives; printed, it is a table.
+    """The result of `plan_pruning`; prints as a table.
 
     It holds names and numbers: pickle it, copy it, apply it as often as you like.
 
@@ -142,7 +142,7 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep | Non
     recorded = {layer.name: layer.channels for layer in stats.layers}
     if own != recorded:
         raise InputError(
-            "`stats` must be those of this model: its SE layers and their channels are "
+            "`stats` must come from this model: its SE layers and their channels are "
             f"{own}, recorded are {recorded}."
         )
     kept = _names_to_keep(stats, keep)
@@ -166,7 +166,7 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep | Non
 def prune_se(
     model: keras.Model, stats: ExcitationStats | PruningPlan, *, keep: Keep | None = None
 ) -> keras.Model:
-    """A copy of a model in which SE layers whose gates hardly vary are constants.
+    """Return a copy of a model in which SE layers whose gates hardly vary are constants.
 
     The mean gates of a layer multiply the weights of the convolution, dense layer or batch
     normalization before it, through activations and pools that let a factor pass, and into the
@@ -177,7 +177,7 @@ def prune_se(
     Args:
         model: a functional or Sequential model; it stays as it is.
         stats: what `record_excitations` gave for it; or the plan that `plan_pruning` made of that.
-        keep: the share of the SE layers that stay, in [0, 1]: those of the largest `variability`;
+        keep: the share of the SE layers that stay, in [0, 1]: the ones of largest `variability`;
             or the names of those that stay. A plan has decided that already.
 
     Returns:
@@ -206,7 +206,7 @@ def prune_se(
 
 
 def _read(model: keras.Model) -> tuple[Graph, dict[str, Gate], dict[str, int]]:
-    """A graph of a model, the SE layers that can go, and the channels of all by their names."""
+    """Return the graph, the SE layers that can go, and the channels of all by name."""
     opened = trace(model)
     open_layers(opened)
     channels = {name: gate.channels for name, gate in gates_of_model(opened).items()}
@@ -215,7 +215,7 @@ def _read(model: keras.Model) -> tuple[Graph, dict[str, Gate], dict[str, int]]:
 
 
 def _names_to_keep(stats: ExcitationStats, keep: Keep | None) -> set[str]:
-    """The names of the SE layers that stay."""
+    """Return the names of the SE layers that stay."""
     if isinstance(keep, Collection) and not isinstance(keep, str):
         names = [layer.name for layer in stats.layers]
         for name in keep:
@@ -281,7 +281,7 @@ def _replace(
 
 
 def _work_that_goes(root: Graph, gone: Sequence[Node]) -> tuple[int, int]:
-    """The parameters that nothing else has, and the multiply-adds, of calls that are gone."""
+    """Return the parameters and multiply-adds that go with calls."""
     calls = [inner for node in gone for inner in _innermost(node)]
     stay = {
         id(weight)

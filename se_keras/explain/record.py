@@ -27,7 +27,7 @@ def record_excitations(
     class_names: Sequence[str] | None = None,
     verbose: bool = True,
 ) -> ExcitationStats:
-    """Statistics of all gates of a model's SE layers: for each layer, class and channel.
+    """Measure the gates of a model's SE layers, for each layer, class and channel.
 
     SE layers are those of `SqueezeExcite`, and what is the same in stock layers, as in the
     MobileNetV3 and EfficientNet of keras.applications: a product of a map and one number a channel,
@@ -129,7 +129,7 @@ class GateModel(keras.Model):
 
 
 def gates_of_model(graph: Graph) -> dict[str, Gate]:
-    """The SE layers of a graph and of those nested in it, by name with path.
+    """Return the SE layers of a graph and of those nested in it, by name with path.
 
     Raises:
         InputError: if there are none.
@@ -147,7 +147,7 @@ def gates_of_model(graph: Graph) -> dict[str, Gate]:
 def _run_graph(
     graph: Graph, inputs: Sequence[Any], watched: Watched, training: Any = None
 ) -> list[Any]:
-    """Computes a graph's outputs, flat, and appends the gates on the way to their lists."""
+    """Compute a graph's outputs, flat, and appends the gates on the way to their lists."""
     values = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
 
     def value(leaf: Any) -> Any:
@@ -212,7 +212,7 @@ class _Moments:
 
     def add(self, values: np.ndarray, gate_scale: float) -> None:
         # Chan, Golub and LeVeque 1979 ("Updating formulae and a pairwise algorithm for computing
-        # sample variances"): two parts' means and sums of squares give those of the whole.
+        # sample variances"): two parts' means and sums of squares give the whole's.
         number, mean = len(values), values.mean(axis=0)
         change, total = mean - self.mean, self.count + number
         self.squares += ((values - mean) ** 2).sum(axis=0)
@@ -232,7 +232,7 @@ class _Totals:
         self.by_class: dict[int, _Moments] = {}
 
     def add(self, values: np.ndarray, numbers: np.ndarray) -> None:
-        """Takes a batch: gates (k N, C) of k calls one after the other, classes (N,)."""
+        """Take a batch: gates (k N, C) of k calls one after the other, classes (N,)."""
         if not np.isfinite(values).all():
             raise InputError(f"`model`: the gates of {self.name!r} are not finite on these images.")
         numbers = np.tile(numbers, len(values) // len(numbers))
@@ -259,7 +259,7 @@ class _Totals:
 
 
 def _show_progress(data: Any, inputs: int, verbose: bool) -> Iterator[tuple[Any, Any]]:
-    """Batches of images and labels, with a progress bar."""
+    """Return batches of images and labels, with a progress bar."""
     batches, number = _read_data(data, inputs)
     style = progress_style() if verbose else 0
     progress = keras.utils.Progbar(number, verbose=style, unit_name="batch")
@@ -274,7 +274,7 @@ def _show_progress(data: Any, inputs: int, verbose: bool) -> Iterator[tuple[Any,
 
 
 def _read_data(data: Any, inputs: int) -> tuple[Iterable, float | None]:
-    """Batches, and how many they are if that is known."""
+    """Return batches, and how many they are if that is known."""
     arrays = _whole_arrays(data, inputs)
     if arrays is not None:
         lengths = {len(array) for array in tree.flatten(arrays[0])}
@@ -294,7 +294,7 @@ def _rows(arrays: tuple, start: int) -> tuple:
 
 
 def _whole_arrays(data: Any, inputs: int) -> tuple | None:
-    """The images and the labels, or the images alone; `None` if they are not whole arrays."""
+    """Return images and labels, or images alone; `None` if they are no whole arrays."""
     if _are_images(data, inputs):
         return (data,)
     if isinstance(data, tuple) and 1 <= len(data) <= 2 and _are_images(data[0], inputs):
@@ -327,7 +327,7 @@ def _check_images(images: Any, graph: Graph) -> None:
 
 
 def _class_numbers(images: Any, labels: Any, class_names: Sequence[str] | None) -> np.ndarray:
-    """The class of each image of a batch, (N,)."""
+    """Return the class of each image of a batch, (N,)."""
     number = len(tree.flatten(images)[0])
     if labels is None:
         return np.zeros(number, int)

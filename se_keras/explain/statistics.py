@@ -56,7 +56,7 @@ class LayerStats:
 
     @property
     def variability(self) -> float:
-        """How much of the gates changes from image to image, 0 to 1.
+        """Share of the gates that changes from image to image, 0 to 1.
 
         The root of sum_c Var(s_c) / sum_c E(s_c^2) over the channels c: 0 where each gate is the
         same for all images, so that a constant does what the layer does. The scale of the gates,
@@ -68,7 +68,7 @@ class LayerStats:
 
     @property
     def specificity(self) -> float:
-        """How much of that change goes with the class, 0 to 1: eta squared.
+        """Share of that change which goes with the class, 0 to 1: eta squared.
 
         sum_c Var_k(E(s_c | k)) / sum_c Var(s_c) over the channels c: the share of the variance that
         lies between the classes k. Labels that say nothing give about (K - 1) / (images - 1).
@@ -102,13 +102,13 @@ class LayerStats:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExcitationStats:
-    """What `record_excitations` gives; printed, it is a table of the layers.
+    """The result of `record_excitations`; prints as a table of the layers.
 
     `stats["stage2_block1_se"]` is one layer.
 
     Attributes:
         classes: names of the classes that the images were of, in the order of their numbers.
-        layers: the SE layers, in the order of `se_keras.graph.Graph.graphs`: those of the outer
+        layers: the SE layers, in the order of `se_keras.graph.Graph.graphs`: the outer
             model first, each model's in execution order.
     """
 
@@ -116,7 +116,7 @@ class ExcitationStats:
     layers: tuple[LayerStats, ...]
 
     def __getitem__(self, name: str) -> LayerStats:
-        """The layer of this name."""
+        """Return the layer of this name."""
         for layer in self.layers:
             if layer.name == name:
                 return layer
@@ -125,7 +125,7 @@ class ExcitationStats:
         raise KeyError(f"no SE layer {name!r}.{hint}")
 
     def class_number(self, name: str | int) -> int:
-        """The place of a class in `classes`, by its name; a number stands for its digits.
+        """Return the place of a class in `classes`, by its name; a number stands for its digits.
 
         Raises:
             InputError: if there is no such class.
@@ -143,7 +143,7 @@ class ExcitationStats:
         return format_table(["layer", "channels", *self.layers[0].summary], rows)
 
     def write_layers(self, path: Path) -> None:
-        """Writes a CSV file with one row a layer: what the table shows."""
+        """Write a CSV file with one row a layer: what the table shows."""
         rows = (
             (layer.name, layer.channels, *map(_format_number, layer.summary.values()))
             for layer in self.layers
@@ -151,7 +151,7 @@ class ExcitationStats:
         write_csv(path, ("layer", "channels", *self.layers[0].summary), rows)
 
     def write_channels(self, path: Path) -> None:
-        """Writes a CSV file with one row a layer, class and channel."""
+        """Write a CSV file with one row a layer, class and channel."""
         header = ("layer", "class", "channel", "count", "mean", "std")
         shares = (f"below {CLOSED_BOUND}", f"above {OPEN_BOUND}")
         write_csv(path, (*header, *shares), self._channel_rows())

@@ -1,4 +1,4 @@
-"""What the layers share that multiply a map by a gate which they compute from it."""
+"""The base of layers that compute a gate from a map and multiply the map by it."""
 
 import inspect
 import json
@@ -14,7 +14,7 @@ from se_keras.support.errors import InputError
 
 # What `Model.quantize` and `Dense.enable_lora` change in a dense layer, as its config names it.
 PART_OPTIONS = ("dtype", "quantization_config", "lora_rank", "lora_alpha")
-# What every Keras layer takes.
+# The options of every Keras layer.
 KERAS_OPTIONS = ("name", "dtype", "trainable", "autocast", "activity_regularizer", "input_shape")
 # torchvision's and timm's constants; momentum 0.1 of PyTorch is 0.9 of Keras.
 NORM_EPSILON = 1e-5
@@ -29,7 +29,7 @@ RESOLVED: dict[str, Any] = {
 
 
 class LayerOptions(TypedDict, total=False):
-    """What every Keras layer takes."""
+    """The options of every Keras layer."""
 
     name: str | None
     dtype: Any
@@ -39,7 +39,7 @@ class LayerOptions(TypedDict, total=False):
 
 
 class GateOptions(LayerOptions, total=False):
-    """What every layer with a gate takes."""
+    """The options of every layer with a gate."""
 
     pool: str
     gate_activation: str | Callable | None
@@ -170,7 +170,7 @@ class ChannelGate(keras.layers.Layer):
         return ops.recalibrate(inputs, self.gate(inputs, mask), self.data_format)
 
     def gate(self, inputs: ops.Tensor, mask: ops.Tensor | None = None) -> ops.Tensor:
-        """The gate itself: what `call` multiplies the input by.
+        """Return the gate itself: what `call` multiplies the input by.
 
         Args:
             inputs: a map such as `call` takes.
@@ -224,7 +224,7 @@ class ChannelGate(keras.layers.Layer):
         """Set the weights to zero that make the gate constant; the layer must be built."""
         for name in self.last_parts():
             for weight in getattr(self, name).weights:
-                # Those of a frozen layer too, so that `trainable_weights` is not the list.
+                # The weights of a frozen layer too, so that `trainable_weights` is not the list.
                 if not weight.name.startswith("moving_"):
                     weight.assign(keras.ops.zeros(weight.shape, weight.dtype))
 
@@ -329,7 +329,7 @@ class ChannelGate(keras.layers.Layer):
         return policy
 
     def _changed_parts(self) -> dict[str, dict[str, Any]]:
-        # Never by path: that of the layer depends on the model that it is saved from.
+        # Never by path: the layer's path depends on the model that it is saved from.
         if not self.built:
             return dict(self.part_options)
         parts = {}
@@ -344,7 +344,7 @@ class ChannelGate(keras.layers.Layer):
 
 
 def options_of(kind: type[ChannelGate]) -> tuple[str, ...]:
-    """Return the names of the arguments of a layer, without those of every Keras layer.
+    """Return the names of the arguments that a layer adds to every Keras layer's.
 
     Example:
 

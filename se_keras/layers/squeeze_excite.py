@@ -14,7 +14,7 @@ PARTS = ("reduce", "expand")
 
 
 class TwoLayerOptions(GateOptions, total=False):
-    """What every gate with two layers takes."""
+    """The options of every gate with two layers."""
 
     reduced_channels: int | None
     divisor: int
@@ -59,7 +59,7 @@ class TwoLayerGate(ChannelGate):
         self.activation = resolve("activation", activation)
 
     def hidden_channels(self, channels: int) -> int:
-        """The width between the two layers, for an input of so many channels."""
+        """Return the hidden width for an input of so many channels."""
         if self.reduced_channels is not None:
             return self.reduced_channels
         return hidden_width(channels, self.ratio, self.divisor)
@@ -196,7 +196,7 @@ def hidden_width(channels: int, ratio: int, divisor: int = 1) -> int:
 
 
 def se_options() -> tuple[str, ...]:
-    """Return the names of the arguments of `SqueezeExcite`, without those of every Keras layer.
+    """Return the names of the arguments that `SqueezeExcite` adds to every Keras layer's.
 
     Example:
 
@@ -208,7 +208,7 @@ def se_options() -> tuple[str, ...]:
 
 
 def _without_policy_map(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with the policies of the parts by name: once they were in a map, by path."""
+    """Return the config with the policies of the parts by name: old files have them by path."""
     config = dict(config)
     policy = config.get("dtype")
     policy = keras.dtype_policies.deserialize(policy) if isinstance(policy, dict) else policy

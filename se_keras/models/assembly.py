@@ -43,7 +43,7 @@ from se_keras.support.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """How the networks of one kind of recipe are built, and which options they know."""
+    """A kind of recipe: the builder of its networks, and their options."""
 
     stages: Callable[[KerasTensor, Any, Parts], list[Feature]]
     options: frozenset[str] = frozenset()
@@ -80,7 +80,7 @@ CHECKS: dict[str, Check] = {
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
-    """What a user may ask of any network.
+    """The options of any network.
 
     Attributes:
         se: `False` gives the plain twin: the same network without its SE blocks.
@@ -151,7 +151,7 @@ class NetworkOptions:
             )
 
     def changed(self) -> set[str]:
-        """Names of the options that differ from their defaults."""
+        """Return the names of the options that differ from their defaults."""
         return {f.name for f in fields(self) if getattr(self, f.name) is not f.default}
 
 
@@ -172,7 +172,7 @@ def absent_options(recipe: Recipe) -> frozenset[str]:
 def build_network(
     recipe: Recipe, options: NetworkOptions, preprocess: keras.layers.Layer | None = None
 ) -> keras.Model:
-    """Builds the network of a recipe, with fresh weights.
+    """Build the network of a recipe, with fresh weights.
 
     Args:
         recipe: what the network is.
@@ -217,7 +217,7 @@ def _make_parts(recipe: Recipe, options: NetworkOptions) -> Parts:
 
 
 def _gate_options(recipe: Recipe, options: NetworkOptions, attention: str) -> dict[str, Any]:
-    """The arguments of each gate: what is asked for, else the row's, where it is the row's gate."""
+    """Return the arguments of each gate: what is asked for, else the row's."""
     known = options_of(GATES[attention])
     of_row = {"ratio": recipe.ratio, "divisor": recipe.divisor}
     usual = {k: v for k, v in of_row.items() if attention == recipe.attention and k in known}
@@ -242,7 +242,7 @@ def _make_input(recipe: Recipe, options: NetworkOptions, parts: Parts, dtype: st
         raise InputError(f"`input_tensor` must be a Keras tensor, got {type(given).__name__}.")
     if options.input_shape is not None and options.input_shape != tuple(given.shape[1:]):
         raise InputError(
-            f"`input_shape` {options.input_shape} is not that of `input_tensor`, "
+            f"`input_shape` {options.input_shape} differs from `input_tensor`'s, "
             f"{tuple(given.shape[1:])}."
         )
     return given

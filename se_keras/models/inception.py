@@ -1,6 +1,6 @@
 """SE-BN-Inception, SE-Inception-v3 and SE-Inception-ResNet-v2.
 
-Inception modules carry SE behind their concatenation (paper, Fig. 2), residual ones on their
+Inception modules carry SE after their concatenation (paper, Fig. 2), residual ones on their
 branch (Fig. 3). A stage begins with the module that halves the map.
 """
 
@@ -36,7 +36,7 @@ class Module:
     def convs(
         self, branch: str, *convs: Conv, x: KerasTensor | None = None, stride: int = 1
     ) -> KerasTensor:
-        """Convolutions in a row; the last one has the stride."""
+        """Build convolutions in a row; the last one has the stride."""
         x = self.x if x is None else x
         for index, (filters, kernel) in enumerate(convs, start=1):
             strided = stride > 1 and index == len(convs)
@@ -52,12 +52,12 @@ class Module:
         return x
 
     def average(self) -> KerasTensor:
-        """Means over 3x3, where zeros pad the map and count (Caffe, torchvision)."""
+        """Average over 3x3, where zeros pad the map and count (Caffe, torchvision)."""
         x = self.parts.pad(self.x, (1, 1), f"{self.name}_pool_pad")
         return self.parts.pool(x, "avg", 3, 1, "valid", f"{self.name}_pool")
 
     def average_inside(self) -> KerasTensor:
-        """Means over 3x3 of what lies inside the map (TensorFlow)."""
+        """Average over 3x3 of what lies inside the map (TensorFlow)."""
         return self.parts.pool(self.x, "avg", 3, 1, "same", f"{self.name}_pool")
 
     def maximum(self, stride: int) -> KerasTensor:
@@ -71,7 +71,7 @@ class Module:
 
 
 def inception(x: KerasTensor, recipe: InceptionRecipe, parts: Parts) -> list[Feature]:
-    """The stem, and stages of modules with SE behind each."""
+    """Build the stem, and stages of modules with SE after each."""
     stem, stages = VERSIONS[recipe.version]
     x, features = stem(x, parts)
     for stage, modules in stages.items():
@@ -83,7 +83,7 @@ def inception(x: KerasTensor, recipe: InceptionRecipe, parts: Parts) -> list[Fea
 
 
 def inception_resnet(x: KerasTensor, recipe: InceptionResNetRecipe, parts: Parts) -> list[Feature]:
-    """The stem of Inception-v3, and stages of residual units with SE (arXiv 1602.07261, Fig. 15).
+    """Build the stem of Inception-v3, and residual units with SE (arXiv 1602.07261, Fig. 15).
 
     SE is in the units alone: the modules that widen or halve the map have no identity mapping.
     """
@@ -114,9 +114,9 @@ def inception_resnet(x: KerasTensor, recipe: InceptionResNetRecipe, parts: Parts
 
 
 def stem_bn(x: KerasTensor, parts: Parts) -> tuple[KerasTensor, list[Feature]]:
-    """Inception's first (arXiv 1502.03167, Fig. 5): strides 2, 4, and 8 behind the last pool."""
+    """Build the stem of BN-Inception (arXiv 1502.03167, Fig. 5): strides 2, 4, and 8 at the end."""
 
-    def pool(x: KerasTensor, name: str) -> KerasTensor:  # ceil mode, behind a ReLU
+    def pool(x: KerasTensor, name: str) -> KerasTensor:  # ceil mode, after a ReLU
         return parts.pool(parts.pad(x, (0, 1), f"{name}_pad"), "max", 3, 2, "valid", name)
 
     first = parts.conv_norm_act(x, 64, 7, stride=2, name="stem", index=1)
@@ -126,7 +126,7 @@ def stem_bn(x: KerasTensor, parts: Parts) -> tuple[KerasTensor, list[Feature]]:
 
 
 def stem_v3(x: KerasTensor, parts: Parts) -> tuple[KerasTensor, list[Feature]]:
-    """Return that of Inception-v3 (arXiv 1512.00567, Table 1), as released: with a 1x1."""
+    """Build the stem of Inception-v3 (arXiv 1512.00567, Table 1), as released: with a 1x1."""
 
     def pool(x: KerasTensor, name: str) -> KerasTensor:
         return parts.pool(x, "max", 3, 2, "valid", name)
@@ -158,7 +158,7 @@ def module_bn(
     pool: str = "avg",
     projection: int,
 ) -> KerasTensor:
-    """1x1, 3x3, two 3x3, and a pool (arXiv 1502.03167, Fig. 5)."""
+    """Build 1x1, 3x3, two 3x3, and a pool (arXiv 1502.03167, Fig. 5)."""
     module = Module(x=x, name=name, parts=parts)
     pooled = module.average() if pool == "avg" else module.maximum(1)
     return module.concat(
@@ -172,7 +172,7 @@ def module_bn(
 def reduction_bn(
     x: KerasTensor, name: str, parts: Parts, *, three: tuple[int, int], double: tuple[int, int]
 ) -> KerasTensor:
-    """The module that halves the map: no 1x1, and the pool passes through."""
+    """Build the module that halves the map: no 1x1, and the pool passes through."""
     module = Module(x=x, name=name, parts=parts, padding="symmetric")
     return module.concat(
         module.convs("3x3", (three[0], 1), (three[1], 3), stride=2),
@@ -193,7 +193,7 @@ def module_35(
     projection: int,
     average: Callable[[Module], KerasTensor] = Module.average,
 ) -> KerasTensor:
-    """On the 35x35 grid (arXiv 1512.00567, Fig. 5; the release keeps one 5x5)."""
+    """Build a module of the 35x35 grid (arXiv 1512.00567, Fig. 5; the release keeps one 5x5)."""
     module = Module(x=x, name=name, parts=parts)
     return module.concat(
         module.convs("1x1", (single, 1)),
@@ -206,7 +206,7 @@ def module_35(
 def reduction_35(
     x: KerasTensor, name: str, parts: Parts, *, double: tuple[int, int, int]
 ) -> KerasTensor:
-    """From 35x35 to 17x17 (arXiv 1512.00567, Fig. 10; 1602.07261, Fig. 7)."""
+    """Build the module from 35x35 to 17x17 (arXiv 1512.00567, Fig. 10; 1602.07261, Fig. 7)."""
     module = Module(x=x, name=name, parts=parts)
     return module.concat(
         module.convs("3x3", (384, 3), stride=2),
@@ -216,7 +216,7 @@ def reduction_35(
 
 
 def module_17(x: KerasTensor, name: str, parts: Parts, *, width: int) -> KerasTensor:
-    """On the 17x17 grid, with 7x7 in factors (arXiv 1512.00567, Fig. 6)."""
+    """Build a module of the 17x17 grid, with 7x7 in factors (arXiv 1512.00567, Fig. 6)."""
     row, column = (1, 7), (7, 1)
     last_pair = ((width, column), (192, row))
     module = Module(x=x, name=name, parts=parts)
@@ -229,7 +229,7 @@ def module_17(x: KerasTensor, name: str, parts: Parts, *, width: int) -> KerasTe
 
 
 def reduction_17(x: KerasTensor, name: str, parts: Parts) -> KerasTensor:
-    """From 17x17 to 8x8, as released (tensorflow/models, slim/nets/inception_v3.py)."""
+    """Build the module from 17x17 to 8x8, as released (slim/nets/inception_v3.py)."""
     module = Module(x=x, name=name, parts=parts)
     return module.concat(
         module.convs("3x3", (192, 1), (320, 3), stride=2),
@@ -239,7 +239,7 @@ def reduction_17(x: KerasTensor, name: str, parts: Parts) -> KerasTensor:
 
 
 def module_8(x: KerasTensor, name: str, parts: Parts) -> KerasTensor:
-    """On the 8x8 grid, with a wide bank of filters (arXiv 1512.00567, Fig. 7)."""
+    """Build a module of the 8x8 grid, with a wide bank of filters (arXiv 1512.00567, Fig. 7)."""
     module = Module(x=x, name=name, parts=parts)
     three = module.convs("3x3", (384, 1))
     double = module.convs("double3x3", (448, 1), (384, 3))
@@ -301,7 +301,7 @@ VERSIONS: dict[str, tuple[Callable, Stages]] = {
 
 
 def reduction_17_wide(x: KerasTensor, name: str, parts: Parts) -> KerasTensor:
-    """From 17x17 to 8x8 (arXiv 1602.07261, Fig. 18)."""
+    """Build the module from 17x17 to 8x8 (arXiv 1602.07261, Fig. 18)."""
     module = Module(x=x, name=name, parts=parts)
     return module.concat(
         module.convs("3x3", (256, 1), (384, 3), stride=2),
@@ -326,7 +326,7 @@ BRANCHES: dict[int, dict[str, list[Conv]]] = {
 
 
 def scaled_unit(x: KerasTensor, stage: int, name: str, parts: Parts, **merging: Any) -> KerasTensor:
-    """A residual unit whose branch is scaled down before the addition (sec. 3.3)."""
+    """Build a residual unit whose branch is scaled down before the addition (sec. 3.3)."""
 
     def branch(x: KerasTensor, after_3x3: Callable) -> KerasTensor:
         module = Module(x=x, name=name, parts=parts)

@@ -1,4 +1,4 @@
-"""SE-MobileNet: MobileNetV1 with SE behind each of its 13 pointwise convolutions."""
+"""SE-MobileNet: MobileNetV1 with SE after each of its 13 pointwise convolutions."""
 
 from keras import KerasTensor
 
@@ -12,7 +12,7 @@ STRIDES = (1, 2, 2, 2, 2)
 
 
 def mobilenet(x: KerasTensor, recipe: MobileNetRecipe, parts: Parts) -> list[Feature]:
-    """The stem and the 13 separable convolutions; gives the output of each stage."""
+    """Build the stem and the 13 separable convolutions; return the output of each stage."""
     stem_width = int(32 * recipe.alpha)
     x = parts.conv_norm_act(x, stem_width, 3, stride=2, padding="same", act="relu6", name="stem")
     features = []
@@ -38,7 +38,7 @@ def separable(
     recipe: MobileNetRecipe,
     parts: Parts,
 ) -> KerasTensor:
-    """Depthwise 3x3, pointwise 1x1 (arXiv 1704.04861, Fig. 3 right)."""
+    """Build depthwise 3x3, pointwise 1x1 (arXiv 1704.04861, Fig. 3 right)."""
     if stride > 1:  # padded at the end only, as in keras.applications
         x = parts.pad(x, (0, 1), f"{name}_depthwise_pad")
     x = parts.depthwise(

@@ -1,4 +1,4 @@
-"""What the families share: their layers with all common settings, and the classifier on top.
+"""The parts that families share: layers with common settings, and the classifier on top.
 
 The only home of the initializers.
 """
@@ -26,11 +26,11 @@ Size = int | tuple[int, int]
 
 @keras.saving.register_keras_serializable(package="se_keras")
 class ChannelPadding(layers.Layer):
-    """New channels of zeros before and after those of a map.
+    """New channels of zeros before and after the channels of a map.
 
     Args:
         padding: how many before, and how many after.
-        axis: that of the channels.
+        axis: the axis of the channels.
         **kwargs: `name` and `dtype`, as in every Keras layer.
 
     Example:
@@ -41,7 +41,7 @@ class ChannelPadding(layers.Layer):
     [0.0, 1.0, 1.0, 0.0, 0.0]
     """
 
-    # A layer of its own: those of Keras pad space only, and an operation of `keras.ops` in a
+    # A layer of its own: Keras' layers pad space only, and an operation of `keras.ops` in a
     # network has no name of ours, and a saved file names a private module of Keras for it.
 
     def __init__(self, padding: tuple[int, int], axis: int = -1, **kwargs: Any):
@@ -63,7 +63,7 @@ class EvenAveragePooling2D(layers.AveragePooling2D):
     """An average pool that refuses maps of odd sizes, in place of leaving out their borders.
 
     Args:
-        *args: those of `keras.layers.AveragePooling2D`.
+        *args: as in `keras.layers.AveragePooling2D`.
         **kwargs: likewise.
 
     Example:
@@ -98,7 +98,7 @@ def refuse_odd(shape: Sequence[int | None], data_format: str, where: str) -> Non
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """What a stage of a network gives: its number, its stride and the map itself.
+    """The output of a stage: its number, its stride and the map itself.
 
     `se` says whether the stage is one of those that may carry SE.
     """
@@ -178,7 +178,7 @@ class Parts:
     output_stride: int | None = None
 
     def stage_strides(self, stem: int, strides: Sequence[int]) -> list["StageStride"]:
-        """The strides of the stages, with dilation in place of what exceeds `output_stride`.
+        """Return the strides of the stages, with dilation in place of what exceeds `output_stride`.
 
         Args:
             stem: stride of what comes before the stages.
@@ -208,7 +208,7 @@ class Parts:
         return steps
 
     def drop_rates(self, units: int) -> list[float]:
-        """Rates of stochastic depth, growing linearly (arXiv 1603.09382, sec. 3)."""
+        """Return the rates of stochastic depth, growing linearly (arXiv 1603.09382, sec. 3)."""
         return [self.drop_path_rate * i / max(units - 1, 1) for i in range(units)]
 
     def residual_stages(
@@ -221,11 +221,11 @@ class Parts:
         depths: Sequence[int],
         widths: Sequence[int],
     ) -> list[Feature]:
-        """Stages of residual units, and what each gives.
+        """Build stages of residual units, and what each gives.
 
         Args:
             x: output of the stem.
-            put_unit: puts a unit behind a map.
+            put_unit: puts a unit after a map.
             stem: stride of the stem.
             strides: of the first unit of each stage.
             depths: units in each stage.
@@ -241,7 +241,7 @@ class Parts:
     def _stages(
         self, stem: int, strides: Sequence[int], depths: Sequence[int], widths: Sequence[int]
     ) -> Iterator[tuple[int, list[Unit]]]:
-        """The stride of each stage's output, and its units."""
+        """Yield the stride of each stage's output, and its units."""
         steps = self.stage_strides(stem, strides)
         drop_rates = iter(self.drop_rates(sum(depths)))
         # The paper's conv1 is the stem, so the first stage is 2 (conv2_x).
@@ -306,13 +306,13 @@ class Parts:
         return conv(x)
 
     def pad(self, x: KerasTensor, margin: tuple[int, int], name: str) -> KerasTensor:
-        """Zeros at the start and the end of both spatial axes."""
+        """Pad both spatial axes with zeros at the start and the end."""
         return layers.ZeroPadding2D(
             (margin, margin), data_format=self.data_format, dtype=self.dtype, name=name
         )(x)
 
     def pad_channels(self, x: KerasTensor, new: int, name: str) -> KerasTensor:
-        """Zeros for new channels, half of them on either side."""
+        """Pad with zeros for new channels, half of them on either side."""
         half = (new // 2, new - new // 2)
         return ChannelPadding(half, self.channel_axis, dtype=self.dtype, name=name)(x)
 
@@ -383,7 +383,7 @@ class Parts:
         )(x)
 
     def halve(self, x: KerasTensor, name: str) -> KerasTensor:
-        """The means of 2x2 pixels; maps of odd sizes are refused."""
+        """Average over 2x2 pixels; refuse maps of odd sizes."""
         refuse_odd(x.shape, self.data_format, name)
         layer = EvenAveragePooling2D(2, data_format=self.data_format, dtype=self.dtype, name=name)
         return layer(x)
@@ -392,21 +392,21 @@ class Parts:
         return layers.Add(dtype=self.dtype, name=name)([a, b])
 
     def concat(self, maps: Sequence[KerasTensor], name: str) -> KerasTensor:
-        """The channels of all maps, in this order."""
+        """Concatenate the channels of all maps, in this order."""
         return layers.Concatenate(axis=self.channel_axis, dtype=self.dtype, name=name)(maps)
 
     def scale(self, x: KerasTensor, factor: float, name: str) -> KerasTensor:
         return x if factor == 1 else layers.Rescaling(factor, dtype=self.dtype, name=name)(x)
 
     def se(self, x: KerasTensor, stage: int, name: str) -> KerasTensor:
-        """SE, or its kin, behind `x`, if this network has it in this stage."""
+        """Build SE, or its kin, after `x`, if this network has it in this stage."""
         if self.se_options is None or (self.se_stages is not None and stage not in self.se_stages):
             return x
         own = {"name": name, "data_format": self.data_format, "dtype": self.dtype}
         return GATES[self.attention](**self.se_options, **own)(x)
 
     def drop_path(self, x: KerasTensor, rate: float, name: str) -> KerasTensor:
-        """Stochastic depth (arXiv 1603.09382): drops the whole branch of single images."""
+        """Drop the whole branch of single images: stochastic depth (arXiv 1603.09382)."""
         if rate == 0:
             return x
         return layers.Dropout(rate, noise_shape=(None, 1, 1, 1), dtype=self.dtype, name=name)(x)
@@ -420,7 +420,7 @@ class Parts:
         recipe: Recipe,
         **merging: Any,
     ) -> KerasTensor:
-        """The residual unit of a place in a network, as `residual_unit` makes it."""
+        """Build the residual unit of a place in a network, as `residual_unit` makes it."""
         return self.residual_unit(
             x,
             partial(branch, unit=unit, recipe=recipe, parts=self),
@@ -444,7 +444,7 @@ class Parts:
         concat: bool = False,
         scale: float = 1.0,
     ) -> KerasTensor:
-        """A residual unit with SE where `placement` says.
+        """Build a residual unit with SE where `placement` says.
 
         `concat` joins branch and shortcut in place of adding them; `scale` multiplies the branch.
         """
@@ -470,7 +470,7 @@ class Parts:
     def classifier(
         self, x: KerasTensor, classes: int, activation: Any, dropout: float
     ) -> KerasTensor:
-        """Global average, dropout and the predictions."""
+        """Build global average, dropout and the predictions."""
         x = self.dropout(self.global_pool(x), dropout, "dropout")
         return self.predictions(x, classes, activation)
 
@@ -478,7 +478,7 @@ class Parts:
         return layers.Dropout(rate, dtype=self.dtype, name=name)(x) if rate else x
 
     def predictions(self, x: KerasTensor, classes: int, activation: Any) -> KerasTensor:
-        """The last layer, in the type of its variables.
+        """Build the last layer, in the type of its variables.
 
         Under a mixed policy it is float32: a float16 softmax loses small losses (the advice of
         Keras' guide to mixed precision).

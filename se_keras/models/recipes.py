@@ -1,6 +1,6 @@
 """The table of variants: one recipe a network. Imports no keras, so that listing takes no time.
 
-`parameters` are the trainable ones and `multiply_adds` those of convolutions and dense layers, both
+`parameters` are the trainable ones, and `multiply_adds` count convolutions and dense layers, both
 with SE (biases included), 1000 classes (10 for small images) and the recipe's input size; tests
 hold them to the built networks.
 """
@@ -23,13 +23,13 @@ from se_keras.support.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What every network has.
+    """The fields that every network has.
 
     Attributes:
         name: catalog name, timm's where timm has the network.
         builder: name of the function that builds it.
         input_size: height and width of the input, pixels, that the network was made for.
-        smallest_size: the least that leaves a pixel behind the last layer.
+        smallest_size: the least that leaves a pixel after the last layer.
         classes: number of classes that it was made for.
         ratio: reduction ratio r of its SE blocks.
         divisor: their widths are rounded to a multiple of it (timm's non-legacy networks: 8).
@@ -578,7 +578,7 @@ RECIPES: tuple[Recipe, ...] = (
 
 
 def list_models(pattern: str = "*") -> list[Recipe]:
-    """The recipes of the catalog whose name matches a pattern, in the table's order.
+    """Return the recipes of the catalog whose name matches a pattern, in the table's order.
 
     Args:
         pattern: shell-style, such as `"*resnext*"`.
@@ -596,7 +596,7 @@ def list_models(pattern: str = "*") -> list[Recipe]:
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of this name.
+    """Return the recipe of this name.
 
     Raises:
         InputError: if there is none; the message names those nearest to it.

@@ -12,7 +12,7 @@ from se_keras.models.recipes import ResNetRecipe
 
 
 def resnet(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> list[Feature]:
-    """The stem, the stages, and what each stage gives."""
+    """Build the stem, the stages, and what each stage gives."""
     preactivated = recipe.block.startswith("preactivated")
     unit = preactivated_unit if preactivated else postactivated_unit
     if recipe.norm_input:
@@ -41,7 +41,7 @@ def stem_7x7(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
 
 
 def deep_stem(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
-    """Three 3x3 convolutions (paper, sec. 5.1: SENet-154; ResNet-C of arXiv 1812.01187)."""
+    """Build three 3x3 convolutions (paper, sec. 5.1: SENet-154; ResNet-C of arXiv 1812.01187)."""
     for index, width in enumerate(recipe.stem_widths, start=1):
         stride = 2 if index == 1 else 1
         x = parts.conv_norm_act(x, width, 3, stride=stride, name="stem", index=index)
@@ -49,7 +49,7 @@ def deep_stem(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTensor
 
 
 def small_stem(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
-    """One 3x3 at full size (He et al. 2015, sec. 4.2)."""
+    """Build one 3x3 at full size (He et al. 2015, sec. 4.2)."""
     if recipe.block.startswith("preactivated"):
         return parts.conv(x, recipe.stem_widths[0], 3, name="stem_conv")
     return parts.conv_norm_act(x, recipe.stem_widths[0], 3, name="stem")
@@ -75,7 +75,7 @@ def _stem_pool(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTenso
 def postactivated_unit(
     x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
-    """ReLU after the addition (arXiv 1512.03385)."""
+    """Build a unit with its ReLU after the addition (arXiv 1512.03385)."""
     shortcut = x
     if _has_shortcut_layer(x, unit, recipe, parts):
         shortcut = SHORTCUTS[recipe.shortcut](x, unit, recipe, parts)
@@ -85,7 +85,7 @@ def postactivated_unit(
 def preactivated_unit(
     x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
-    """Normalization and ReLU before each convolution, nothing after the addition.
+    """Build a unit that normalizes and activates before each convolution, not after the addition.
 
     Source: arXiv 1603.05027, Fig. 4e. A projection takes the activated input.
     """
@@ -102,7 +102,7 @@ def preactivated_unit(
 def basic(
     x: KerasTensor, after_3x3: Callable, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
-    """3x3, 3x3 (arXiv 1512.03385, Fig. 5 left)."""
+    """Build 3x3, 3x3 (arXiv 1512.03385, Fig. 5 left)."""
     name, planes = unit.name, unit.planes
     x = after_3x3(_strided_3x3(x, planes, unit.stride, unit, recipe, parts, index=1))
     x = parts.conv_norm(x, planes, 3, dilation=unit.dilation, name=name, index=2)
@@ -112,7 +112,7 @@ def basic(
 def bottleneck(
     x: KerasTensor, after_3x3: Callable, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
-    """1x1, 3x3, 1x1 (arXiv 1512.03385, Fig. 5 right; in groups: arXiv 1611.05431, Fig. 3c)."""
+    """Build 1x1, 3x3, 1x1 (arXiv 1512.03385, Fig. 5 right; in groups: 1611.05431, Fig. 3c)."""
     name, groups = unit.name, recipe.groups
     width = unit.planes * recipe.width_per_group // 64 * groups
     narrow = width // recipe.reduce_first
@@ -131,7 +131,7 @@ def _strided_3x3(
     parts: Parts,
     **options: Any,
 ) -> KerasTensor:
-    """The 3x3 of a unit, normalization and ReLU, with the stride or with the pool in its place."""
+    """Build the 3x3 of a unit, normalization and ReLU, with the stride or a pool for it."""
     dilation = unit.first_dilation
     if not (recipe.stride_by_pool and stride > 1):
         return parts.conv_norm_act(
@@ -144,7 +144,7 @@ def _strided_3x3(
 def preactivated_basic(
     x: KerasTensor, after_3x3: Callable, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
-    """3x3, 3x3 (Wide ResNet, arXiv 1605.07146)."""
+    """Build 3x3, 3x3 (Wide ResNet, arXiv 1605.07146)."""
     name, planes, first = unit.name, unit.planes, unit.first_dilation
     x = parts.conv(x, planes, 3, stride=unit.stride, dilation=first, name=f"{name}_conv1")
     x = after_3x3(parts.norm_act(x, name=name, index=2))
@@ -154,7 +154,7 @@ def preactivated_basic(
 def preactivated_bottleneck(
     x: KerasTensor, after_3x3: Callable, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
-    """1x1, 3x3, 1x1 (arXiv 1603.05027, sec. 4.1)."""
+    """Build 1x1, 3x3, 1x1 (arXiv 1603.05027, sec. 4.1)."""
     name, planes, first = unit.name, unit.planes, unit.first_dilation
     x = parts.conv(x, planes, 1, name=f"{name}_conv1")
     x = parts.norm_act(x, name=name, index=2)
@@ -180,7 +180,7 @@ def _has_shortcut_layer(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts:
 
 
 def projection(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
-    """A convolution and its normalization (He et al. 2015, option B)."""
+    """Build a convolution and its normalization (He et al. 2015, option B)."""
     # timm's downsample_conv: the larger kernel (SENet-154) only where a stride was meant.
     plain = unit.stride == 1 and unit.first_dilation == unit.dilation == 1
     return parts.conv_norm(
@@ -194,7 +194,7 @@ def projection(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -
 
 
 def convolution(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
-    """A convolution alone, of an activated input (arXiv 1603.05027)."""
+    """Build a convolution alone, of an activated input (arXiv 1603.05027)."""
     channels = unit.planes * recipe.expansion
     return parts.conv(x, channels, 1, stride=unit.stride, name=f"{unit.name}_shortcut_conv")
 
@@ -202,7 +202,7 @@ def convolution(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) 
 def average_projection(
     x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
-    """An average pool with the stride, then a 1x1 (ResNet-D, arXiv 1812.01187)."""
+    """Build an average pool with the stride, then a 1x1 (ResNet-D, arXiv 1812.01187)."""
     name = f"{unit.name}_shortcut_pool"
     if unit.stride > 1:
         # "same" pads at the end and leaves the padding out of the mean, as timm's ceil mode does.
@@ -214,7 +214,7 @@ def average_projection(
 
 
 def zero_padding(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
-    """Every second pixel, and zeros for the new channels (He et al. 2015, option A)."""
+    """Take every second pixel, and zeros for the new channels (He et al. 2015, option A)."""
     name = f"{unit.name}_shortcut"
     new = unit.planes * recipe.expansion - parts.channels(x)
     x = parts.pool(x, "avg", 1, unit.stride, "valid", f"{name}_subsample")

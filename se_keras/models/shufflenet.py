@@ -77,7 +77,7 @@ class ChannelShuffle(keras.layers.Layer):
 
 
 def shufflenet(x: KerasTensor, recipe: ShuffleNetRecipe, parts: Parts) -> list[Feature]:
-    """The stem and the stages (arXiv 1707.01083, Table 1)."""
+    """Build the stem and the stages (arXiv 1707.01083, Table 1)."""
     x = parts.conv_norm_act(x, recipe.stem_width, 3, stride=2, name="stem")
     x = padded_pool(x, "max", 2, "stem_pool", parts)
     return parts.residual_stages(
@@ -91,7 +91,7 @@ def shufflenet(x: KerasTensor, recipe: ShuffleNetRecipe, parts: Parts) -> list[F
 
 
 def shuffle_unit(x: KerasTensor, unit: Unit, recipe: ShuffleNetRecipe, parts: Parts) -> KerasTensor:
-    """The pooled input beside the branch where the width grows, else their sum (Fig. 2b, c)."""
+    """Concatenate pooled input and branch where the width grows, else add them (Fig. 2b, c)."""
     grows = parts.channels(x) != unit.planes
     new = unit.planes - parts.channels(x) if grows else unit.planes
     shortcut = x
@@ -109,7 +109,7 @@ def shuffled_bottleneck(
     recipe: ShuffleNetRecipe,
     parts: Parts,
 ) -> KerasTensor:
-    """1x1 in groups, shuffle, depthwise 3x3, 1x1 in groups (Fig. 2b)."""
+    """Build 1x1 in groups, shuffle, depthwise 3x3, 1x1 in groups (Fig. 2b)."""
     name, groups = unit.name, recipe.groups
     narrow = unit.planes // 4
     # Sec. 3.2: the first 1x1 of stage 2 is not in groups, its input is too narrow.
@@ -133,7 +133,7 @@ def shuffled_bottleneck(
 
 
 def padded_pool(x: KerasTensor, kind: str, stride: int, name: str, parts: Parts) -> KerasTensor:
-    """A 3x3 pool with a pixel of zeros on each side, as in the authors' release."""
+    """Pool 3x3 with a pixel of zeros on each side, as in the authors' release."""
     # The maps are not negative, so a zero never wins; in a mean it counts.
     x = parts.pad(x, (1, 1), f"{name}_pad")
     return parts.pool(x, kind, 3, stride, "valid", name)

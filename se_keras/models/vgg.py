@@ -1,4 +1,4 @@
-"""SE-VGG-16: the 13 convolutions of VGG-16, each with SE behind its non-linearity."""
+"""SE-VGG-16: the 13 convolutions of VGG-16, each with SE after its non-linearity."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from se_keras.support.errors import InputError
 
 
 def vgg(x: KerasTensor, recipe: VGGRecipe, parts: Parts) -> list[Feature]:
-    """The stages; each ends with its max-pool."""
+    """Build the stages; each ends with its max-pool."""
     features = []
     for stage, (depth, width) in enumerate(zip(recipe.depths, recipe.widths, strict=True), start=1):
         for index in range(1, depth + 1):
@@ -24,7 +24,7 @@ def vgg(x: KerasTensor, recipe: VGGRecipe, parts: Parts) -> list[Feature]:
 def convolution(
     x: KerasTensor, width: int, name: str, index: int, recipe: VGGRecipe, parts: Parts
 ) -> KerasTensor:
-    """3x3 and ReLU (arXiv 1409.1556, sec. 2.1)."""
+    """Build 3x3 and ReLU (arXiv 1409.1556, sec. 2.1)."""
     # A bias even where a normalization follows, as in torchvision's vgg16_bn.
     x = parts.conv(x, width, 3, use_bias=True, name=f"{name}_conv{index}")
     if recipe.norm:
@@ -35,7 +35,7 @@ def convolution(
 def vgg_classifier(
     parts: Parts, x: KerasTensor, classes: int, activation: Any, dropout: float
 ) -> KerasTensor:
-    """Two dense layers of 4096 with dropout, and the predictions (arXiv 1409.1556, Table 1)."""
+    """Build two dense layers of 4096, dropout and predictions (arXiv 1409.1556, Table 1)."""
     if None in x.shape[1:]:
         raise InputError(
             "`input_shape` must have a known height and width: the first dense layer of this "

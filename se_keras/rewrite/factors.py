@@ -35,7 +35,7 @@ class Change(NamedTuple):
         return factors == "all" or (factors == "positive" and bool(self.scale.min() >= 0))
 
     def split(self, sizes: Sequence[int]) -> list["Change"]:
-        """The parts for maps of so many channels, joined in this order."""
+        """Return the parts for maps of so many channels, joined in this order."""
         ends = np.cumsum(sizes)[:-1]
         parts = zip(np.split(self.scale, ends), np.split(self.shift, ends), strict=True)
         return [Change(scale, shift, self.axis) for scale, shift in parts]
@@ -49,14 +49,14 @@ class Target(NamedTuple):
 
 
 def factor(scale: Array, axis: int) -> Change:
-    """The change that multiplies."""
+    """Return the change that multiplies."""
     return Change(scale, np.zeros_like(scale), axis)
 
 
 def put_factor(
     graph: Graph, node: Node, x: KerasTensor, scale: Array, axis: int, name: str
 ) -> Node:
-    """A constant factor in place of a product of a map and its gate.
+    """Return a constant factor in place of a product of a map and its gate.
 
     Args:
         graph: the graph of the product.
@@ -81,7 +81,7 @@ def put_factor(
 
 
 def fold_factor(graph: Graph, node: Node) -> str | None:
-    """A constant factor and offset go into the weights of the layers before."""
+    """Return a constant factor and offset go into the weights of the layers before."""
     if type(node.op) is not layers.Rescaling:
         return None
     return fold(graph, node, _change_of(graph, node))
@@ -125,7 +125,7 @@ def apply(graph: Graph, targets: Sequence[Target], training: bool = False) -> No
 def find_targets(
     graph: Graph, node: Node, x: KerasTensor, change: Change, training: bool = False
 ) -> list[Target]:
-    """The layers that can change a map which a node takes: none if nothing changes.
+    """Return the layers that can change a map which a node takes: none if nothing changes.
 
     Args:
         graph: the graph of the node; it is only read.
@@ -174,7 +174,7 @@ def _lets_through(graph: Graph, node: Node, change: Change, training: bool) -> b
 
 
 def _parts(node: Node, change: Change) -> list[tuple[KerasTensor, Change]]:
-    """The maps that a node joins or adds, and the change of each; none for another node."""
+    """Return the maps that a node joins or adds, and the change of each; none for another node."""
     maps, shape, axis = node.inputs, node.outputs[0].shape, change.axis
     if len(maps) < 2 or len(set(maps)) < len(maps):
         return []
@@ -204,7 +204,7 @@ def _refuse(graph: Graph, node: Node, change: Change) -> None:
 
 
 def _change_of(graph: Graph, node: Node) -> Change:
-    """What a `Rescaling` does to the channels."""
+    """Return what a `Rescaling` does to the channels."""
     x = node.inputs[0]
     scale, shift = (np.asarray(values, "float64") for values in (node.op.scale, node.op.offset))
     if scale.ndim in (1, 2) and keras.config.image_data_format() == "channels_first":

@@ -21,7 +21,7 @@ TRAINS = "it is called with training=True, or a model around it is"
 
 
 def drop_inert(graph: Graph, node: Node) -> str | None:
-    """Dropout, drop path, noise and the identity are taken out."""
+    """Take out dropout, drop path, noise and the identity."""
     linear = type(node.op) is layers.Activation and node.op.activation is keras.activations.linear
     if len(node.outputs) != 1 or not (kind_of(node.op).inert or linear):
         return None
@@ -35,7 +35,7 @@ def drop_inert(graph: Graph, node: Node) -> str | None:
 
 
 def write_padding(graph: Graph, node: Node) -> str | None:
-    """`ChannelPadding` as `keras.ops.pad`, so that the model loads without this package."""
+    """Write `ChannelPadding` as `keras.ops.pad`: the model loads without this package."""
     if type(node.op) is not ChannelPadding:
         return None
     (x,) = node.inputs
@@ -48,7 +48,7 @@ def write_padding(graph: Graph, node: Node) -> str | None:
 
 
 def write_pool(graph: Graph, node: Node) -> str | None:
-    """`EvenAveragePooling2D` as its stock layer, so that the model loads without this package."""
+    """Write `EvenAveragePooling2D` as its stock layer: the model loads without this package."""
     if type(node.op) is not EvenAveragePooling2D:
         return None
     stock = layers.AveragePooling2D.from_config(node.op.get_config())
@@ -57,7 +57,7 @@ def write_pool(graph: Graph, node: Node) -> str | None:
 
 
 def fold_normalization(graph: Graph, node: Node) -> str | None:
-    """Batch normalization with its moving statistics is a factor and a shift for each channel."""
+    """Fold batch normalization: its moving statistics are a factor and a shift for each channel."""
     if type(node.op) is not layers.BatchNormalization:
         return None
     if graph.may_train(node):

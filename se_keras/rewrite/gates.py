@@ -1,7 +1,7 @@
 """Rules for the gates of squeeze-and-excitation; see `folding` for what a rule is.
 
-The identity behind `squeeze_before_pointwise`: where the map is u = W y + b, a 1x1 convolution of a
-narrower map y, the squeeze and the first layer of the excitation need u only through its mean:
+The identity that `squeeze_before_pointwise` uses: where the map is u = W y + b, a 1x1 convolution
+of a narrower map y, the squeeze and the first layer of the excitation need u only through its mean:
 
     F mean(u) + f = (F W) mean(y) + (F b + f)
 
@@ -42,7 +42,7 @@ MEAN_POOLS = tuple(pool for (kind, _), pool in POOLS.items() if kind == "avg")
 
 
 def fold_constant_gate(graph: Graph, node: Node) -> str | None:
-    """A gate that does not depend on the map is a factor for each channel, which may be folded.
+    """Make a factor of a gate that does not depend on the map; it may be folded.
 
     So it is where one of its layers has only zeros: after a warm start, or where training switched
     it off.
@@ -58,7 +58,7 @@ def fold_constant_gate(graph: Graph, node: Node) -> str | None:
 
 
 def _constant_of_layer(gate: Gate) -> Array | None:
-    """The gate of a `SqueezeExcite` layer, (C,), if it is the same for every map."""
+    """Return the gate of a `SqueezeExcite` layer, (C,), if it is the same for every map."""
     layer = gate.node.op
     if type(layer) is not SqueezeExcite or is_quantized(layer):
         return None
@@ -70,7 +70,7 @@ def _constant_of_layer(gate: Gate) -> Array | None:
 
 
 def _constant_of_product(gate: Gate) -> Array | None:
-    """The gate in stock layers, (C,), if each way from the pools leads through zeros."""
+    """Return the gate in stock layers, (C,), if each way from the pools leads through zeros."""
     inside = frozenset(gate.nodes)
     nodes = [node for node in gate.graph.nodes if node in inside]
     if any(map(gate.graph.may_train, nodes)) or not any(map(_has_zeros, nodes)):
@@ -101,7 +101,7 @@ def _has_zeros(node: Node) -> bool:
 
 
 def lower_squeeze_excite(graph: Graph, node: Node) -> str | None:
-    """`SqueezeExcite` as layers of Keras: a global pool, two 1x1 convolutions, a product."""
+    """Write `SqueezeExcite` as layers of Keras: a global pool, two 1x1 convolutions, a product."""
     if type(node.op) is not SqueezeExcite:
         return None
     if is_quantized(node.op):
@@ -151,7 +151,7 @@ def _add_reshape(
 def _add_pointwise(
     graph: Graph, dense: layers.Dense, x: KerasTensor, options: dict[str, Any]
 ) -> KerasTensor:
-    """A dense layer as a 1x1 convolution.
+    """Add a dense layer as a 1x1 convolution.
 
     Engines compute it in the layout of the map; a dense layer on (N, 1, 1, C) costs transposes.
     """
@@ -170,7 +170,7 @@ def _add_pointwise(
 
 
 def fold_gate_scale(graph: Graph, node: Node) -> str | None:
-    """A constant factor of the gate is one of the convolution that the gate multiplies."""
+    """Fold a constant factor of the gate into the convolution that the gate multiplies."""
     if type(node.op) is not layers.Rescaling:
         return None
     product = graph.sole_consumer(node.output)
@@ -191,7 +191,7 @@ def fold_gate_scale(graph: Graph, node: Node) -> str | None:
 
 
 def keep_dimensions(graph: Graph, node: Node) -> str | None:
-    """A global pool whose (N, C) is reshaped to (N, 1, 1, C) can give that by itself."""
+    """Let a global pool keep its dimensions where its (N, C) is reshaped to (N, 1, 1, C)."""
     if type(node.op) is not layers.Reshape:
         return None
     pool = graph.producer(node.inputs[0])
@@ -208,7 +208,7 @@ def keep_dimensions(graph: Graph, node: Node) -> str | None:
 
 
 def squeeze_before_pointwise(graph: Graph, node: Node) -> str | None:
-    """The gate from the narrow map before the last 1x1 convolution: see the module.
+    """Compute the gate from the narrow map before the last 1x1 convolution: see the module.
 
     The cost rule: the mean then reads C_in values at each position in place of C_out, and the first
     layer of the gate has C_in inputs in place of C_out; so it pays where C_in < C_out.

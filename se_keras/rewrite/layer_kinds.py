@@ -1,4 +1,4 @@
-"""What the stock layers of Keras are, as far as counting, surgery and rewriting care: one table."""
+"""One table of Keras' stock layers, for counting, surgery and rewriting."""
 
 import inspect
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ RANKS = (1, 2, 3)
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a layer is.
+    """The kind of a layer.
 
     Attributes:
         form: what surgery sees in it; "scaling" drops or scales what it takes.
@@ -51,7 +51,7 @@ UNKNOWN = Kind(free=False)
 
 
 def _rows(names: str, **facts: Any) -> dict[type[keras.Layer], Kind]:
-    """A row for each layer; `{}` stands for the number of spatial axes."""
+    """Return a row for each layer; `{}` stands for the number of spatial axes."""
     found = (getattr(layers, name.format(rank), None) for name in names.split() for rank in RANKS)
     return {layer: Kind(**facts) for layer in found if layer is not None}
 
@@ -109,7 +109,7 @@ def is_stock(op: keras.Operation) -> bool:
 
 
 def kind_of(op: keras.Operation) -> Kind:
-    """The kind of a stock layer; of all else, which may compute what it likes, nothing is known.
+    """Return the kind of a stock layer; other layers may compute what they like.
 
     Example:
 
@@ -122,7 +122,7 @@ def kind_of(op: keras.Operation) -> Kind:
 
 
 def kind_like(op: keras.Operation) -> Kind:
-    """The kind of a stock layer, or of the one that a layer of the user's is made from.
+    """Return the kind of a stock layer, or of the one that a layer of the user's is made from.
 
     Example:
 
@@ -136,7 +136,7 @@ def kind_like(op: keras.Operation) -> Kind:
 
 
 def passing(op: keras.Operation) -> Passes:
-    """Which factors of the channels a layer lets through: its kind's, if its options do too.
+    """Return the factors of the channels that a layer with its options lets through.
 
     Example:
 
@@ -155,7 +155,7 @@ def passing(op: keras.Operation) -> Passes:
 
 
 def passing_of(activation: Any) -> Passes:
-    """Which factors an activation lets through; `None` is no activation."""
+    """Return the factors that an activation lets through; `None` is no activation."""
     if activation in (None, keras.activations.linear):
         return "all"
     homogeneous = (keras.activations.relu, keras.activations.leaky_relu)

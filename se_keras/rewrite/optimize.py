@@ -51,7 +51,7 @@ RULES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What became of one layer.
+    """The outcome for one layer.
 
     Attributes:
         rule: name of the rule.
@@ -68,7 +68,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationReport:
-    """What `report_optimization` gives; printed, it is a table of what is done and what is not.
+    """The result of `report_optimization`; prints as a table of what is done and what is not.
 
     Attributes:
         steps: one for each layer that a rule is for.
@@ -136,7 +136,7 @@ def _sweep(rule: Rule, path: str, graph: Graph) -> Iterator[Step]:
 
 
 def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
-    """A model for inference with equal outputs, in layers and operations of Keras only.
+    """Return a model for inference with equal outputs, in layers and operations of Keras only.
 
     Batch normalization is folded into the layers before it; dropout and the like are taken out;
     `SqueezeExcite` becomes stock layers, and its gate is computed from the narrow map before the

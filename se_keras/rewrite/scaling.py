@@ -24,7 +24,7 @@ _INFERENCE_CONFIG = {
 
 
 class LeftAlone(Exception):  # noqa: N818  (a reason, not an error)
-    """Why a rule does not apply to a node of its kind.
+    """The reason for which a rule does not apply to a node of its kind.
 
     Args:
         text: the reason; `{}` in it stands for the layer that is in the way.
@@ -39,12 +39,12 @@ class LeftAlone(Exception):  # noqa: N818  (a reason, not an error)
         return self.args[0].format("the layer before it")
 
     def naming(self, path: str) -> str:
-        """The reason with the name of the layer in the way, in the model of this path."""
+        """Return the reason with the name of the layer in the way, in the model of this path."""
         return self.args[0].format(path + self.node.name if self.node else "")
 
 
 def array(variable: Any) -> Array:
-    """The values of a weight in float64, in which weights are folded."""
+    """Return the values of a weight in float64, in which weights are folded."""
     return keras.ops.convert_to_numpy(getattr(variable, "value", variable)).astype("float64")
 
 
@@ -55,7 +55,7 @@ def has_plain_weights(layer: keras.Layer) -> bool:
 
 
 def is_linear(node: Node) -> bool:
-    """A convolution or dense layer without an activation, whose weights are plain numbers."""
+    """Return whether a node is linear: a convolution or dense layer with plain weights."""
     op = node.op
     return (
         kind_of(op).form in LINEAR_FORMS
@@ -65,7 +65,7 @@ def is_linear(node: Node) -> bool:
 
 
 def is_pointwise(node: Node) -> bool:
-    """A dense layer, or a convolution over single positions, of stride 1."""
+    """Return whether a node is a dense layer, or a 1x1 convolution of stride 1."""
     op = node.op
     form = kind_of(op).form
     if form == "dense":
@@ -74,7 +74,7 @@ def is_pointwise(node: Node) -> bool:
 
 
 def channel_axis(layer: keras.Layer, rank: int) -> int:
-    """Which axis of its output, of so many axes, has the channels."""
+    """Return which axis of an output of so many axes has the channels."""
     if isinstance(layer, layers.BatchNormalization):
         axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
         return axis % rank
@@ -82,7 +82,7 @@ def channel_axis(layer: keras.Layer, rank: int) -> int:
 
 
 def scaled(graph: Graph, node: Node, scale: Array, shift: Array, training: bool = False) -> Node:
-    """A layer that gives `scale * layer(x) + shift`, per channel, on the input of another.
+    """Return a layer that gives `scale * layer(x) + shift`, per channel, on the input of another.
 
     Args:
         graph: the graph of both.
@@ -121,7 +121,7 @@ def _scale_shape(layer: keras.Layer, kernel: Array) -> tuple[int, ...]:
 def with_weights(
     graph: Graph, node: Node, weights: Mapping[str, Array], training: bool = False, **changes: Any
 ) -> Node:
-    """A copy of a layer on the same input, with other weights; `changes` are of its config."""
+    """Add a copy of a layer on the same input, with other weights and changes of its config."""
     known = node.op.get_config()
     fixed = {} if training else {k: v for k, v in _INFERENCE_CONFIG.items() if k in known}
     layer = type(node.op).from_config({**known, **fixed, **changes})
@@ -134,7 +134,7 @@ def with_weights(
 def add_with_weights(
     graph: Graph, layer: keras.Layer, weights: Mapping[str, Array], *args: Any, **kwargs: Any
 ) -> Node:
-    """Calls a new layer as `Graph.add` does, and sets its weights by their names."""
+    """Call a new layer as `Graph.add` does, and set its weights by their names."""
     node = graph.add(layer, *args, **kwargs)
     for name, value in weights.items():
         variable = getattr(layer, name)

@@ -130,7 +130,7 @@ def is_multiplication(node: Node) -> bool:
 
 
 def op_name(node: Node) -> str:
-    """The name of an operation's class in lower case; empty for a layer."""
+    """Return the name of an operation's class in lower case; empty for a layer."""
     return "" if isinstance(node.op, keras.Layer) else type(node.op).__name__.lower()
 
 
@@ -141,7 +141,7 @@ def is_own_layer(node: Node) -> bool:
 
 
 def upstream(graph: Graph, node: Node) -> Iterator[Node]:
-    """A node and all before it, near ones first; for a nested model what is in it."""
+    """Yield a node and all before it, near ones first; for a nested model its nodes."""
     seen: dict[Node, None] = {node: None}
     waiting = deque(seen)
     while waiting:
@@ -169,7 +169,7 @@ def _own_data_format(node: Node) -> str | None:
 
 
 def _channel_axes(product: Node, x: KerasTensor, factor: KerasTensor) -> list[int]:
-    """The axes of a map along which a factor may have a number each: one, or none."""
+    """Return the axes of a map along which a factor may have a number each: one, or none."""
     rank = len(x.shape)
     missing = rank - len(factor.shape)
     # The layer gives a vector (N, C) axes after the first, NumPy before it.
@@ -191,7 +191,7 @@ def _channel_axes(product: Node, x: KerasTensor, factor: KerasTensor) -> list[in
 def _nodes_from_pools(
     graph: Graph, factor: KerasTensor, x: KerasTensor, axis: int
 ) -> tuple[Node, ...]:
-    """What computes a factor from global pools of a map; nothing if it needs something else."""
+    """Return the nodes that compute a factor from global pools of a map alone, or none."""
     found: dict[Node, None] = {}
     waiting = [factor]
     while waiting:
@@ -218,7 +218,7 @@ def _pools(graph: Graph, node: Node, x: KerasTensor, axis: int) -> bool:
 
 
 def _axis_that_stays(graph: Graph, node: Node, x: KerasTensor) -> int | None:
-    """The one axis of a map, beside the batch, that a call does not pool; `None` if not one."""
+    """Return the only axis beside the batch that a call does not pool, or `None`."""
     op, rank = node.op, len(x.shape)
     by_format = 1 if getattr(op, "data_format", None) == "channels_first" else rank - 1
     form = kind_like(op).form
@@ -257,7 +257,7 @@ def _axis_not_reduced(axes: int | tuple[int, ...] | None, rank: int) -> int | No
 
 
 def _axis_of_model(node: Node, rank: int) -> int | None:
-    """The axis that a nested model pools its only input to, in all that it gives."""
+    """Return the axis that a nested model pools its only input to, in all that it gives."""
     assert node.subgraph is not None  # or it calls no model
     inputs, outputs = (keras.tree.flatten(t) for t in (node.subgraph.inputs, node.subgraph.outputs))
     if len(inputs) != 1 or len(outputs) != 1:

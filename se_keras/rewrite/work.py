@@ -106,7 +106,7 @@ def work_of(node: Node, shapes: Mapping[keras.KerasTensor, Shape]) -> tuple[int 
     if function is None:
         return (0 if _is_free(node.op) else None), 0
     x, y = shapes[node.inputs[0]][1:], shapes[node.outputs[0]][1:]
-    # The squeeze leaves no sizes, so those of a map under SE need not be known.
+    # The squeeze leaves no sizes, so the sizes of a map under SE need not be known.
     if None in x and not (is_gate and not node.op.excites_channels_last):
         raise InputError(
             f"`input_shape` must be given, such as (224, 224, 3): the model leaves sizes open, and "
@@ -116,7 +116,7 @@ def work_of(node: Node, shapes: Mapping[keras.KerasTensor, Shape]) -> tuple[int 
 
 
 def _is_free(op: keras.Operation) -> bool:
-    """A free stock layer, a layer of the user's without weights, or an element-wise operation."""
+    """Return whether an operation counts nothing: free, without weights, or element-wise."""
     if not isinstance(op, keras.Layer):
         return type(op).__name__ not in SUMMING_OPS
     return kind_like(op).free or not (is_stock(op) or op.weights)

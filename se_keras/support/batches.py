@@ -1,4 +1,4 @@
-"""What Keras takes as data, as batches."""
+"""Batches of everything that Keras takes as data."""
 
 import itertools
 import math

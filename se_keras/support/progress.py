@@ -1,4 +1,4 @@
-"""How far long work is, as Keras shows it."""
+"""Progress of long work, as Keras shows it."""
 
 import sys
 

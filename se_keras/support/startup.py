@@ -1,4 +1,4 @@
-"""What is special where the process is the `se-keras` command: it starts light and quiet."""
+"""The light and quiet start of the `se-keras` command."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ def is_command() -> bool:
 
 
 def load_keras() -> None:
-    """Import Keras for a command, which has not done so yet.
+    """Return import Keras for a command, which has not done so yet.
 
     TensorFlow's libraries write notes on drivers and instruction sets to the standard error while
     they are loaded. They are held back, and shown where loading fails; `TF_CPP_MIN_LOG_LEVEL=0`

@@ -27,9 +27,9 @@ def insert_se(
     force: bool = False,
     **options: Any,
 ) -> keras.Model:
-    """Puts squeeze-and-excitation into a copy of a model.
+    """Put squeeze-and-excitation into a copy of a model.
 
-    Weights, names, trainable flags, dtype policies, nesting and sharing are those of `model`,
+    Weights, names, trainable flags, dtype policies, nesting and sharing stay as in `model`,
     which stays as it is. Each new layer has the name of the one that it follows, with `_se`; in a
     model that is frozen as a whole (`model.trainable = False`) it is frozen too.
 
@@ -81,7 +81,7 @@ def insert_se(
 
 
 def remove_se(model: keras.Model) -> keras.Model:
-    """A copy of a model without its `SqueezeExcite` layers; what they took goes on as it is.
+    """Return a copy of a model without its `SqueezeExcite` layers; what they took goes on as it is.
 
     SE in stock layers stays.
 

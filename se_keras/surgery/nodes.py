@@ -1,4 +1,4 @@
-"""What single nodes of a graph are, as far as squeeze-and-excitation cares."""
+"""Questions to single nodes of a graph, as far as squeeze-and-excitation cares."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ SCALING_OPS = {"multiply", "truedivide", "divide", "identity", "cast"}
 
 
 def kernels(node: Node) -> list[int]:
-    """The sizes of the kernels of what convolves a map, 1 for a dense layer; empty for the rest.
+    """Return the sizes of a node's kernels, 1 for a dense layer; empty if it has none.
 
     Of a nested model all, of a layer of the user's those weights that have a kernel's rank.
     """
@@ -38,12 +38,12 @@ def kernels(node: Node) -> list[int]:
 
 
 def is_own_convolution(node: Node) -> bool:
-    """A layer of the user's with a convolution inside."""
+    """Return whether a node is a custom layer with a convolution inside."""
     return is_own_layer(node) and bool(kernels(node))
 
 
 def has_convolution(node: Node) -> bool:
-    """A convolution, or a nested model with one."""
+    """Return whether a node is a convolution, or a nested model with one."""
     if node.subgraph is not None:
         return any(map(has_convolution, node.subgraph.nodes))
     return is_convolution(node)
@@ -54,13 +54,13 @@ def is_convolution(node: Node) -> bool:
 
 
 def channels_of(graph: Graph, tensor: KerasTensor) -> int | None:
-    """How many channels a map has; `None` where that is open."""
+    """Return how many channels a map has; `None` if that is open."""
     first = format_of(graph, graph.producer(tensor)) == "channels_first"
     return tensor.shape[1 if first else -1]
 
 
 def dtype_policy_of(graph: Graph, tensor: KerasTensor) -> str | keras.DTypePolicy:
-    """Return that of the nearest layer before a map that computes in the type of the map."""
+    """Return the policy of the nearest layer before a map that computes in the map's type."""
     for node in upstream(graph, graph.producer(tensor)):
         policy: Any = getattr(node.op, "dtype_policy", None)
         plain = type(policy) is keras.DTypePolicy
@@ -76,12 +76,12 @@ def is_depthwise(node: Node) -> bool:
 
 
 def is_separable(node: Node) -> bool:
-    """Depthwise and pointwise in one layer."""
+    """Return whether a layer is depthwise and pointwise in one."""
     return kind_like(node.op).form == "separable"
 
 
 def is_addition(node: Node) -> bool:
-    """Adds maps of one shape; so may a layer of the user's (Inception-ResNet's scaled addition)."""
+    """Return whether a node adds maps of one shape; a custom layer may (scaled addition)."""
     shapes = {tensor.shape for tensor in (*node.inputs, *node.outputs)}
     adds = isinstance(node.op, layers.Add) or op_name(node) == "add"
     return len(shapes) == 1 and (adds or (is_own_layer(node) and not node.op.weights))
@@ -96,7 +96,7 @@ def is_normalization(node: Node) -> bool:
 
 
 def is_scaling(node: Node) -> bool:
-    """Drops or scales what it takes: dropout, drop path, LayerScale, a constant factor."""
+    """Return whether a node drops or scales its input: dropout, LayerScale, a constant factor."""
     if len(node.inputs) != 1 or len(node.outputs) != 1:
         return False
     if node.inputs[0].shape != node.output.shape:
@@ -115,19 +115,19 @@ def has_activation(node: Node) -> bool:
 
 
 def is_activation(node: Node) -> bool:
-    """A layer or operation that is an activation and nothing else."""
+    """Return whether a node is an activation and nothing else."""
     linear = isinstance(node.op, layers.Activation) and not has_activation(node)
     is_layer = kind_like(node.op).form == "activation" and not linear
     return is_layer or (op_name(node) in ACTIVATION_OPS and len(node.inputs) == 1)
 
 
 def is_prediction(node: Node) -> bool:
-    """A softmax, sigmoid or tanh: on a map that a model gives out, a prediction."""
+    """Return whether a node is a softmax, sigmoid or tanh: on an output map, a prediction."""
     return is_gate(node) or _activation_name(node) == "tanh"
 
 
 def is_gate(node: Node) -> bool:
-    """A softmax or sigmoid: on a factor of a product, a gate."""
+    """Return whether a node is a softmax or sigmoid: on a factor of a product, a gate."""
     kinds = ("softmax", "sigmoid", "hard_sigmoid", "hardsigmoid")
     return _activation_name(node) in kinds or isinstance(node.op, layers.Softmax)
 
@@ -141,7 +141,7 @@ def is_pool(node: Node) -> bool:
 
 
 def ends_maps(node: Node) -> bool:
-    """Behind it there is no map: a global pool, or a flattening."""
+    """Return whether no map comes after a node: a global pool, or a flattening."""
     return isinstance(node.op, layers.Flatten) or kind_like(node.op).form == "global pool"
 
 
@@ -153,7 +153,7 @@ def upsamples(node: Node) -> bool:
 
 
 def stride(node: Node) -> float:
-    """By how much a node lowers the resolution; below 1 where it raises it."""
+    """Return by how much a node lowers the resolution; below 1 if it raises it."""
     form = kind_like(node.op).form
     if form == "upsampling":
         return 1 / _largest_factor(node.op.size)
@@ -166,7 +166,7 @@ def stride(node: Node) -> float:
 
 
 def _shrinkage(node: Node) -> float:
-    """The stride as the sizes tell it, a power of two: a convolution may take some border too."""
+    """Return the stride that the sizes tell, a power of two: a convolution may take some border."""
     before, after = (tensors[0].shape for tensors in (node.inputs, node.outputs))
     if len(before) != len(after) or len(before) < 3:
         return 1
@@ -183,7 +183,7 @@ def _largest_factor(factors: int | tuple[int, ...]) -> int:
 
 
 def is_squeeze_excite(node: Node) -> bool:
-    """`SqueezeExcite`, or a layer of the user's that has its two small layers and no other."""
+    """Return whether a node is `SqueezeExcite`, or a custom layer of two small layers."""
     if isinstance(node.op, SqueezeExcite):
         return True
     if not is_own_layer(node) or {t.shape for t in node.inputs} != {t.shape for t in node.outputs}:
@@ -192,7 +192,7 @@ def is_squeeze_excite(node: Node) -> bool:
 
 
 def holds_squeeze_excite(node: Node) -> bool:
-    """A layer of the user's with two small layers in a row inside: C to fewer, and back."""
+    """Return whether a custom layer has two small layers in a row: C to fewer, and back."""
     pairs = itertools.pairwise(_matrix_shapes(node) if is_own_layer(node) else ())
     return any(
         math.prod((*first[:-2], *second[:-2])) == 1

@@ -37,7 +37,7 @@ from se_keras.surgery.nodes import (
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """What leads to one input of a join, and to nothing else.
+    """The nodes that lead to one input of a join, and to nothing else.
 
     Attributes:
         nodes: latest first; empty if the input itself goes elsewhere too.
@@ -64,7 +64,7 @@ class Branch:
 
     @property
     def upsamples(self) -> bool:
-        """Whether it comes back from a lower resolution, other than from a global pool (ASPP)."""
+        """True if it comes back from a lower resolution, other than from a global pool (ASPP)."""
         return any(map(upsamples, self.nodes)) and not any(map(ends_maps, self.nodes))
 
 
@@ -92,7 +92,7 @@ class ResidualUnit:
 
     @property
     def is_residual(self) -> bool:
-        """Whether both start together, and the branch computes more than the shortcut."""
+        """True if both start together, and the branch computes more than the shortcut."""
         starts_once = len(self.branch.entries) == 1
         starts_together = starts_once and self.branch.sources == self.shortcut.sources
         computes = self.branch.convolves and self.branch.work > self.shortcut.work
@@ -122,7 +122,7 @@ class Concatenation:
 
     @cached_property
     def is_module(self) -> bool:
-        """Whether its branches start together, one has a kernel above 1x1, and none comes back
+        """True if its branches start together, one has a kernel above 1x1, and none comes back
         from a lower resolution, as in a U-Net. (1x1 alone: a projection, as in NASNet.)"""
         spatial = any(size > 1 for branch in self.branches for size in branch.kernels)
         returns = any(branch.upsamples for branch in self.branches)
@@ -171,19 +171,19 @@ class Structure:
         return [node for node in self.graph.consumers(tensor) if node not in self._within_gates]
 
     def previous(self, node: Node) -> Node | None:
-        """The node that feeds this one, if it is only one."""
+        """Return the node that feeds this one, if it is only one."""
         inputs = self.inputs(node)
         return self.graph.producer(inputs[0]) if len(inputs) == 1 else None
 
     def next(self, node: Node) -> Node | None:
-        """The node that alone takes the output of this one."""
+        """Return the node that alone takes the output of this one."""
         if len(node.outputs) != 1 or self.graph.is_output(node.output):
             return None
         consumers = self.consumers(node.output)
         return consumers[0] if len(consumers) == 1 else None
 
     def branch(self, join: Node, *tensors: KerasTensor) -> Branch:
-        """Walks back from inputs of `join` through everything that leads to them only."""
+        """Walk back from inputs of `join` through everything that leads to them only."""
         starts = {self.graph.producer(tensor): {tensor} for tensor in tensors}
         nodes: dict[Node, None] = {}
         entries: set[KerasTensor] = set()
@@ -241,7 +241,7 @@ class Structure:
         return unit if unit.is_residual and self._skips(unit) else None
 
     def _skips(self, unit: ResidualUnit) -> bool:
-        """Whether the shortcut is one: at most a projection."""
+        """Return whether the shortcut is one: at most a projection."""
         if not self.is_concatenation(unit.join):
             return len(unit.shortcut.kernels) <= 1
         # ShuffleNet concatenates with a pool or with a share of the channels; what DenseNet
@@ -274,7 +274,7 @@ class Structure:
         )
 
     def _starts_together(self, node: Node) -> bool:
-        """Whether its branches start at one map; on the way a branch may fork (Inception-v3)."""
+        """Return whether its branches start at one map; they may fork later (Inception-v3)."""
         groups = [[tensor] for tensor in node.inputs]
         while len(groups) > 1:
             sources = [self.branch(node, *group).sources for group in groups]
@@ -321,7 +321,7 @@ class Structure:
         return [node for node in maps if self._follows(node, ends)]
 
     def _find_start(self, module: Concatenation) -> Node | None:
-        """The input of a dense block: all its layers start at it or at each other."""
+        """Return the input of a dense block: all its layers start at it or at each other."""
         producers = {self.graph.producer(tensor) for tensor in module.leaves}
         inner = [other for other in self._concatenations if other.leaves <= module.leaves]
         sources = {node for other in inner for branch in other.branches for node in branch.sources}
@@ -338,7 +338,7 @@ class Structure:
 
     @cached_property
     def convolutions(self) -> list[Node]:
-        """Return those of feature maps: not of gates, not behind a global pool."""
+        """Return the convolutions of feature maps, without gates and what follows a global pool."""
         pooled: set[Node] = set()
         found = []
         for node in self.graph.nodes:
@@ -362,7 +362,7 @@ class Structure:
         return spatial if 2 * inside > all_kernels else []
 
     def activation(self, node: Node) -> Node | None:
-        """Return what gives the activation of a convolution: itself, or a node soon behind it.
+        """Return what gives the activation of a convolution: itself, or a node soon after it.
 
         A layer of the user's is taken to have its own.
         """
@@ -375,21 +375,21 @@ class Structure:
         return node
 
     def gates_a_product(self, node: Node) -> bool:
-        """A sigmoid or softmax for a multiplication, as in gated units and attention U-Nets."""
+        """Return whether a node is a sigmoid or softmax that a product takes, as in gated units."""
         return is_gate(node) and any(map(is_multiplication, self.consumers(node.output)))
 
     def activates(self, node: Node) -> bool:
-        """An activation; also one that is written out, as `x * sigmoid(x)`."""
+        """Return whether a node is an activation, also one written out, as `x * sigmoid(x)`."""
         written_out = node in self.gates and not self._factors[node].kernels
         return is_activation(node) or written_out
 
     def normalized(self, node: Node) -> Node:
-        """The normalization of a convolution, or the convolution."""
+        """Return the normalization of a convolution, or the convolution."""
         following = self.next(node)
         return following if following is not None and is_normalization(following) else node
 
     def is_pointwise(self, node: Node) -> bool:
-        """Return whether a convolution is 1x1 behind a depthwise one, or both in one layer."""
+        """Return whether a convolution is 1x1 after a depthwise one, or both in one layer."""
         if is_separable(node):
             return True
         before = self.previous(node)
@@ -400,7 +400,7 @@ class Structure:
     # --- squeeze-and-excitation that is there ----------------------------------------------------
 
     def is_squeeze_excite(self, node: Node) -> bool:
-        """A layer of it, or a multiplication by a gate of one number a channel."""
+        """Return whether a node is an SE layer, or a product with a gate for each channel."""
         return node in self._squeeze_excites or is_squeeze_excite(node)
 
     def holds_squeeze_excite(self, node: Node) -> bool:

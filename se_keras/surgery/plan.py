@@ -20,7 +20,7 @@ class Site:
     """One place for a layer of squeeze-and-excitation.
 
     Attributes:
-        after: name of the layer behind which it goes; in a nested model `backbone/conv1`.
+        after: name of the layer after which it goes; in a nested model `backbone/conv1`.
         output: which of the outputs of that layer it takes, from 0.
         into: names of the layers beside it that shall take what it gives; `None` for all.
         channels: of the map there.
@@ -31,7 +31,7 @@ class Site:
         reason: why it is a site.
         has_se: squeeze-and-excitation is there already.
         shares: number of the site (of the plan, from 0) whose layer it has; its own if none. A
-            layer that the model calls twice has one layer of SE behind both calls.
+            layer that the model calls twice has one layer of SE after both calls.
     """
 
     after: str
@@ -48,13 +48,13 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class InsertionPlan:
-    """What `find_sites` gives; printed, it is a table.
+    """The result of `find_sites`; prints as a table.
 
     It holds names and numbers: pickle it, copy it, apply it as often as you like.
 
     Attributes:
         model: name of the model that it was made for.
-        sites: those of the outer model first, each model's in execution order.
+        sites: the outer model's first, each model's in execution order.
         ratio, options: of the layers, as `find_sites` was given them.
     """
 
@@ -112,7 +112,7 @@ class InsertionPlan:
         return graph.build()
 
     def _places(self, graph: Graph) -> list["_Place"]:
-        """The sites in the graph of a model; they are found before any is changed."""
+        """Find the sites in the graph of a model, before any is changed."""
         graphs = dict(graph.graphs())
         nodes = {path + node.name: node for path, inner in graphs.items() for node in inner.nodes}
         self._refuse_other_model(graph, (_missing(site, nodes) for site in self.sites))
@@ -140,7 +140,7 @@ class InsertionPlan:
             )
 
     def _make_layers(self, places: list["_Place"], options: dict[str, Any]) -> list[SqueezeExcite]:
-        """One for each site; sites of one layer have the same."""
+        """Make one layer for each site; sites of one layer share it."""
         names = {place.graph: {node.op.name for node in place.graph.nodes} for place in places}
         layers: list[SqueezeExcite] = []
         for index, (site, place) in enumerate(zip(self.sites, places, strict=True)):
@@ -188,7 +188,7 @@ class _Place(NamedTuple):
 
     @property
     def has_layer(self) -> bool:
-        """Whether `SqueezeExcite` stands there: the plan may have been applied already."""
+        """True if `SqueezeExcite` stands there: the plan may have been applied already."""
         near = (self.after, *self.graph.consumers(self.tensor))
         return any(isinstance(node.op, SqueezeExcite) for node in near)
 
@@ -221,7 +221,7 @@ def _problem_of_way(site: Site, place: _Place) -> str | None:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """The path of the model that a node is in, and the node's own name."""
+    """Return the path of the model that a node is in, and the node's own name."""
     path, slash, own = name.rpartition("/")
     return path + slash, own
 

@@ -21,7 +21,7 @@ Structures = list[tuple[str, Structure]]
 
 @dataclass(frozen=True, kw_only=True)
 class Spot:
-    """A tensor behind which squeeze-and-excitation may go.
+    """A tensor after which squeeze-and-excitation may go.
 
     Attributes:
         structure: of the graph that it is in.
@@ -59,7 +59,7 @@ class Spot:
 
 
 def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:
-    """All places in a graph and those nested in it.
+    """Find all places in a graph and the nested ones.
 
     Args:
         graph: of the model.
@@ -95,10 +95,10 @@ def _find_by_rules(structures: Structures, rules: Iterable["Rule"], placement: s
 
 
 def residual(structure: Structure, placement: str) -> Iterator[Spot]:
-    """In each residual unit, as in Fig. 5 of the paper."""
+    """Yield the place in each residual unit, as in Fig. 5 of the paper."""
     for unit in structure.residual_units:
         tensor, into = CUTS[placement](structure, unit)
-        behind, _ = _cut_post(structure, unit)
+        following, _ = _cut_post(structure, unit)
         reason = f"{REASONS[placement]} {unit.join.name}"
         yield Spot(
             structure=structure,
@@ -107,7 +107,7 @@ def residual(structure: Structure, placement: str) -> Iterator[Spot]:
             reason=reason,
             placed=True,
             within=(*unit.branch.nodes, *unit.shortcut.nodes),
-            around=tuple(structure.consumers(behind)),
+            around=tuple(structure.consumers(following)),
         )
 
 
@@ -142,13 +142,13 @@ CUTS = {"standard": _cut_standard, "pre": _cut_pre, "post": _cut_post, "identity
 REASONS = {
     "standard": "residual branch of",
     "pre": "input of the branch of",
-    "post": "behind the addition",
+    "post": "after the addition",
     "identity": "shortcut of",
 }
 
 
 def concat(structure: Structure, placement: str) -> Iterator[Spot]:
-    """Behind the concatenation of each module, and behind the transitions of dense blocks."""
+    """Yield the places after each module's concatenation and each dense block's transition."""
     for module in structure.modules:
         reason = f"concatenation of {len(module.branches)} branches"
         yield Spot(structure=structure, tensor=module.node.output, reason=reason)
@@ -157,7 +157,7 @@ def concat(structure: Structure, placement: str) -> Iterator[Spot]:
 
 
 def pointwise(structure: Structure, placement: str) -> Iterator[Spot]:
-    """Behind each pointwise convolution of a depthwise separable one."""
+    """Yield the places after each pointwise convolution of a depthwise separable one."""
     for node in filter(structure.is_pointwise, structure.convolutions):
         after = structure.activation(node) or structure.normalized(node)
         reason = f"pointwise convolution {node.name}"
@@ -165,7 +165,7 @@ def pointwise(structure: Structure, placement: str) -> Iterator[Spot]:
 
 
 def conv(structure: Structure, placement: str) -> Iterator[Spot]:
-    """Behind the activation of each convolution, but that of a prediction or a gate."""
+    """Yield the places after each activated convolution that is no prediction and no gate."""
     for node in structure.convolutions:
         after = structure.activation(node)
         if after is None or len(after.outputs) != 1:
@@ -177,7 +177,7 @@ def conv(structure: Structure, placement: str) -> Iterator[Spot]:
 
 
 def hidden(structure: Structure, placement: str) -> Iterator[Spot]:
-    """Behind each layer of the user's that has a whole unit inside."""
+    """Yield the places after each custom layer that has a whole unit inside."""
     for node in structure.hidden_units:
         if len(node.outputs) == 1:
             reason = f"layer with convolutions inside: {len(kernels(node))}"
@@ -238,19 +238,19 @@ def _make_spots(
 
 
 def _names_of(path: str, node: Node) -> set[str]:
-    """Return what a user may call a node; the name of a layer is that of all its calls."""
+    """Return what a user may call a node; all calls of a layer have its name."""
     return {node.name, node.op.name, path + node.name, path + node.op.name}
 
 
 def is_map(node: Node) -> bool:
-    """Return whether squeeze-and-excitation can stand behind a node."""
+    """Return whether squeeze-and-excitation can stand after a node."""
     if not node.inputs or len(node.outputs) != 1:
         return False
     return 3 <= len(node.output.shape) <= 5 and "float" in node.output.dtype
 
 
 def _check_names(structures: Structures, names: Iterable[str]) -> set[str]:
-    """The names, each of which must be that of a layer with a feature map."""
+    """Return the names, each of which must be that of a layer with a feature map."""
     nodes = {
         name: node
         for path, structure in structures

@@ -28,7 +28,7 @@ def find_sites(
     skip_last_stage: bool = False,
     **options: Any,
 ) -> InsertionPlan:
-    """Where squeeze-and-excitation goes in a model (the paper's sec. 3.3 and Fig. 5).
+    """Find where squeeze-and-excitation goes in a model (the paper's sec. 3.3 and Fig. 5).
 
     Args:
         model: a functional or Sequential model; nested models are walked.
@@ -36,17 +36,17 @@ def find_sites(
 
             - `"residual"`: the branch of each residual unit, before the addition and before what
               scales or drops the branch;
-            - `"concat"`: behind the outermost concatenation of each module of branches; of a
-              dense block behind its last one, and behind the transition to the next block;
-            - `"pointwise"`: behind each pointwise convolution that follows a depthwise one, and
+            - `"concat"`: after the outermost concatenation of each module of branches; of a
+              dense block after its last one, and after the transition to the next block;
+            - `"pointwise"`: after each pointwise convolution that follows a depthwise one, and
               its activation if it has one;
-            - `"conv"`: behind the activation of each convolution;
+            - `"conv"`: after the activation of each convolution;
             - `"auto"`: residual units and concatenations; if there are none, layers of your own
-              that hide most of the convolutions, several in each (SE goes behind the layer);
+              that hide most of the convolutions, several in each (SE goes after the layer);
               else `"pointwise"`, else `"conv"`;
             - a regular expression that a layer's whole name matches;
-            - a list of layer names; those of nested models as `"backbone/conv1"` or `"conv1"`;
-            - a function that says of a layer whether SE goes behind it.
+            - a list of layer names, in nested models as `"backbone/conv1"` or `"conv1"`;
+            - a function that says of a layer whether SE goes after it.
         ratio: reduction ratio r.
         placement: in residual units `"standard"`, `"pre"`, `"post"` or `"identity"`.
         stages: only sites of these stages (see `Site`); `None` for all.
@@ -91,7 +91,7 @@ def refuse_other_options(function: Callable, options: dict[str, Any]) -> None:
     """Refuse options that neither a function of this package nor `SqueezeExcite` has.
 
     Args:
-        function: takes a model, arguments of its own, and those of `SqueezeExcite` as `options`.
+        function: takes a model, its own arguments, and `SqueezeExcite`'s as `options`.
         options: what the user gave besides the arguments of the function.
 
     Raises:
@@ -119,16 +119,16 @@ def _refuse_no_site(model: keras.Model, where: Where, placement: str, spots: lis
 
 
 def _strides(graph: Graph, of_input: float) -> dict[KerasTensor, float]:
-    """By how much the resolution of each map is lower than that of the model's input."""
+    """Return by how much the resolution of each map is lower than the model input's."""
     strides: dict[KerasTensor, float] = {}
     for node in graph.nodes:
         before = max(map(strides.__getitem__, node.inputs), default=of_input)
-        behind = [before * stride(node)] * len(node.outputs)
+        following = [before * stride(node)] * len(node.outputs)
         if node.subgraph is not None:
             inner = _strides(node.subgraph, before)
             strides.update(inner)
-            behind = [inner[tensor] for tensor in keras.tree.flatten(node.subgraph.outputs)]
-        strides.update(zip(node.outputs, behind, strict=True))
+            following = [inner[tensor] for tensor in keras.tree.flatten(node.subgraph.outputs)]
+        strides.update(zip(node.outputs, following, strict=True))
     return strides
 
 
@@ -155,7 +155,7 @@ def _make_sites(numbered: list[tuple[Spot, int]], layer: SqueezeExcite) -> Itera
     for index, (spot, stage) in enumerate(numbered):
         channels = _channels(spot)
         calls = _find_weighted_calls(spot)
-        # Two sites behind one call of a layer are two; sites behind two calls of it are one.
+        # Two sites after one call of a layer are two; sites after two calls of it are one.
         key = (frozenset(node.op for node in calls), repeats[calls], channels)
         repeats[calls] += 1
         owner = owners.setdefault(key, index)
@@ -176,7 +176,7 @@ def _make_sites(numbered: list[tuple[Spot, int]], layer: SqueezeExcite) -> Itera
 
 
 def _find_weighted_calls(spot: Spot) -> frozenset[Node]:
-    """The nearest calls of layers with weights, on all ways back."""
+    """Return the nearest calls of layers with weights, on all ways back."""
     found, waiting = set(), [spot.after]
     while waiting:
         node = waiting.pop()
@@ -191,7 +191,7 @@ def _channels(spot: Spot) -> int:
     channels = channels_of(spot.graph, spot.tensor)
     if channels is None:
         raise InputError(
-            f"`where`: the number of channels behind {spot.path + spot.after.name!r} is not known, "
+            f"`where`: the number of channels after {spot.path + spot.after.name!r} is not known, "
             f"its shape is {spot.tensor.shape}."
         )
     return channels

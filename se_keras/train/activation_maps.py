@@ -73,7 +73,7 @@ def class_maps(model: keras.Model, images: np.ndarray, classes: np.ndarray) -> n
 
 
 def _last_map(graph: Graph) -> KerasTensor:
-    """The only tensor with positions that all scores are made of, inside nested models too."""
+    """Find the only map that all scores depend on, inside nested models too."""
     found = _maps_before(graph)
     if len(found) != 1:
         raise InputError(
@@ -84,7 +84,7 @@ def _last_map(graph: Graph) -> KerasTensor:
 
 
 def _maps_before(graph: Graph) -> list[KerasTensor]:
-    """The maps that the outputs are made of; an input of a nested model stands for itself."""
+    """Return the maps that outputs depend on; an input of a nested model is its own."""
     found: dict[KerasTensor, None] = {}
     waiting = list(tree.flatten(graph.outputs))
     while waiting:
@@ -157,7 +157,7 @@ def _call(op: Any, args: Any, kwargs: dict[str, Any], raw: bool) -> Any:
 
 
 def _makes_probabilities(graph: Graph) -> Any:
-    """The layer that makes probabilities of scores; `None` where the model gives scores."""
+    """Return the layer that makes probabilities of scores; `None` where the model gives scores."""
     (tensor,) = tree.flatten(graph.outputs)
     while isinstance((node := graph.producer(tensor)).op, SHAPES):
         (tensor,) = node.inputs

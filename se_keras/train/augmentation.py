@@ -1,4 +1,4 @@
-"""What is done to training images beyond shifts, flips and crops, by layers of Keras.
+"""Augmentation beyond shifts, flips and crops, by layers of Keras.
 
 Each draw follows from a seed that comes with the images, so that a run which goes on sees what an
 unbroken one sees; Keras' layers by themselves draw from a state that no run saves.
@@ -19,7 +19,7 @@ Pair = tuple[tf.Tensor, tf.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is asked for; `None` where it is not.
+    """The augmentation that is asked for; `None` where it is not.
 
     Attributes:
         mixup, cutmix: the parameter of the beta distribution that the share of the second image is
@@ -33,7 +33,7 @@ class Augmentation:
 
     @classmethod
     def of(cls, config: TrainConfig) -> "Augmentation":
-        """What the settings of a run ask for."""
+        """Return what the settings of a run ask for."""
         return cls(mixup=config.mixup, cutmix=config.cutmix, rand_augment=config.rand_augment)
 
     def change(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
@@ -69,7 +69,7 @@ class Augmentation:
         return apply
 
     def __str__(self) -> str:
-        """What is asked for, in words; empty where nothing is."""
+        """Return what is asked for, in words; empty where nothing is."""
         texts = {
             "RandAugment of up to {:g}": self.rand_augment,
             "mixup with {:g}": self.mixup,
@@ -93,7 +93,7 @@ class _Seeds(keras.random.SeedGenerator):
 
 
 def _seeded(kind: type[keras.Layer], **options: Any) -> Callable[[Any, tf.Tensor], Any]:
-    """A random layer of Keras, to be called in `tf.data` with a seed for all that it draws."""
+    """Return a function of images and a seed that applies a random layer of Keras."""
     drawn: list[_Seeds] = []  # the layer would track an attribute
 
     class Seeded(kind):  # type: ignore[misc,valid-type]

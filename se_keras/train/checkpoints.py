@@ -62,7 +62,7 @@ def load(model: "keras.Model", folder: Path, epoch: int, team: "Team") -> None:
 
 @contextmanager
 def _share_file(path: Path | None, team: "Team") -> Iterator[Path]:
-    """The first process' file in every process: other machines need not see its folder."""
+    """Share the first process' file with every process: other machines need not see its folder."""
     if path is not None and team.share.processes == 1:
         yield path
         return

@@ -1,4 +1,4 @@
-"""Which epoch is kept, and when a run is over: both from the rows of its history alone."""
+"""The choice of the epoch, and the end of a run: both from the rows of its history alone."""
 
 from collections.abc import Sequence
 

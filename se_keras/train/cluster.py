@@ -57,7 +57,7 @@ class Team:
 
     @property
     def replicas(self) -> int:
-        """How many devices there are."""
+        """The number of devices."""
         return len(self.devices)
 
     def from_first(self, content: bytes) -> bytes:
@@ -78,7 +78,7 @@ def _broadcast(array: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def on_own_device() -> Iterator[None]:
-    """Inside, Keras makes what it makes on this process' own device, without the others."""
+    """Let Keras make what it makes on this process' own device, without the others."""
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:
@@ -89,7 +89,7 @@ def on_own_device() -> Iterator[None]:
 
 @contextmanager
 def join_devices(cluster: Cluster) -> Iterator[Team]:
-    """Brings the devices together, and at the end waits for all processes.
+    """Bring the devices together, and wait for all processes at the end.
 
     An error inside ends a process of several at once, with one line: what is left undone would
     keep the others waiting.
@@ -158,12 +158,12 @@ def _jax_team(cluster: Cluster) -> Team:
 def _check_enough(count: int, there: Any) -> None:
     if count > len(there):
         raise InputError(
-            f"`devices` must be at most {len(there)}, those of this process; got {count}."
+            f"`devices` must be at most {len(there)}, all that this process has; got {count}."
         )
 
 
 def _meet(cluster: Cluster) -> None:
-    """Waits until all processes are there."""
+    """Wait until all processes are there."""
     import jax
 
     number, count = cluster.process, cluster.processes
@@ -207,7 +207,7 @@ def _await_coordinator(address: str) -> None:
 
 
 def _end_process(error: BaseException, cluster: Cluster) -> None:
-    """Says why, and ends the process without the farewell that JAX waits for."""
+    """Say why, and end the process without the farewell that JAX waits for."""
     number, count = cluster.process, cluster.processes
     code, text = 2, in_one_line(error)
     if stopped_by := signal_of(error):

@@ -17,7 +17,7 @@ HEADER = ("run", "parameters", "epoch", "accuracy", "95 %", "balanced", "macro F
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """What a run left.
+    """The files and figures of a finished run.
 
     Attributes:
         name: of its folder.

@@ -1,4 +1,4 @@
-"""What a training run is told: the settings, and what fits each data set."""
+"""The settings of a training run, and the defaults for each data set."""
 
 import dataclasses
 import inspect
@@ -41,7 +41,7 @@ LEAST_ALPHA = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What fits a data set where the user says nothing.
+    """The defaults for a data set.
 
     Attributes:
         epochs, batch_size, lr: of the run; `lr` is the peak of the schedule, for `batch_size`.
@@ -82,7 +82,7 @@ DEFAULT_MODEL = "seresnet20"
 
 
 def is_model_file(model: str | None) -> bool:
-    """Return whether a model is that of a `.keras` file, and no name of the catalog.
+    """Return whether a model is named by a `.keras` file, not by the catalog.
 
     Example:
 
@@ -340,7 +340,7 @@ class TrainConfig:
         "",
         "batch normalization with the statistics of all devices, as JAX always does",
         False,
-        unset="those of each device",
+        unset="each device's own",
     )
 
     def __post_init__(self):

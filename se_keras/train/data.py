@@ -6,7 +6,7 @@ pixels, float32 in 0..255, and one-hot labels.
 
 Where training sees a random part of each image (`Defaults.zoom`), the images are read and kept as
 large squares, each part is cut out of its square, and its pixels are resized once. Squares of no
-more than `DETAIL` times the pixels that the smallest part needs keep those of the file.
+more than `DETAIL` times the pixels that the smallest part needs keep the file's pixels.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from se_keras.train.splits import PARTS, check_counts, count_parts, divide, read
 
 # Decoded images stay in memory up to here; the others are read anew each epoch.
 CACHE_BYTES = 2**31
-# Sides of a square that is kept for random parts, to those of its smallest part at the model's
+# Sides of a square that is kept for random parts, relative to its smallest part at the model's
 # size. Resized twice, photos then differ by one level on average from photos resized once.
 DETAIL = 2
 # Images that one call of Python reads for TensorFlow: a call costs as much as a small image.
@@ -80,7 +80,7 @@ class Share:
     processes: int = 1
 
     def of(self, indices: tf.Tensor, batch_size: int) -> tf.Tensor:
-        """Its indices of whole batches; `batch_size` is a multiple of `processes`."""
+        """Return a process' indices of whole batches; `batch_size` is a multiple of `processes`."""
         batches = tf.reshape(indices, (-1, self.processes, batch_size // self.processes))
         return tf.reshape(batches[:, self.process], (-1,))
 
@@ -214,7 +214,7 @@ class ImageFile(str):  # noqa: SLOT000  (its slots would have no defaults)
 
 
 def open_data(config: TrainConfig) -> ImageData:
-    """Finds the data set that the settings name, and parts it into three.
+    """Find the data set that the settings name, and split it into three parts.
 
     Args:
         config: completed settings.
@@ -267,7 +267,7 @@ def _divide(source: Source, config: TrainConfig) -> tuple[np.ndarray, str]:
         return divide(source.own_parts, everything.labels, config.seed)
     classes = [source.class_names[label] for label in everything.labels]
     parts = read_parts(Path(config.split), list(everything.names), classes)
-    return parts, f"those of {config.split}"
+    return parts, f"as in {config.split}"
 
 
 def _digits() -> Source:
@@ -353,7 +353,7 @@ def _digest_files(paths: np.ndarray) -> bytes:
 
 
 def prepare(data: ImageData) -> ImageData:
-    """Read every image once, those of a folder with a progress bar.
+    """Read every image once, with a progress bar for a folder.
 
     Returns:
         The same data, with as many images in memory as fit there (`CACHE_BYTES`), and the twins.
@@ -445,7 +445,7 @@ def training_batches(
     weights: np.ndarray | None = None,
     more: Augmentation = NO_MORE,
 ) -> tuple[tf.data.Dataset, int]:
-    """The training images of all these epochs, one after the other, shuffled and augmented.
+    """Return the training images of all these epochs, one after the other, shuffled and augmented.
 
     An epoch is drawn from the seed and its own number: a run that goes on in the middle sees what
     an unbroken one sees, and processes that share its batches see together what one alone sees.
@@ -505,14 +505,14 @@ def training_batches(
 
 
 def test_batches(data: ImageData, batch_size: int) -> tf.data.Dataset:
-    """The test images in order, as they are; batches such as `training_batches` gives."""
+    """Return the test images in order, as they are, in batches."""
     return part_batches(data, "test", batch_size)
 
 
 def part_batches(
     data: ImageData, part: str, batch_size: int, weights: np.ndarray | None = None
 ) -> tf.data.Dataset:
-    """The images of a part in order, as they are; batches such as `training_batches` gives."""
+    """Return the images of a part in order, as they are, in batches."""
     split = data.parts[part]
     indices = tf.data.Dataset.range(len(split)).map(lambda index: (index,))
     examples = _take_images(indices, data, split).map(
@@ -528,7 +528,7 @@ def full_batches(
     share: Share = ALL,
     weights: np.ndarray | None = None,
 ) -> tuple[tf.data.Dataset, int]:
-    """The images of a part in batches that are all full: several devices must get equal parts.
+    """Return the images of a part in full batches: several devices need equal parts.
 
     Returns:
         Batches of images (N, H, W, C), one-hot labels (N, classes) and weights (N,), which are 0
@@ -549,14 +549,14 @@ def full_batches(
 
 
 def _weigh(weights: np.ndarray | None, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """The weights of images with one-hot labels, if classes have weights."""
+    """Return the weights of images with one-hot labels, if classes have weights."""
     if weights is None:
         return ()
     return (tf.linalg.matvec(labels, tf.constant(weights, labels.dtype)),)
 
 
 def _weigh_mixed(weights: np.ndarray | None, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Labels and weights that give each class' part of a cross-entropy the weight of the class."""
+    """Weigh each class' part of a cross-entropy by the weight of the class."""
     if weights is None:
         return (labels,)
     weighed = labels * tf.constant(weights, labels.dtype)
@@ -652,7 +652,7 @@ def random_part(square: np.ndarray, zoom: float, seed: Any) -> np.ndarray:
 
 
 def augmentation(defaults: Defaults) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Shifts and flips of a data set: an image (H, W, C) and a seed (2,) in, such an image out."""
+    """Return a function that shifts and flips an image (H, W, C) by a seed (2,)."""
 
     def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         shape = image.shape

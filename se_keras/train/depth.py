@@ -1,4 +1,4 @@
-"""How far each layer of a classifier stands from its end, in stages, as the graph tells.
+"""The distance of each layer from the classifier, in stages, as the graph tells.
 
 A stage ends where the maps get smaller, in both directions to two thirds or less, as each halving
 makes them. Names say nothing of it.
@@ -79,5 +79,5 @@ def _collect(
 
 
 def _area(shape: Shape) -> int:
-    """Positions of maps (N, H, W, ...); 0 of anything else."""
+    """Return positions of maps (N, H, W, ...); 0 of anything else."""
     return (shape[1] or 0) * (shape[2] or 0) if len(shape) > 3 else 0

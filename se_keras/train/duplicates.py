@@ -133,7 +133,7 @@ def _first_same(copies: np.ndarray, steps: np.ndarray, one: int, others: np.ndar
 
 
 def _groups(steps: np.ndarray) -> Iterator[np.ndarray]:
-    """Give images that may be the same, in groups of which those of one picture share one."""
+    """Give images that may be the same, one group for each picture."""
     quarters = np.packbits(steps, axis=1).view(">u2")
     for quarter in range(quarters.shape[1]):
         yield from (group for group in _equal(quarters[:, quarter]) if len(group) <= CROWD)

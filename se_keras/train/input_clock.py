@@ -1,4 +1,4 @@
-"""How fast a run goes, and how long it waits for its images."""
+"""The speed of a run, and the time that it waits for its images."""
 
 import time
 
@@ -22,7 +22,7 @@ class InputClock(keras.callbacks.Callback):
         self.arrived: dict[int, float] = {}
 
     def watch(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """The same batches; when each leaves for the model is noted."""
+        """Return the same batches, and note when each leaves for the model."""
 
         def note(number: np.ndarray) -> np.ndarray:
             self.arrived[int(number)] = time.perf_counter()
@@ -52,7 +52,7 @@ class InputClock(keras.callbacks.Callback):
         self.counted += 1
 
     def figures(self) -> dict[str, float]:
-        """Return those of the epoch that ends; of its only step, if it has no other."""
+        """Return the figures of the epoch that ends; of its only step, if it has no other."""
         begun = self.first_begun if self.first_ended is None else self.first_ended
         seconds = self.ended - (begun if self.counted else self.first_begun)
         return {

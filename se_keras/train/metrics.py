@@ -1,4 +1,4 @@
-"""How good a classifier's answers are, by numbers that bear few images and unequal classes.
+"""Metrics of a classifier that bear few images and unequal classes.
 
 Intervals cover 95 %. Shares have Wilson's (1927). The balanced accuracy, a mean of shares, has that
 which Zou and Donner (2008) make of the Wilson intervals of its shares. The macro F1 has percentiles
@@ -12,7 +12,7 @@ import numpy as np
 
 INTERVALS = (
     "95 %: Wilson's for accuracy, top-5, precision and recall; for the balanced accuracy what Zou "
-    "and Donner (2008) make of those of the recalls; for the macro F1 percentiles of 1,000 "
+    "and Donner (2008) make of the recalls' intervals; for the macro F1 percentiles of 1,000 "
     "resamples within each true class, by the run's seed"
 )
 # The normal distribution's 97.5 % quantile.
@@ -80,7 +80,7 @@ def measure(
 
 
 def _share(name: str, hits: int, count: int) -> dict[str, Any]:
-    """A share and its interval; no share of nothing."""
+    """Return a share and its interval; `None` for a share of nothing."""
     if not count:
         return {name: None, f"{name}_interval": None}
     low, high = wilson(np.array(hits), np.array(count))
@@ -111,7 +111,7 @@ def wilson(hits: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _of_mean(shares: np.ndarray, ends: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
-    """The interval of a mean of independent shares, from theirs."""
+    """Return the interval of a mean of independent shares, from theirs."""
     below, above = (np.sqrt(np.square(end - shares).sum()) / len(shares) for end in ends)
     return shares.mean() - below, shares.mean() + above
 
@@ -128,7 +128,7 @@ def f1_scores(counts: np.ndarray) -> np.ndarray:
 
 
 def _bootstrap_f1(counts: np.ndarray, seed: int) -> tuple[float, float]:
-    """The interval of the macro F1: the images of each class are drawn anew, with replacement."""
+    """Return the interval of the macro F1, with the images of each class drawn anew."""
     generator = np.random.default_rng(seed)
     support = counts.sum(axis=1)
     there = support > 0
@@ -193,7 +193,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float | No
     of_truth = logits[np.arange(len(labels)), labels].mean()
 
     def slope(inverse: float) -> float:
-        """Of the negative log-likelihood, which is convex in the temperature's inverse."""
+        """Return the slope of the negative log-likelihood, convex in the temperature's inverse."""
         return (_softmax(logits * inverse) * logits).sum(axis=1).mean() - of_truth
 
     low, high = INVERSES

@@ -18,7 +18,7 @@ MOMENTUM = 0.9
 def build_optimizer(
     config: TrainConfig, model: keras.Model, updates: int, *, mirrored: bool = False
 ) -> keras.Optimizer:
-    """SGD with Nesterov's momentum, as the settings say, built for a model.
+    """Return SGD with Nesterov's momentum, as the settings say, built for a model.
 
     Args:
         config: completed settings.
@@ -56,7 +56,7 @@ def build_optimizer(
 
 
 def _shares(model: keras.Model, decay: float) -> list[float]:
-    """The part of the learning rate of each variable that is trained."""
+    """Return the part of the learning rate of each variable that is trained."""
     stages = stages_from_end(model)
     by_variable = {
         id(variable): decay**stage

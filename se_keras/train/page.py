@@ -233,7 +233,7 @@ def between(interval: Sequence[float]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Escape: names of files and classes may be anything."""
+    """Escape a text: names of files and classes may be anything."""
     return html.escape("\n".join(map(visible, str(value).split("\n"))))
 
 

@@ -1,4 +1,4 @@
-"""How far a run is: on a terminal a bar for each epoch, in a log file a line."""
+"""Progress of a run: on a terminal a bar for each epoch, in a log file a line."""
 
 import shutil
 import sys
@@ -78,7 +78,7 @@ class Progress(keras.callbacks.Callback):
         )
 
     def _left(self, of_epoch: float) -> str:
-        """The time until the last epoch, which an earlier end may save."""
+        """Return the time until the last epoch; the run may end earlier."""
         known = self.seconds[1:] or self.seconds
         epochs = self.end - self.epoch + of_epoch
         if not known or not epochs:
@@ -87,7 +87,7 @@ class Progress(keras.callbacks.Callback):
         return f"; {in_words(epochs * sum(known) / len(known))} left{of_stage}"
 
     def _compiling(self) -> float:
-        """What the first step of all takes more than the others, for it compiles the model."""
+        """Return the extra time of the first step, which compiles the model."""
         if self.seconds or self.first_step is None or self.steps == 1:
             return 0.0
         others = (self.trained - self.begun - self.first_step) / (self.steps - 1)

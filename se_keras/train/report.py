@@ -1,4 +1,4 @@
-"""What a run tells people: what it sets out to do, and what came of it."""
+"""The texts of a run: its plan, and its report."""
 
 import dataclasses
 import platform
@@ -77,7 +77,7 @@ def _end(config: TrainConfig) -> str:
 
 
 def _classes(data: ImageData) -> str:
-    """The classes of a folder with their images in each part; what was left out of it."""
+    """Return the classes of a folder with their images in each part; what was left out of it."""
     names, counts = data.class_names, data.counts
     rows = [[name, *map(int, row)] for name, row in zip(names, counts, strict=True)]
     lines = [format_table(["class", *WORDS.values()], rows[:LISTED_CLASSES])]
@@ -218,7 +218,7 @@ def _figures(
 
 
 def _confused(data: ImageData, predicted: np.ndarray) -> list[dict[str, Any]]:
-    """The pairs of classes that are taken for each other most often."""
+    """Return the pairs of classes that are confused most often."""
     names, labels = data.class_names, data.test.labels
     counts = confusion(labels, predicted, len(names))
     totals = counts.sum(axis=1)

@@ -78,7 +78,7 @@ def train(
     network: Network | None = None,
     model: keras.Model | None = None,
 ) -> dict[str, Any]:
-    """Trains a model on images and leaves a folder that can be used.
+    """Train a model on images, and leave a folder that can be used.
 
     Args:
         config: the settings.
@@ -105,7 +105,7 @@ def train(
 
     Raises:
         InputError: if the data can't be had or read, the model doesn't fit them, `out` is taken, a
-            setting differs from those of the run that is to go on, or the devices can't be had.
+            setting differs from the run that is to go on, or the devices can't be had.
         WrongResultError: if the SavedModel doesn't give what the model gives.
     """
     with extra("train"):
@@ -179,7 +179,7 @@ def _can_be_used(folder: Path) -> bool:
 
 
 def _settings(config: TrainConfig, model: str | None, data: sources.ImageData) -> dict[str, Any]:
-    """The content of `settings.json`: what a run needs to go on, and what it must not change."""
+    """Return the content of `settings.json`: what a resumed run needs and must not change."""
     folder = config.data if config.data in DEFAULTS else os.path.abspath(config.data)
     files = sources.fingerprint(data)
     return dataclasses.asdict(config) | {"model": model, "data": folder, "files": files}
@@ -201,7 +201,7 @@ def _refuse_start(config: TrainConfig, model: keras.Model | None) -> None:
 
 
 def _name_given(network: Network | None, model: keras.Model | None) -> str:
-    """The name of what is given in place of a name in the settings."""
+    """Return the name of what is given in place of a name in the settings."""
     if network is not None:
         return _name_of(network)
     return "" if model is None else model.name
@@ -312,7 +312,7 @@ def fit(
     *,
     tensorboard: bool = False,
 ) -> History:
-    """Trains from the last finished epoch to the end; leaves the model of the chosen epoch.
+    """Train from the last finished epoch to the end; leave the model of the chosen epoch.
 
     Returns:
         The rows of `history.csv`, one for each epoch since the start of the run.
@@ -342,7 +342,7 @@ def fit(
 
 
 def _agree(answer: bool, team: Team) -> bool:
-    """The answer of the first process: numbers that differ in the last digit must not part them."""
+    """Return the answer of the first process, so that rounding does not separate the processes."""
     return team.from_first(bytes([answer])) == bytes([True])
 
 
@@ -395,7 +395,7 @@ def _fit(
 def _validation(
     config: TrainConfig, data: sources.ImageData, batch_size: int, team: Team
 ) -> tuple[tf.data.Dataset, int]:
-    """The batches that an epoch is validated on, and the number of images in them."""
+    """Return the batches that an epoch is validated on, and the number of images in them."""
     weights = _class_weights(config, data, "validation")
     if team.replicas > 1:
         return sources.full_batches(data, "validation", batch_size, team.share, weights)
@@ -488,9 +488,9 @@ def _set_batch_size(config: TrainConfig, data: sources.ImageData) -> TrainConfig
 
 
 def _save_model(model: keras.Model, folder: Path, team: Team) -> keras.Model:
-    """Writes `model.keras`; gives the model on one device."""
+    """Write `model.keras`; return the model on one device."""
     _synchronize(model, False)
-    # Keras writes which optimizer it was, and could not read back those of this package.
+    # Keras writes which optimizer it was, and could not read back this package's own.
     model.compile("sgd", loss=model.loss, weighted_metrics=["accuracy"])
     with written_beside(folder / "model.keras") as partial:
         model.save(partial, include_optimizer=False)

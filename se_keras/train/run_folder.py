@@ -206,7 +206,7 @@ def _may_change(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of the run in a folder, those of `TrainConfig`; none where there is none.
+    """Return the settings of the run in a folder, as `TrainConfig` has them; none without a run.
 
     Raises:
         InputError: if `settings.json` is damaged.
@@ -223,7 +223,7 @@ def epochs_done(folder: Path) -> int:
 
 
 def begin(folder: Path, settings: dict[str, Any], keep: bool) -> None:
-    """Makes the folder ready; clears away an earlier run unless it is to be kept."""
+    """Make the folder ready; clear away an earlier run unless it is to be kept."""
     folder.mkdir(parents=True, exist_ok=True)
     for partial in folder.glob(PARTIAL + "*"):
         remove(partial)
@@ -257,7 +257,7 @@ def restore_history(folder: Path, team: "Team") -> History:
 
 
 def save_epoch(folder: Path, model: "keras.Model", history: History) -> None:
-    """Puts an epoch on the disk that has just been finished; its row is the last of `history`."""
+    """Save an epoch that has just been finished; its row is the last of `history`."""
     # A stop between the two leaves a row too many, which `restore_history` drops.
     write_history(folder, history)
     save(folder, model, history)

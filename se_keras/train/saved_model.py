@@ -24,7 +24,7 @@ TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
 
 
 def export_saved_model(model: keras.Model, file: Path, path: Path) -> None:
-    """Writes the SavedModel of a model, which is in a `.keras` file too."""
+    """Write the SavedModel of a model, which is in a `.keras` file too."""
     if keras.backend.backend() == "tensorflow":
         try:
             model.export(path, verbose=False)
@@ -75,7 +75,7 @@ def predict_part(model: keras.Model, config: TrainConfig, data: ImageData, part:
 def compare_saved_model(
     model: keras.Model, config: TrainConfig, data: ImageData, saved: Path
 ) -> tuple[np.ndarray, float]:
-    """Predicts the test images with a model and with its SavedModel, loaded back.
+    """Predict the test images with a model and with its SavedModel, loaded back.
 
     Returns:
         The model's probabilities, (N, classes), and their largest difference to the SavedModel's.

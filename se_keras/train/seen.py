@@ -1,4 +1,4 @@
-"""Which images a run has seen before: those of its parts."""
+"""The images that a run has seen before, in its parts."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from se_keras.train.splits import PARTS
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """How many of some images are those of a run.
+    """The numbers of images that a run has seen.
 
     Attributes:
         images: how many were asked for.

@@ -1,4 +1,4 @@
-"""Which images train, which choose the epoch, and which test: the three parts of a data set.
+"""The three parts of a data set: training, validation, which chooses the epoch, and test.
 
 A part that the data have is used as its name says. A missing one is drawn from the training images,
 a share of each class, by a seed.

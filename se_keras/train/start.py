@@ -1,4 +1,4 @@
-"""What a run begins with, where that is not fresh weights: published weights, a file or a model.
+"""The start of a run from published weights, a file or a model.
 
 The images that training sees are whole central squares, resized bilinearly. Of what the weights
 were made for, their size and their numbers are taken; these go into the model as its first layer,
@@ -55,7 +55,7 @@ class Build(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a run begins with.
+    """The start of a run.
 
     Attributes:
         name: what `settings.json` and messages call it.
@@ -147,7 +147,7 @@ def start_of(config: TrainConfig, model: keras.Model | None = None) -> Start | N
         raise InputError("`weights` are for a network by its name: this `model` has its own.")
     if model is not None and config.model is not None:
         raise InputError(
-            f"`model` of `train` takes the place of that of the settings, {config.model}: give one "
+            f"`model` of `train` replaces the model of the settings, {config.model}: give one "
             "of them."
         )
     config = dataclasses.replace(
@@ -249,7 +249,7 @@ def _of_model(config: TrainConfig, model: keras.Model | None) -> Start:
 
 
 def _size_for(config: TrainConfig, known: int | None, fixed: int | None, name: str) -> int:
-    """The size of the images: what the user says, or else the model, or else the data set."""
+    """Return the image size: what the user says, else the model, else the data set."""
     if fixed and config.image_size not in (None, fixed):
         raise InputError(
             f"`image_size` must be {fixed}, which {name} takes, got {config.image_size}."
@@ -261,7 +261,7 @@ def _size_for(config: TrainConfig, known: int | None, fixed: int | None, name: s
 
 
 def _body(model: keras.Model, name: str) -> tuple[Graph, str]:
-    """The model up to its classifier, and what becomes of that.
+    """Return the model up to its classifier, and what becomes of that.
 
     A copy is built of it, on the devices of the run.
     """
@@ -305,7 +305,7 @@ def _cut_classifier(graph: Graph) -> str | None:
 def _skip(
     graph: Graph, tensor: keras.KerasTensor, passes: Callable[[Node], bool]
 ) -> keras.KerasTensor:
-    """The tensor before all layers of some kind that end with this one."""
+    """Return the tensor before all layers of some kind that end with this one."""
     while passes(node := graph.producer(tensor)):
         (tensor,) = node.inputs
     return tensor

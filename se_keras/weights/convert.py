@@ -74,7 +74,7 @@ class Ignored:
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionPlan:
-    """Which tensor goes where; printed, a table.
+    """The variable for each tensor; prints as a table.
 
     Attributes:
         scheme: whose names the tensors have.
@@ -135,7 +135,7 @@ def load_weights(
     fresh_classifier: bool = False,
     adapt_input: bool = False,
 ) -> ConversionPlan:
-    """Gives a model the weights of a file: all of them, or none and one error.
+    """Give a model the weights of a file: all of them, or none and one error.
 
     Args:
         model: a network of this package, or one whose layers have the same names.
@@ -144,12 +144,12 @@ def load_weights(
             `.weights.h5`, `.keras` or (of classification_models) `.h5` file; `"file.pth::key"`
             picks one of several sets of weights in a file of PyTorch.
             `"imagenet"` goes by the model's name, which must be one of the catalog. A model
-            that bears the name of its row gets that of the weights, `"seresnet50.a1_in1k"`, where
-            they are published: so `se_keras.pixels_of` knows them.
-        fresh_classifier: leave the classifier as it is, and that of the file unused.
+            that bears the name of its row gets the name of published weights,
+            `"seresnet50.a1_in1k"`: so `se_keras.pixels_of` knows them.
+        fresh_classifier: leave the classifier as it is, and the file's unused.
         adapt_input: adapt the first kernel, made for three colors, where the model takes images of
-            other channels, as timm does: for one channel those of the colors are added, for others
-            repeated and scaled.
+            other channels, as timm does: for one channel the kernels of the colors are added,
+            for others repeated and scaled.
 
     Returns:
         The plan that was carried out.
@@ -189,7 +189,7 @@ def plan_conversion(
     fresh_classifier: bool = False,
     adapt_input: bool = False,
 ) -> ConversionPlan:
-    """Finds the variable of each tensor, and the tensor of each variable.
+    """Find the variable of each tensor, and the tensor of each variable.
 
     Args:
         model: it is not changed.
@@ -267,7 +267,7 @@ def put_back_on_failure(variables: list[keras.Variable]) -> Iterator[None]:
 
 
 def classes_of(checkpoint: Checkpoint) -> int | None:
-    """Width of the file's classifier; `None` if it has none."""
+    """Return the width of the file's classifier; `None` if it has none."""
     return _classes(shapes_as_ours(checkpoint, _key_map(checkpoint)))
 
 
@@ -315,7 +315,7 @@ def _note_on_twins(checkpoint: Checkpoint, key_map: KeyMap) -> list[str]:
 
 
 def plan_for_timm(model: keras.Model) -> ConversionPlan:
-    """Finds timm's name for each variable.
+    """Find timm's name for each variable.
 
     Raises:
         InputError: if timm has no network like this.
@@ -334,7 +334,7 @@ def plan_for_timm(model: keras.Model) -> ConversionPlan:
 
 
 def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
-    """Writes the weights under timm's names, so that timm's network of the same name takes them.
+    """Write the weights under timm's names, so that timm's network of the same name takes them.
 
     Args:
         model: a network that timm has too.
@@ -440,7 +440,7 @@ def _assignment(key_map: KeyMap, name: str, path: str, shape: Shape) -> Assignme
 def _assignments(
     key_map: KeyMap, names: Mapping[str, str | None], shapes: Mapping[str, Shape]
 ) -> tuple[Assignment, ...]:
-    """One for each variable that has a name in the file."""
+    """Return one for each variable that has a name in the file."""
     return tuple(
         _assignment(key_map, name, path, shapes[path])
         for path, name in names.items()
@@ -454,7 +454,7 @@ def _find_ignored(
     names: Mapping[str, str | None],
     fresh_classifier: bool,
 ) -> dict[str, str]:
-    """Tensors that no variable is to take -> why."""
+    """Return the tensors that no variable is to take, and why."""
     headless = not any(map(_is_in_classifier, names))
     kept = (
         "the model keeps its own classifier" if fresh_classifier else "the model has no classifier"
@@ -513,7 +513,7 @@ def _problems_of_tensors(
 def _problems_of_types(
     model: keras.Model, tensors: Mapping[str, Tensor], names: Mapping[str, str | None]
 ) -> list[Problem]:
-    """Each tensor of a file has the type of the others of its role; else it is damaged."""
+    """List the tensors whose type differs from the others of their role: a sign of damage."""
     types = {name: tensors[name].dtype for name in names.values() if name and name in tensors}
     common = _common_types({path: types[name] for path, name in names.items() if name in types})
     variables = {variable.path: variable.dtype for variable in model.weights}
@@ -539,7 +539,7 @@ def _role(path: str) -> str:
 
 
 def _common_types(types: Mapping[str, str]) -> Mapping[str, str]:
-    """The type of floating-point numbers of each role, from the types of all variables."""
+    """Return the type of floating-point numbers of each role, from the types of all variables."""
     floats = {path: dtype for path, dtype in types.items() if dtype in FLOATS}
     ranked = [dtype for dtype, _ in Counter(floats.values()).most_common()] or ["float32"]
     common = defaultdict(lambda: ranked[0])
@@ -589,7 +589,7 @@ def _hint(
     problems: list[Problem],
     different: list[tuple[str, str, str]],
 ) -> list[str]:
-    """Sentences that say what would fit."""
+    """Return sentences that say what would fit."""
     theirs, ours = shapes_as_ours(checkpoint, key_map), _shapes(model)
     if different or signature_of_shapes(theirs) != signature_of_shapes(ours):
         hints = _hint_of_network(checkpoint, key_map)
@@ -633,7 +633,7 @@ def _hint_of_classifier(problems: list[Problem]) -> list[str]:
 def _hint_of_prefix(
     checkpoint: Checkpoint, key_map: FileNames, problems: list[Problem]
 ) -> list[str]:
-    """How to leave out what stands beside the network, if that is all that does not fit."""
+    """Say how to leave out what stands beside the network, if that is all that does not fit."""
     prefix, head = key_map.prefix, key_map.head or key_map.prefix
     beside = [p.what == "unexpected" and not (p.tensor or "").startswith(prefix) for p in problems]
     if not (beside and all(beside) and head.startswith(prefix)):
@@ -648,7 +648,7 @@ def _classes(shapes: Mapping[str, Shape]) -> int | None:
 
 
 def shapes_as_ours(checkpoint: Checkpoint, key_map: KeyMap | None) -> dict[str, Shape]:
-    """Shapes of the variables that the file's tensors are for, by their paths."""
+    """Return the shapes of the variables that the file's tensors are for, by their paths."""
     shapes: dict[str, Shape] = {}
     if key_map is None:
         return shapes

@@ -1,4 +1,4 @@
-"""What a file puts around the names of a scheme: a prefix, another name of the classifier."""
+"""The additions of a file to the names of a scheme: a prefix, another classifier's name."""
 
 import functools
 import re
@@ -51,7 +51,7 @@ class FileNames:
         return (*([prefix] if self.prefix else ()), *([head] if self.head else ()), *adapted)
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
-        """Path of each variable -> name of the file's tensor; `None` where the scheme has none."""
+        """Return the name of the file's tensor for each path; `None` where the scheme has none."""
         names = self.scheme.names(model)
         return {path: name and self._in_file(path, name) for path, name in names.items()}
 
@@ -61,7 +61,7 @@ class FileNames:
         return f"{self.prefix}{name}"
 
     def ours(self, name: str) -> str | None:
-        """Path of the variable that a tensor is for; `None` for a name of another scheme."""
+        """Return the path of the variable for a tensor; `None` for a name of another scheme."""
         module, _, leaf = name.rpartition(".")
         if self.head is not None and module == self.head:
             return f"{CLASSIFIER}/{'bias' if leaf == 'bias' else 'kernel'}"
@@ -69,18 +69,18 @@ class FileNames:
         return self.scheme.ours(own) if name == self.prefix + own else None
 
     def layout(self, path: str, rank: int) -> Layout:
-        """How the tensor for the variable of this path lies; `rank` is that of either."""
+        """Return the layout of the tensor for the variable of this path; both have this rank."""
         return self.adapted.get(path) or self.scheme.layout(path, rank)
 
     def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
-        """Why a tensor that no variable takes may be there."""
+        """Return why a tensor that no variable takes may be there."""
         own = name.removeprefix(self.prefix)
         return self.scheme.reason_to_ignore(name, expected) or self.scheme.reason_to_ignore(
             own, expected
         )
 
     def network(self, expected: Collection[str]) -> frozenset[str]:
-        """How the names of the network's tensors begin, without the prefix."""
+        """Return how the names of the network's tensors begin, without the prefix."""
         return NETWORK | {beginning(name.removeprefix(self.prefix)) for name in expected}
 
     def is_outside(self, name: str, network: Collection[str]) -> bool:
@@ -91,7 +91,7 @@ class FileNames:
 
 
 def beginning(name: str) -> str:
-    """The first word of a name, without its number.
+    """Return the first word of a name, without its number.
 
     Example:
 
@@ -103,7 +103,7 @@ def beginning(name: str) -> str:
 
 
 def find_names(tensors: Mapping[str, Shape]) -> FileNames | None:
-    """The scheme that knows most of the names, and what is around them; `None` if none knows any.
+    """Find the scheme that knows most of the names, and what is around them; `None` if none does.
 
     Args:
         tensors: names and shapes of the tensors of a file, in its order.
@@ -145,7 +145,7 @@ def _find_prefix(names: Collection[str]) -> str:
 
 @functools.cache
 def _landmarks() -> list[tuple[str, str]]:
-    """Of each of PyTorch's schemes: names of the kernels of the stem and of the first unit."""
+    """Return, for each PyTorch scheme, the names of the kernels of the stem and the first unit."""
     stems = ("stem_conv/kernel", "stem_conv1/kernel")
     return [
         (stem, unit)

@@ -100,7 +100,7 @@ def parse_address(text: str) -> PublishedFile | None:
         text: `hf://owner/repo`, `hf://owner/repo@revision/file` (without a file
             `model.safetensors`), or an `https://` address with the file's hash after it,
             `#sha256=...` (its first digits will do), `#sha1=` and all digits, or `#md5=...`. The
-            hash of a `.zip` archive is that of the one file in it, which alone is kept.
+            hash of a `.zip` archive belongs to the one file in it, which alone is kept.
 
     Raises:
         InputError: for an address that is not whole.
@@ -414,7 +414,7 @@ def _web_page(path: Path) -> str | None:
 
 
 def _truncation(path: Path) -> str | None:
-    """A safetensors file says in its header how long it is: 8 bytes, the header, the tensors."""
+    """Return what is wrong with the length of a safetensors file, which its header states."""
     if path.suffix != ".safetensors":
         return None
     size = path.stat().st_size
@@ -425,16 +425,16 @@ def _truncation(path: Path) -> str | None:
         tensors = [entry for name, entry in header.items() if name != "__metadata__"]
         end = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
     except (struct.error, ValueError, AttributeError, KeyError, TypeError, IndexError):
-        return "its header is not that of a safetensors file"
+        return "it has no header of a safetensors file"
     return None if end == size else f"it has {size:,} bytes, and its header speaks of {end:,}"
 
 
 def _other_content(path: Path) -> str | None:
-    """The hub's cache names a large file by its sha256 (and a small one by git's hash)."""
+    """Return what is wrong with the hash of a cached file: the hub names large files by it."""
     name = path.resolve().name
     if not SHA256.fullmatch(name) or _hash(path, "sha256") == name:
         return None
-    return "its sha256 is not that of the published file"
+    return "its sha256 differs from the published file's"
 
 
 def _hash(path: Path, algorithm: str) -> str:
@@ -443,7 +443,7 @@ def _hash(path: Path, algorithm: str) -> str:
 
 
 def _remove(path: Path) -> None:
-    """Deletes a file of the hub's cache: the link, and what it points to."""
+    """Delete a file of the hub's cache: the link, and what it points to."""
     target = path.resolve()
     path.unlink(missing_ok=True)
     target.unlink(missing_ok=True)
@@ -454,7 +454,7 @@ def _damage(source: str, damage: str) -> str:
 
 
 def _failure(error: Exception, variable: str) -> str:
-    """A full disk or a missing permission is this machine's; all else is the connection's."""
+    """Say what failed: this machine (disk, permission) or the connection."""
     connection = isinstance(error, ConnectionError | TimeoutError)
     if isinstance(error, OSError) and error.strerror and not connection:
         where = f" ({error.filename})" if error.filename else ""

@@ -1,4 +1,4 @@
-"""What the `config.json` of a repository on the hub may say: read once, checked and bounded.
+"""The `config.json` of a repository on the hub: read once, checked and bounded.
 
 The fields are timm's (timm, models/_hub.py). Imports no keras.
 """
@@ -31,7 +31,7 @@ _CROP = f"a number from {MIN_CROP} to {MAX_CROP}"
 
 @dataclass(frozen=True, kw_only=True)
 class HubConfig:
-    """What a repository says of its weights.
+    """The facts that a repository states of its weights.
 
     Attributes:
         architecture: name of the network; `None` where it says none.

@@ -1,4 +1,4 @@
-"""What tells networks of the same shapes apart, and which recipe a file is of."""
+"""The traits that tell networks of the same shapes apart, and the recipe of a file."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ TRAIT_LAYERS = (
     "stage3_block1_shortcut_pad",
     "final_norm",
 )
-NORMS = {True: "before its convolution", False: "behind its convolution"}
+NORMS = {True: "before its convolution", False: "after its convolution"}
 SHORTCUTS = {
     "projection": "a convolution",
     "convolution": "a convolution",
@@ -47,7 +47,7 @@ SHORTCUTS = {
 
 
 def traits_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> Traits:
-    """Return those of a residual network, from the configurations of its `TRAIT_LAYERS` by name."""
+    """Return the traits of a residual network, from the configurations of its layers by name."""
     pool = _stem_pool_of_layers(layers)
     conv1, conv2 = (layers.get(f"stage3_block1_conv{n}") for n in (1, 2))
     if conv1 is None or conv2 is None:
@@ -76,7 +76,7 @@ def _stem_pool_of_layers(layers: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 
 def traits_of_recipe(recipe: ResNetRecipe) -> Traits:
-    """Those that the network of a recipe has."""
+    """Return the traits that the network of a recipe has."""
     return _traits(
         stem_pool=recipe.stem_pool,
         bottleneck=recipe.block.endswith("bottleneck"),
@@ -125,7 +125,7 @@ def traits_of_architecture(name: str | None) -> Traits:
 
 
 def differences(expected: PossibleTraits, found: Traits) -> list[tuple[str, str, str]]:
-    """(what, how it is expected, how it is) of all that differs."""
+    """Return (what, how it is expected, how it is) for all that differs."""
     # All know of their stem pool; else a trait is of networks that have the part.
     choices = {what: (how,) if isinstance(how, str) else how for what, how in expected.items()}
     return [
@@ -164,7 +164,7 @@ class Signature:
 
 
 def signature_of_shapes(shapes: Mapping[str, Shape]) -> Signature:
-    """From the shapes of variables by their paths."""
+    """Return the signature of a network from the shapes of its variables by their paths."""
     stem = sorted(path for path in shapes if re.fullmatch(r"stem_conv\d*/kernel", path))
     unit = sorted(p for p in shapes if re.fullmatch(r"stage2_block1_conv\d/kernel", p))
     places = {match.groups() for match in map(_PLACE.match, shapes) if match}
@@ -185,7 +185,7 @@ def signature_of_shapes(shapes: Mapping[str, Shape]) -> Signature:
 def _gates_of_shapes(
     shapes: Mapping[str, Shape], stages: Sequence[int]
 ) -> tuple[str | None, tuple[int, ...]]:
-    """What stands after the units, and its size in the first unit of each stage."""
+    """Return which gates the units have, and their size in the first unit of each stage."""
     for attention, (part, axis) in {"se": ("reduce", -1), "eca": ("conv", 0)}.items():
         names = [f"stage{stage}_block1_se/{part}/kernel" for stage in stages]
         sizes = tuple(shapes[name][axis] for name in names if name in shapes)
@@ -198,7 +198,7 @@ _PLACE = re.compile(r"stage(\d+)_block(\d+)_")
 
 
 def signature_of_recipe(recipe: ResNetRecipe, *, se: bool = True) -> Signature:
-    """Return that of the network of a recipe (`se_keras.models.resnet`), or of its plain twin."""
+    """Return the signature of a recipe's network, or its plain twin's."""
     stem, planes = recipe.stem_widths[-1], recipe.widths[0]
     unit: tuple[Shape, ...] = ((3, 3, stem, planes), (3, 3, planes, planes))
     if recipe.block.endswith("bottleneck"):
@@ -227,7 +227,7 @@ def signature_of_recipe(recipe: ResNetRecipe, *, se: bool = True) -> Signature:
 
 
 def builders_that_fit(shapes: Mapping[str, Shape], traits: PossibleTraits) -> list[str]:
-    """The calls of `create` whose networks take weights of these shapes.
+    """Return the calls of `create` whose networks take weights of these shapes.
 
     Args:
         shapes: of the variables by their paths.
@@ -253,7 +253,7 @@ def builders_that_fit(shapes: Mapping[str, Shape], traits: PossibleTraits) -> li
 
 
 def _variants(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
-    """A row, and what it becomes by an option that changes which weights it has."""
+    """Yield a row, and its variants by options that change which weights it has."""
     yield "", recipe
     if isinstance(recipe, SmallResNetRecipe):
         yield ", shortcut='projection'", replace(recipe, shortcut="projection")

@@ -26,15 +26,15 @@ class AdaptedInput(Layout):
     channels: int
 
     def source_shape(self, shape: Shape) -> Shape:
-        """Return that of the file's tensor, for a variable of this shape."""
+        """Return the shape of the file's tensor for a variable of this shape."""
         return super().source_shape(_with_channels(shape, COLORS))
 
     def target_shape(self, shape: Shape) -> Shape:
-        """Return that of the variable, for a tensor of this shape."""
+        """Return the shape of the variable for a tensor of this shape."""
         return _with_channels(super().target_shape(shape), self.channels)
 
     def to_keras(self, array: np.ndarray) -> np.ndarray:
-        """A new array."""
+        """Return a new array."""
         return adapt_kernel(super().to_keras(array), self.channels)
 
 

@@ -21,7 +21,7 @@ from se_keras.weights.layer_order import CLASSIFIER, paths_by_order
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a tensor of a file becomes a variable of Keras.
+    """The way from a tensor of a file to a variable of Keras.
 
     Attributes:
         name: what a plan prints.
@@ -38,21 +38,21 @@ class Layout:
         return len(self.axes) + len(self.ones)
 
     def source_shape(self, shape: Shape) -> Shape:
-        """Return that of the file's tensor, for a variable of this shape."""
+        """Return the shape of the file's tensor for a variable of this shape."""
         lengths = iter(shape[i] for i in np.argsort(self.axes))
         return tuple(1 if i in self.ones else next(lengths) for i in range(self.source_rank))
 
     def target_shape(self, shape: Shape) -> Shape:
-        """Return that of the variable, for a tensor of this shape."""
+        """Return the shape of the variable for a tensor of this shape."""
         lengths = [length for i, length in enumerate(shape) if i not in self.ones]
         return tuple(lengths[i] for i in self.axes)
 
     def to_keras(self, array: np.ndarray) -> np.ndarray:
-        """A view."""
+        """Return a view."""
         return array.squeeze(self.ones).transpose(self.axes)
 
     def from_keras(self, array: np.ndarray) -> np.ndarray:
-        """A view."""
+        """Return a view."""
         return np.expand_dims(array.transpose(np.argsort(self.axes)), self.ones)
 
 
@@ -72,7 +72,7 @@ KERAS_POINTWISE_MATRIX = Layout(name="11IO -> IO", axes=(0, 1), ones=(0, 1))
 
 
 class KeyMap(Protocol):
-    """What a plan asks of a naming scheme."""
+    """The questions of a plan to a naming scheme."""
 
     @property
     def name(self) -> str:
@@ -80,19 +80,19 @@ class KeyMap(Protocol):
 
     @property
     def traits(self) -> PossibleTraits:
-        """Return those of the networks whose weights are so named."""
+        """Return the traits of the networks whose weights are so named."""
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
-        """Path of each variable -> name of the file's tensor; `None` where the scheme has none."""
+        """Return the name of the file's tensor for each path; `None` where the scheme has none."""
 
     def ours(self, name: str) -> str | None:
-        """Path of the variable that a tensor is for; `None` for a name of another scheme."""
+        """Return the path of the variable for a tensor; `None` for a name of another scheme."""
 
     def layout(self, path: str, rank: int) -> Layout:
-        """How the tensor for the variable of this path lies; `rank` is that of either."""
+        """Return the layout of the tensor for the variable of this path; both have this rank."""
 
     def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
-        """Why a tensor that no variable takes may be there."""
+        """Return why a tensor that no variable takes may be there."""
 
 
 # PyTorch's names of parameters and buffers: of a normalization, of any other layer.
@@ -152,7 +152,7 @@ class TemplateNames:
         return None
 
     def variables(self, layer: str) -> Mapping[str, str]:
-        """Names of the variables of a layer of ours, and theirs."""
+        """Return our names of the variables of a layer, and theirs."""
         return {name: name for name in _variables(layer)}
 
     def layout(self, path: str, rank: int) -> Layout:
@@ -186,7 +186,7 @@ class TorchNames(TemplateNames):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderedNames:
-    """Those of one file whose layers were told by their order.
+    """The names of one file whose layers were told by their order.
 
     Attributes:
         name: what messages call the scheme.
@@ -214,7 +214,7 @@ class OrderedNames:
 
 @dataclass(frozen=True, kw_only=True)
 class KerasNames:
-    """Those of Keras 3's `.weights.h5` and `.keras`: a layer's name, and a variable's number."""
+    """The names of Keras 3's `.weights.h5` and `.keras`: the layer's name and a number."""
 
     name: str
     traits: PossibleTraits = field(default_factory=dict)
@@ -247,7 +247,7 @@ class KerasNames:
 
 
 def _strip_models(layer: str, path: str) -> str:
-    """A path without the models that a layer is in."""
+    """Return a path without the models that a layer is in."""
     parts = path.split("/")
     return "/".join(parts[parts.index(layer) :]) if layer in parts else path
 
@@ -265,7 +265,7 @@ def _variables(layer: str) -> Mapping[str, str]:
 
 
 def _match_numbers(template: str, name: str) -> dict[str, int] | None:
-    """The numbers in a name that is made by the template."""
+    """Return the numbers in a name that is made by the template."""
     match = _pattern(template).fullmatch(name)
     return match and {key: int(text) for key, text in match.groupdict().items()}
 
@@ -279,7 +279,7 @@ def _pattern(template: str) -> re.Pattern:
 
 
 def _in_units(layers: Mapping[str, str]) -> dict[str, str]:
-    """The templates of layers of residual units: ours and theirs."""
+    """Return the templates of layers of residual units: ours and theirs."""
     return {
         "stage{stage}_block{block}_" + ours: "layer{stage}.{block}." + theirs
         for ours, theirs in layers.items()
@@ -321,7 +321,7 @@ _TRAITS = {
     "stride of grouped units": "on the 3x3",
     "stride of basic units": "on the 3x3",
     "end of basic units": "without a ReLU before SE",
-    "normalization": "behind its convolution",
+    "normalization": "after its convolution",
 }
 # The average pools of timm's "aa" have no weights: the names do not tell.
 _STRIDED_OR_POOLED = ("on the 3x3", "an average pool after the 3x3")
@@ -371,7 +371,7 @@ _CV_TRAITS: PossibleTraits = {
     "stem pool": "padded on both sides",
     "stride of grouped units": "on the 3x3",
     "end of basic units": "without a ReLU before SE",
-    "normalization": "behind its convolution",
+    "normalization": "after its convolution",
     "shortcut": "a convolution",
 }
 
@@ -456,7 +456,7 @@ SCHEMES = (*(key_map.name for key_map in KEY_MAPS), "classification_models")
 
 
 def find_key_map(names: Collection[str]) -> KeyMap | None:
-    """The scheme that knows most of the names; `None` if none knows any.
+    """Find the scheme that knows most of the names; `None` if none knows any.
 
     Args:
         names: of the tensors of a file, in its order.

@@ -33,8 +33,8 @@ class LayerOrder:
         traits: of the networks.
         stem: before the first unit.
         branch: of a unit; SE comes next.
-        shortcut: behind it, in the first unit of each stage.
-        end: behind the last unit, before the classifier.
+        shortcut: after it, in the first unit of each stage.
+        end: after the last unit, before the classifier.
     """
 
     name: str
@@ -50,14 +50,14 @@ class LayerOrder:
         return (*self.branch, *SE)
 
     def agreement(self, kinds: Kinds) -> int:
-        """How many layers are as stem and first unit have them; 0 for a file without any unit."""
+        """Return how many layers match stem and first unit; 0 for a file without any unit."""
         if not any(_begins(kinds[start:], self.unit) for start in range(len(kinds))):
             return 0
         pairs = zip(_kinds((*self.stem, *self.unit)), kinds, strict=False)
         return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
     def layers(self, kinds: Kinds, names: Sequence[str]) -> list[str]:
-        """Our names of the layers of a file.
+        """Return our names of the layers of a file.
 
         Args:
             kinds: of its layers.
@@ -94,7 +94,7 @@ class LayerOrder:
 
 
 def _kinds(layers: Iterable[str]) -> Kinds:
-    """The kinds of our layers, by their names."""
+    """Return the kinds of our layers, by their names."""
     return list(map(_kind, layers))
 
 
@@ -110,7 +110,7 @@ def _begins(kinds: Kinds, layers: Sequence[str]) -> bool:
 
 
 def paths_by_order(names: Collection[str]) -> tuple[LayerOrder, dict[str, str]] | None:
-    """Which kind of network a file is of, and the path of the variable for each of its tensors.
+    """Return which kind of network a file is of, and the variable's path for each tensor.
 
     Args:
         names: of its tensors, `layer/variable`, in the order of the file.
@@ -146,7 +146,7 @@ _BOTTLENECK: dict[str, Any] = {
         "stride of units": "on the 1x1",
         "stride of grouped units": "on the 3x3",
         "shortcut": "a convolution",
-        "normalization": "behind its convolution",
+        "normalization": "after its convolution",
     },
 }
 ORDERS = (

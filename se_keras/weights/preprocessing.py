@@ -1,4 +1,4 @@
-"""What pixels weights were made for, as data. Imports no keras."""
+"""The pixels that weights were made for, as data. Imports no keras."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,7 +52,7 @@ class SecondSize:
 @with_suggestions
 @dataclass(frozen=True, kw_only=True)
 class Pixels:
-    """What pixels a model takes, and how `load_image` cuts them out of an image; prints as a table.
+    """The pixels that a model takes, and how `load_image` makes them; prints as a table.
 
     With `mean` and `std` it takes (pixel / 255 - mean) / std. With `raw=True` it takes pixels
     in 0..255 and normalizes them itself. With neither, nobody knows what it takes.

@@ -1,7 +1,7 @@
 """Every published set of weights for a row of the catalog. Imports no keras.
 
-Top-1 accuracies are those of timm's results-imagenet.csv (commit 4e5207c7 of October 2025), and for
-the files of classification_models and pytorchcv those of their READMEs, on the validation or test
+Top-1 accuracies come from timm's results-imagenet.csv (commit 4e5207c7 of October 2025), and for
+the files of classification_models and pytorchcv from their READMEs, on the validation or test
 images of the data set, at the size and crop that the row states. The data set's own terms may apply
 to weights.
 """
@@ -75,7 +75,7 @@ _RELEASE = "hujie-frank/SENet, ported by Cadene, kept by timm"
 
 
 def _pixels(recipe: str, tag: str, **more: Any) -> Pixels:
-    """Return those of a set; what is not given is usual."""
+    """Return the pixels of a set; what is not given uses the defaults."""
     usual = USUAL | {"labels": IMAGENET, "origin": f"weights {recipe}.{tag}"}
     return Pixels(**usual | more)
 
@@ -85,7 +85,7 @@ def _test(size: int, top1: float | None, crop: float = 1.0) -> SecondSize:
 
 
 def _hub(recipe: str, tag: str, top1: float | None, origin: str, **more: Any) -> Preset:
-    """A repository of timm on the Hugging Face hub; what is not given of its image is usual."""
+    """Return a repository of timm; preprocessing that is not given uses the defaults."""
     best = more.pop("best", False)
     return Preset(
         recipe=recipe,
@@ -99,7 +99,7 @@ def _hub(recipe: str, tag: str, top1: float | None, origin: str, **more: Any) ->
 
 
 def _imagenet_12k(recipe: str, origin: str, **more: Any) -> Preset:
-    """A repository of timm with the 11,821 classes of ImageNet-12k, which only it can name."""
+    """Return a repository of timm with the 11,821 classes of ImageNet-12k, which it alone names."""
     tag = "sw_in12k"
     preset = _hub(recipe, tag, None, origin, labels=f"hf://timm/{recipe}.{tag}", **more)
     return replace(preset, classes=11_821)
@@ -110,7 +110,7 @@ def _resnet_rs(recipe: str, size: int, crop: float, top1: float, second: SecondS
 
 
 def _release(recipe: str, file: str, top1: float, origin: str, interpolation: str) -> Preset:
-    """A file of timm's GitHub releases; its name ends with the first digits of its sha256."""
+    """Return a file of timm's GitHub releases, whose name ends with digits of its sha256."""
     digits = file.removesuffix(".pth").rpartition("-")[2]
     address = "https://github.com/rwightman/pytorch-image-models/releases/download"
     tag = "in1k"
@@ -128,7 +128,7 @@ def _release(recipe: str, file: str, top1: float, origin: str, interpolation: st
 def _classification_models(
     recipe: str, model: str, md5: str, top1: float, *, best: bool = True, unscaled: bool = False
 ) -> Preset:
-    """A file of the GitHub release of qubvel/classification_models, with the classifier."""
+    """Return a file of the release of qubvel/classification_models, with the classifier."""
     address = "https://github.com/qubvel/classification_models/releases/download/0.0.1"
     # Its README: 224 pixels of 256 at least; it does not say by which resize, Cadene has bilinear.
     # models/resnet.py: the networks that normalize their input get pixels as they are.
@@ -157,7 +157,7 @@ _SMALL: dict[str, Any] = {
 
 
 def _pytorchcv(recipe: str, file: str, release: str, sha1: str, top1: float, **more) -> Preset:
-    """A file of the GitHub releases of osmr/imgclsmob, where pytorchcv gets its weights."""
+    """Return a file of the releases of osmr/imgclsmob, where pytorchcv gets its weights."""
     address = f"https://github.com/osmr/imgclsmob/releases/download/v0.0.{release}"
     best, images = more.get("best", False), more.get("images")
     tag = f"cv_{images or 'in1k'}"
@@ -178,7 +178,7 @@ def _pytorchcv(recipe: str, file: str, release: str, sha1: str, top1: float, **m
 
 
 def _pytorchcv_small(depth: int, images: str, error: str, sha1: str) -> Preset:
-    """Its weights for small images; `error` is what the file's name says of them, in 1/100 %."""
+    """Return weights for small images; `error` in 1/100 % is part of the file's name."""
     return _pytorchcv(
         f"seresnet{depth}",
         f"seresnet{depth}_{images}-{error}",
@@ -191,7 +191,7 @@ def _pytorchcv_small(depth: int, images: str, error: str, sha1: str) -> Preset:
 
 
 def _keras_applications(depth: int, size: int, top1: float, md5: str) -> Preset:
-    """A file of keras.applications' ResNet-RS, with the classifier."""
+    """Return a file of keras.applications' ResNet-RS, with the classifier."""
     address = "https://storage.googleapis.com/tensorflow/keras-applications/resnet_rs"
     recipe, tag = f"resnetrs{depth}", f"keras_in1k_{size}"
     # tensorflow/tpu, resnet_preprocessing.py: a margin of 16 pixels on each side; bicubic.

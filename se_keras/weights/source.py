@@ -1,4 +1,4 @@
-"""What `weights=` names, parsed once, at the door: all others take the object and ask it."""
+"""The source that `weights=` names, parsed once at the door: all others ask the object."""
 
 import os
 import re
@@ -321,7 +321,7 @@ def split_name(name: str) -> tuple[str, WeightSource | None]:
 
 
 def labels_named(name: str) -> Labels | None:
-    """Return the classes that `Pixels.labels` names: those of a list, or of a repository.
+    """Return the classes that `Pixels.labels` names: a known list, or a repository's.
 
     The repository is not asked: its `config.json` came with its weights.
     """

@@ -182,7 +182,7 @@ def _refuse_unusual_chunks(dataset: Any, made: Any, size: int, place: str) -> No
 
 
 def _refuse_swelling_chunks(dataset: Any, count: int, length: int, place: str) -> None:
-    """HDF5 unpacks a chunk to its end, however long that is."""
+    """Refuse chunks that unpack to more than they should: HDF5 unpacks each to its end."""
     for number in range(count):
         info = dataset.get_chunk_info(number)
         if info.size > 1.01 * length + 100:
@@ -247,7 +247,7 @@ def is_dataset(item: Any) -> bool:
 
 
 def tensors_of(items: Items) -> dict[str, Tensor]:
-    """Tensors at places such as `layers/conv2d_1/vars/0`, by their layer's own name."""
+    """Return the tensors at places such as `layers/conv2d_1/vars/0`, by their layer's own name."""
     names = {
         place: texts_of(item, "name") for place, item in items.items() if place.endswith("/vars")
     }
@@ -260,7 +260,7 @@ def tensors_of(items: Items) -> dict[str, Tensor]:
 
 
 def _own_name(named: Mapping[str, list[str] | None], place: str) -> str:
-    """Keras numbers the layers of a class; what they are called is kept with their variables."""
+    """Return the name of a layer: Keras numbers layers by class, and keeps names with variables."""
     if "/vars/" not in place or place.startswith("optimizer/"):
         return place
     *layers, _, number = place.split("/")

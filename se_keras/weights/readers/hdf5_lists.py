@@ -52,7 +52,7 @@ def refuse_long_texts(
     Args:
         file: an open HDF5 file.
         heaps: places of its global heaps.
-        values: places and lengths of what is no text: those of the tensors.
+        values: places and lengths of the tensors, which are no text.
         longest: bytes that a text may have.
 
     Raises:

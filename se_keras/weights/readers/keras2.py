@@ -18,7 +18,7 @@ ROOT = "model_weights"  # where the weights are in the file of a whole model
 
 
 def weights_within(items: Items) -> Items:
-    """Return the part of a file that holds weights: all of it, or that of a whole model."""
+    """Return the part of a file that holds weights: all of it, or a part of a whole model."""
     if ROOT not in items:
         return items
     below = {place: item for place, item in items.items() if place.startswith(f"{ROOT}/")}
@@ -97,13 +97,13 @@ def list_of_texts(group: Any, attribute: str) -> list[str]:
 
 
 def _shorten_names(datasets: Variables) -> Variables:
-    """`conv2d_1/kernel:0` -> `kernel`; as they are where that is ambiguous, as in a model's."""
+    """Shorten `conv2d_1/kernel:0` to `kernel`, unless that is ambiguous."""
     short = {name.rpartition("/")[2].partition(":")[0]: item for name, item in datasets.items()}
     return short if len(short) == len(datasets) else datasets
 
 
 def _group_key(layer: tuple[str, Variables]) -> Any:
-    """The same for the groups of one convolution: there is no normalization between them."""
+    """Return a key that groups of one convolution share: no normalization is between them."""
     name, variables = layer
     if set(variables) != {"kernel"}:
         return name

@@ -22,7 +22,7 @@ KIND = "is not a whole .keras file"
 # Arguments of layers that are lengths of their variables' axes, and how large they may be without.
 SIZES = ("units", "filters", "input_dim", "output_dim", "key_dim", "value_dim", "num_heads")
 FREE_SIZE = 4096
-MAX_CONFIG = 2**24  # bytes; that of SENet-154 has 2 MB
+MAX_CONFIG = 2**24  # bytes; SENet-154 has 2 MB
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def _contents(items: Items) -> Contents:
 
 
 def _tensors_of_layers(weights: Items) -> dict[str, Tensor]:
-    """The tensors of a whole model, named as in other files of Keras 3: layer and number."""
+    """Return the tensors of a whole model, named as in other files of Keras 3: layer and number."""
     tensors: dict[str, Tensor] = {}
     for layer in list_of_texts(weights[""], "layer_names"):
         seen: dict[str, int] = {}

@@ -24,7 +24,7 @@ DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-# Bytes of the header, before it is read; that of a network with 1,000 tensors has 100 kB.
+# Bytes of the header, before it is read; 1,000 tensors need 100 kB.
 MAX_HEADER = 2**24
 
 

@@ -78,7 +78,7 @@ def _parent(place: str) -> str:
 
 
 def _merge(merged: dict[str, Any], items: Items) -> None:
-    """Add the parts of a file to those of the others, which may be in the same groups."""
+    """Add the parts of a file to the others' parts, which may be in the same groups."""
     for place, item in items.items():
         if is_dataset(item) and place in merged:
             raise ValueError(f"{place} is in another file too")

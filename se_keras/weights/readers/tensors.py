@@ -1,4 +1,4 @@
-"""What an open file of weights holds: tensors by name, and what it says of their network."""
+"""An open file of weights: tensors by name, and the facts that it states of their network."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -65,7 +65,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a reader yields; the attributes are those of `Checkpoint`."""
+    """The result of a reader, with the attributes of `Checkpoint`."""
 
     tensors: Mapping[str, Tensor]
     traits: Traits = field(default_factory=dict)
