@@ -998,3 +998,20 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, named, run_folder, cap
 class Squared(keras.Model):
     def call(self, x):
         return x * x
+
+
+def test_where_a_nan_goes_in_nan_comes_out():
+    """Also where an engine's ReLU makes a number of it; other examples and whole numbers stay."""
+
+    def load(path, precision, threads):
+        return lambda arrays: [np.nan_to_num(arrays[0]), np.ones((3, 2), "float32"), np.arange(3)]
+
+    run = Engine(format="x", package="x", suffix="", loader=load).load("x", "float32")
+    images = np.ones((3, 2, 2, 1), "float32")
+    images[1, 0, 1, 0] = np.nan
+    first, second, numbers = run([images, np.full((3, 1), np.inf)])
+    assert np.isnan(first).all((1, 2, 3)).tolist() == [False, True, False]
+    assert (first[[0, 2]] == 1).all()
+    np.testing.assert_array_equal(second, [[1, 1], [np.nan, np.nan], [1, 1]])
+    assert second.dtype == "float32"
+    assert numbers.tolist() == [0, 1, 2]

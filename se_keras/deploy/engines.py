@@ -69,7 +69,8 @@ class Engine:
 
         Returns:
             A function from one array an input, (N, H, W, C), to one array an output, both in the
-            order of the Keras model's. Several threads may call it at the same time.
+            order of the Keras model's. Several threads may call it at the same time. Where an
+            example has a NaN, its outputs are NaN.
 
         Raises:
             MissingExtraError: if a package is not installed.
@@ -79,7 +80,7 @@ class Engine:
 
         def run_any(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
             if all(map(len, arrays)):
-                return run(arrays)
+                return _with_nans(run(arrays), arrays)
             # Not all engines take an empty batch.
             ones = [np.zeros((1, *array.shape[1:]), array.dtype) for array in arrays]
             return [output[:0] for output in run(ones)]
@@ -90,6 +91,21 @@ class Engine:
     def description(self) -> str:
         """Package and version."""
         return f"{self.package} {version(self.package)}"
+
+
+def _with_nans(outputs: list[np.ndarray], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the outputs, of NaN where an example has one: a ReLU may have made a number of it."""
+    if not any(
+        np.isnan(np.min(array, initial=0)) for array in arrays
+    ):  # without an array of the same size
+        return outputs
+    lost = np.any([np.isnan(array).reshape(len(array), -1).any(1) for array in arrays], 0)
+    floats = [np.issubdtype(output.dtype, np.floating) for output in outputs]
+    shapes = [(-1, *[1] * (output.ndim - 1)) for output in outputs]
+    return [
+        np.where(lost.reshape(shape), output.dtype.type(np.nan), output) if is_float else output
+        for output, shape, is_float in zip(outputs, shapes, floats, strict=True)
+    ]
 
 
 def _load_tensorflow(path: Path, precision: str, threads: int | None) -> Run:

@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 import zlib
+from contextlib import nullcontext
 
 import pytest
 from forks import SEED
@@ -77,11 +78,12 @@ def test_an_odd_folder(turn, tmp_path):
     found = list_classes(tmp_path / "photos")
     read = []
     named = [kind for kind in odd if any(f"/{kind}." in file for file in found.files)]
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) if named else nullcontext() as caught:
         for_each_image(lambda n: read.append(read_image(found.paths[n], 8)), len(found.paths))
-    assert all(f"/{kind}." in str(caught.value) for kind in named)
     assert {*odd} - {*named} <= {"to a folder"}  # a link to a folder is counted and left out
     assert len(read) == 24
-    assert "\n" not in str(caught.value)
+    message = str(caught.value) if named else ""
+    assert all(f"/{kind}." in message for kind in named)
+    assert "\n" not in message
     assert time.monotonic() - begun < 5
     shutil.rmtree(tmp_path / "photos")

@@ -1,4 +1,4 @@
-"""What `find_engine(...).load` gives, shared by threads, on batches of any size."""
+"""What `find_engine(...).load` gives, shared by threads, on batches of any size, on NaN."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,7 +21,7 @@ def served(request, tmp_path_factory):
     for module in engine.modules:
         pytest.importorskip(module)
     inputs = keras.Input((8, 8, 3))
-    x = se_keras.se_block(keras.layers.Conv2D(8, 3)(inputs), ratio=2)
+    x = se_keras.se_block(keras.layers.Conv2D(8, 3, activation="relu")(inputs), ratio=2)
     outputs = keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x))
     model = keras.Model(inputs, outputs)
     path = tmp_path_factory.mktemp("served") / f"model{SUFFIX[request.param]}"
@@ -51,3 +51,15 @@ def test_a_batch_of_any_size(size, served):
     assert answer.shape == (size, 4)
     if size:
         np.testing.assert_allclose(answer, model.predict(batch, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_in_nan_out(bad, served):
+    """OpenVINO's ReLU makes 0 of NaN, and its max pooling may."""
+    model, run = served
+    batch = np.random.default_rng(0).uniform(-1, 1, (3, 8, 8, 3)).astype("float32")
+    good = model.predict(batch, verbose=0)
+    batch[1, 4, 4, 1] = bad
+    (answer,) = run([batch])
+    assert not np.isfinite(answer[1]).any()
+    np.testing.assert_allclose(answer[[0, 2]], good[[0, 2]], atol=1e-5)
