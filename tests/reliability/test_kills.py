@@ -8,6 +8,9 @@ from contents import contents
 from forks import moments
 from work import TRAIN
 
+# The default run has a slice of it in test_support.py, test_support_signals.py and test_cli.py.
+pytestmark = pytest.mark.reliability
+
 COMMANDS = {
     "train": (TRAIN, "run"),
     "insert": (("insert", "plain.keras", "-o", "new.keras", "--ratio", "4"), "new.keras"),
@@ -20,15 +23,8 @@ COMMANDS = {
     ),
     "evaluate": (("evaluate", "model.keras", "--data", "photos", "--out", "ev"), "ev"),
 }
-# What the default run takes of it: one command, and few moments.
-QUICK = {"convert": 2}
-ROOMS, QUICK_ROOMS = (100, 20_000, 400_000, 1_000_000), [("convert", 20_000)]
-RELIABILITY = pytest.mark.reliability
+ROOMS = (100, 20_000, 400_000, 1_000_000)
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
-
-
-def kinds(names=COMMANDS):
-    return [pytest.param(name, marks=() if name in QUICK else RELIABILITY) for name in names]
 
 
 @pytest.fixture(scope="session")
@@ -72,10 +68,10 @@ def assert_nothing_beside(place, workplace, target):
     assert names <= {target, f"{target}.report.json"}
 
 
-@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_kill_leaves_nothing_half(name, forks, unbroken, workplace, tmp_path):
     whole, seconds = unbroken(name)
-    for number, after in enumerate(moments(name, seconds, QUICK.get(name, 10))):
+    for number, after in enumerate(moments(name, seconds)):
         place = shutil.copytree(workplace, tmp_path / str(number) / "place")
         killed = forks.run(*COMMANDS[name][0], folder=place, after=after)
         assert killed.code in (-signal.SIGKILL, 0), killed.err
@@ -88,7 +84,6 @@ def test_a_kill_leaves_nothing_half(name, forks, unbroken, workplace, tmp_path):
         shutil.rmtree(place)
 
 
-@RELIABILITY
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_signal_stops_in_a_line(name, number, forks, unbroken, workplace, tmp_path):
@@ -111,7 +106,6 @@ def test_a_signal_stops_in_a_line(name, number, forks, unbroken, workplace, tmp_
         shutil.rmtree(place)
 
 
-@RELIABILITY
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_second_signal_ends_at_once(name, forks, unbroken, place):
     _, seconds = unbroken(name)
@@ -126,14 +120,8 @@ def test_a_second_signal_ends_at_once(name, forks, unbroken, place):
     assert ended.seconds < seconds / 2 + 2 or ended.code == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "room"),
-    [
-        pytest.param(name, room, marks=() if (name, room) in QUICK_ROOMS else RELIABILITY)
-        for name in COMMANDS
-        for room in ROOMS
-    ],
-)
+@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_no_room_is_one_line(name, room, forks, unbroken, workplace, tmp_path):
     """A limit of the size of a file meets each writer where a full disk does."""
     whole, _ = unbroken(name)
@@ -149,7 +137,6 @@ def test_no_room_is_one_line(name, room, forks, unbroken, workplace, tmp_path):
         assert contents(place / COMMANDS[name][1]) == whole
 
 
-@RELIABILITY
 @pytest.mark.parametrize("name", COMMANDS)
 def test_two_at_the_same_time(name, forks, unbroken, workplace, tmp_path):
     """The second is refused; the first is not disturbed, and its lock dies with it."""
