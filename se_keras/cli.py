@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NoReturn
 
 from se_keras import __version__
@@ -30,7 +31,8 @@ from se_keras.support.errors import InputError, WrongResultError
 from se_keras.support.files import claimed
 from se_keras.support.signals import Signals, exit_code, signal_of
 
-COMMANDS = (train, compare, evaluate, predict, list_models, count, convert, insert, explain, export)
+# In the order in which they are commonly used.
+COMMANDS = (list_models, train, evaluate, predict, compare, explain, export, insert, count, convert)
 BAD_INPUT = 2
 # What a shell gives for a process whose reader went away.
 UNREAD = 141
@@ -60,13 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNREAD
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def build_parser() -> tuple["_Parser", dict[str, "_Parser"]]:
+    """Make the parser of the command line.
+
+    Returns:
+        The parser, and the parser of each command by its name.
+    """
     parser = _Parser(
         prog="se-keras",
         description="Squeeze-and-excitation (SE) networks for Keras: from a folder of images to a "
         "trained, explained, pruned and exported model.",
-        epilog="`se-keras COMMAND --help` has the options of a command. A usual order: train, "
-        "predict, explain, export.",
+        epilog="`se-keras COMMAND --help` shows the options of a command, with examples.",
+        examples=(
+            "se-keras train --data photos --out runs/photos",
+            "se-keras predict runs/photos new.jpg",
+        ),
     )
     parser.add_argument("--version", action="version", version=f"se-keras {__version__}")
     parser.add_argument(
@@ -75,8 +85,13 @@ def _run(arguments: Sequence[str] | None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
+    return parser, commands.choices
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    parser, commands = build_parser()
     parsed, unknown = parser.parse_known_args(arguments)
-    of_command = commands.choices[parsed.command]
+    of_command = commands[parsed.command]
     if unknown:
         of_command.refuse(unknown[0])
     with Signals() as signals:
@@ -107,17 +122,40 @@ def _claimed_output(parsed: argparse.Namespace) -> AbstractContextManager:
     return claimed(Path(out)) if out and Path(out).name and writes else nullcontext()
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Keeps the lines of examples and the names of options, and states defaults in one form."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = text.splitlines()
+        return "\n".join(
+            line if line.startswith(" ") else "\n".join(self._split_lines(line, width))
+            for line in lines
+        )
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrap(text, width, break_on_hyphens=False)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        is_said = action.default in (None, argparse.SUPPRESS) or "(default: " in text
+        return text if is_said or action.nargs == 0 else f"{text} (default: %(default)s)"
+
+
 class _Parser(argparse.ArgumentParser):
     """One line for an error, with what a misspelled word may have been."""
 
-    def __init__(self, *args: Any, **options: Any):
-        super().__init__(*args, **options)
+    def __init__(self, *, examples: Sequence[str], epilog: str = "", **options: Any):
+        shown = "\n  ".join([f"example{'s' * (len(examples) > 1)}:", *examples])
+        text = f"{epilog}\n\n{shown}".strip()
+        super().__init__(epilog=text, formatter_class=_Formatter, **options)
+        self._positionals.title = "arguments"
         # In the place of "invalid int value".
         self.register("type", int, whole_number)
         self.register("type", float, number)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        sentence = message if message.endswith((".", "?")) else f"{message}."
+        self.exit(BAD_INPUT, f"{self.prog}: error: {sentence} See {self.prog} --help.\n")
 
     def refuse(self, word: str) -> NoReturn:
         """Say that there is no such option or argument."""

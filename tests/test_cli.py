@@ -1,9 +1,11 @@
 """The command line in processes of its own: what it prints, how it fails, and that it survives."""
 
+import argparse
 import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,10 +22,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import se_keras
-from se_keras.cli import main
+from se_keras.cli import build_parser, main
+from se_keras.commands.options import given_fields
 from se_keras.train import Cluster, TrainConfig
 from se_keras.train import run as train_run
 from se_keras.train.run_folder import RUN_FILES
+from se_keras.weights.presets import PRESETS
 
 # Warnings are errors here too, but for the one of Keras that `conftest.py` tells of.
 KERAS_WARNING = "ignore:__array__ implementation doesn't accept:DeprecationWarning"
@@ -289,6 +293,12 @@ GIVEN = {
     "weights": "my.safetensors",
     "pixels": "tf",
     "freeze": "2",
+    "tuning_rate": "0.1",
+    "layer_decay": "0.7",
+    "unfreeze": "3",
+    "mixup": "0.2",
+    "cutmix": "0.5",
+    "rand_augment": "0.6",
     "ratio": "8",
     "placement": "pre",
     "image_size": "40",
@@ -371,10 +381,79 @@ def test_the_help_is_that_of_the_fields(settings, capsys):
         assert "".join(text.split()) in help_text
         assert "".join(text.split()) in "".join(settings.__doc__.split())
         assert field.default in (None, False) or f"default: {field.default}" in text
+        assert "(default: " in text or field.name in ("process", "processes")
 
 
 def test_the_help_tells_the_defaults_of_each_data_set(monkeypatch):
     assert "128 for fashion_mnist, cifar10, cifar100; 32 for a folder" in TrainConfig.__doc__
+
+
+# --- help ----------------------------------------------------------------------------------------
+
+
+def test_the_examples_in_the_help_are_taken():
+    parser, commands = build_parser()
+    for name, command in {"": parser, **commands}.items():
+        examples = re.findall("^  (se-keras .*)$", command.format_help(), re.MULTILINE)
+        assert examples, name
+        for example in examples:
+            assert len(example) < 79, example
+            words = shlex.split(example)
+            assert name in ("", words[1])
+            parsed = parser.parse_args(words[1:])
+            if parsed.command == "train":
+                TrainConfig(**given_fields(parsed, TrainConfig))
+            weights = [word for word in words if word.endswith("_in1k")]
+            assert set(weights) <= {preset.name for preset in PRESETS}, example
+
+
+def blocks_of(command):
+    """The text of each option in the help, by its first word."""
+    blocks = re.findall(r"^  (\S+)(.*(?:\n {3,}.*)*)", command.format_help(), re.MULTILINE)
+    return {name.rstrip(","): " ".join(text.split()) for name, text in blocks}
+
+
+def test_the_help_says_each_default_in_one_form():
+    _, commands = build_parser()
+    for name, command in commands.items():
+        assert not re.search(r"default(?!: )", " ".join(command.format_help().split())), name
+        blocks = blocks_of(command)
+        for action in command._actions:
+            if action.default not in (None, argparse.SUPPRESS, False, True):
+                block = blocks[(action.option_strings or [action.metavar])[0]]
+                assert block.endswith(")"), (name, action.dest)
+                assert block.count("(default: ") == 1, (name, action.dest)
+    assert "(default: comparison.png)" in blocks_of(commands["compare"])["-o"]
+    assert "(default: 16)" in blocks_of(commands["insert"])["--ratio"]
+
+
+def test_the_help_groups_the_options():
+    _, commands = build_parser()
+    for name, command in commands.items():
+        (loose,) = re.findall(r"^options:\n((?:  .*\n)+)", command.format_help(), re.MULTILINE)
+        assert len(re.findall("^  -", loose, re.MULTILINE)) < 6, name
+    titles = re.findall(r"^(\w.*):$", commands["train"].format_help(), re.MULTILINE)
+    assert titles[:2] == ["options", "data"]
+    assert titles[-4:] == ["augmentation", "devices", "output", "examples"]
+
+
+def test_the_help_is_not_wrapped_within_names(monkeypatch):
+    for columns in ("60", "80", "120"):
+        monkeypatch.setenv("COLUMNS", columns)
+        for command in build_parser()[1].values():
+            assert not re.search(r"\w-$", command.format_help(), re.MULTILINE)
+
+
+def test_the_errors_of_the_parser_are_sentences(capsys):
+    for arguments, expected in (
+        ("fly", "got 'fly'. See se-keras --help."),
+        ("train --epochs x", "got 'x'. See se-keras train --help."),
+        ("predict", "required: IMAGE. See se-keras predict --help."),
+        ("list --wieghts", "Did you mean '--weights'? See se-keras list --help."),
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments.split())
+        assert capsys.readouterr().err.endswith(f"{expected}\n")
 
 
 # --- the start -----------------------------------------------------------------------------------
@@ -382,16 +461,16 @@ def test_the_help_tells_the_defaults_of_each_data_set(monkeypatch):
 # What pip makes of the entry point.
 SCRIPT = "import sys; from se_keras.cli import main; sys.exit(main())"
 NAMES = (
+    "list",
     "train",
-    "compare",
     "evaluate",
     "predict",
-    "list",
-    "count",
-    "convert",
-    "insert",
+    "compare",
     "explain",
     "export",
+    "insert",
+    "count",
+    "convert",
 )
 LIGHT = (
     "--help",

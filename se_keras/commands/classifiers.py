@@ -24,8 +24,13 @@ COLORS = (1, 3)
 # Images that are read and given to the model at a time.
 BATCH = 32
 SOURCES = (
-    "folder of a run of `se-keras train`, .keras file, or what `se-keras export` wrote: SavedModel "
-    "folder, .onnx file, OpenVINO folder, .tflite file"
+    "folder of a run of `se-keras train`, .keras file, or output of `se-keras export`: SavedModel "
+    "folder, .onnx file, OpenVINO folder or .tflite file"
+)
+PIXELS = (
+    "pixel values that the model takes, needed only if neither it nor its weights say so: raw "
+    "(0..255), imagenet (ImageNet's mean and deviation), tf (-1..1), or the name of the published "
+    "weights that it was made from, such as seresnet50.a1_in1k"
 )
 
 

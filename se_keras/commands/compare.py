@@ -8,20 +8,22 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add `compare` to the commands."""
     parser = commands.add_parser(
         "compare",
-        help="lay finished runs side by side",
-        description="Prints a table of runs of `se-keras train`, the settings in which they "
-        "differ, and how the answers of each differ from the first run's, where the test images "
-        "are the same. Draws validation over the epochs and the test accuracy with its interval.",
+        help="compare finished runs",
+        description="Compares runs of `se-keras train`. Prints a table of their results and the "
+        "settings in which they differ. If the test images are the same, it also prints how the "
+        "answers of each run differ from those of the first. The picture shows the validation "
+        "results over the epochs, and each test accuracy with its interval.",
+        examples=("se-keras compare runs/photos runs/photos-no-se -o photos.png",),
     )
     parser.add_argument("first", metavar="RUN", type=Path, help="folder of a finished run")
-    parser.add_argument("others", metavar="RUN", type=Path, nargs="+", help="others")
+    parser.add_argument("others", metavar="RUN", type=Path, nargs="+", help="folders of more runs")
     parser.add_argument(
         "-o",
         "--out",
         metavar="PNG",
         type=Path,
         default=Path("comparison.png"),
-        help="the picture to write (default: %(default)s)",
+        help="picture to write",
     )
     parser.set_defaults(run=run)
 

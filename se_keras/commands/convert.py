@@ -20,38 +20,46 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "convert",
         help="make a .keras file of published weights, or a file for timm",
-        description="Makes OUT, a .keras file, of weights and the network that they are for; or, "
-        "with --to timm, a .safetensors file that timm's network of the same name takes.",
+        description="With --model: makes a .keras file of a network and weights for it. With "
+        "--to timm: makes a .safetensors file that the network of the same name in timm takes.",
+        examples=(
+            "se-keras convert seresnet50.a1_in1k seresnet50.keras --model seresnet50",
+            "se-keras convert runs/photos photos.safetensors --to timm",
+        ),
     )
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="imagenet, a name such as seresnet50.a1_in1k, hf://OWNER/REPO[@REVISION], or a "
-        "file of weights, such as .safetensors, .pth, .weights.h5 or .keras; with --to timm a "
-        ".keras file or the folder of a run",
+        help="with --model: imagenet, a name such as seresnet50.a1_in1k, "
+        "hf://OWNER/REPO[@REVISION], or a file of weights, such as .safetensors, .pth, .weights.h5 "
+        "or .keras; with --to timm: a .keras file or the folder of a run",
     )
     parser.add_argument("out", metavar="OUT", help="file to write")
-    direction = parser.add_mutually_exclusive_group(required=True)
-    direction.add_argument("--model", metavar="NAME", help="a name that `se-keras list` shows")
-    direction.add_argument("--to", choices=["timm"], help="whose names the tensors get")
-    parser.add_argument(
+    output = parser.add_argument_group("output")
+    direction = output.add_mutually_exclusive_group(required=True)
+    direction.add_argument(
+        "--model", metavar="NAME", help="network to make, as `se-keras list` names it"
+    )
+    direction.add_argument("--to", choices=["timm"], help="library to make a file for")
+    output.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    network = parser.add_argument_group("network, with --model")
+    network.add_argument(
         "--classes",
         type=int,
         metavar="N",
-        help="with --model: number of classes (default SOURCE's)",
+        help="number of classes (default: as in SOURCE)",
     )
-    parser.add_argument(
+    network.add_argument(
         "--fresh-classifier",
         action="store_true",
-        help="with --model: leave out SOURCE's classifier, for training another",
+        help="make a new, untrained classifier in place of the one in SOURCE",
     )
-    parser.add_argument(
+    network.add_argument(
         "--adapt-input",
         type=int,
         metavar="CHANNELS",
-        help="with --model: for images of so many channels in place of three colors",
+        help="number of channels of the images, if it is not 3",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.set_defaults(run=run)
 
 

@@ -11,8 +11,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "count",
         help="count parameters and multiply-adds of a model",
-        description="Prints parameters, multiply-adds of one image and activations of a model, "
-        "layer by layer.",
+        description="Prints the parameters, multiply-adds and activations of each layer, for one "
+        "image.",
+        examples=(
+            "se-keras count runs/photos",
+            "se-keras count model.keras --input-shape 224,224,3",
+        ),
     )
     parser.add_argument(
         "model",
@@ -23,7 +27,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--input-shape",
         type=numbers,
         metavar="H,W,C",
-        help="shape of one image, where the model leaves it open",
+        help="shape of one image (default: the input shape of the model)",
     )
     parser.set_defaults(run=run)
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from se_keras.commands.classifiers import BATCH, SOURCES, Classifier, load_classifier
+from se_keras.commands.classifiers import BATCH, PIXELS, SOURCES, Classifier, load_classifier
 from se_keras.folders import ClassFolder, for_each_image, list_classes
 from se_keras.images import name_of
 from se_keras.support.errors import InputError
@@ -29,11 +29,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="test a model on new images",
-        description="Prints how good a model is on the images of a folder that has a folder for "
-        "each class: accuracy, balanced accuracy and macro F1 with 95 % intervals, and precision "
-        "and recall of each class. Where the folder has a test part, that alone is taken. Images "
-        "that the run was trained on are told of.".replace("%", "%%"),
+        description="Tests a model on a folder of images. Prints accuracy, balanced accuracy and "
+        "macro F1 with 95 % intervals, and precision and recall of each class. If DIR has a test "
+        "folder, only its images are used. It also says how many images the run was trained on.",
         epilog="OUT gets evaluation.json, predictions.csv, confusion.png and mistakes.png.",
+        examples=("se-keras evaluate runs/photos --data new_photos --out runs/new_photos",),
     )
     parser.add_argument(
         "model",
@@ -45,10 +45,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="DIR",
         type=Path,
         required=True,
-        help="the images, a folder for each class",
+        help="folder with one folder of images for each class",
     )
-    parser.add_argument("--out", metavar="OUT", type=Path, help="a folder to make, for the results")
-    parser.add_argument("--pixels", metavar="NAME", help="as of `se-keras predict`")
+    parser.add_argument("--out", metavar="OUT", type=Path, help="new folder for the results")
+    parser.add_argument("--pixels", metavar="NAME", help=PIXELS)
     parser.set_defaults(run=run)
 
 

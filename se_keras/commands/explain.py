@@ -36,49 +36,57 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add `explain` to the commands."""
     parser = commands.add_parser(
         "explain",
-        help="show what the SE layers of a model do, and take out those that hardly vary",
-        description="Runs a trained model over its training images and writes statistics of all "
-        "gates (the numbers that the SE layers multiply channels by): by layer, class and channel.",
-        epilog="OUT gets report.txt, which is printed too, layers.csv, channels.csv, classes.png, "
-        "spread.png and layers.png; with --keep also pruned.keras, and report.json with the names "
-        "of its classes; with --cam cam.png. variability: standard deviation of a gate over the "
-        "images, relative to the gates' size; specificity: share of the variance that lies between "
-        "the classes.",
+        help="show what the SE layers of a model do, and prune them",
+        description="Runs a trained model on its training images and writes statistics of the "
+        "gates, the factors by which SE layers scale the channels: for each layer, class and "
+        "channel.",
+        epilog="OUT gets report.txt (which is also printed), layers.csv, channels.csv, "
+        "classes.png, spread.png and layers.png. With --keep it also gets pruned.keras and "
+        "report.json, which has the names of the classes; with --cam also cam.png.\n\n"
+        "The variability of a gate is its standard deviation over the images, relative to the "
+        "size of the gates. Its specificity is the share of its variance that lies between the "
+        "classes.",
+        examples=(
+            "se-keras explain runs/photos --out runs/explained",
+            "se-keras explain runs/photos --out runs/pruned --keep 0.5 --cam new.jpg",
+        ),
     )
     parser.add_argument(
         "model",
         metavar="MODEL",
         help="folder of a run, or .keras file of a model that takes raw pixels 0..255",
     )
-    parser.add_argument(
+    images = parser.add_argument_group("data")
+    images.add_argument(
         "--data",
         metavar="DATA",
-        help="a folder of images or a name, as of `se-keras train` (default: the run's)",
+        help="name of a data set or folder of images, as in `se-keras train` (default: the data "
+        "of the run)",
     )
-    parser.add_argument(
+    images.add_argument(
+        "--pixels",
+        metavar="NAME",
+        help="pixel values that the model takes, as in `se-keras predict` (default: as the model "
+        "says, else raw)",
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
         "--out", type=Path, required=True, metavar="OUT", help="new folder for the results"
     )
-    parser.add_argument(
+    output.add_argument(
         "--keep",
         type=float,
         metavar="SHARE",
-        help="prune: the share of the SE layers that stay, 0 to 1, those whose gates vary most. "
-        "The others become constants in the layers before them, and what that costs is measured on "
-        "the test images",
+        help="prune: keep this share of the SE layers, 0 to 1, whose gates vary most. The others "
+        "become constant factors in the layers before them. The test images show what it costs",
     )
-    parser.add_argument(
+    output.add_argument(
         "--cam",
         nargs="*",
         metavar="IMAGE",
-        help=f"draw class activation maps (Grad-CAM) of these image files, at most {MOST_MAPS}, "
-        "which show the places that speak for a class; with none named, of the test images with "
-        "the surest wrong answers",
-    )
-    parser.add_argument(
-        "--pixels",
-        metavar="NAME",
-        help="what pixels the model takes, as of `se-keras predict` (default: what it says itself, "
-        "else raw)",
+        help="draw class activation maps (Grad-CAM), which show the parts of an image that speak "
+        f"for a class, of at most {MOST_MAPS} image files; without IMAGE, of the test images with "
+        "the most confident wrong answers",
     )
     parser.add_argument("--prune", action=_Renamed, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)

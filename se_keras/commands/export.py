@@ -22,10 +22,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "export",
         help="write a model for another engine, optimized",
-        description="Writes a model, optimized, as a SavedModel or for ONNX Runtime, OpenVINO or "
-        "LiteRT; loads it back and compares it with the Keras model.",
-        epilog="OUT.report.json gets what is printed. Without --calibration int8 is for weights "
-        "alone.",
+        description="Optimizes a model and writes it as a SavedModel or for ONNX Runtime, "
+        "OpenVINO or LiteRT. Then loads it again and compares it with the Keras model.",
+        epilog="OUT.report.json gets what is printed. Without --calibration, int8 is only for the "
+        "weights.",
+        examples=(
+            "se-keras export runs/photos --format onnx",
+            "se-keras export runs/photos -f onnx -p int8 --calibration photos",
+        ),
     )
     parser.add_argument(
         "model", metavar="MODEL", help="folder of a run of `se-keras train`, or .keras file"
@@ -35,21 +39,20 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--format",
         default="tf_saved_model",
         metavar="FORMAT",
-        help="tf_saved_model, onnx, openvino or litert (default %(default)s)",
+        help="tf_saved_model, onnx, openvino or litert",
     )
     parser.add_argument(
         "-p",
         "--precision",
         default="float32",
         metavar="PRECISION",
-        help="float32, bfloat16 (tf_saved_model, openvino) or int8 (all but tf_saved_model) "
-        "(default %(default)s)",
+        help="float32, bfloat16 (tf_saved_model and openvino) or int8 (all but tf_saved_model)",
     )
     parser.add_argument(
         "--calibration",
         metavar="DIR",
-        help="folder of images, of which at most 300 are taken, to measure activations on for int8 "
-        "and to compare with (default: the comparison takes the test images of the run)",
+        help="folder of images, of which at most 300 are used to compare the models and, for "
+        "int8, to measure activations (default: compare on the test images of the run)",
     )
     parser.add_argument(
         "-o",
@@ -57,7 +60,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         dest="path",
         type=Path,
         metavar="OUT",
-        help="file or folder to write (default: beside MODEL, such as model-int8.onnx)",
+        help="file or folder to write (default: next to MODEL, such as model-int8.onnx)",
     )
     parser.set_defaults(run=run)
 

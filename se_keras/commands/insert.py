@@ -13,55 +13,62 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "insert",
         help="put squeeze-and-excitation into a model",
-        description="Puts SE into a saved model. Without --no-warm-start the new model computes "
-        "what the old one does, until it is trained.",
+        description="Inserts SE into a saved model. At first the new model computes the same as "
+        "the old one, unless --no-warm-start is given; then train it.",
+        examples=(
+            "se-keras insert model.keras --dry-run",
+            "se-keras insert model.keras -o model-se.keras --ratio 8",
+        ),
     )
     parser.add_argument(
         "model",
         metavar="MODEL",
         help="folder of a run of `se-keras train`, or .keras file of a functional model",
     )
-    parser.add_argument("-o", "--out", type=keras_file, metavar="OUT", help=".keras file to write")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
-    parser.add_argument(
+    output = parser.add_argument_group("output")
+    output.add_argument("-o", "--out", type=keras_file, metavar="OUT", help=".keras file to write")
+    output.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    places = parser.add_argument_group("places")
+    places.add_argument(
         "--where",
         default="auto",
         metavar="WHERE",
-        help="after what: auto, residual, concat, conv, pointwise, or a regular expression of "
-        "layer names (default %(default)s)",
+        help="what SE is inserted after: auto, residual, concat, conv, pointwise, or a regular "
+        "expression that matches names of layers",
     )
-    parser.add_argument(
+    places.add_argument(
         "--placement",
         choices=["standard", "pre", "post", "identity"],
         default="standard",
-        help="where SE stands in a residual unit, as in the paper's Fig. 5 (default %(default)s)",
+        help="position of SE in a residual unit, as in Fig. 5 of the paper",
     )
-    parser.add_argument(
+    places.add_argument(
+        "--stages",
+        type=numbers,
+        metavar="S,S",
+        help="insert only in these stages, as numbered by --dry-run (default: all)",
+    )
+    places.add_argument(
+        "--skip-last-stage",
+        action="store_true",
+        help="insert nothing in the last stage, which has the lowest resolution",
+    )
+    places.add_argument(
+        "--force", action="store_true", help="insert SE even if the model already has it"
+    )
+    layers = parser.add_argument_group("SE layers")
+    layers.add_argument(
         "--ratio",
         type=int,
         default=16,
         metavar="R",
-        help="reduction ratio: C channels are squeezed to C/R units (default %(default)s)",
+        help="reduction ratio: C channels are squeezed to C/R units",
     )
-    parser.add_argument(
-        "--stages",
-        type=numbers,
-        metavar="S,S",
-        help="only these stages, as the plan (--dry-run) numbers them",
-    )
-    parser.add_argument(
-        "--skip-last-stage",
-        action="store_true",
-        help="no SE in the last stage, which has the lowest resolution",
-    )
-    parser.add_argument(
+    layers.add_argument(
         "--no-warm-start",
         dest="warm_start",
         action="store_false",
-        help="begin with the paper's initialization: gates near 0.5, not of exactly 1",
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="insert also where the model has SE already"
+        help="initialize as in the paper, with gates near 0.5 in place of exactly 1",
     )
     parser.set_defaults(run=run)
 

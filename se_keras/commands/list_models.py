@@ -15,19 +15,23 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "list",
         help="list the models",
-        description="Prints the models with their trainable parameters and the multiply-adds of "
-        "one image, both with SE, for the input size (pixels) and the number of classes that a "
-        "model was made for. The builder is its function in Python. With --weights it prints the "
-        "published weights of the models, by the names that --weights of other commands takes.",
+        description="Prints the name of each model, its input size in pixels, its trainable "
+        "parameters, the multiply-adds for one image, and the function that builds it in Python. "
+        "The counts include SE and are for the usual input size and number of classes. With "
+        "--weights it prints the names of the published weights, which the option --weights of "
+        "other commands takes.",
+        examples=("se-keras list '*mobile*'", "se-keras list --weights 'seresnet50*'"),
     )
     parser.add_argument(
         "pattern",
         metavar="PATTERN",
         nargs="?",
         default="*",
-        help="only names that match, such as '*mobile*'",
+        help="list only names that match, such as '*mobile*' (default: all)",
     )
-    parser.add_argument("--weights", action="store_true", help="list published weights")
+    parser.add_argument(
+        "--weights", action="store_true", help="list published weights in place of models"
+    )
     parser.set_defaults(run=run)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -39,17 +40,21 @@ def keras_file(text: str) -> Path:
     return Path(text)
 
 
-def add_fields(parser: argparse.ArgumentParser, settings: type) -> None:
+def add_fields(groups: Mapping[str, argparse._ArgumentGroup], settings: type) -> None:
     """Add an option for each field of a dataclass; the fields' metadata has what its help says.
 
     What is not given is not set, so that the dataclass alone has the defaults.
+
+    Args:
+        groups: the group of options for each name that the metadata have.
+        settings: the dataclass.
     """
     for field in dataclasses.fields(settings):
         kind = next(iter(get_args(field.type)), field.type)
         takes = {"action": "store_true"} if kind is bool else {"type": kind}
         if kind is not bool:
             takes["metavar"] = field.metadata["metavar"]
-        parser.add_argument(
+        groups[field.metadata["group"]].add_argument(
             "--" + field.name.replace("_", "-"),
             help=field.metadata["help"].replace("%", "%%"),
             default=argparse.SUPPRESS,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from se_keras.commands.classifiers import (
     BATCH,
+    PIXELS,
     SOURCES,
     Answer,
     Classifier,
@@ -34,47 +35,43 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "predict",
         help="classify image files",
         description="Prints the likeliest classes of each image, with their probabilities.",
-        epilog="An image that can't be read gets a line on the standard error, and the others are "
-        "answered; the exit code is then 2, as where no image is found.",
+        epilog="If some images can't be read, each gets a line on the standard error, the others "
+        "are classified, and the exit code is 2.",
+        examples=(
+            "se-keras predict runs/photos new.jpg 'more/*.jpg' --top 3",
+            "se-keras predict --weights seresnet50.a1_in1k new.jpg",
+        ),
     )
-    parser.add_argument(
-        "path", metavar="MODEL", nargs="?", help=f"{SOURCES}; left out with --weights"
-    )
+    parser.add_argument("path", metavar="MODEL", nargs="?", help=f"{SOURCES}; not with --weights")
     parser.add_argument(
         "images",
         metavar="IMAGE",
         nargs="+",
         help="image file, folder of images at any depth, or pattern such as 'photos/**/*.jpg'",
     )
-    parser.add_argument(
+    pretrained = parser.add_argument_group("model")
+    pretrained.add_argument(
         "--weights",
         metavar="SOURCE",
-        help="pretrained: a name such as seresnet50.a1_in1k, hf://OWNER/REPO[@REVISION], or, with "
-        "--model, imagenet or a file",
+        help="use a pretrained model in place of MODEL: a name such as seresnet50.a1_in1k, or "
+        "hf://OWNER/REPO[@REVISION]; or, with --model, imagenet or a file",
     )
-    parser.add_argument(
-        "--model", metavar="NAME", help="with --weights: a name that `se-keras list` shows"
-    )
-    parser.add_argument(
-        "--pixels",
+    pretrained.add_argument(
+        "--model",
         metavar="NAME",
-        help="what pixels the model takes, where neither it nor its weights say so: those of the "
-        "published weights that it began with, such as seresnet50.a1_in1k, or, of a MODEL, raw "
-        "(0..255), imagenet (its mean and deviation) or tf (-1..1)",
+        help="network of --weights, as `se-keras list` names it",
     )
-    parser.add_argument(
-        "--top",
-        type=int,
-        default=5,
-        metavar="N",
-        help="classes to print for each image (default %(default)s)",
+    pretrained.add_argument("--pixels", metavar="NAME", help=PIXELS)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--top", type=int, default=5, metavar="N", help="number of classes for each image"
     )
-    parser.add_argument(
+    output.add_argument(
         "--csv",
         type=csv_file,
         metavar="FILE",
-        help="write the answers there in place of printing them: a row for each image that can be "
-        "read, with file, class, probability, class_2, probability_2, ... up to --top",
+        help="write the answers to a CSV file in place of printing them: a row for each image, "
+        "with the columns file, class, probability, class_2, probability_2, ... up to --top",
     )
     parser.set_defaults(run=run)
 

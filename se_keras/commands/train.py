@@ -6,7 +6,7 @@ from pathlib import Path
 
 from se_keras.commands.options import add_fields, given_fields
 from se_keras.support.startup import load_keras
-from se_keras.train.config import Cluster, TrainConfig
+from se_keras.train.config import GROUPS, Cluster, TrainConfig
 from se_keras.train.run_files import go_on
 from se_keras.train.run_folder import (
     check_folder,
@@ -21,28 +21,36 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "train",
         help="train a model on images and save it",
-        description="Trains a model on images. Without options: SE-ResNet-20 on scikit-learn's "
-        "handwritten digits, in about a minute, without a network.",
-        epilog="Validation images choose the epoch that is kept; test images are looked at once, "
-        "at the end. OUT gets model.keras and saved_model/ (both take raw pixels 0..255), "
-        "report.html, a page to look at, and what it is made of.",
+        usage="%(prog)s [OPTION ...]",
+        description="Trains a model on images. Without options it trains SE-ResNet-20 on "
+        "scikit-learn's handwritten digits, which takes about a minute and no download.",
+        epilog="The validation images choose the epoch that is kept. The test images are used "
+        "once, at the end. OUT gets model.keras and saved_model/, which both take raw pixels "
+        "0..255, and report.html, a page about the run.",
+        examples=(
+            "se-keras train --data photos --weights seresnet50.a1_in1k --out runs/photos",
+            "se-keras train --data cifar10 --model seresnet32 --epochs 50",
+            "se-keras train --out runs/photos --resume",
+        ),
     )
-    add_fields(parser, TrainConfig)
-    add_fields(parser, Cluster)
-    parser.add_argument(
-        "--tensorboard", action="store_true", help="write what TensorBoard shows to OUT/tensorboard"
+    groups = {name: parser.add_argument_group(name) for name in GROUPS}
+    add_fields(groups, TrainConfig)
+    add_fields(groups, Cluster)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out", type=Path, metavar="OUT", help="folder of the run (default: runs/DATA-MODEL)"
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="OUT", help="folder of the run (default runs/DATA-MODEL)"
+    output.add_argument(
+        "--tensorboard", action="store_true", help="write logs for TensorBoard to OUT/tensorboard"
     )
-    again = parser.add_mutually_exclusive_group()
+    again = output.add_mutually_exclusive_group()
     again.add_argument(
         "--resume",
         action="store_true",
-        help="go on after the last finished epoch of the run in OUT, with its own settings; more "
-        "--epochs, another --patience and another --choose may be given",
+        help="continue the run in OUT after its last finished epoch, with its own settings; of "
+        "these only --patience, --choose and --epochs (to a larger number) may be changed",
     )
-    again.add_argument("--overwrite", action="store_true", help="replace the run that is in OUT")
+    again.add_argument("--overwrite", action="store_true", help="replace the run in OUT")
     parser.set_defaults(run=run)
 
 

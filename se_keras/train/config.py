@@ -119,6 +119,15 @@ def _text_of_path(argument: str, value: Any) -> str:
     return text(argument, os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
+# The groups of options in the help of `se-keras train`.
+DATA = "data"
+MODEL = "model and weights"
+FINE_TUNING = "fine-tuning of pretrained weights"
+TRAINING = "training"
+AUGMENTATION = "augmentation"
+DEVICES = "devices"
+GROUPS = (DATA, MODEL, FINE_TUNING, TRAINING, AUGMENTATION, DEVICES)
+
 CHECKS: dict[str, Check] = {
     **dict.fromkeys(
         ("image_size", "epochs", "batch_size", "accumulate", "ratio", "unfreeze"), positive_integer
@@ -139,10 +148,11 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def option(metavar: str, help: str, default: Any = None, unset: str = "") -> Any:
+def option(group: str, metavar: str, help: str, default: Any = None, unset: str = "") -> Any:
     """Make the field of a setting, of which `se-keras train` makes an option.
 
     Args:
+        group: one of `GROUPS`.
         metavar: what stands for the value in the help.
         help: what the setting is.
         default: `None` where it depends on the rest.
@@ -150,7 +160,7 @@ def option(metavar: str, help: str, default: Any = None, unset: str = "") -> Any
     """
     meaning = unset or default
     text = help if meaning is None else f"{help} (default: {meaning})"
-    return field(default=default, metadata={"metavar": metavar, "help": text})
+    return field(default=default, metadata={"group": group, "metavar": metavar, "help": text})
 
 
 def _fitting(name: str) -> str:
@@ -193,154 +203,198 @@ class TrainConfig:
     """
 
     data: str = option(
+        DATA,
         "DATA",
-        f"{', '.join(DEFAULTS)}, or a folder with one folder of images for each class, or "
-        "with such folders in train and test or val",
+        f"{', '.join(DEFAULTS)}, or a folder of images: one folder for each class, or a train "
+        "folder and a val or test folder that have one for each class",
         "digits",
     )
+    split: str | None = option(
+        DATA,
+        "FILE",
+        "CSV file that says which part each image belongs to, with the columns file, class and "
+        "part, such as split.csv of a run",
+        unset="the parts that the data have; missing ones are drawn from the training images with "
+        "the seed: a fifth of each class for the test, 15 % for validation",
+    )
+    image_size: int | None = option(
+        DATA,
+        "PIXELS",
+        "height and width to which images are brought",
+        unset=f"{_fitting('image_size')}; for a folder the size that the model was made for, at "
+        f"least {SMALLEST}",
+    )
     model: str | None = option(
+        MODEL,
         "MODEL",
-        "a name that `se-keras list` shows; or a .keras file of a classifier or a backbone, or the "
-        "folder of a finished run, whose weights are trained on with a fresh classifier",
+        "a name that `se-keras list` shows, or the folder of a finished run or a .keras file of a "
+        "classifier or backbone, which gets a new classifier and is trained further",
         unset=f"{DEFAULT_MODEL}; with weights the network that they are for",
     )
     weights: str | None = option(
+        MODEL,
         "SOURCE",
-        "weights to begin with: a name such as seresnet50.a1_in1k, hf://OWNER/REPO[@REVISION], or, "
-        "with a model's name, imagenet or a file; the classifier is fresh",
-        unset="fresh ones",
+        "pretrained weights to begin with: a name such as seresnet50.a1_in1k, or "
+        "hf://OWNER/REPO[@REVISION]; or, together with the name of a model, imagenet or a file. "
+        "The classifier is always new",
+        unset="random weights",
     )
     pixels: str | None = option(
+        MODEL,
         "NAME",
-        "what pixels such weights take, where nothing says it: raw (0..255), imagenet (its mean "
-        "and deviation), tf (-1..1), or the published weights that they began with",
-        unset="what the weights or the model say",
-    )
-    freeze: int | None = option(
-        "N",
-        "with such weights: epochs in which the classifier alone is trained, at the whole learning "
-        "rate; the other layers follow",
-        unset="5; with fresh weights there are none",
-    )
-    tuning_rate: float | None = option(
-        "SHARE",
-        "part of the learning rate at which layers are trained after these epochs",
-        unset="1",
-    )
-    layer_decay: float | None = option(
-        "SHARE",
-        "with such weights: the rate of each stage of the network to that of the next one, so that "
-        "the first ones change least; a stage ends where the maps get smaller",
-        unset="1, the same rate for all",
-    )
-    unfreeze: int | None = option(
-        "N",
-        "with such weights: after these epochs train the last N stages and the classifier only",
-        unset="all",
+        "pixel values that pretrained weights take, needed only if nothing else says so: raw "
+        "(0..255), imagenet (ImageNet's mean and deviation), tf (-1..1), or the name of the "
+        "published weights that they were made from",
+        unset="as the weights or the model say",
     )
     # What the SENet paper varies: Table 10; Fig. 5 and Tables 14 and 15; its plain networks.
     ratio: int | None = option(
-        "N", "channels of a map to one of the hidden layer of its SE block", unset="the model's, 16"
+        MODEL,
+        "N",
+        "reduction ratio of SE: C channels are squeezed to C/N units",
+        unset="as in the model, usually 16",
     )
     placement: str | None = option(
+        MODEL,
         "WHERE",
-        "SE in the residual units: standard, pre, post, identity or conv3x3",
-        unset="the model's, standard",
+        "position of SE in the residual units: standard, pre, post, identity or conv3x3",
+        unset="as in the model, usually standard",
     )
     no_se: bool = option(
-        "", "train the plain twin, the same network without SE", False, unset="with SE"
+        MODEL, "", "train the same network without SE, to compare", False, unset="with SE"
     )
-    image_size: int | None = option(
-        "PIXELS",
-        "height and width that images are brought to",
-        unset=f"{_fitting('image_size')}; what the model was made for, at least {SMALLEST}, for a "
-        "folder",
-    )
-    split: str | None = option(
-        "FILE",
-        "the images of each part: a CSV of file, class and part, such as a run leaves as split.csv",
-        unset="the parts that the data have; a missing one is drawn from the training images by "
-        "the seed, a fifth of each class for the test, 15 % for validation",
-    )
-    epochs: int | None = option("N", "passes over the training images", unset=_fitting("epochs"))
-    patience: int | None = option(
+    freeze: int | None = option(
+        FINE_TUNING,
         "N",
-        "end after so many epochs without a better one by the validation images; 0: never",
+        "number of frozen epochs at the start, which train only the new classifier, at the full "
+        "learning rate",
+        unset="5; without pretrained weights 0",
+    )
+    tuning_rate: float | None = option(
+        FINE_TUNING,
+        "SHARE",
+        "factor on the learning rate after the frozen epochs",
+        unset="1",
+    )
+    layer_decay: float | None = option(
+        FINE_TUNING,
+        "SHARE",
+        "learning rate of each stage relative to the next stage, so that the first stages change "
+        "least; a stage ends where the feature maps get smaller",
+        unset="1, the same rate for all",
+    )
+    unfreeze: int | None = option(
+        FINE_TUNING,
+        "N",
+        "train only the last N stages and the classifier after the frozen epochs",
+        unset="all stages",
+    )
+    epochs: int | None = option(
+        TRAINING, "N", "passes over the training images", unset=_fitting("epochs")
+    )
+    patience: int | None = option(
+        TRAINING,
+        "N",
+        "stop after N epochs without a better result on the validation images; with 0 never",
         unset=f"{_fitting('patience')}; 0 for the others",
     )
     choose: str = option(
-        "EPOCH", "epoch that is kept: best, by the validation images, or last", CHOICES[0]
+        TRAINING,
+        "EPOCH",
+        "epoch to keep: best, by the validation images, or last",
+        CHOICES[0],
     )
     class_weights: str = option(
+        TRAINING,
         "HOW",
-        "balanced: each class counts alike, however many images it has, in the loss and in the "
-        "choice of the epoch; none: each image does",
+        "balanced: in the loss and in the choice of the epoch each class counts the same, however "
+        "many images it has; none: each image counts the same",
         CLASS_WEIGHTS[0],
     )
     batch_size: int | None = option(
+        TRAINING,
         "N",
-        "images that decide one update of the weights, over all devices",
+        "number of images for one update of the weights, over all devices",
         unset=_fitting("batch_size"),
     )
     # In proportion to the batch: Goyal et al. 2017 (arXiv 1706.02677), sec. 2.1.
     lr: float | None = option(
+        TRAINING,
         "RATE",
-        "peak of the learning rate, which rises linearly over the first steps and falls as a "
-        "cosine",
+        "peak of the learning rate, which rises linearly over the first steps and then falls "
+        "along a cosine",
         unset=f"{_fitting('lr')}; in proportion to the batch size",
-    )
-    mixup: float | None = option(
-        "ALPHA",
-        "blend each image and its label with another one of its batch, in shares drawn from "
-        "Beta(ALPHA, ALPHA), 0.1 to 1; the training accuracy then goes by the larger share",
-        unset="no mixing",
-    )
-    cutmix: float | None = option(
-        "ALPHA",
-        "put a rectangle of another image of its batch into each one, and as much of its label; "
-        "0.1 to 1; with mixup too, each batch gets one of the two",
-        unset="no mixing",
-    )
-    rand_augment: float | None = option(
-        "MAGNITUDE",
-        "change each image in two ways out of eleven, such as turning, shearing, contrast, by up "
-        "to MAGNITUDE, 0 to 1; 1 turns it all the way round",
-        unset="none",
     )
     # He et al. 2015, sec. 4.2, and the SENet paper, sec. 5.1.
     weight_decay: float = option(
-        "RATE", "decoupled weight decay of kernels; not of biases and normalizations", 1e-4
+        TRAINING,
+        "RATE",
+        "decoupled weight decay of kernels; biases and normalization layers have none",
+        1e-4,
     )
     # Szegedy et al. 2015 (arXiv 1512.00567), sec. 7.
     label_smoothing: float = option(
-        "SHARE", "share of each target, 0 to below 1, that goes to all classes alike", 0.1
-    )
-    seed: int = option(
-        "N", "seed of the split, the initial weights, the shuffles and the augmentation", 0
-    )
-    precision: str = option("P", f"one of {', '.join(PRECISIONS)}", PRECISIONS[0])
-    accumulate: int = option(
-        "N",
-        "parts that each batch is computed in, one after the other, for less memory; batch "
-        "normalization sees one part at a time",
-        1,
+        TRAINING,
+        "SHARE",
+        "label smoothing: share of each target, in [0, 1), that is spread over all classes",
+        0.1,
     )
     clip_norm: float | None = option(
+        TRAINING,
         "NORM",
-        "largest norm of an update's gradient, all variables together",
+        "largest norm of the gradient of all variables together; a larger one is scaled down",
         unset="no limit",
     )
     ema: float | None = option(
+        TRAINING,
         "MOMENTUM",
-        "test and save the moving average of the weights over the updates, with this momentum, "
-        "such as 0.999",
-        unset="the last weights",
+        "test and save a moving average of the weights over the updates, with this momentum, such "
+        "as 0.999",
+        unset="the weights after the last update",
+    )
+    accumulate: int = option(
+        TRAINING,
+        "N",
+        "compute each batch in N parts, one after the other, which saves memory; batch "
+        "normalization sees one part at a time",
+        1,
+    )
+    precision: str = option(TRAINING, "P", f"one of {', '.join(PRECISIONS)}", PRECISIONS[0])
+    seed: int = option(
+        TRAINING,
+        "N",
+        "seed of the split, the initial weights, the shuffling and the augmentation",
+        0,
+    )
+    mixup: float | None = option(
+        AUGMENTATION,
+        "ALPHA",
+        "blend each image and its label with another one of the batch, in shares drawn from "
+        "Beta(ALPHA, ALPHA); ALPHA is in [0.1, 1]; the training accuracy then goes by the label "
+        "with the larger share",
+        unset="no blending",
+    )
+    cutmix: float | None = option(
+        AUGMENTATION,
+        "ALPHA",
+        "replace a rectangle of each image by one from another image of the batch, and the same "
+        "share of its label; ALPHA is in [0.1, 1]; if mixup is given too, each batch gets one of "
+        "the two",
+        unset="no rectangles",
+    )
+    rand_augment: float | None = option(
+        AUGMENTATION,
+        "MAGNITUDE",
+        "change each image in two of eleven ways, such as rotation, shear and contrast, by up to "
+        "MAGNITUDE in (0, 1]; at 1 a rotation may be a full turn",
+        unset="no such changes",
     )
     sync_batch_norm: bool = option(
+        DEVICES,
         "",
-        "batch normalization with the statistics of all devices, as JAX always does",
+        "compute the statistics of batch normalization over all devices, as JAX always does",
         False,
-        unset="each device's own",
+        unset="each device by itself",
     )
 
     def __post_init__(self):
@@ -422,17 +476,19 @@ class Cluster:
     """
 
     devices: int | None = option(
+        DEVICES,
         "N",
-        "devices that each process uses; a machine without a GPU parts its CPU into so many",
-        unset="1, with a coordinator all it has",
+        "number of devices of each process; without a GPU the CPU is split into N virtual ones",
+        unset="1; with a coordinator all of them",
     )
     coordinator: str | None = option(
+        DEVICES,
         "HOST:PORT",
         "address of process 0, where all processes of a run meet; needs KERAS_BACKEND=jax",
-        unset="one process",
+        unset="a single process",
     )
-    process: int | None = option("I", "with a coordinator: number of this process, from 0")
-    processes: int | None = option("N", "with a coordinator: how many processes there are")
+    process: int | None = option(DEVICES, "I", "with a coordinator: number of this process, from 0")
+    processes: int | None = option(DEVICES, "N", "with a coordinator: number of processes")
 
     def __post_init__(self):
         checks: dict[str, Check] = {
