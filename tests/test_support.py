@@ -467,3 +467,15 @@ except InputError as error:
     assert run_python(code, path) == f"can't write {path}: File too large.\n"
     assert files.read_json(path) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_known_by_its_text_where_a_library_hides_its_number(tmp_path):
+    path = tmp_path / "a"
+    no_room = r"^can't write .*a: No space left on device\.$"
+    with pytest.raises(InputError, match=no_room), written_beside(path):
+        raise RuntimeError("x.index; No space left on device [Op:SaveV2]")
+    with pytest.raises(RuntimeError, match="another"), written_beside(path):
+        raise RuntimeError("another reason")
+    with pytest.raises(InputError, match=r"can't write b: No"), written_beside(path):
+        raise InputError("can't write b: No space left on device.")
+    assert list(tmp_path.iterdir()) == []

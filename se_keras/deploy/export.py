@@ -21,7 +21,7 @@ from se_keras.graph import innermost_layers, is_quantized
 from se_keras.metadata import describe, write_metadata
 from se_keras.rewrite.optimize import optimize
 from se_keras.support.errors import MAX_TEXT, InputError, WrongResultError, in_one_line
-from se_keras.support.files import write_json, written_beside
+from se_keras.support.files import lacks_room, write_json, written_beside
 from se_keras.support.tables import format_table, visible
 from se_keras.support.timing import seconds_in_turn
 
@@ -243,6 +243,8 @@ def _translated_errors(model: keras.Model, target: Target) -> Iterator[None]:
     except (InputError, OSError, MemoryError):
         raise
     except Exception as error:
+        if lacks_room(error):
+            raise
         changed = is_quantized(model)
         remedy = " It is quantized: export what it was before `quantize`." if changed else ""
         raise InputError(

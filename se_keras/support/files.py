@@ -67,14 +67,39 @@ def written_beside(path: Path) -> Iterator[Path]:
 def _full_disk_named(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if errno.errorcode.get(error.errno or 0) not in NO_ROOM:
+    except InputError:
+        raise
+    except Exception as error:
+        if not lacks_room(error):
             raise
         raise _unwritable(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
-    reason = os.strerror(error.errno) if error.errno else in_one_line(error)
+def lacks_room(error: Exception) -> bool:
+    """Return whether an error says that a disk, a quota or a limit of a file's size is at its end.
+
+    Example:
+
+    >>> from se_keras.support.files import lacks_room
+    >>> lacks_room(OSError(28, "No space left on device"))
+    True
+    >>> lacks_room(RuntimeError("variables.index: No space left on device"))
+    True
+    """
+    return _room_lacking(error) is not None
+
+
+def _room_lacking(error: Exception) -> str | None:
+    numbers = [getattr(errno, name) for name in NO_ROOM if hasattr(errno, name)]
+    if isinstance(error, OSError) and error.errno in numbers:
+        return os.strerror(error.errno)
+    # TensorFlow and HDF5 give the system's reason as a text.
+    return next((text for text in map(os.strerror, numbers) if text in str(error)), None)
+
+
+def _unwritable(path: Path, error: Exception) -> InputError:
+    number = error.errno if isinstance(error, OSError) else None
+    reason = _room_lacking(error) or (os.strerror(number) if number else in_one_line(error))
     return InputError(f"can't write {path}: {reason}.")
 
 
