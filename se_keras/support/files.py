@@ -90,11 +90,13 @@ def lacks_room(error: Exception) -> bool:
 
 
 def _room_lacking(error: Exception) -> str | None:
-    numbers = [getattr(errno, name) for name in NO_ROOM if hasattr(errno, name)]
-    if isinstance(error, OSError) and error.errno in numbers:
-        return os.strerror(error.errno)
-    # TensorFlow and HDF5 give the system's reason as a text.
-    return next((text for text in map(os.strerror, numbers) if text in str(error)), None)
+    number = error.errno if isinstance(error, OSError) else None
+    for name in NO_ROOM:
+        ours = getattr(errno, name, None)
+        # TensorFlow and HDF5 give the system's reason as a text.
+        if ours and (ours == number or os.strerror(ours) in str(error)):
+            return os.strerror(ours)
+    return None
 
 
 def _unwritable(path: Path, error: Exception) -> InputError:
