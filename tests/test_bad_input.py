@@ -101,10 +101,10 @@ def files(tmp_path_factory):
 REFUSED = [
     ("count open.keras", "input-shape must be given"),
     ("count open.keras --input-shape 4,8,3", "'conv' can't take an input of shape (None, 4, 8, 3)"),
-    ("count open.keras --input-shape 0,8,3", "must be that of 'open'"),
-    ("count open.keras --input-shape 8,8", "must be that of 'open'"),
+    ("count open.keras --input-shape 0,8,3", "must be the one of 'open'"),
+    ("count open.keras --input-shape 8,8", "must be the one of 'open'"),
     ("count open.keras --input-shape wide", "input-shape"),
-    ("count two_inputs.keras --input-shape 8,8,3", "must be that of"),
+    ("count two_inputs.keras --input-shape 8,8,3", "must be the one of"),
     ("count subclassed.keras", "must be a functional model"),
     ("count cut.keras", "is not a whole .keras file"),
     ("count text.keras", "is not a whole .keras file"),

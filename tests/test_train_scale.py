@@ -606,7 +606,7 @@ def test_a_process_with_other_settings_is_refused(tmp_path):
     assert second.returncode == 2
     line = err.splitlines()[-1]
     assert line == (
-        "se-keras train: process 1 of 2: it has other settings or other images than process 0"
+        "se-keras train: process 1 of 2: it has other settings or other images than process 0."
     )
     first.communicate(timeout=DEADLINE)
     assert first.returncode != 0
@@ -624,5 +624,5 @@ def test_parts_add_up_on_jax_too(tmp_path):
 
 def test_no_coordinator_is_one_line(monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 0.1)
-    with pytest.raises(InputError, match=r"no process 0 was found at localhost:1 within 0\.1 s"):
+    with pytest.raises(InputError, match=r"No process 0 was found at localhost:1 within 0\.1 s"):
         cluster._await_coordinator("localhost:1")

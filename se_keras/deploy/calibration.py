@@ -183,7 +183,7 @@ def _collect(model: keras.Model, calibration: Any) -> tuple[Arrays, np.ndarray |
         if count >= LIMIT:
             break
     if not count:
-        raise InputError("`calibration` has no samples")
+        raise InputError("`calibration` has no samples.")
     has_targets = len(targets) == len(parts) and len({y.shape[1:] for y in targets}) == 1
     arrays = tuple(np.concatenate(column)[:LIMIT] for column in zip(*parts, strict=True))
     return arrays, np.concatenate(targets)[:LIMIT] if has_targets else None
@@ -200,7 +200,7 @@ def _is_array_per_input(calibration: Any, inputs: int) -> bool:
 def _order_inputs(model: keras.Model, arrays: Mapping | Sequence) -> Sequence:
     names = [tensor.name for tensor in model.inputs]
     if isinstance(arrays, Mapping) and set(arrays) != set(names):
-        raise InputError(f"`calibration` must have the inputs {names}, got {list(arrays)}")
+        raise InputError(f"`calibration` must have the inputs {names}, got {list(arrays)}.")
     return in_model_order(arrays, model.input)
 
 
@@ -209,7 +209,7 @@ def _check_fit(model: keras.Model, arrays: Arrays) -> None:
     got = [array.shape for array in arrays]
     fits = len(got) == len(expected) and all(map(shape_fits, got, expected))
     if not fits or len({len(array) for array in arrays}) != 1 or not len(arrays[0]):
-        raise InputError(f"`calibration` must be samples of {expected}, got {got}")
+        raise InputError(f"`calibration` must be samples of {expected}, got {got}.")
 
 
 def _as_input(array: np.ndarray, tensor: keras.KerasTensor) -> np.ndarray:
@@ -243,11 +243,11 @@ def _read_folder(
 ) -> tuple[Arrays, np.ndarray | None, np.ndarray, str]:
     """Return at most `LIMIT` images of a folder, labels and files; in words, what was left out."""
     if not folder.is_dir():
-        raise InputError(f"`calibration` must be a folder of images, {folder} is none")
+        raise InputError(f"`calibration` must be a folder of images, {folder} is none.")
     if not _takes_images(model):
         raise InputError(
             "`calibration` can be a folder only for a model that takes images of 1 or 3 channels, "
-            f"channels last; it takes {[tensor.shape for tensor in model.inputs]}: give arrays"
+            f"channels last; it takes {[tensor.shape for tensor in model.inputs]}: give arrays."
         )
     pixels = _pixels(model)
     if pixels.unknown:

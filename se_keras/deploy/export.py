@@ -197,7 +197,7 @@ def export(
     ('tensorflow', True)
     """
     if keras.backend.backend() != "tensorflow":
-        raise InputError("export needs the TensorFlow backend: set KERAS_BACKEND=tensorflow")
+        raise InputError("Export needs the TensorFlow backend: set KERAS_BACKEND=tensorflow.")
     path = Path(path)
     target, engine = find_target(format, precision), find_engine(format)
     engine.require()
@@ -280,11 +280,11 @@ def _names_of(model: keras.Model, class_names: Sequence[str] | None) -> list[str
 def _check_path(path: Path, engine: Engine) -> None:
     if engine.marker is None:
         if path.suffix != engine.suffix:
-            raise InputError(f"`path` must be a {engine.suffix} file, got {path}")
+            raise InputError(f"`path` must be a {engine.suffix} file, got {path}.")
         if path.is_dir():
-            raise InputError(f"`path` must be a {engine.suffix} file, {path} is a folder")
+            raise InputError(f"`path` must be a {engine.suffix} file, {path} is a folder.")
     elif path.exists() and not (path / engine.marker).is_file():
-        raise InputError(f"{path} is there and is no export of {engine.format}: choose another")
+        raise InputError(f"{path} is there and is no export of {engine.format}: choose another.")
 
 
 def _bytes(variable: keras.Variable) -> int:

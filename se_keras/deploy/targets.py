@@ -70,9 +70,9 @@ def find_target(format: str, precision: str) -> Target:
     >>> find_target("litert", "bfloat16")
     Traceback (most recent call last):
     ...
-    se_keras.support.errors.InputError: there is no export to litert in bfloat16; there are \
+    se_keras.support.errors.InputError: There is no export to litert in bfloat16; there are \
 tf_saved_model in float32, bfloat16; onnx in float32, int8; openvino in float32, bfloat16, int8; \
-litert in float32, int8
+litert in float32, int8.
     """
     precisions: dict[str, list[str]] = {}
     for row in TARGETS:
@@ -80,4 +80,4 @@ litert in float32, int8
         if (row.format, row.precision) == (format, precision):
             return row
     have = "; ".join(f"{name} in {', '.join(rows)}" for name, rows in precisions.items())
-    raise InputError(f"there is no export to {format} in {precision}; there are {have}")
+    raise InputError(f"There is no export to {format} in {precision}; there are {have}.")

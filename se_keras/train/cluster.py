@@ -98,9 +98,9 @@ def join_devices(cluster: Cluster) -> Iterator[Team]:
         InputError: if the backend can't do it, or there are too few devices.
     """
     if keras.backend.backend() not in ("tensorflow", "jax"):
-        raise InputError("training needs the TensorFlow or the JAX backend: set KERAS_BACKEND")
+        raise InputError("Training needs the TensorFlow or the JAX backend: set KERAS_BACKEND.")
     if cluster.coordinator is not None and keras.backend.backend() != "jax":
-        raise InputError("several processes need the JAX backend: set KERAS_BACKEND=jax")
+        raise InputError("Several processes need the JAX backend: set KERAS_BACKEND=jax.")
     if cluster.coordinator is None:
         on_jax = keras.backend.backend() == "jax"
         yield _jax_team(cluster) if on_jax else _tensorflow_team(cluster)
@@ -201,7 +201,7 @@ def _await_coordinator(address: str) -> None:
         except OSError as error:
             if time.monotonic() > until:
                 raise InputError(
-                    f"no process 0 was found at {address} within {PATIENCE} s ({error})"
+                    f"No process 0 was found at {address} within {PATIENCE} s ({error})."
                 ) from error
             time.sleep(0.2)
 

@@ -437,7 +437,7 @@ class _Epochs(keras.callbacks.Callback):
         assert logs is not None  # `fit` gives them
         if not math.isfinite(logs["loss"]):
             raise InputError(
-                f"the loss became {logs['loss']} in epoch {epoch + 1}: try a smaller learning rate"
+                f"The loss became {logs['loss']} in epoch {epoch + 1}: try a smaller learning rate."
             )
         # Keras divides by the images that fill up the batches, too. In place, for what comes after
         # this: the line that is printed, and TensorBoard.
@@ -461,7 +461,7 @@ class _Epochs(keras.callbacks.Callback):
 def _check_same_everywhere(settings: dict[str, Any], team: Team) -> None:
     digest = hashlib.sha256(json.dumps(settings).encode()).digest()
     if team.from_first(digest) != digest:
-        raise InputError("it has other settings or other images than process 0")
+        raise InputError("it has other settings or other images than process 0.")
 
 
 def _check_batch(config: TrainConfig, team: Team) -> None:
@@ -475,7 +475,7 @@ def _check_batch(config: TrainConfig, team: Team) -> None:
     if config.accumulate > 1 and team.replicas > 1 and keras.backend.backend() == "tensorflow":
         raise InputError(
             "`accumulate` with several devices needs the JAX backend (Keras can't accumulate in a "
-            "MirroredStrategy): set KERAS_BACKEND=jax"
+            "MirroredStrategy): set KERAS_BACKEND=jax."
         )
 
 
