@@ -78,7 +78,7 @@ def create(
             include_preprocessing=include_preprocessing,
             **options,
         )[0]
-    if fresh_classifier:
+    if boolean("fresh_classifier", fresh_classifier):
         raise InputError(
             "`fresh_classifier=True` leaves out the classifier of `weights`: give both."
         )
@@ -99,6 +99,7 @@ def create_with_plan(
     **options: Any,
 ) -> tuple[keras.Model, ConversionPlan]:
     """Build a network with weights, as `create` does; return also which tensor went where."""
+    boolean("fresh_classifier", fresh_classifier)
     recipe, asked = _split_options(model, options)
     source = parse_source(weights, recipe.name)
     recipe = _as_trained(recipe, options, source)
@@ -256,7 +257,7 @@ def _preprocess(pixels: bool | str | Pixels, options: NetworkOptions) -> keras.l
     """Add the layer that prepares images, if one is asked for."""
     if pixels is False:
         return None
-    known = known_pixels(pixels)
+    known = known_pixels(pixels, "include_preprocessing")
     if known.raw:
         raise InputError("`include_preprocessing` must be Pixels with `mean` and `std`.")
     return normalization_layer(known, standardize_data_format(options.data_format))

@@ -1,5 +1,6 @@
 """From an answer to names: the classes of a model, of published weights, or of a run."""
 
+import numbers
 import os
 from functools import partial
 from pathlib import Path
@@ -47,8 +48,11 @@ def decode_predictions(
     >>> se_keras.decode_predictions(np.eye(1000)[[1]], top=1)
     [[('n01443537', 'goldfish', 1.0)]]
     """
-    if isinstance(model_or_source, int):  # as keras.applications has it: decode(predictions, 3)
-        return decode_predictions(predictions, None, model_or_source)
+    is_number = isinstance(model_or_source, numbers.Integral)
+    if (
+        is_number and not isinstance(model_or_source, bool) and model_or_source > 0
+    ):  # as keras.applications has it: decode(predictions, 3)
+        return decode_predictions(predictions, None, int(model_or_source))
     top = positive_integer("top", top)
     labels = labels_of(IMAGENET if model_or_source is None else model_or_source)
     if labels is None:
@@ -84,7 +88,7 @@ def labels_of(model_or_source: PixelSource) -> Labels | None:
     >>> labels_of("seresnet50.a1_in1k")[1]
     ('n01443537', 'goldfish')
     """
-    if model_or_source == IMAGENET:
+    if isinstance(model_or_source, str) and model_or_source == IMAGENET:
         return labels_of_list(IMAGENET)
     if isinstance(model_or_source, str | os.PathLike) and Path(model_or_source).exists():
         of_run = labels_of_run(Path(model_or_source))

@@ -26,8 +26,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
-from se_keras.support.arguments import one_of
+from se_keras.support.arguments import function, nonzero_number, one_of, positive_integer
 from se_keras.support.errors import InputError
 
 Tensor = Any
@@ -66,7 +67,7 @@ def squeeze(
     [3.0, 4.0]
     """
     one_of("pool", pool, POOLS)
-    u = keras.ops.convert_to_tensor(u)
+    u = _map("u", u)
     axes = _spatial_axes(len(u.shape), data_format)
     dtype = _dtype_of_sums(u)
     # Keras refuses the maximum of an empty batch; the mean has its shape, and no values either.
@@ -102,7 +103,7 @@ def _squeeze_counted(u: Tensor, counts: Tensor, largest: bool, axes: tuple[int, 
 
 def _expand_mask(mask: Tensor, shape: tuple[int | None, ...], axes: tuple[int, ...]) -> Tensor:
     """Give a mask of positions the rank of the map, with ones for the axes that it lacks."""
-    mask = keras.ops.cast(keras.ops.convert_to_tensor(mask), "bool")
+    mask = keras.ops.cast(_tensor("mask", mask), "bool")
     rank = len(mask.shape)
     positions = (shape[0], *(shape[axis] for axis in axes))
     alike = zip(mask.shape, positions, strict=False)
@@ -133,7 +134,7 @@ def excite(
         expand: the map W2, (N, hidden) -> (N, C).
         activation: between the two.
         gate_activation: after the second (paper, Table 12).
-        gate_scale: a constant that multiplies the gate.
+        gate_scale: a constant other than 0 that multiplies the gate.
 
     Returns:
         The gate s, (N, C).
@@ -147,7 +148,11 @@ def excite(
     >>> [float(value) for value in s[0]]
     [0.5, 0.5, 0.5, 0.5]
     """
-    gate = gate_activation(expand(activation(reduce(z))))
+    steps = {"reduce": reduce, "activation": activation, "expand": expand}
+    gate = _descriptor("z", z)
+    for name, step in {**steps, "gate_activation": gate_activation}.items():
+        gate = function(name, step)(gate)
+    gate_scale = nonzero_number("gate_scale", gate_scale)
     return gate if gate_scale == 1.0 else gate * gate_scale
 
 
@@ -174,7 +179,8 @@ def excite_once(
     >>> [float(value) for value in s[0]]
     [0.5, 0.5]
     """
-    return gate_activation(weigh(z))
+    gate = function("weigh", weigh)(_descriptor("z", z))
+    return function("gate_activation", gate_activation)(gate)
 
 
 def excite_neighbors(
@@ -200,8 +206,9 @@ def excite_neighbors(
     >>> [float(value) for value in s[0]]
     [0.5, 0.5]
     """
+    function("convolve", convolve)
     return excite_once(
-        keras.ops.expand_dims(z, -1),
+        keras.ops.expand_dims(_descriptor("z", z), -1),
         lambda z: keras.ops.squeeze(convolve(z), -1),
         gate_activation,
     )
@@ -227,6 +234,8 @@ def fuse(u: Tensor, s: Tensor, q: Tensor, fusion: str = "sum") -> Tensor:
     >>> [float(value) for value in g[0, 0]]
     [0.25, 0.5]
     """
+    u = _map("u", u)
+    s, q = (_of_rank(name, gate, len(u.shape)) for name, gate in {"s": s, "q": q}.items())
     if one_of("fusion", fusion, FUSIONS) == "sum":
         return keras.ops.add(s, q)
     # The larger product of a negative number is that with the smaller gate.
@@ -256,6 +265,7 @@ def gather(u: Tensor, extent: int, pool: str = "avg", mask: Tensor | None = None
     [0.5, 2.0]
     """
     one_of("pool", pool, POOLS)
+    extent, u = positive_integer("extent", extent), _map("u", u)
     axes = _spatial_axes(len(u.shape), "channels_last")
     u = keras.ops.cast(u, _dtype_of_sums(u))
     counts = keras.ops.ones_like(u[..., :1], "bool")
@@ -304,7 +314,15 @@ def interpolate(v: Tensor, sizes: Sequence[int]) -> Tensor:
     >>> [int(value) for value in g[0, :, 0]]
     [0, 0, 0, 1, 1]
     """
+    v = _descriptor("v", v)
+    wanted = len(v.shape) - 2
+    if not isinstance(sizes, Sequence | np.ndarray) or len(sizes) != wanted:
+        raise InputError(
+            f"`sizes` must be one size for each spatial axis, {wanted}, got {sizes!r}."
+        )
     for axis, size in enumerate(sizes, start=1):
+        # In a traced function a size may be known when it runs only.
+        size = size if keras.ops.is_tensor(size) else positive_integer("sizes", size)
         if v.shape[axis] != 1:
             nearest = keras.ops.arange(size) * keras.ops.shape(v)[axis] // size
             v = keras.ops.take(v, nearest, axis=axis)
@@ -326,6 +344,7 @@ def without_masked(u: Tensor, mask: Tensor | None) -> Tensor:
     >>> [float(value) for value in u[0, :, 0]]
     [1.0, 0.0]
     """
+    u = _map("u", u)
     if mask is None:
         return u
     counts = _expand_mask(mask, u.shape, _spatial_axes(len(u.shape), "channels_last"))
@@ -351,6 +370,7 @@ def recalibrate(u: Tensor, gate: Tensor, data_format: str | None = None) -> Tens
     >>> float(x[0, 0, 0, 0])
     0.5
     """
+    u = _map("u", u)
     return keras.ops.multiply(u, expand_gate(gate, len(u.shape), data_format))
 
 
@@ -375,16 +395,61 @@ def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tens
     >>> tuple(se_keras.ops.expand_gate(np.ones((2, 8)), 4, "channels_first").shape)
     (2, 8, 1, 1)
     """
+    rank = positive_integer("rank", rank)
+    axes = _spatial_axes(rank, data_format)
+    gate = _tensor("gate", gate)
     if len(gate.shape) == rank:
         return gate
-    return keras.ops.expand_dims(gate, _spatial_axes(rank, data_format))
+    return keras.ops.expand_dims(_of_rank("gate", gate, 2, rank), axes)
+
+
+# --- what they take ------------------------------------------------------------------------------
+
+
+def _tensor(argument: str, value: Any) -> Tensor:
+    """Return what Keras takes as a tensor of real numbers as one."""
+    if isinstance(value, keras.KerasTensor):
+        return value
+    message = f"`{argument}` must be a tensor or an array of numbers, got {value!r}."
+    try:
+        tensor = keras.ops.convert_to_tensor(value)
+        kind = keras.backend.standardize_dtype(tensor.dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(message) from error
+    if kind.startswith(("string", "complex")):
+        raise InputError(message)
+    return tensor
+
+
+def _of_rank(argument: str, value: Any, *ranks: int) -> Tensor:
+    tensor = _tensor(argument, value)
+    if len(tensor.shape) not in ranks:
+        wanted = " or ".join(map(str, ranks))
+        raise InputError(
+            f"`{argument}` must have rank {wanted}, got the shape {tuple(tensor.shape)}."
+        )
+    return tensor
+
+
+def _map(argument: str, value: Any) -> Tensor:
+    tensor = _tensor(argument, value)
+    if len(tensor.shape) not in (3, 4, 5):
+        raise InputError(
+            f"`{argument}` must be a feature map of rank 3, 4 or 5, (N, *spatial, C) or "
+            f"(N, C, *spatial); got the shape {tuple(tensor.shape)}."
+        )
+    return tensor
+
+
+def _descriptor(argument: str, value: Any) -> Tensor:
+    return _of_rank(argument, value, 2, 3, 4, 5)
 
 
 def _spatial_axes(rank: int, data_format: str | None) -> tuple[int, ...]:
     if rank not in (3, 4, 5):
         raise InputError(
-            "squeeze-and-excitation takes a feature map of rank 3, 4 or 5, "
-            f"(N, *spatial, C) or (N, C, *spatial); got rank {rank}."
+            "`rank` must be that of a feature map, 3, 4 or 5: "
+            f"(N, *spatial, C) or (N, C, *spatial); got {rank}."
         )
     first = 2 if standardize_data_format(data_format) == "channels_first" else 1
     return tuple(range(first, first + rank - 2))

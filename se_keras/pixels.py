@@ -168,14 +168,18 @@ def pixels_of(model_or_source: PixelSource) -> Pixels:
     >>> se_keras.pixels_of(se_keras.create("seresnet20", include_preprocessing=True)).raw
     True
     """
+    return _pixels_of(model_or_source, "model_or_source")
+
+
+def _pixels_of(model_or_source: PixelSource, argument: str) -> Pixels:
     if isinstance(model_or_source, Pixels):
         return model_or_source
     if isinstance(model_or_source, keras.Model):
         return _of_model(model_or_source)
     if isinstance(model_or_source, Weights):
-        return _of_source(model_or_source)
+        return _of_source(model_or_source, argument)
     raise InputError(
-        "`model_or_source` must be a model, the name or the source of its weights, or Pixels, got "
+        f"`{argument}` must be a model, the name or the source of its weights, or Pixels, got "
         f"{model_or_source!r}."
     )
 
@@ -192,8 +196,12 @@ def _of_source(source: Weights, argument: str = "model_or_source") -> Pixels:
     return parsed.pixels
 
 
-def known_pixels(model_or_source: PixelSource) -> Pixels:
+def known_pixels(model_or_source: PixelSource, argument: str = "model_or_source") -> Pixels:
     """Return `pixels_of` what must be known.
+
+    Args:
+        model_or_source: as of `pixels_of`.
+        argument: how the caller calls it; named in errors.
 
     Raises:
         InputError: if it is not; the message says what to give.
@@ -207,7 +215,7 @@ def known_pixels(model_or_source: PixelSource) -> Pixels:
     ...
     se_keras.support.errors.InputError: what pixels seresnet32 takes is unknown: ...
     """
-    return _known(pixels_of(model_or_source), model_or_source)
+    return _known(_pixels_of(model_or_source, argument), model_or_source)
 
 
 def _known(pixels: Pixels, model_or_source: PixelSource) -> Pixels:

@@ -1,5 +1,6 @@
 """Bad input ends a command with one line; a bug, a bare ValueError from within, does not."""
 
+import functools
 import json
 import shutil
 
@@ -10,6 +11,7 @@ from checks import exit_code
 from PIL import Image
 
 import se_keras
+import se_keras.train
 from se_keras.cli import main
 from se_keras.commands.predict import predict
 
@@ -232,3 +234,189 @@ def test_a_bug_is_no_error_of_the_user(command, place, files, tmp_path, monkeypa
         run(command.replace("OUT", str(tmp_path / "out")), files, monkeypatch)
     assert type(caught.value) is ValueError
     assert not (tmp_path / "out").exists()
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+NO_FLAGS = (
+    None,
+    "False",
+    "",
+    1j,
+    float("nan"),
+    0,
+    1,
+    np.int64(1),
+    b"True",
+    (1, 2),
+    [],
+    {},
+    object(),
+)
+NO_NUMBERS = (None, "False", "", 1j, float("nan"), True, np.array([1, 2]), b"1", (1, 2), [], {})
+NO_FUNCTIONS = (None, "max", 1.5, True, np.array([1, 2]), b"max", [], {}, object())
+NO_PATHS = ("", 1j, 0, True, np.array([1, 2]), b"x", (1, 2), [], {}, object())
+NO_TEXTS = (None, "", 1j, 0, 1.5, True, np.array([1, 2]), b"x", (1, 2), [], {}, object())
+NO_ROWS = ("", "2", 1j, 2, True, np.int64(3), b"x", {}, (1.5,), (True,), ["2"], object())
+NO_TENSORS = (None, "max", 1j, 1.5, True, np.int64(3), np.array([1, 2]), b"x", [], {}, object())
+NO_OBJECTS = (None, "max", 1j, 0, True, np.array([1, 2]), b"x", (1, 2), [], {}, object())
+MAP, VECTOR = np.ones((1, 2, 2, 4), "float32"), np.ones((1, 4), "float32")
+
+
+def same(x):
+    return x
+
+
+@functools.cache
+def convolution():
+    return of_images(8, 8)
+
+
+@functools.cache
+def statistics():
+    images = np.random.default_rng(0).random((2, 8, 8, 3), "float32")
+    return se_keras.record_excitations(with_se(), images, verbose=False)
+
+
+@functools.cache
+def with_se():
+    return se_keras.insert_se(convolution(), where="conv")
+
+
+def network(**options):
+    return se_keras.create("seresnet20", **{"input_shape": (8, 8, 3), **options})
+
+
+def layer(**options):
+    return se_keras.SqueezeExcite(**options)(MAP)
+
+
+def ignoring(function, **right):
+    return lambda **options: function(**{**right, **options})
+
+
+# A function with right arguments; by the names of others what they can't be.
+DOORS = {
+    "layer": (
+        layer,
+        {
+            **dict.fromkeys(("use_bias", "trainable", "autocast"), NO_FLAGS),
+            **dict.fromkeys(("ratio", "gate_scale"), (*NO_NUMBERS, 0)),
+            "name": (*NO_TEXTS[1:], "a/b"),
+            **dict.fromkeys(("dtype", "activity_regularizer"), NO_TEXTS[1:]),
+            "kernel_initializer": (np.array([1, 2]), np.float32(0.5), *NO_TEXTS[2:5]),
+        },
+    ),
+    "extent": (se_keras.GatherExcite, {"extent": (*NO_NUMBERS, False)}),
+    "create": (
+        network,
+        {
+            **dict.fromkeys(("se", "include_top", "fresh_classifier", "adapt_input"), NO_FLAGS),
+            "features_only": NO_FLAGS,
+            "name": NO_TEXTS[1:],
+            "se_stages": NO_ROWS,
+            "include_preprocessing": (*NO_OBJECTS[:4], *NO_OBJECTS[5:]),
+        },
+    ),
+    "builder": (lambda model: se_keras.create(model), {"model": NO_TEXTS}),
+    "insert_se": (
+        lambda **options: se_keras.insert_se(convolution(), **options),
+        {
+            **dict.fromkeys(("warm_start", "force", "skip_last_stage", "use_bias"), NO_FLAGS),
+            "stages": NO_ROWS,
+            "where": (1j, 0, True, np.array([1, 2]), b"x", (1, 2), [], {}, object()),
+        },
+    ),
+    "apply": (
+        lambda **options: se_keras.find_sites(convolution()).apply(convolution(), **options),
+        {"warm_start": NO_FLAGS, "force": NO_FLAGS},
+    ),
+    "optimize": (
+        lambda **options: se_keras.optimize(convolution(), **options),
+        {"verbose": NO_FLAGS},
+    ),
+    "export": (
+        lambda **options: se_keras.export(**{"model": convolution(), "path": "x", **options}),
+        {"path": (None, *NO_PATHS), "format": NO_TEXTS, "precision": NO_TEXTS},
+    ),
+    "record": (
+        lambda **options: se_keras.record_excitations(with_se(), MAP, **options),
+        {"verbose": NO_FLAGS, "class_names": ("", "ab", 1j, 0, True, b"x", (1, 2), [], {})},
+    ),
+    "plot": (
+        lambda **options: se_keras.plot_excitations(**{"stats": statistics(), **options}),
+        {"stats": NO_OBJECTS, "classes": NO_ROWS, "path": NO_PATHS},
+    ),
+    "prune": (
+        lambda **options: se_keras.prune_se(with_se(), **{"stats": statistics(), **options}),
+        {"stats": NO_OBJECTS, "keep": (*NO_NUMBERS[:-2], {}, b"se")},
+    ),
+    "load_weights": (
+        lambda **options: se_keras.load_weights(**{"model": with_se(), "source": "x", **options}),
+        {"model": NO_OBJECTS, "fresh_classifier": NO_FLAGS, "adapt_input": NO_FLAGS},
+    ),
+    "save_timm": (
+        lambda **options: se_keras.save_timm(**{"model": with_se(), "path": "x", **options}),
+        {"model": NO_OBJECTS, "path": (None, "x", *NO_PATHS)},
+    ),
+    "list_models": (se_keras.list_models, {"pattern": NO_TEXTS}),
+    "pixels": (ignoring(se_keras.Pixels, raw=True), {"labels": NO_TEXTS[1:], "origin": NO_TEXTS}),
+    "decode": (
+        ignoring(se_keras.decode_predictions, predictions=np.eye(1000)[:1]),
+        {"top": (*NO_NUMBERS, 0), "model_or_source": (True, np.array([1, 2]), 0, -1, b"x", [])},
+    ),
+    "squeeze": (ignoring(se_keras.ops.squeeze, u=MAP), {"u": NO_TENSORS, "mask": NO_TENSORS[1:]}),
+    "excite": (
+        ignoring(se_keras.ops.excite, z=VECTOR, reduce=same, expand=same),
+        {
+            "z": NO_TENSORS,
+            "gate_scale": (*NO_NUMBERS, 0),
+            **dict.fromkeys(("reduce", "expand", "activation", "gate_activation"), NO_FUNCTIONS),
+        },
+    ),
+    "gather": (
+        ignoring(se_keras.ops.gather, u=MAP, extent=2),
+        {"u": NO_TENSORS, "extent": (*NO_NUMBERS, 1.5)},
+    ),
+    "fuse": (
+        ignoring(se_keras.ops.fuse, u=MAP, s=MAP, q=MAP),
+        dict.fromkeys(("u", "s", "q"), NO_TENSORS),
+    ),
+    "interpolate": (
+        ignoring(se_keras.ops.interpolate, v=MAP, sizes=(4, 4)),
+        {"v": NO_TENSORS, "sizes": (*NO_ROWS, None, (4,), (4, 0))},
+    ),
+    "recalibrate": (
+        ignoring(se_keras.ops.recalibrate, u=MAP, gate=VECTOR),
+        dict.fromkeys(("u", "gate"), NO_TENSORS),
+    ),
+    "train": (
+        ignoring(se_keras.train.train, config=se_keras.train.TrainConfig()),
+        {
+            **dict.fromkeys(("resume", "overwrite", "tensorboard"), NO_FLAGS),
+            **dict.fromkeys(("cluster", "model"), NO_OBJECTS[1:]),
+            "config": NO_OBJECTS,
+            "network": NO_FUNCTIONS[1:],
+            "out": NO_PATHS,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_error_names_the_argument_and_nothing_senseless_is_taken(door, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    function, arguments = DOORS[door]
+    for argument, values in arguments.items():
+        for value in values:
+            with pytest.raises(se_keras.InputError) as caught:
+                function(**{argument: value})
+            assert f"`{argument}" in str(caught.value), (door, argument, value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_numpy_are_numbers():
+    layer(ratio=np.int64(2), gate_scale=np.float32(0.5), use_bias=np.bool_(False))
+    network(se_stages=np.array([2, 3]), ratio=np.int32(4), dropout=np.float32(0.5), se=np.True_)
+    se_keras.insert_se(convolution(), "conv", np.int64(2), np.True_, stages=np.array([0]))
+    assert se_keras.ops.gather(MAP, np.int64(2)).shape == (1, 1, 1, 4)

@@ -427,9 +427,9 @@ def test_an_unknown_word_is_refused(argument, value):
         SqueezeExcite(**{argument: value})
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "much", None])
-def test_a_gate_scale_that_is_no_finite_number_is_refused(value):
-    with pytest.raises(ValueError, match="`gate_scale` must be a finite number, got"):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "much", None, 0])
+def test_a_gate_scale_that_is_no_finite_number_or_0_is_refused(value):
+    with pytest.raises(ValueError, match="`gate_scale` must be a finite number other than 0, got"):
         SqueezeExcite(gate_scale=value)
 
 

@@ -365,7 +365,11 @@ def test_unknown_sizes_are_taken_where_the_equation_allows():
         ("ge", {"extra_params": True, "pool": "max"}, "`pool='max'` changes nothing with"),
         ("ge", {"extra_params": True, "use_bias": False}, "`use_bias=False` changes nothing with"),
         ("ge", {"activation": "silu"}, "changes nothing with"),
-        ("ese", {"gate_scale": None}, "`gate_scale` must be a finite number, got None"),
+        (
+            "ese",
+            {"gate_scale": None},
+            "`gate_scale` must be a finite number other than 0, got None",
+        ),
     ],
 )
 def test_a_bad_argument_is_refused(kind, options, words):

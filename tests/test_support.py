@@ -151,12 +151,14 @@ def test_what_is_no_boolean_is_refused(value):
         arguments.boolean("flag", value)
 
 
-def test_a_text_is_a_string_or_a_path(tmp_path):
+def test_a_text_is_a_string_and_a_path_may_be_one(tmp_path):
     assert arguments.text("data", "digits") == "digits"
-    assert arguments.text("data", tmp_path) == str(tmp_path)
+    assert arguments.path("data", tmp_path) == arguments.path("data", str(tmp_path)) == tmp_path
     for value in ("", None, 3, b"digits"):
         with pytest.raises(InputError, match="`data` must be a non-empty string, got "):
             arguments.text("data", value)
+        with pytest.raises(InputError, match="`data` must be a path or a non-empty string, got "):
+            arguments.path("data", value)
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def _collect(model: keras.Model, calibration: Any) -> tuple[Arrays, np.ndarray |
     for batch in batches:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         arrays = _order_inputs(model, x) if isinstance(x, Mapping | Sequence) else (x,)
-        parts.append([keras.ops.convert_to_numpy(array) for array in arrays])
+        parts.append([np.atleast_1d(keras.ops.convert_to_numpy(array)) for array in arrays])
         if hasattr(y, "shape"):
             targets.append(keras.ops.convert_to_numpy(y))
         count += len(parts[-1][0])

@@ -20,6 +20,7 @@ from se_keras.deploy.tf_function import with_policy
 from se_keras.graph import innermost_layers, is_quantized
 from se_keras.metadata import describe, write_metadata
 from se_keras.rewrite.optimize import optimize
+from se_keras.support import arguments
 from se_keras.support.errors import MAX_TEXT, InputError, WrongResultError, in_one_line
 from se_keras.support.files import lacks_room, write_json, written_beside
 from se_keras.support.tables import format_table, visible
@@ -198,7 +199,7 @@ def export(
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError("Export needs the TensorFlow backend: set KERAS_BACKEND=tensorflow.")
-    path = Path(path)
+    path = arguments.path("path", path)
     target, engine = find_target(format, precision), find_engine(format)
     engine.require()
     _check_path(path, engine)
@@ -268,13 +269,11 @@ def _names_of(model: keras.Model, class_names: Sequence[str] | None) -> list[str
         return [name for _, name in labels] if len(labels) == classes else []
     if classes is None:
         raise InputError(f"`class_names` must be None for a model that gives {shapes}.")
-    names = [] if isinstance(class_names, str) else list(class_names)
-    if len(names) != classes or not all(isinstance(name, str) for name in names):
-        raise InputError(
-            f"`class_names` must be {classes} texts, one for each class, got "
-            f"{repr(class_names)[:MAX_TEXT]}."
-        )
-    return names
+    wanted = f"{classes} texts, one for each class"
+    names = arguments.texts("class_names", class_names, wanted)
+    if len(names) != classes:
+        raise InputError(f"`class_names` must be {wanted}, got {repr(class_names)[:MAX_TEXT]}.")
+    return list(names)
 
 
 def _check_path(path: Path, engine: Engine) -> None:
@@ -284,7 +283,9 @@ def _check_path(path: Path, engine: Engine) -> None:
         if path.is_dir():
             raise InputError(f"`path` must be a {engine.suffix} file, {path} is a folder.")
     elif path.exists() and not (path / engine.marker).is_file():
-        raise InputError(f"{path} is there and is no export of {engine.format}: choose another.")
+        raise InputError(
+            f"`path`: {path} is there and is no export of {engine.format}: choose another."
+        )
 
 
 def _bytes(variable: keras.Variable) -> int:

@@ -70,14 +70,18 @@ def find_target(format: str, precision: str) -> Target:
     >>> find_target("litert", "bfloat16")
     Traceback (most recent call last):
     ...
-    se_keras.support.errors.InputError: There is no export to litert in bfloat16; there are \
-tf_saved_model in float32, bfloat16; onnx in float32, int8; openvino in float32, bfloat16, int8; \
-litert in float32, int8.
+    se_keras.support.errors.InputError: `format` and `precision`: there is no export to litert in \
+bfloat16; there are tf_saved_model in float32, bfloat16; onnx in float32, int8; openvino in \
+float32, bfloat16, int8; litert in float32, int8.
     """
     precisions: dict[str, list[str]] = {}
+    are_texts = isinstance(format, str) and isinstance(precision, str)
     for row in TARGETS:
         precisions.setdefault(row.format, []).append(row.precision)
-        if (row.format, row.precision) == (format, precision):
+        if are_texts and (row.format, row.precision) == (format, precision):
             return row
     have = "; ".join(f"{name} in {', '.join(rows)}" for name, rows in precisions.items())
-    raise InputError(f"There is no export to {format} in {precision}; there are {have}.")
+    raise InputError(
+        f"`format` and `precision`: there is no export to {format} in {precision}; there are "
+        f"{have}."
+    )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from se_keras.explain.statistics import ExcitationStats, LayerStats
+from se_keras.support.arguments import instance_of
+from se_keras.support.arguments import path as checked_path
 from se_keras.support.errors import InputError
 from se_keras.support.plotting import new_figure, save_figure, shorten, show_names
 
@@ -65,17 +67,20 @@ def plot_excitations(
     >>> sorted(se_keras.plot_excitations(stats, classes=[0, 1]))
     ['classes', 'layers', 'spread']
     """
+    instance_of("stats", stats, ExcitationStats, "what `record_excitations` gives")
     chosen = stats.classes[:COMPARED_CLASSES] if classes is None else classes
-    numbers = [stats.class_number(name) for name in chosen]
+    row = chosen.tolist() if isinstance(chosen, np.ndarray) else chosen
+    is_row = isinstance(row, Sequence) and not isinstance(row, str | bytes)
+    numbers = [stats.class_number(name) for name in row] if is_row else []
     if not numbers:
-        raise InputError(f"`classes` must be some of {stats.classes}, got none.")
+        raise InputError(f"`classes` must be some of {stats.classes}, got {classes!r}.")
     figures = {
         "classes": _draw_classes(stats, numbers),
         "spread": _draw_spread(stats, numbers[:SPREAD_CLASSES]),
         "layers": _draw_layers(stats),
     }
     if path is not None:
-        folder = Path(path)
+        folder = checked_path("path", path)
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
             save_figure(figure, folder / f"{name}.png")

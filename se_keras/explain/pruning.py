@@ -15,7 +15,7 @@ from se_keras.rewrite.factors import apply, factor, find_targets, put_factor, ta
 from se_keras.rewrite.scaling import LeftAlone
 from se_keras.rewrite.squeeze_excite import Gate, find_gates, open_layers
 from se_keras.rewrite.work import work_of
-from se_keras.support.arguments import did_you_mean, share
+from se_keras.support.arguments import did_you_mean, instance_of, share
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 
@@ -138,6 +138,7 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep | Non
     se     0.000               148            128  goes into conv
     total                      148            128  1 of 1 go
     """
+    instance_of("stats", stats, ExcitationStats, "what `record_excitations` gives, or a plan")
     graph, found, own = _read(model)
     recorded = {layer.name: layer.channels for layer in stats.layers}
     if own != recorded:
@@ -216,7 +217,7 @@ def _read(model: keras.Model) -> tuple[Graph, dict[str, Gate], dict[str, int]]:
 
 def _names_to_keep(stats: ExcitationStats, keep: Keep | None) -> set[str]:
     """Return the names of the SE layers that stay."""
-    if isinstance(keep, Collection) and not isinstance(keep, str):
+    if isinstance(keep, Collection) and not isinstance(keep, str | bytes | Mapping):
         names = [layer.name for layer in stats.layers]
         for name in keep:
             if name not in names:

@@ -12,6 +12,7 @@ from keras import KerasTensor, tree
 from se_keras.explain.statistics import CLOSED_BOUND, OPEN_BOUND, ExcitationStats, LayerStats
 from se_keras.graph import Graph, Node, in_model_order, nested_inputs, shape_fits, trace
 from se_keras.rewrite.squeeze_excite import Gate, find_gates, open_layers
+from se_keras.support.arguments import boolean, texts
 from se_keras.support.batches import read_batches
 from se_keras.support.errors import InputError
 from se_keras.support.progress import progress_style
@@ -68,6 +69,9 @@ def record_excitations(
     >>> stats["se"].mean.shape  # classes, channels
     (2, 8)
     """
+    boolean("verbose", verbose)
+    if class_names is not None:
+        class_names = texts("class_names", class_names, "the names of the classes, or None")
     graph = trace(model)
     open_layers(graph)
     gates = GateModel(graph)

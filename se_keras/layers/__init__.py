@@ -7,6 +7,7 @@ from se_keras.layers.base import (
     LayerOptions,
     options_of,
     resolve,
+    resolve_dtype,
 )
 from se_keras.layers.effective import EffectiveSqueezeExcite
 from se_keras.layers.efficient_channel import EfficientChannelAttention, neighbors
@@ -38,5 +39,6 @@ __all__ = [
     "neighbors",
     "options_of",
     "resolve",
+    "resolve_dtype",
     "se_options",
 ]

@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Any, ClassVar, TypedDict, Unpack
 
 import keras
+import numpy as np
 
 from se_keras import ops
-from se_keras.support.arguments import boolean, finite_number, one_of, refuse_unknown_options
+from se_keras.support.arguments import (
+    Check,
+    boolean,
+    keras_name,
+    nonzero_number,
+    one_of,
+    refuse_unknown_options,
+    shape,
+)
 from se_keras.support.errors import InputError
 
 # What `Model.quantize` and `Dense.enable_lora` change in a dense layer, as its config names it.
@@ -63,7 +72,7 @@ class ChannelGate(keras.layers.Layer):
     Args:
         pool: `"avg"` or `"max"`: how a channel becomes one number.
         gate_activation: makes the gate; any Keras activation.
-        gate_scale: a constant that multiplies the gate.
+        gate_scale: a constant other than 0 that multiplies the gate.
         use_bias: whether the layers inside have biases.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.
         kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
@@ -101,11 +110,11 @@ class ChannelGate(keras.layers.Layer):
         **kwargs: Unpack[LayerOptions],
     ):
         refuse_unknown_options(type(self).__name__, kwargs, KERAS_OPTIONS + options_of(type(self)))
-        super().__init__(**kwargs)
+        super().__init__(**_checked(kwargs))
         self.supports_masking = True
         self.pool = one_of("pool", pool, ops.POOLS)
         self.gate_activation = resolve("gate_activation", gate_activation)
-        self.gate_scale = finite_number("gate_scale", gate_scale)
+        self.gate_scale = nonzero_number("gate_scale", gate_scale)
         self.use_bias = boolean("use_bias", use_bias)
         self.data_format = ops.standardize_data_format(data_format)
         self.kernel_initializer = resolve("kernel_initializer", kernel_initializer)
@@ -401,12 +410,57 @@ def resolve(argument: str, value: Any) -> Any:
     'sigmoid'
     """
     kind = argument.rpartition("_")[-1]
+    message = f"`{argument}` must be a Keras {kind}, its name or a function, got {value!r}."
+    # Keras takes the values themselves as an initializer: of one shape, and each layer has others.
+    if isinstance(value, np.ndarray | np.generic) or keras.ops.is_tensor(value):
+        raise InputError(message)
     try:
         return RESOLVED[kind].get(value)
     except (TypeError, ValueError) as error:
+        raise InputError(message) from error
+
+
+def resolve_dtype(argument: str, value: Any) -> keras.DTypePolicy:
+    """Return the dtype policy that `value` stands for.
+
+    Args:
+        argument: its name.
+        value: a name, a config, a policy, or `None` for Keras' global one.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.layers import resolve_dtype
+    >>> resolve_dtype("dtype", "mixed_bfloat16").compute_dtype
+    'bfloat16'
+    """
+    try:
+        return keras.dtype_policies.get(value)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise InputError(
-            f"`{argument}` must be a Keras {kind}, its name or a function, got {value!r}."
+            f"`{argument}` must be a Keras dtype policy, such as 'mixed_bfloat16', got {value!r}."
         ) from error
+
+
+# What every Keras layer takes. Keras' own errors would not name the argument.
+KERAS_CHECKS: dict[str, Check] = {
+    "name": keras_name,
+    "dtype": resolve_dtype,
+    "trainable": boolean,
+    "autocast": boolean,
+    "activity_regularizer": resolve,
+    "input_shape": shape,
+}
+MAY_BE_NONE = ("name", "dtype", "activity_regularizer", "input_shape")
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in options.items():
+        if name in KERAS_CHECKS and not (value is None and name in MAY_BE_NONE):
+            KERAS_CHECKS[name](name, value)
+    return dict(options)
 
 
 def _resolved(argument: str, value: Any) -> Any:

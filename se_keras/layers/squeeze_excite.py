@@ -93,8 +93,8 @@ class SqueezeExcite(TwoLayerGate):
         pool: `"avg"` or `"max"` (paper, Table 11).
         activation: between the two layers; any Keras activation.
         gate_activation: makes the gate; any Keras activation (paper, Table 12).
-        gate_scale: a constant that multiplies the gate. With 2 and `expand` at zero a sigmoid
-            gate starts at exactly 1: the layer begins as the identity.
+        gate_scale: a constant other than 0 that multiplies the gate. With 2 and `expand` at zero
+            a sigmoid gate starts at exactly 1: the layer begins as the identity.
         use_bias: whether both layers have biases. The paper's ablations have none, the released
             weights do.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.

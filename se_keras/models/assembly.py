@@ -9,7 +9,7 @@ import keras
 from keras import KerasTensor
 
 from se_keras.blocks import PLACEMENTS
-from se_keras.layers import GATES, options_of, resolve
+from se_keras.layers import GATES, options_of, resolve, resolve_dtype
 from se_keras.models.inception import inception, inception_resnet
 from se_keras.models.mobilenet import mobilenet
 from se_keras.models.parts import NORM_EPSILON, Feature, Parts
@@ -32,11 +32,12 @@ from se_keras.support.arguments import (
     boolean,
     check_fields,
     instance_of,
+    integers,
+    keras_name,
     one_of,
     positive_integer,
     rate,
     shape,
-    text,
 )
 from se_keras.support.errors import InputError
 
@@ -67,9 +68,9 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("se", "include_top", "features_only"), boolean),
     **dict.fromkeys(("classes", "ratio"), positive_integer),
     **dict.fromkeys(("dropout", "drop_path_rate"), rate),
-    "name": text,
+    "name": keras_name,
     "input_shape": shape,
-    "se_stages": partial(instance_of, kind=Collection, wanted="numbers of stages, as in [2, 3]"),
+    "se_stages": partial(integers, wanted="numbers of stages, as in [2, 3]"),
     "se_options": partial(instance_of, kind=Mapping, wanted="a dict of SqueezeExcite's arguments"),
     "attention": partial(one_of, choices=tuple(GATES)),
     "placement": partial(one_of, choices=PLACEMENTS),
@@ -205,7 +206,7 @@ def _make_parts(recipe: Recipe, options: NetworkOptions) -> Parts:
     attention = options.attention or recipe.attention
     return Parts(
         data_format=_resolve_data_format(options.data_format),
-        dtype=_resolve_dtype(options.dtype),
+        dtype=resolve_dtype("dtype", options.dtype),
         norm_epsilon=recipe.norm_epsilon or NORM_EPSILON,
         se_options=_gate_options(recipe, options, attention) if options.se else None,
         attention=attention,
@@ -310,15 +311,6 @@ def _refuse_unknown_stages(options: NetworkOptions, features: list[Feature]) -> 
         raise InputError(
             f"`se_stages` must be among {stages}, got {sorted(unknown, key=str)} beside them."
         )
-
-
-def _resolve_dtype(dtype: Any) -> keras.DTypePolicy:
-    try:
-        return keras.dtype_policies.get(dtype)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"`dtype` must be a Keras dtype policy, such as 'mixed_bfloat16', got {dtype!r}."
-        ) from error
 
 
 def _resolve_data_format(data_format: str | None) -> str:

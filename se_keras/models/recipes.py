@@ -17,6 +17,7 @@ from se_keras.support.arguments import (
     number_from,
     one_of,
     positive_integer,
+    text,
 )
 from se_keras.support.errors import InputError
 
@@ -592,6 +593,7 @@ def list_models(pattern: str = "*") -> list[Recipe]:
     >>> [recipe.name for recipe in se_keras.list_models("*mobile*")]
     ['semobilenet']
     """
+    pattern = text("pattern", pattern)
     return [recipe for recipe in RECIPES if fnmatch.fnmatchcase(recipe.name, pattern)]
 
 
@@ -602,7 +604,7 @@ def find_recipe(name: str) -> Recipe:
         InputError: if there is none; the message names those nearest to it.
     """
     for recipe in RECIPES:
-        if recipe.name == name:
+        if isinstance(name, str) and recipe.name == name:
             return recipe
     names = [recipe.name for recipe in RECIPES]
     raise InputError(

@@ -17,6 +17,7 @@ from se_keras.rewrite.gates import (
     squeeze_before_pointwise,
 )
 from se_keras.rewrite.scaling import LeftAlone
+from se_keras.support.arguments import boolean
 from se_keras.support.tables import format_table
 
 
@@ -166,6 +167,7 @@ def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
     >>> sorted(before - after)
     ['BatchNormalization', 'ChannelPadding', 'SqueezeExcite']
     """
+    boolean("verbose", verbose)
     graph = trace(model)
     report = _rewrite(graph)
     if verbose:

@@ -7,6 +7,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from se_keras.support.errors import InputError
@@ -161,6 +162,22 @@ def positive_share(argument: str, value: Any) -> float:
     return _number(argument, value, float, lambda number: 0 < number <= 1, "a number in (0, 1]")
 
 
+def nonzero_number(argument: str, value: Any) -> float:
+    """Return `value` as a finite float other than 0; rejects booleans.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import nonzero_number
+    >>> nonzero_number("gate_scale", 2)
+    2.0
+    """
+    wanted = "a finite number other than 0"
+    return _number(argument, value, float, lambda number: math.isfinite(number) and number, wanted)
+
+
 def boolean(argument: str, value: Any) -> bool:
     """Return `value` as a bool; rejects numbers and words.
 
@@ -180,7 +197,7 @@ def boolean(argument: str, value: Any) -> bool:
 
 
 def text(argument: str, value: Any) -> str:
-    """Return `value`, a string or a path, as a string; rejects an empty one.
+    """Return `value`, a string that is not empty.
 
     Raises:
         InputError: for anything else.
@@ -191,10 +208,108 @@ def text(argument: str, value: Any) -> str:
     >>> text("data", "cifar10")
     'cifar10'
     """
+    if not isinstance(value, str) or not value:
+        raise InputError(_message(argument, "a non-empty string", value))
+    return str(value)
+
+
+def keras_name(argument: str, value: Any) -> str:
+    """Return `value`, a string that Keras takes as the name of a layer or a model.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import keras_name
+    >>> keras_name("name", "stage2_se")
+    'stage2_se'
+    """
+    if "/" in text(argument, value):
+        raise InputError(_message(argument, "a string without a slash", value))
+    return str(value)
+
+
+def path(argument: str, value: Any) -> Path:
+    """Return `value`, a string that is not empty or a path, as a path.
+
+    Raises:
+        InputError: for anything else, bytes included.
+
+    Example:
+
+    >>> from se_keras.support.arguments import path
+    >>> path("out", "runs/photos").name
+    'photos'
+    """
     plain = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(plain, str) or not plain:
-        raise InputError(_message(argument, "a non-empty string", value))
-    return plain
+        raise InputError(_message(argument, "a path or a non-empty string", value))
+    return Path(plain)
+
+
+def function(argument: str, value: Any) -> Callable:
+    """Return `value`, which can be called.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import function
+    >>> function("weigh", abs)(-1)
+    1
+    """
+    if not callable(value):
+        raise InputError(_message(argument, "a function", value))
+    return value
+
+
+def integers(argument: str, value: Any, wanted: str) -> tuple[int, ...]:
+    """Return `value`, a list, a set or an array of integers, as a tuple.
+
+    Args:
+        argument: its name.
+        value: what was given for it.
+        wanted: what the message says that it must be.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import integers
+    >>> integers("stages", [2, 3], "numbers of stages")
+    (2, 3)
+    """
+    row = _row(value)
+    numbers_of_it = [_plain(item) for item in row or ()]
+    if row is None or not all(type(number) is int for number in numbers_of_it):
+        raise InputError(_message(argument, wanted, value))
+    return tuple(numbers_of_it)
+
+
+def texts(argument: str, value: Any, wanted: str) -> tuple[str, ...]:
+    """Return `value`, a list or an array of strings, at least one, as a tuple.
+
+    Args:
+        argument: its name.
+        value: what was given for it.
+        wanted: what the message says that it must be.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import texts
+    >>> texts("class_names", ["cat", "dog"], "names of classes")
+    ('cat', 'dog')
+    """
+    row = _row(value)
+    if not row or not all(isinstance(item, str) for item in row):
+        raise InputError(_message(argument, wanted, value))
+    return tuple(map(str, row))
 
 
 def instance_of(argument: str, value: Any, kind: type, wanted: str) -> Any:
@@ -254,7 +369,8 @@ def one_of(argument: str, value: Any, choices: Collection) -> Any:
     # An array is not hashable, and would be compared element by element.
     if isinstance(value, Hashable):
         for choice in choices:
-            if choice == value:
+            # True is 1, and no number.
+            if choice == value and isinstance(choice, bool) == isinstance(_plain(value), bool):
                 return choice
     message = _message(argument, f"one of {tuple(choices)}", value)
     raise InputError(message + did_you_mean(value, choices))
@@ -376,6 +492,14 @@ def _number(argument: str, value: Any, kind: type, fits: Callable[[Any], bool], 
         if fits(number):
             return number
     raise InputError(_message(argument, wanted, value))
+
+
+def _row(value: Any) -> list[Any] | None:
+    """Return the items of a list, a set or an array; `None` for anything else."""
+    if not isinstance(value, Collection) or isinstance(value, str | bytes | bytearray | Mapping):
+        return None
+    # An array without axes is a collection that has no items to go through.
+    return None if getattr(value, "shape", None) == () else list(value)
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ import keras
 from se_keras.graph import Graph, trace
 from se_keras.layers import SqueezeExcite
 from se_keras.rewrite.squeeze_excite import find_gates
+from se_keras.support.arguments import boolean, integers, positive_integer
 from se_keras.support.errors import InputError
 from se_keras.surgery.plan import InsertionPlan
 from se_keras.surgery.rules import Where
@@ -67,6 +68,10 @@ def insert_se(
     True
     """
     refuse_other_options(insert_se, options)
+    boolean("skip_last_stage", skip_last_stage)
+    positive_integer("ratio", ratio)
+    if stages is not None:
+        stages = integers("stages", stages, "numbers of stages, as in [2, 3]")
     choice: dict[str, Any] = {
         "placement": placement,
         "stages": stages,

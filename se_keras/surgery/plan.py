@@ -10,6 +10,7 @@ from keras import KerasTensor
 from se_keras.graph import Graph, Node, trace
 from se_keras.layers import SqueezeExcite
 from se_keras.rewrite.squeeze_excite import format_of
+from se_keras.support.arguments import boolean
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 from se_keras.surgery.nodes import channels_of, dtype_policy_of
@@ -95,6 +96,8 @@ class InsertionPlan:
         >>> [layer.name for layer in plan.apply(keras.models.clone_model(model)).layers]
         ['conv', 'conv_se']
         """
+        boolean("warm_start", warm_start)
+        boolean("force", force)
         graph = trace(model)
         places = self._places(graph)
         if not force:

@@ -72,7 +72,7 @@ def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:
     structures = [(path, Structure(inner)) for path, inner in graph.graphs()]
     if isinstance(where, str) and where in RULES:
         return _find_by_rules(structures, (RULES[where],), placement)
-    if where == "auto":
+    if isinstance(where, str) and where == "auto":
         found = (_find_by_rules(structures, rules, placement) for rules in AUTO_RULES)
         return next(filter(None, found), [])
     if isinstance(where, str):

@@ -11,7 +11,13 @@ from keras import KerasTensor
 
 from se_keras.graph import Graph, Node, trace
 from se_keras.layers import SqueezeExcite, se_options
-from se_keras.support.arguments import did_you_mean, one_of, refuse_unknown_options
+from se_keras.support.arguments import (
+    boolean,
+    did_you_mean,
+    integers,
+    one_of,
+    refuse_unknown_options,
+)
 from se_keras.support.errors import InputError
 from se_keras.surgery.nodes import channels_of, stride
 from se_keras.surgery.plan import InsertionPlan, Site
@@ -76,6 +82,7 @@ def find_sites(
     """
     refuse_other_options(find_sites, options)
     one_of("placement", placement, PLACES)
+    boolean("skip_last_stage", skip_last_stage)
     layer = SqueezeExcite(ratio, **options)
     graph = trace(model)
     spots = find_spots(graph, where, placement)
@@ -136,9 +143,11 @@ def _select_stages(
     numbered: list[tuple[Spot, int]], stages: Collection[int] | None, skip_last_stage: bool
 ) -> list[tuple[Spot, int]]:
     present = sorted({stage for _, stage in numbered})
-    if not isinstance(stages, Collection | None) or not set(stages or ()) <= set(present):
-        raise InputError(f"`stages` must be some of {present}, those with sites; got {stages}.")
+    if stages is not None:
+        stages = integers("stages", stages, f"some of {present}, those with sites")
     wanted = set(present if stages is None else stages)
+    if not wanted <= set(present):
+        raise InputError(f"`stages` must be some of {present}, those with sites; got {stages}.")
     if skip_last_stage:
         wanted.discard(present[-1])
     if not wanted:

@@ -18,6 +18,7 @@ from se_keras import catalog
 from se_keras.graph import innermost_layers
 from se_keras.metadata import describe, write_metadata
 from se_keras.support.archives import check_archive
+from se_keras.support.arguments import boolean, function, instance_of, path
 from se_keras.support.errors import InputError, extra
 from se_keras.support.files import write_json, written_beside
 from se_keras.train import checkpoints, report
@@ -108,13 +109,27 @@ def train(
             setting differs from the run that is to go on, or the devices can't be had.
         WrongResultError: if the SavedModel doesn't give what the model gives.
     """
+    instance_of("config", config, TrainConfig, "a TrainConfig")
+    for name, flag in {
+        "resume": resume,
+        "overwrite": overwrite,
+        "tensorboard": tensorboard,
+    }.items():
+        boolean(name, flag)
+    if cluster is not None:
+        instance_of("cluster", cluster, Cluster, "a Cluster or None")
+    if network is not None:
+        function("network", network)
+    if model is not None:
+        instance_of("model", model, keras.Model, "a Keras model or None")
     with extra("train"):
         import matplotlib  # noqa: F401
     if tensorboard:
         with extra("tensorboard"):
             from tensorboard import summary  # noqa: F401
     config.completed()  # refuses what does not fit
-    folder = Path(out or default_folder(config, _name_given(network, model)))
+    fallback = default_folder(config, _name_given(network, model))
+    folder = path("out", fallback if out is None else out)
     cluster = cluster or Cluster()
     if cluster.process:
         return _train(config, folder, False, cluster, tensorboard, network, model)

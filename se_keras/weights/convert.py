@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
 
 from se_keras.models.recipes import RECIPES
-from se_keras.support.arguments import boolean
+from se_keras.support.arguments import boolean, instance_of
+from se_keras.support.arguments import path as checked_path
 from se_keras.support.errors import InputError
 from se_keras.support.files import written_beside
 from se_keras.support.tables import format_table
@@ -169,6 +169,9 @@ def load_weights(
     >>> len(plan.assignments), len(plan.ignored)
     (133, 0)
     """
+    boolean("fresh_classifier", fresh_classifier)
+    boolean("adapt_input", adapt_input)
+    instance_of("model", model, keras.Model, "a Keras model")
     recipe, _ = split_name(model.name)
     parsed = parse_source(source, recipe, argument="source")
     with parsed.open() as checkpoint:
@@ -358,8 +361,12 @@ def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
     """
     from safetensors.numpy import save_file
 
-    if not os.fspath(path).endswith(".safetensors"):
-        raise InputError(f"the file for timm must end with .safetensors, got {os.fspath(path)!r}.")
+    instance_of("model", model, keras.Model, "a Keras model")
+    file = checked_path("path", path)
+    if file.suffix != ".safetensors":
+        raise InputError(
+            f"`path`: the file for timm must end with .safetensors, got {str(file)!r}."
+        )
     plan = plan_for_timm(model)
     variables = {variable.path: variable for variable in model.weights}
     tensors = {}
@@ -369,7 +376,7 @@ def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
         if row.source.endswith(".running_mean"):
             counter = row.source.removesuffix("running_mean") + COUNTER
             tensors[counter] = np.array(0, "int64")  # unknown; timm wants it to be there
-    with written_beside(Path(path)) as partial:
+    with written_beside(file) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
     return plan
 

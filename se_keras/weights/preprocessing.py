@@ -14,6 +14,7 @@ from se_keras.support.arguments import (
     positive_integer,
     positive_number,
     share,
+    text,
     with_suggestions,
 )
 from se_keras.support.errors import InputError
@@ -110,6 +111,8 @@ class Pixels:
             "second": _second,
             "mean": self._one_a_channel(finite_number),
             "std": self._one_a_channel(positive_number),
+            "labels": text,
+            "origin": text,
         }
         check_fields(self, checks)
         if (self.mean is None) != (self.std is None) or (self.raw and self.mean is not None):
