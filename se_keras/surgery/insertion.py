@@ -71,7 +71,7 @@ def insert_se(
     boolean("skip_last_stage", skip_last_stage)
     positive_integer("ratio", ratio)
     if stages is not None:
-        stages = integers("stages", stages, "numbers of stages, as in [2, 3]")
+        integers("stages", stages, "numbers of stages, as in [2, 3]")
     choice: dict[str, Any] = {
         "placement": placement,
         "stages": stages,

@@ -143,11 +143,10 @@ def _select_stages(
     numbered: list[tuple[Spot, int]], stages: Collection[int] | None, skip_last_stage: bool
 ) -> list[tuple[Spot, int]]:
     present = sorted({stage for _, stage in numbered})
-    if stages is not None:
-        stages = integers("stages", stages, f"some of {present}, those with sites")
-    wanted = set(present if stages is None else stages)
+    words = f"some of {present}, those with sites"
+    wanted = set(present if stages is None else integers("stages", stages, words))
     if not wanted <= set(present):
-        raise InputError(f"`stages` must be some of {present}, those with sites; got {stages}.")
+        raise InputError(f"`stages` must be {words}, got {stages!r}.")
     if skip_last_stage:
         wanted.discard(present[-1])
     if not wanted:
