@@ -48,11 +48,10 @@ def decode_predictions(
     >>> se_keras.decode_predictions(np.eye(1000)[[1]], top=1)
     [[('n01443537', 'goldfish', 1.0)]]
     """
-    is_number = isinstance(model_or_source, numbers.Integral)
-    if (
-        is_number and not isinstance(model_or_source, bool) and model_or_source > 0
-    ):  # as keras.applications has it: decode(predictions, 3)
-        return decode_predictions(predictions, None, int(model_or_source))
+    number: Any = model_or_source
+    is_number = isinstance(number, numbers.Integral) and not isinstance(number, bool)
+    if is_number and number > 0:  # as keras.applications has it: decode(predictions, 3)
+        return decode_predictions(predictions, None, number)
     top = positive_integer("top", top)
     labels = labels_of(IMAGENET if model_or_source is None else model_or_source)
     if labels is None:
