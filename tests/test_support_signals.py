@@ -9,6 +9,7 @@ import pytest
 
 HEAD = """
 import os, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which may be ignored around the tests: nohup
 sys.argv[0] = "se-keras"  # which does not load Keras
 from se_keras.support.signals import Signals, Stopped, exit_code
 def begin():

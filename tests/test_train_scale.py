@@ -374,9 +374,11 @@ def test_a_run_ends_when_its_patience_does(tmp_path):
     settings, found = digits(epochs=6, lr=1e-12, patience=2)
     _, history = fitted(tmp_path / "run", settings, found)
     assert len(history) == 3
+    # The best one, and the last two.
     assert {path.name for path in (tmp_path / "run").glob("checkpoint*")} == {
-        "checkpoint-0001.weights.h5",
-        "checkpoint-0003.weights.h5",
+        f"checkpoint-000{epoch}.{suffix}"
+        for epoch in (1, 2, 3)
+        for suffix in ("json", "weights.h5")
     }
     _, again = fitted(tmp_path / "run", settings, found)
     assert again == history

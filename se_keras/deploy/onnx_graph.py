@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 Shape = tuple[int | str, ...]  # sizes, or the names of open ones
@@ -67,9 +67,10 @@ def remove_reshapes(model: ModelProto) -> None:
 
 
 def number_names(model: ModelProto) -> None:
-    """Return numbers generated names in the order of their nodes.
+    """Name tensors and constants by the order of the nodes.
 
-    tf2onnx's numbers follow the order of sets of strings, which differs from process to process.
+    tf2onnx's numbers follow the order of sets of strings, which differs from process to process;
+    so does the name that it keeps where constants are equal.
     """
     graph = model.graph
     kept = {value.name for value in (*graph.input, *graph.output)}
@@ -81,12 +82,28 @@ def number_names(model: ModelProto) -> None:
 
         return name if name in kept else GENERATED.sub(put_number, name)
 
+    _name_constants(model)
     for node in graph.node:
         node.name = numbered(node.name)
         node.input[:] = map(numbered, node.input)
         node.output[:] = map(numbered, node.output)
     for value in (*graph.initializer, *graph.value_info):
         value.name = numbered(value.name)
+
+
+def _name_constants(model: ModelProto) -> None:
+    """Name each constant by the first node that takes it, and sort them so."""
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    names: dict[str, str] = {}
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name in constants:
+                node.input[index] = names.setdefault(name, f"{node.output[0]}/input_{index}")
+    used = [TensorProto.FromString(constants[name].SerializeToString()) for name in names]
+    del model.graph.initializer[:]
+    for constant in used:
+        constant.name = names[constant.name]
+    model.graph.initializer.extend(used)
 
 
 def spread_gates(model: ModelProto) -> None:

@@ -55,9 +55,6 @@ def _convert(served: Served) -> Any:
             first[0].dim_param = "batch"
     fold_layouts(proto)
     remove_reshapes(proto)
-    used = {name for node in graph.node for name in node.input}
-    for constant in [constant for constant in graph.initializer if constant.name not in used]:
-        graph.initializer.remove(constant)
     number_names(proto)
     return proto
 
