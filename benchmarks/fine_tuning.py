@@ -252,7 +252,7 @@ def begun(variant: Variant, seed: int, known: Sequence[int], folder: Path) -> ke
 
 @contextlib.contextmanager
 def checkpoints_in_memory() -> Iterator[None]:
-    """Return to write them takes a third of so short a run."""
+    """Keep checkpoints in memory: to write them takes a third of so short a run."""
     kept: dict[int, dict[str, np.ndarray]] = {}
 
     def save(folder: Path, model: keras.Model, history: list) -> None:
@@ -346,7 +346,7 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Return the differences to the training from scratch, with their intervals."""
+    """Draw the differences to the training from scratch, with their intervals."""
     figure = new_figure(12, 5)
     panels = figure.subplots(1, len(TASKS), sharey=True)
     for axes, task in zip(panels, TASKS, strict=True):

@@ -151,7 +151,7 @@ class _Benchmark:
         return identity(run, find_engine(run.format).description, self.machine)
 
     def measure(self, group: list[Run]) -> Iterator[str]:
-        """Measure runs of one group; yields a sentence if that fails."""
+        """Measure the runs of one group; yield a sentence if that fails."""
         first = group[0]
         try:
             with tempfile.TemporaryDirectory() as folder:

@@ -485,7 +485,7 @@ def _training_of(node: Node, fixed: bool | None) -> bool | None:
 
 
 def _records(model: keras.Model) -> Iterator[Any]:
-    """Return Keras' records of the calls in a model, inputs first."""
+    """Yield Keras' records of the calls in a model, inputs first."""
     # Public API can't read a model without calling its layers again (`clone_model`), after which
     # `layer.output` is another tensor, or serializing them (`get_config`), which many can't.
     by_depth = keras.Function(model.inputs, model.outputs, name=model.name)._nodes_by_depth

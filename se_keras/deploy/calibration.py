@@ -286,7 +286,7 @@ def _without_calibration(model: keras.Model) -> tuple[Arrays, str]:
 
 
 def _pieces(photo: np.ndarray) -> Iterator[np.ndarray]:
-    """Return the photo, and nine pieces of half its sides."""
+    """Yield the photo, and nine pieces of half its sides."""
     yield photo
     height, width, _ = photo.shape
     for x, y in product(range(3), repeat=2):

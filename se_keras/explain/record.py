@@ -151,7 +151,7 @@ def gates_of_model(graph: Graph) -> dict[str, Gate]:
 def _run_graph(
     graph: Graph, inputs: Sequence[Any], watched: Watched, training: Any = None
 ) -> list[Any]:
-    """Compute a graph's outputs, flat, and appends the gates on the way to their lists."""
+    """Compute a graph's outputs, flat, and append the gates on the way to their lists."""
     values = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
 
     def value(leaf: Any) -> Any:
@@ -263,7 +263,7 @@ class _Totals:
 
 
 def _show_progress(data: Any, inputs: int, verbose: bool) -> Iterator[tuple[Any, Any]]:
-    """Return batches of images and labels, with a progress bar."""
+    """Yield batches of images and labels, with a progress bar."""
     batches, number = _read_data(data, inputs)
     style = progress_style() if verbose else 0
     progress = keras.utils.Progbar(number, verbose=style, unit_name="batch")

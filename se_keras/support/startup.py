@@ -25,7 +25,7 @@ def is_command() -> bool:
 
 
 def load_keras() -> None:
-    """Return import Keras for a command, which has not done so yet.
+    """Import Keras for a command, which has not done so yet.
 
     TensorFlow's libraries write notes on drivers and instruction sets to the standard error while
     they are loaded. They are held back, and shown where loading fails; `TF_CPP_MIN_LOG_LEVEL=0`
