@@ -291,7 +291,7 @@ def test_the_parts_of_another_run_are_taken(folder, tmp_path):
     again = data.open_data(config(data=str(folder), seed=4, split=str(path)).completed())
     assert split_of(again) == split_of(found)
     assert data.fingerprint(again) == data.fingerprint(found)
-    assert again.split == f"those of {path}"
+    assert again.split == f"as in {path}"
 
 
 @pytest.mark.parametrize(
