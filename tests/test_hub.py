@@ -358,10 +358,10 @@ def test_a_refusal_is_put_into_plain_words(the_hub, refusal, words, tmp_path):
 
 DAMAGES = {
     "shorter": (WEIGHTS[:-4], "the download failed"),
-    "other bytes": (WEIGHTS[:-4] + b"\x00" * 4, "its sha256 is not that"),
+    "other bytes": (WEIGHTS[:-4] + b"\x00" * 4, "its sha256 differs from"),
     "a page": (PAGE.ljust(len(WEIGHTS)), "it is a web page"),
-    "zeros": (bytes(len(WEIGHTS)), "not that of a safetensors file"),
-    "a header beyond the end": (b"\xff" * 6 + WEIGHTS[6:], "not that of a safetensors file"),
+    "zeros": (bytes(len(WEIGHTS)), "no header of a safetensors file"),
+    "a header beyond the end": (b"\xff" * 6 + WEIGHTS[6:], "no header of a safetensors file"),
 }
 
 
@@ -378,7 +378,7 @@ def test_a_damaged_file_is_refused_and_removed(the_hub, content, words, tmp_path
 def test_a_file_that_was_damaged_in_the_cache_is_refused_and_removed(the_hub):
     path = fetch("hf://me/flowers").path
     path.resolve().write_bytes(WEIGHTS[:-1] + b"\x01")
-    refused("hf://me/flowers", "its sha256 is not that")
+    refused("hf://me/flowers", "its sha256 differs from")
     assert fetch("hf://me/flowers").path.read_bytes() == WEIGHTS
 
 

@@ -66,7 +66,7 @@ def test_se_is_the_usual_attention():
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_a_closed_gate_of_any_kind_cuts_what_the_placement_says(placement):
     for kind in KIN:
-        options = {"attention": kind, "se_options": {"gate_scale": 0.0}}
+        options = {"attention": kind, "se_options": {"gate_activation": keras.ops.zeros_like}}
         model = made("seresnet20", placement=placement, include_top=False, **options)
         set_random_weights(model)
         y = array(model(np.random.default_rng(0).random((1, 32, 32, 3), "float32")))

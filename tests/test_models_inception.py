@@ -241,7 +241,7 @@ def test_a_closed_gate_changes_the_output_and_training_reaches_every_se_block(bu
     moved = [np.any(array(weight) != value) for weight, value in zip(se, values, strict=True)]
     kernels = [flag for flag, weight in zip(moved, se, strict=True) if weight.name == "kernel"]
     assert all(kernels)
-    closed = build(se_options={"gate_scale": 0.0})
+    closed = build(se_options={"gate_activation": keras.ops.zeros_like})
     closed.set_weights(model.get_weights())
     assert np.abs(array(closed(x, training=False)) - before).max() > 1e-3
 

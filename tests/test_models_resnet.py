@@ -132,7 +132,9 @@ def test_placements_have_the_papers_parameters(placement, parameters):
 def test_a_closed_gate_cuts_what_the_placement_says(placement):
     """With all gates at zero a unit is its shortcut, its branch, or nothing (paper, Fig. 5)."""
     model = se_keras.SEResNet20(
-        placement=placement, input_shape=(8, 8, 3), se_options={"gate_scale": 0.0}
+        placement=placement,
+        input_shape=(8, 8, 3),
+        se_options={"gate_activation": keras.ops.zeros_like},
     )
     names = ("stage2_block1_out", "stage2_block2_norm2", "stage2_block2_se", "stage2_block2_out")
     probe = keras.Model(model.input, [model.get_layer(name).output for name in names])

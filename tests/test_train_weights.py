@@ -272,7 +272,7 @@ def test_a_model_without_one_clear_classifier_is_refused(make, message, folder):
         ({"image_size": None}, lambda: backbone((None, None, 3)), None),
         ({"no_se": True}, backbone, "`no_se` and `precision` are for a network by its name"),
         ({"precision": "mixed_float16"}, backbone, "`precision` are for a network by its name"),
-        ({"model": "seresnet20"}, backbone, "takes the place of that of the settings, seresnet20"),
+        ({"model": "seresnet20"}, backbone, "replaces the model of the settings, seresnet20"),
         ({"weights": "imagenet"}, backbone, "`weights` are for a network by its name"),
         ({"model": "gone.keras"}, None, "`model`: there is no gone.keras"),
         ({"weights": "gone.safetensors"}, None, "there is no file 'gone.safetensors'"),

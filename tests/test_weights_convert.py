@@ -743,7 +743,7 @@ def test_only_a_softmax_or_logits_with_weights_of_others(five_classes, tmp_path)
 
 
 def test_a_fresh_classifier_is_about_weights():
-    with pytest.raises(ValueError, match="`fresh_classifier=True` leaves out that of `weights`"):
+    with pytest.raises(ValueError, match="leaves out the classifier of `weights`"):
         se_keras.create("seresnet20", fresh_classifier=True)
 
 
