@@ -1,4 +1,4 @@
-"""SE in a functional model: the block alone, and its places around a residual unit."""
+"""SE in functional models: the block alone, and its placements around a residual unit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,17 +17,17 @@ def se_block(
     """Put squeeze-and-excitation after `x` in a functional model.
 
     Args:
-        x: a symbolic feature map, (N, H, W, C) or another that `SqueezeExcite` takes.
+        x: a symbolic feature map (N, H, W, C), or any other shape that `SqueezeExcite` takes.
         ratio: reduction ratio r.
         name: name of the layer.
         **options: any other argument of `SqueezeExcite`.
 
     Returns:
-        The recalibrated map, of the shape of `x`.
+        The recalibrated map, with the shape of `x`.
 
     Raises:
-        InputError: if `x` is not symbolic (for tensors there is `SqueezeExcite`), or as
-            `SqueezeExcite` does.
+        InputError: if `x` is not symbolic (use `SqueezeExcite` for tensors), or an argument of
+            `SqueezeExcite` is invalid.
 
     Example:
 
@@ -41,7 +41,7 @@ def se_block(
     if not isinstance(x, keras.KerasTensor):
         raise InputError(
             "`x` must be a symbolic Keras tensor: the block makes new weights at each call. "
-            f"For tensors make one `SqueezeExcite` layer and call it; got {type(x).__name__}."
+            f"For tensors, make one `SqueezeExcite` layer and call it. Got {type(x).__name__}."
         )
     return SqueezeExcite(ratio, name=name, **options)(x)
 
@@ -54,14 +54,15 @@ def residual_unit(
     se: Callable[[keras.KerasTensor], keras.KerasTensor],
     placement: str = "standard",
 ) -> keras.KerasTensor:
-    """Build a residual unit with SE in one of the paper's places (Fig. 5, Tables 14 and 15).
+    """Build a residual unit with SE at one of the paper's placements (Fig. 5, Tables 14, 15).
 
     Args:
         x: input of the branch.
-        branch: `branch(x, after_3x3)`; it applies `after_3x3` to what its 3x3 convolution gives.
-        shortcut: the other summand.
-        merge: adds both and applies what follows the addition, if anything does.
-        se: puts an SE block after a map.
+        branch: function `branch(x, after_3x3)` that applies `after_3x3` to the output of its 3x3
+            convolution.
+        shortcut: output of the shortcut.
+        merge: function that adds branch and shortcut, and applies any operations after the sum.
+        se: function that applies an SE block to a map.
         placement: `"standard"`, `"pre"`, `"post"`, `"identity"` or `"conv3x3"`.
 
     Returns:

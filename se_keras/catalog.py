@@ -1,4 +1,4 @@
-"""`create` and the named builders: a row of the catalog, and weights for it."""
+"""`create` and the named builders: build a network of the catalog, with or without weights."""
 
 import inspect
 import re
@@ -35,31 +35,32 @@ def create(
     """Build a network of the catalog.
 
     Args:
-        model: catalog name, such as `"seresnet50"` (`list_models()` gives them all), or a row
-            of your own.
-        weights: `None` for random ones, or what `load_weights` takes: `"imagenet"`, the best that
-            are published for this network; the name of other published ones, such as
-            `"seresnet50.a1_in1k"`; `"hf://owner/repo[@revision]"`; or the path of a file.
-            The number of classes is the file's, if `classes` does not say, and the size of images
-            the size of the published weights, if `input_shape` does not.
-        fresh_classifier: `True` leaves out the file's classifier, to train another one.
-        adapt_input: `True` adapts the first kernel of `weights` to an `input_shape` of other
-            channels than three, as timm does: for one channel the kernels of the colors are added,
-            for others repeated and scaled by 3 / channels. For other weights it changes nothing.
-        include_preprocessing: `True` puts `preprocess_input` into the model, which then takes
-            raw pixels, uint8, of three colors. The numbers come from published `weights`, or
-            ImageNet's without any. For weights of a file give, in place of `True`, what
-            `pixels_of` takes: the name of the weights that they began with, or `Pixels`.
-        **options: options of the named builder: `help(se_keras.SEResNet50)` tells them
-            all. MobileNet adds `alpha` and `depth_multiplier`, the small ResNets `shortcut`.
+        model: a name in the catalog, such as `"seresnet50"` (`list_models()` returns all names), or
+            a `Recipe` of your own.
+        weights: `None` for random weights, or any source that `load_weights` takes: `"imagenet"`
+            for the best published weights of this network; the name of published weights, such as
+            `"seresnet50.a1_in1k"`; `"hf://owner/repo[@revision]"`; or the path of a file. The
+            weights set the number of classes if `classes` is not given, and published weights set
+            the image size if `input_shape` is not given.
+        fresh_classifier: `True` ignores the file's classifier, so that you can train a new one.
+        adapt_input: `True` adapts the first kernel of `weights` to an `input_shape` with other
+            than three channels, as timm does: one channel gets the sum of the three kernels; for
+            more channels they are repeated and scaled by 3 / channels. It has no effect on
+            weights that already have the right number of channels.
+        include_preprocessing: `True` adds `preprocess_input` to the model, which then takes raw
+            uint8 pixels of three colors. The mean and deviation are taken from published
+            `weights`, or from ImageNet if there are no weights. For weights from a file, give
+            the name of the weights that they were trained from, or `Pixels`, instead of `True`.
+        **options: options of the named builder; `help(se_keras.SEResNet50)` lists them. MobileNet
+            also has `alpha` and `depth_multiplier`, and the small ResNets have `shortcut`.
 
     Returns:
-        A functional `keras.Model`; its input is (N, H, W, C).
+        A functional `keras.Model` with an input of shape (N, H, W, C).
 
     Raises:
-        InputError: for an unknown name, for a value that an option can't take, and for weights that
-            can't be had or do not fit to the last tensor.
-        TypeError: for an unknown option.
+        InputError: if the name is unknown, an option has an invalid value, or the weights can't be
+            loaded or do not fit exactly.
+        TypeError: if an option is unknown.
 
     Example:
 
@@ -80,10 +81,12 @@ def create(
         )[0]
     if boolean("fresh_classifier", fresh_classifier):
         raise InputError(
-            "`fresh_classifier=True` leaves out the classifier of `weights`: give both."
+            "`fresh_classifier=True` ignores the classifier of `weights`: give `weights` too."
         )
     if boolean("adapt_input", adapt_input):
-        raise InputError("`adapt_input=True` adapts the first kernel of `weights`: give both.")
+        raise InputError(
+            "`adapt_input=True` adapts the first kernel of `weights`: give `weights` too."
+        )
     recipe, asked = _split_options(model, options)
     pixels = Pixels(**USUAL) if include_preprocessing is True else include_preprocessing
     return build_network(recipe, asked, _preprocess(pixels, asked))
@@ -98,7 +101,7 @@ def create_with_plan(
     include_preprocessing: bool | str | Pixels = False,
     **options: Any,
 ) -> tuple[keras.Model, ConversionPlan]:
-    """Build a network with weights, as `create` does; return also which tensor went where."""
+    """Build a network with weights as `create` does, and also return the conversion plan."""
     boolean("fresh_classifier", fresh_classifier)
     recipe, asked = _split_options(model, options)
     source = parse_source(weights, recipe.name)
@@ -126,7 +129,7 @@ def named_builder(name: str) -> Callable[..., keras.Model]:
     """Return the function that builds one row, with the argument order of `keras.applications`.
 
     Args:
-        name: of the function, such as `"SEResNet50"`.
+        name: name of the function, such as `"SEResNet50"`.
 
     Raises:
         AttributeError: if no row has this builder.
@@ -187,12 +190,12 @@ def _options(recipe: Recipe) -> dict[str, Any]:
 
 
 def _annotations(recipe: Recipe) -> dict[str, Any]:
-    """Return the type of every option of this row, and of more."""
+    """Return the type of every option of this row, and of other options."""
     return get_type_hints(type(recipe)) | get_type_hints(create) | get_type_hints(NetworkOptions)
 
 
 def _documentation(recipe: Recipe, options: Iterable[str]) -> str:
-    """Return what `help` says of a builder: each option as it is documented where it is defined."""
+    """Return the docstring of a builder, with the documentation of each option."""
     of_row, of_create, of_all = (
         inspect.getdoc(source) or "" for source in (type(recipe), create, NetworkOptions)
     )
@@ -214,17 +217,17 @@ def _documentation(recipe: Recipe, options: Iterable[str]) -> str:
 # An entry of a list in a docstring: its name, and its text with the lines that continue it.
 _ENTRIES = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _ABSENT = "\n        This network does not have the option: it must stay at its default."
-# The blocks that a row has, and the paper that they are from.
+# The blocks of a row, and their paper.
 _BLOCKS = {
     "se": ("SE", "Hu et al. 2017, arXiv 1709.01507"),
     "eca": ("ECA", "Wang et al. 2019, arXiv 1910.03151"),
 }
-_DOCUMENTATION = """Build `{recipe.name}`, a network of the catalog, with {block} blocks or without.
+_DOCUMENTATION = """Build `{recipe.name}`, a network of the catalog, with or without {block} blocks.
 
 Network: {kind}
 {block} blocks: {paper}.
 Made for: {recipe.input_size}x{recipe.input_size} pixels and {recipe.classes} classes.
-Size: {recipe.parameters:,} trainable parameters; {recipe.multiply_adds:,} multiply-adds an image.
+Size: {recipe.parameters:,} trainable parameters; {recipe.multiply_adds:,} multiply-adds per image.
 
 Args:
 {arguments}
@@ -241,7 +244,7 @@ Args:
 def _split_options(
     model: str | Recipe, options: Mapping[str, Any]
 ) -> tuple[Recipe, NetworkOptions]:
-    """Return the row and the options of its network, with what the user asks of either."""
+    """Return the row and the options of its network, with the user's changes to both."""
     recipe = model if isinstance(model, Recipe) else find_recipe(model)
     known = _options(recipe)
     refuse_unknown_options(recipe.name, options, known)
@@ -254,17 +257,20 @@ def _split_options(
 
 
 def _preprocess(pixels: bool | str | Pixels, options: NetworkOptions) -> keras.layers.Layer | None:
-    """Add the layer that prepares images, if one is asked for."""
+    """Return the layer that prepares images; `None` if it is not wanted."""
     if pixels is False:
         return None
     known = known_pixels(pixels, "include_preprocessing")
     if known.raw:
-        raise InputError("`include_preprocessing` must be Pixels with `mean` and `std`.")
+        raise InputError(
+            "`include_preprocessing` must be True, False, the name of weights, or Pixels with "
+            "`mean` and `std`."
+        )
     return normalization_layer(known, standardize_data_format(options.data_format))
 
 
 def _as_trained(recipe: Recipe, asked: Collection[str], source: WeightSource) -> Recipe:
-    """Return the row with the options that published weights of it were trained with."""
+    """Return the row with the options that its published weights were trained with."""
     if source.preset is None or source.preset.recipe != recipe.name:
         return recipe
     needed: dict[str, Any] = {**source.preset.options}
@@ -272,7 +278,7 @@ def _as_trained(recipe: Recipe, asked: Collection[str], source: WeightSource) ->
 
 
 def _as_published(recipe: Recipe, options: NetworkOptions, source: WeightSource) -> NetworkOptions:
-    """Add the name and the size of published weights to the options, where none is asked for."""
+    """Add the name and size of published weights to the options, unless the user gave them."""
     name = source.model_name(recipe.name)
     if not name:
         return options
@@ -285,20 +291,20 @@ def _as_published(recipe: Recipe, options: NetworkOptions, source: WeightSource)
 
 
 def _pixels_of_weights(source: WeightSource) -> Pixels:
-    """Return what pixels the weights take; it must be known."""
+    """Return the pixels that the weights take; refuse unknown pixels."""
     if source.pixels.unknown:
         raise InputError(
-            f"`include_preprocessing=True`: what pixels the weights of {source} take is unknown: "
-            f"{source.pixels.origin}. In place of True give the weights that they began with, such "
-            "as 'seresnet50.a1_in1k', or se_keras.Pixels(mean=(...), std=(...))."
+            f"`include_preprocessing=True`: the pixels of the weights {source} are unknown "
+            f"({source.pixels.origin}). Instead of True, give the weights that they were trained "
+            "from, such as 'seresnet50.a1_in1k', or se_keras.Pixels(mean=(...), std=(...))."
         )
     return source.pixels
 
 
 def _take_classes_of(checkpoint: Checkpoint, options: NetworkOptions) -> NetworkOptions:
     """Add the number of classes of the file to the options."""
-    # Other weights were trained with a softmax, as keras.applications holds it; what this
-    # package saved may have had any.
+    # As in keras.applications, pretrained weights imply a softmax; a file of this package may have
+    # been trained with any activation.
     softmax = keras.activations.get(options.classifier_activation) in (
         keras.activations.linear,
         keras.activations.softmax,
@@ -313,9 +319,9 @@ def _take_classes_of(checkpoint: Checkpoint, options: NetworkOptions) -> Network
         return options
     if options.classes is None and classes > MAX_CLASSES:
         raise InputError(
-            f"{checkpoint.source} has a classifier of {classes:,} classes, and up to "
-            f"{MAX_CLASSES:,} are taken unasked: say `classes={classes}` if that is right, or "
-            "`fresh_classifier=True` to leave it out."
+            f"{checkpoint.source} has a classifier of {classes:,} classes, more than "
+            f"{MAX_CLASSES:,}: pass `classes={classes}` if that is right, or "
+            "`fresh_classifier=True` to ignore it."
         )
     _refuse_other_classes(options.classes, classes, checkpoint.source)
     return replace(options, classes=classes)
@@ -324,6 +330,6 @@ def _take_classes_of(checkpoint: Checkpoint, options: NetworkOptions) -> Network
 def _refuse_other_classes(asked: int | None, classes: int, source: object) -> None:
     if asked not in (None, classes):
         raise InputError(
-            f"`classes={asked}`, and {str(source)!r} has a classifier of {classes}: leave "
-            "`classes` out, or say `fresh_classifier=True` to leave out the file's classifier."
+            f"`classes` must be {classes}, as in the classifier of {str(source)!r}, got {asked}: "
+            "leave `classes` out, or pass `fresh_classifier=True` to ignore that classifier."
         )

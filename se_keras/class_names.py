@@ -1,4 +1,4 @@
-"""From an answer to names: the classes of a model, of published weights, or of a run."""
+"""Turn predictions into class names, from a model, published weights or a training run."""
 
 import numbers
 import os
@@ -25,21 +25,21 @@ REPORT = "report.json"
 def decode_predictions(
     predictions: Any, model_or_source: PixelSource | None = None, top: int = 5
 ) -> list[list[tuple[str, str, float]]]:
-    """Return the likeliest classes, by name.
+    """Return the names of the classes with the highest scores.
 
     Args:
-        predictions: what a classifier gives, (N, classes).
-        model_or_source: what has the names: a model with published weights, or their name or
-            source; the folder of a run of `se-keras train` or a file in it; an exported file or
-            folder anywhere; `None` for ImageNet's.
-        top: how many classes to give, the likeliest first.
+        predictions: output of a classifier, (N, classes).
+        model_or_source: where the names are: a model with published weights; the name or source of
+            published weights; the folder of a run of `se-keras train`, or a file in it; an
+            exported file or folder; `None` for ImageNet's classes.
+        top: number of classes for each image, the highest score first.
 
     Returns:
-        For each image tuples of the class's identifier (ImageNet: WordNet's number), its name and
-        its score.
+        For each image a list of tuples: the class's identifier (for ImageNet its WordNet number),
+        name and score.
 
     Raises:
-        InputError: if there are no names, or not as many as the predictions have classes.
+        InputError: if the names are unknown, or their number differs from the predictions.
 
     Example:
 
@@ -50,20 +50,23 @@ def decode_predictions(
     """
     number: Any = model_or_source
     is_number = isinstance(number, numbers.Integral) and not isinstance(number, bool)
-    if is_number and number > 0:  # as keras.applications has it: decode(predictions, 3)
+    if (
+        is_number and number > 0
+    ):  # the order of keras.applications: decode_predictions(predictions, 3)
         return decode_predictions(predictions, None, number)
     top = positive_integer("top", top)
     labels = labels_of(IMAGENET if model_or_source is None else model_or_source)
     if labels is None:
         name = called(model_or_source)
         raise InputError(
-            f"the names of the classes of {name} are unknown: `model_or_source` can be the source "
-            "of its weights, the folder of its run, or None for ImageNet's classes."
+            f"`model_or_source`: the class names of {name} are unknown. Give the source of its "
+            "weights, the folder of its training run, or None for ImageNet's classes."
         )
     scores = keras.ops.convert_to_numpy(predictions)
     if scores.ndim != 2 or scores.shape[1] != len(labels):
         raise InputError(
-            f"`predictions` must be (N, {len(labels)}), as there are classes, got {scores.shape}."
+            f"`predictions` must have the shape (N, {len(labels)}), one score for each class, got "
+            f"{scores.shape}."
         )
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [
@@ -73,13 +76,13 @@ def decode_predictions(
 
 
 def labels_of(model_or_source: PixelSource) -> Labels | None:
-    """Return identifier and name of each class; `None` where nothing says them.
+    """Return the identifier and name of each class; `None` if they are unknown.
 
     Args:
-        model_or_source: as of `decode_predictions`; `"imagenet"` for the classes of ImageNet.
+        model_or_source: as in `decode_predictions`; `"imagenet"` for ImageNet's classes.
 
     Raises:
-        InputError: if the source can't be had.
+        InputError: if the source can't be read.
 
     Example:
 
@@ -100,10 +103,10 @@ def labels_of(model_or_source: PixelSource) -> Labels | None:
 
 
 def labels_of_run(path: Path) -> Labels | None:
-    """Return the classes that an exported file names, or the report of a run; `None` for no names.
+    """Return the classes in an exported file or in a run's report; `None` if there are none.
 
     Args:
-        path: the run's folder, or a file or folder in it; an exported file may be anywhere.
+        path: an exported file; or the folder of a run, or a file or folder in it.
 
     Raises:
         InputError: if the file or the report is damaged.

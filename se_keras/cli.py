@@ -1,4 +1,4 @@
-"""The command line: dispatch to one of `se_keras.commands`, and exit codes."""
+"""The command line: dispatch to one of `se_keras.commands`, and set the exit code."""
 
 import argparse
 import io
@@ -31,10 +31,10 @@ from se_keras.support.errors import InputError, WrongResultError
 from se_keras.support.files import claimed
 from se_keras.support.signals import Signals, exit_code, signal_of
 
-# In the order in which they are commonly used.
+# In the usual order of use.
 COMMANDS = (list_models, train, evaluate, predict, compare, explain, export, insert, count, convert)
 BAD_INPUT = 2
-# What a shell gives for a process whose reader went away.
+# A shell's exit code for a process whose output is no longer read.
 UNREAD = 141
 
 
@@ -42,20 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: of the command line; `None` for the process' own.
+        arguments: command-line arguments; `None` for the arguments of the process.
 
     Returns:
         The exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP,
-        141 if nobody reads the output.
+        141 if the output is no longer read.
     """
-    # A name that the terminal can't show is no reason to stop.
+    # Escape characters that the terminal can't show, instead of failing.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
         try:
             return _run(arguments)
         finally:
-            # Here, where a closed pipe is no error; Python itself would tell it at its end.
+            # Flush here, where a closed pipe is not an error; Python would report it at exit.
             sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,9 +79,7 @@ def build_parser() -> tuple["_Parser", dict[str, "_Parser"]]:
         ),
     )
     parser.add_argument("--version", action="version", version=f"se-keras {__version__}")
-    parser.add_argument(
-        "--traceback", action="store_true", help="show where in the code an error was found"
-    )
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
@@ -116,14 +114,14 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _claimed_output(parsed: argparse.Namespace) -> AbstractContextManager:
-    """Keep other commands from what this one is to write; `train` itself keeps its folder."""
+    """Keep other commands from writing the same output; `train` locks its folder itself."""
     out = getattr(parsed, "path" if parsed.command == "export" else "out", None)
     writes = parsed.command != "train" and not getattr(parsed, "dry_run", False)
     return claimed(Path(out)) if out and Path(out).name and writes else nullcontext()
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Keeps the lines of examples and the names of options, and states defaults in one form."""
+    """Keep the lines of examples and the names of options; state defaults in one form."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         lines = text.splitlines()
@@ -142,14 +140,14 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """One line for an error, with what a misspelled word may have been."""
+    """Report an error in one line, with a suggestion for a misspelled word."""
 
     def __init__(self, *, examples: Sequence[str], epilog: str = "", **options: Any):
         shown = "\n  ".join([f"example{'s' * (len(examples) > 1)}:", *examples])
         text = f"{epilog}\n\n{shown}".strip()
         super().__init__(epilog=text, formatter_class=_Formatter, **options)
         self._positionals.title = "arguments"
-        # In the place of "invalid int value".
+        # Replaces the message "invalid int value".
         self.register("type", int, whole_number)
         self.register("type", float, number)
 
@@ -158,8 +156,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"{self.prog}: error: {sentence} See {self.prog} --help.\n")
 
     def refuse(self, word: str) -> NoReturn:
-        """Say that there is no such option or argument."""
-        self.error(f"it takes no {word}.{did_you_mean(word, self._option_string_actions)}")
+        """End with an error: there is no such option or argument."""
+        self.error(f"unknown argument {word}.{did_you_mean(word, self._option_string_actions)}")
 
     def _check_value(self, action: argparse.Action, value: str) -> None:
         if action.choices is not None and value not in action.choices:
@@ -168,7 +166,7 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"must be one of {choices}, got {value!r}.{hint}")
 
     def as_typed(self, message: str) -> str:
-        """Return a message with Python's arguments named as on the command line."""
+        """Return a message with Python's arguments renamed to command-line options."""
         actions = {action.dest: action for action in self._actions}
 
         def typed(match: re.Match[str]) -> str:

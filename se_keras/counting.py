@@ -1,10 +1,10 @@
-"""Parameters, multiply-adds and activations of any functional model.
+"""Count parameters, multiply-adds and activations of any functional model.
 
-Counted are the multiply-adds of one image in convolutions (of any rank; grouped, depthwise,
-separable, transposed, dilated), `Dense`, `EinsumDense` and the two layers of `SqueezeExcite`.
-Biases, normalization, activations, pooling and other element-wise work count nothing, as in the
-SENet paper (its Table 2: 3.86 G for ResNet-50). Activations are the elements that these layers
-give, as in timm and fvcore. What is of no known kind is reported as not counted.
+Multiply-adds are counted for one image, in convolutions of any rank (grouped, depthwise, separable,
+transposed, dilated), `Dense`, `EinsumDense` and the two layers of `SqueezeExcite`. Biases,
+normalization, activations, pooling and element-wise operations are not counted, as in the SENet
+paper (Table 2: 3.86 G for ResNet-50). Activations are the elements of the outputs of the counted
+layers, as in timm and fvcore. Layers of unknown kinds are reported as not counted.
 """
 
 import math
@@ -26,13 +26,14 @@ class Row:
     """One call of a layer or operation.
 
     Attributes:
-        name: of the call; inside a nested model after its name, `backbone/conv1`.
+        name: name of the layer or operation, after the names of the enclosing models, such as
+            `backbone/conv1`.
         kind: class of the layer or operation.
-        output_shape: with the batch axis; of the first output.
-        params, trainable: parameters, and those that training changes; 0 where an earlier call
-            has them already.
-        macs: multiply-adds of one image; `None` if not counted.
-        activations: elements that its convolutions and dense layers give for one image.
+        output_shape: shape of the first output, with the batch axis.
+        params, trainable: number of all and of trainable parameters; 0 if an earlier row counts
+            them already.
+        macs: multiply-adds for one image; `None` if they are not counted.
+        activations: elements of the outputs of its convolutions and dense layers for one image.
     """
 
     name: str
@@ -49,11 +50,11 @@ class Count:
     """The result of `count`; prints as a table with a total.
 
     Attributes:
-        rows: one a call, in execution order.
-        params: all parameters, moving statistics included: Keras' `count_params()`.
-        trainable: those that training changes.
-        macs: multiply-adds of one image, without the rows that are not counted.
-        activations: elements that convolutions and dense layers give for one image.
+        rows: one row for each call, in execution order.
+        params: number of all parameters with moving statistics, equal to Keras' `count_params()`.
+        trainable: number of trainable parameters.
+        macs: multiply-adds for one image, without the rows that are not counted.
+        activations: elements of the outputs of convolutions and dense layers for one image.
         uncounted: names of the rows whose multiply-adds are not counted.
     """
 
@@ -100,19 +101,21 @@ class Count:
 def count(
     model: keras.Model, input_shape: Sequence[int | None] | Sequence[Shape] | None = None
 ) -> Count:
-    """Count parameters, multiply-adds and activations (see the module for what counts).
+    """Count the parameters, multiply-adds and activations of a model.
+
+    Multiply-adds are counted in convolutions, dense layers and SE layers, as in the SENet paper.
 
     Args:
-        model: a functional or Sequential model; nested models are walked.
-        input_shape: of one image, such as (224, 224, 3), where the model leaves sizes open; for
-            several inputs a list of shapes, in the order of `model.inputs`.
+        model: a functional or Sequential model; layers of nested models are counted too.
+        input_shape: shape of one image, such as (224, 224, 3), if the model leaves sizes open; a
+            list of shapes in the order of `model.inputs` for several inputs.
 
     Returns:
-        The count, `.params`, `.trainable`, `.macs`, `.activations`; it prints as a table.
+        A `Count` with `.params`, `.trainable`, `.macs` and `.activations`; it prints as a table.
 
     Raises:
-        InputError: for a model that is not functional, for an `input_shape` that is not one of
-            the model's, and where a size that is needed is not known.
+        InputError: if the model is not functional, `input_shape` does not fit the model, or a
+            needed size is unknown.
 
     Example:
 
@@ -143,8 +146,8 @@ def _resolve_input_shapes(model: keras.Model, input_shape: Sequence | None) -> l
     shapes = len(given) == len(own) and all(map(_is_shape, given))
     if not shapes or not all(map(shape_fits, given, expected)):
         raise InputError(
-            f"`input_shape` must be the one of {model.name!r}, with sizes for None: "
-            f"{expected[0] if len(expected) == 1 else expected}; got {input_shape!r}."
+            f"`input_shape` must fit {model.name!r}, with numbers for None: "
+            f"{expected[0] if len(expected) == 1 else expected}, got {input_shape!r}."
         )
     return [(None, *shape) for shape in given]
 

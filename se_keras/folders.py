@@ -1,11 +1,11 @@
-"""The one rule for folders: which of their files are images, and of which class and part.
+"""Find the images of a folder, with their classes and parts (train, val, test).
 
-- A file is an image where its suffix, in any case, is one of `SUFFIXES`. What is in it is the
-  reader's to find out (`se_keras.images`).
+- A file is an image if its suffix is one of `SUFFIXES`, in upper or lower case. Its content is
+  checked when it is read (`se_keras.images`).
 - Names that begin with "." and `__MACOSX` are left out, at every depth.
-- A class is a folder on the first level; its images lie in it at any depth. A class folder may be a
-  link; links to folders below it are not followed, so that none leads in a circle.
-- Where the first level has `train` with `val` (`valid`, `validation`) or `test` or both, these are
+- Each folder on the first level is a class; its images may be at any depth. A class folder may be
+  a link. Links to folders below it are not followed, because they could form a circle.
+- If the first level has `train` and also `val` (`valid`, `validation`) or `test`, these folders are
   the parts of the data, and the classes are one level below.
 """
 
@@ -28,21 +28,21 @@ SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif"),
     *(".tif", ".tiff"),
 )
-# Names of the parts, in any case.
+# Names of the parts, in upper or lower case.
 PART_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-# How many files, classes or kinds a message names before it only counts.
+# The number of files, classes or kinds that a message names; it only counts the others.
 NAMED = 10
-# Images that a thread reads before it reports: a report costs as much as a small image.
+# Images that a thread reads between two reports: a report costs as much as a small image.
 CHUNK = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """Files of a folder that are no images by the rule: the first and their number, by reason."""
+    """The files of a folder that are left out: their number and the first one, by reason."""
 
     first: dict[str, str] = field(default_factory=dict)
     count: Counter = field(default_factory=Counter)
@@ -56,14 +56,14 @@ class LeftOut:
 
     @property
     def in_words(self) -> str:
-        """Return the reasons, each with its number and its first file."""
+        """Return the reasons, each with the number of files and the first file."""
         return ", ".join(
             f"{self.count[reason]:,} {reason} ({first}{', ...' if self.count[reason] > 1 else ''})"
             for reason, first in self.first.items()
         )
 
     def __str__(self) -> str:
-        """Return one line; an empty one where nothing was left out.
+        """Return one line; an empty one if nothing was left out.
 
         Example:
 
@@ -80,13 +80,12 @@ class ClassFolder:
     """The images of a folder, with their classes.
 
     Attributes:
-        folder: where they are.
+        folder: path of the folder.
         class_names: names of the classes, by number.
-        files: the images, relative to the folder, class by class in each part.
-        labels: the number of each one's class.
-        parts: the name of each one's part ("train", "val", "test"); empty where the folder is not
-            divided.
-        left_out: what is no image.
+        files: paths of the images relative to the folder, class by class within each part.
+        labels: class number of each image.
+        parts: part of each image ("train", "val" or "test"); empty if the folder is not divided.
+        left_out: files that are not images.
     """
 
     folder: Path
@@ -105,7 +104,7 @@ def list_images(folder: str | os.PathLike) -> tuple[list[str], LeftOut]:
     """Find the images of a folder at any depth.
 
     Returns:
-        Their paths, in order, and what was left out.
+        The sorted paths, and the files that were left out.
 
     Raises:
         InputError: if a folder can't be read.
@@ -131,12 +130,12 @@ def find_images(sources: Iterable[str | os.PathLike]) -> tuple[list[str], LeftOu
     """Find the images that a user names: files, folders at any depth, and patterns.
 
     Args:
-        sources: paths, or patterns of them with `*`, `?`, `[...]` and `**`. A file that is named
-            itself is taken whatever it is called; one that a pattern finds must be called as an
-            image is. What is not there is taken too: its reader says what is wrong.
+        sources: paths, or patterns of paths with `*`, `?`, `[...]` and `**`. A file that is named
+            directly may have any suffix; a file that a pattern finds must have the suffix of an
+            image. Missing files are returned too: reading them raises the error.
 
     Returns:
-        Their paths, each once, and what was left out.
+        The paths, each once, and the files that were left out.
 
     Raises:
         InputError: if a folder can't be read.
@@ -168,10 +167,10 @@ def find_images(sources: Iterable[str | os.PathLike]) -> tuple[list[str], LeftOu
 
 
 def list_classes(folder: str | os.PathLike) -> ClassFolder:
-    """Find the images of a folder with a folder for each class.
+    """Find the images of a folder that has a folder for each class.
 
     Raises:
-        InputError: if there are less than two classes, a class has no images, the folder mixes
+        InputError: if there are fewer than two classes, a class has no images, the folder mixes
             parts with classes, or its parts do not have the same classes.
 
     Example:
@@ -219,16 +218,16 @@ def list_classes(folder: str | os.PathLike) -> ClassFolder:
 def for_each_image(
     read: Callable[[int], None], count: int, progress: Callable[[int], None] | None = None
 ) -> None:
-    """Read image files, several at the same time, all of them even where some can't be read.
+    """Read image files in several threads, and collect the errors of unreadable files.
 
     Args:
-        read: gets the number of an image; an `InputError` of it is one of a file that can't be
-            read.
-        count: how many images there are.
-        progress: gets the number of those that are done, now and then.
+        read: function that reads an image, given its number; it raises `InputError` if the file
+            can't be read.
+        count: number of images.
+        progress: function that regularly gets the number of finished images.
 
     Raises:
-        InputError: naming the first files that can't be read, and how many there are.
+        InputError: if any file can't be read; the message names the first ones and their number.
 
     Example:
 
@@ -252,7 +251,7 @@ def for_each_image(
                 errors += found
                 if progress:
                     progress(min(start + CHUNK, count))
-        except BaseException:  # a stop waits for the images that are being read, and for no others
+        except BaseException:  # finish the images that are being read, and start no others
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     if errors:
@@ -281,7 +280,7 @@ def _describe_errors(errors: list[str], count: int) -> str:
     return f"can't read {len(errors):,} of {count:,} images: {reasons}{more}."
 
 
-# --- what there is -------------------------------------------------------------------------------
+# --- scanning ------------------------------------------------------------------------------------
 
 
 def _is_hidden(name: str) -> bool:
@@ -351,13 +350,13 @@ def _count_hidden(root: str, path: str, left_out: LeftOut) -> None:
 
 
 def _holds_root(path: str, root: str) -> bool:
-    """Return whether a folder has the root in it, or is the root."""
+    """Return whether a folder is the root or contains it."""
     real, root = os.path.realpath(path), os.path.realpath(root)
     return os.path.commonpath([real, root]) == real
 
 
 def _find_parts(root: str, folders: list[str]) -> dict[str, str]:
-    """Find the folder of each part; return none where the folders are classes."""
+    """Find the folder of each part; return an empty dict if the folders are classes."""
     named = {
         part: [folder for folder in folders if folder.lower() in names]
         for part, names in PART_NAMES.items()
@@ -369,17 +368,19 @@ def _find_parts(root: str, folders: list[str]) -> dict[str, str]:
     where, has = name_of(root), f"has the parts {_join_names(parts.values())}"
     if classes:
         raise InputError(
-            f"{where} {has} beside the class folders {_join_names(classes)}: give each part its "
-            "classes, or, where they are classes too, rename them."
+            f"{where} {has} and also the class folders {_join_names(classes)}: move the classes "
+            "into each part, or rename the parts if they are classes too."
         )
     for found in named.values():
         if len(found) > 1:
-            raise InputError(f"{where} has {' and '.join(found)}, which are one part: leave one.")
+            raise InputError(
+                f"{where} has {' and '.join(found)}, which name the same part: keep only one."
+            )
     if "train" not in parts or len(parts) == 1:
         only = next(iter(parts.values()))
         raise InputError(
-            f"{where} {has} only, and needs train with val or test: to divide the images of "
-            f"{only}, name {name_of(os.path.join(root, only))} itself."
+            f"{where} {has} only, but must have train and val or test. To divide the images of "
+            f"{only}, give the folder {name_of(os.path.join(root, only))}."
         )
     return parts
 
@@ -392,7 +393,7 @@ def _check_same_classes(root: str, parts: dict[str, str], names: dict[str, list[
         if missing:
             where = name_of(os.path.join(root, top))
             raise InputError(
-                f"{where} lacks the classes {_join_names(missing)} of the other parts."
+                f"{where} must have the classes {_join_names(missing)}, like the other parts."
             )
     return every
 
@@ -404,8 +405,8 @@ def _find_classes(
     names = [os.path.basename(folder) for folder in folders]
     if len(folders) < 2:
         raise InputError(
-            f"{name_of(os.path.join(root, top))} must have a folder of images for each of two "
-            f"classes or more, it has {_join_names(names) or 'none'}."
+            f"{name_of(os.path.join(root, top))} must have a folder of images for each of at least "
+            f"two classes, got {_join_names(names) or 'none'}."
         )
     files = [_find_images(root, folder, left_out) for folder in folders]
     empty = [folder for folder, images in zip(folders, files, strict=True) if not images]

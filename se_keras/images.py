@@ -1,21 +1,21 @@
-"""The one reader of images: from a file, bytes, an array or an image of Pillow to uint8 pixels.
+"""Read images from files, bytes, arrays or Pillow images as uint8 pixels.
 
-Every part of the package that looks at an image reads it here, so that training, prediction,
-calibration and explaining see the same pixels. What the reader does with each kind:
+All code of the package reads images here, so that training, prediction, calibration and
+explanations see the same pixels:
 
-- The content decides which format a file has, its suffix does not. Of an animated or many-paged
-  file it takes the first picture.
-- It turns the picture as its EXIF orientation says.
-- 16 bits become 8 by division by 257, so that 65535 becomes 255; 12 bits likewise by their range.
-- It drops an alpha channel and the transparency of a palette, as Pillow's `convert("RGB")` and
-  timm do: a transparent pixel has the color that is stored for it.
-- CMYK, YCCK, palettes and single bits become red, green and blue, or gray, as Pillow converts them.
-- It refuses floats, signed and 32-bit numbers, whose range no file says, and pictures of more
-  pixels than Pillow's own limit.
+- The content of a file determines its format, not its suffix. Of an animated file or one with
+  several pages, the first picture is used.
+- The picture is rotated as its EXIF orientation says.
+- 16-bit values are divided by 257, so that 65535 becomes 255; 12-bit values likewise.
+- An alpha channel and the transparency of a palette are dropped, as in Pillow's `convert("RGB")`
+  and timm: a transparent pixel keeps its stored color.
+- CMYK, YCCK, palettes and single bits become RGB or gray, as Pillow converts them.
+- Floats, signed and 32-bit integers are refused, because their range is unknown. Images with
+  more pixels than Pillow's limit are refused too.
 
-It decodes every image at its full size. A JPEG could be decoded at a half of its size or less, but
-what the decoder cuts off at black and white would then be lost: dark noise and print would differ
-by two to four levels from what a user of Pillow gets, however much smaller the result is.
+Every image is decoded at its full size. Decoding a JPEG at a reduced size would be faster, but
+clips black and white before the averaging: noise in dark areas and print would differ by two to
+four levels from Pillow's result.
 """
 
 import math
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
     ImageSource = str | os.PathLike | bytes | np.ndarray | Image
 
-# As Pillow calls them; the message has their common names. MPO is what many phones write: JPEG
-# with a second picture after the first.
+# Pillow's names; FORMAT_NAMES has the common ones. Many phones write MPO: a JPEG with a second
+# picture after the first.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
-# Beyond this ratio of the sides `center_crop` resizes the crop alone, not the whole image first.
+# Beyond this ratio of the sides, `center_crop` resizes only the crop and not the whole image.
 LONG = 16
 
 _ORIENTATION = 0x0112
@@ -47,16 +47,16 @@ _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES, _TIFF_NUMBERS = 258, 262, 284, 339
 
 
 def open_image(source: "ImageSource", channels: int = 3) -> "Image":
-    """Return an upright image of red, green and blue, or of gray.
+    """Open an image upright, in RGB or gray.
 
     Args:
         source: path or bytes of an image file, uint8 array (H, W), (H, W, 1), (H, W, 3) or
-            (H, W, 4), or image of Pillow.
+            (H, W, 4), or Pillow image.
         channels: 3 for color, 1 for gray.
 
     Raises:
-        InputError: naming the file, if it is no regular file, no image, or not of a kind that this
-            reader takes.
+        InputError: if the source is not a regular file, not an image, or an image of an
+            unsupported kind; the message names the file.
 
     Example:
 
@@ -77,23 +77,23 @@ def read_image(
     *,
     enlarge: bool = True,
 ) -> np.ndarray:
-    """Return the pixels of the middle of an image, shrunk or enlarged to a size.
+    """Read the center of an image as pixels of a given size.
 
-    The middle is the largest part of the height and width that `size` has in proportion, a square
-    for one number; it is resized as by Pillow's `resize` with `BILINEAR`, with antialiasing.
+    The center is the largest centered part with the proportions of `size` (a square for one
+    number). It is resized as by Pillow's `resize` with `BILINEAR`, with antialiasing.
 
     Args:
-        source: as of `open_image`.
-        size: height and width of the result, or one number for both; `None` leaves the image whole
-            and at its own size.
+        source: as in `open_image`.
+        size: height and width of the result, or one number for both; `None` reads the whole image
+            at its own size.
         channels: 3 for color, 1 for gray.
-        enlarge: whether a middle that is smaller than `size` is enlarged to it, or left as it is.
+        enlarge: whether to enlarge a center that is smaller than `size`.
 
     Returns:
-        uint8, (height, width, channels).
+        A uint8 array (height, width, channels).
 
     Raises:
-        InputError: as of `open_image`.
+        InputError: as in `open_image`.
 
     Example:
 
@@ -109,7 +109,7 @@ def read_image(
     height, width = (size, size) if isinstance(size, int) else size
     with _open(source) as image:
         orientation = _orientation(image)
-        # A small result is turned faster than a large photo.
+        # Rotating the small result is faster than rotating a large photo.
         new = (height, width) if orientation in _LYING else (width, height)
         box = _middle(image.size, new, orientation)
         if not enlarge and box[2] - box[0] <= new[0]:
@@ -120,13 +120,13 @@ def read_image(
 
 
 def center_crop(image: "Image", size: int, crop: float, interpolation: str) -> "Image":
-    """Return the square in the middle of an image, as timm's evaluation transform makes it.
+    """Crop the central square of an image as timm's evaluation transform does.
 
     Args:
-        image: what `open_image` gives.
+        image: result of `open_image`.
         size: height and width of the result.
-        crop: the share of the shorter side that is seen.
-        interpolation: filter of Pillow: "bicubic", "bilinear", ...
+        crop: side of the square as a share of the image's shorter side.
+        interpolation: Pillow's name of the filter: "bicubic", "bilinear", ...
 
     Example:
 
@@ -140,7 +140,7 @@ def center_crop(image: "Image", size: int, crop: float, interpolation: str) -> "
 
     method = Image.Resampling[interpolation.upper()]
     short = math.floor(size / crop)
-    # torchvision.transforms rounds so: Resize the longer side down, CenterCrop to the nearest.
+    # Round as torchvision.transforms does: Resize rounds down, CenterCrop to the nearest integer.
     width, height = (int(short * side / min(image.size)) for side in image.size)
     resized = (width, height)
     left, top = (round((side - size) / 2) for side in resized)
@@ -156,7 +156,7 @@ def center_crop(image: "Image", size: int, crop: float, interpolation: str) -> "
 
 
 def name_of(path: str | os.PathLike) -> str:
-    """Return a path in characters that any terminal or file takes, whatever bytes it is of.
+    """Return a path with undecodable bytes escaped, so that it can be printed and written.
 
     Example:
 
@@ -172,7 +172,7 @@ def name_of(path: str | os.PathLike) -> str:
 
 @contextmanager
 def _open(source: "ImageSource") -> "Iterator[Image]":
-    """Give the image; what a reader of Pillow raises inside becomes one line about the source."""
+    """Open the image; turn errors of Pillow's readers into one line about the source."""
     import PIL.Image
 
     if isinstance(source, np.ndarray):
@@ -180,8 +180,8 @@ def _open(source: "ImageSource") -> "Iterator[Image]":
         return
     if not isinstance(source, str | os.PathLike | bytes | PIL.Image.Image):
         raise InputError(
-            "`image` must be a path, the bytes of an image file, a uint8 array or an image of "
-            f"Pillow, got {type(source).__name__}."
+            "`image` must be a path, the bytes of an image file, a uint8 array or a Pillow image, "
+            f"got {type(source).__name__}."
         )
     try:
         if isinstance(source, PIL.Image.Image):
@@ -193,7 +193,7 @@ def _open(source: "ImageSource") -> "Iterator[Image]":
                 yield image
     except (InputError, MemoryError):
         raise
-    # Files are not ours: a damaged one makes Pillow raise nearly anything.
+    # A damaged file can make Pillow raise nearly any error.
     except Exception as error:
         raise InputError(f"can't read the image {_name(source)}: {_reason(error)}.") from error
 
@@ -204,8 +204,8 @@ def _from_array(array: np.ndarray) -> "Image":
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3, 4))
     if array.dtype != np.uint8 or not fits or not array.size:
         raise InputError(
-            "`image` must be uint8 of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got "
-            f"{array.dtype} of {array.shape}."
+            "`image` must be uint8 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got "
+            f"{array.dtype} of shape {array.shape}."
         )
     return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
 
@@ -217,21 +217,21 @@ def _file(source: str | os.PathLike | bytes) -> IO[bytes]:
 
 
 def _read_head(file: IO[bytes]) -> "Image":
-    """Return the image of a file; Pillow reads only its head here."""
-    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  (they register themselves)
+    """Return the image of a file, of which Pillow has only read the head."""
+    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  (the import registers them)
 
     Image.preinit()
     head = file.read(16)
     if not head:
         raise ValueError("it is empty")
     for name in FORMATS:
-        # Not Image.open: of a picture between its limit and twice that it says so by a warning,
-        # and warnings can't be caught in several threads.
+        # Not Image.open: it warns of images between its limit and twice the limit, and warnings
+        # can't be caught in several threads.
         factory, accept = Image.OPEN[name]
         if accept is None or accept(head) is True:
             file.seek(0)
             return factory(file, "")
-    raise ValueError(f"it is no {FORMAT_NAMES} image")
+    raise ValueError(f"it is not a {FORMAT_NAMES} image")
 
 
 def _check_pixels(image: "Image") -> None:
@@ -281,26 +281,28 @@ def _to_eight_bits(image: "Image", mode: str) -> "Image":
         # Pillow's own conversion cuts off at 255.
         top = 2 ** int(tags.get(_TIFF_BITS, (16,))[0]) - 1
         values = np.asarray(image).astype("float32")
-        if tags.get(_TIFF_PHOTOMETRIC) == 0:  # white is 0, which Pillow heeds for 8 bits only
+        if tags.get(_TIFF_PHOTOMETRIC) == 0:  # white is 0, which Pillow handles only for 8 bits
             values = top - values
         image = Image.fromarray(np.round(values.clip(0, top) * (255 / top)).astype("uint8"))
     if image.mode != mode:
-        # Otherwise Pillow warns of a palette's transparency, or does not convert.
+        # Without this step Pillow warns about a palette's transparency, or can't convert.
         image = image.convert(_BETWEEN.get(image.mode, image.mode))
     return image if image.mode == mode else image.convert(mode)
 
 
 def _check_numbers(image: "Image", tags: Any) -> None:
-    is_png = image.format == "PNG"  # its "I" is of 16 bits, in older versions of Pillow
+    is_png = image.format == "PNG"  # older versions of Pillow open 16-bit PNG as mode "I"
     if image.mode == "F":
-        raise ValueError("its pixels are floats, whose range it does not say: save it in 8 bits")
+        raise ValueError("its pixels are floats, whose range is unknown: save it in 8 bits")
     if 2 in tags.get(_TIFF_NUMBERS, ()) or (image.mode == "I" and not is_png):
         raise ValueError(
-            "its pixels are signed or 32-bit integers, whose range it does not say: save it in 8 "
-            "or 16 bits"
+            "its pixels are signed or 32-bit integers, whose range is unknown: save it in 8 or 16 "
+            "bits"
         )
     if tags.get(_TIFF_PLANES) == 2 and max(tags.get(_TIFF_BITS, (8,))) > 8:
-        raise ValueError("its 16-bit colors lie in separate planes, which Pillow misreads")
+        raise ValueError(
+            "its 16-bit colors are in separate planes, which Pillow misreads: save it in 8 bits"
+        )
 
 
 def _to_array(image: "Image") -> np.ndarray:
@@ -309,15 +311,15 @@ def _to_array(image: "Image") -> np.ndarray:
 
 # --- turning and resizing ------------------------------------------------------------------------
 
-# Orientations of EXIF: those that swap height and width, and those in which the picture that is
-# stored runs against the upright one.
+# EXIF orientations: first those that swap height and width, then those in which an axis of the
+# stored picture is reversed.
 _LYING = (5, 6, 7, 8)
 _X_REVERSED, _Y_REVERSED = (2, 3, 7, 8), (3, 4, 6, 7)
 
 
 def _orientation(image: "Image") -> int:
     if image.format == "TIFF":
-        image.load()  # which turns it, and drops the tag
+        image.load()  # rotates the image, and drops the tag
     return image.getexif().get(_ORIENTATION, 1)
 
 
@@ -339,11 +341,11 @@ def _turn(image: "Image", orientation: int) -> "Image":
 def _middle(
     size: tuple[int, int], new: tuple[int, int], orientation: int
 ) -> tuple[int, int, int, int]:
-    """Return left, top, right, bottom of the largest middle part in the proportions of `new`."""
+    """Return the box of the largest centered part with the proportions of `new`."""
     scale = min(side / wanted for side, wanted in zip(size, new, strict=True))
     width, height = (max(1, round(wanted * scale)) for wanted in new)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    # What does not go in half is at the same side of the upright picture.
+    # An odd pixel is cut from the same side of the upright picture, whatever the orientation.
     if orientation in _X_REVERSED:
         left = size[0] - width - left
     if orientation in _Y_REVERSED:

@@ -1,12 +1,12 @@
-"""The metadata of an exported file: its classes and its input, in the format's own place.
+"""The metadata of an exported file: its classes and its input, where its format stores metadata.
 
-- SavedModel: `assets.extra/se_keras.json`, which TensorFlow leaves to others, and `labels.txt`.
-- ONNX: `metadata_props`; beside our keys those that ONNX has for images.
-- OpenVINO: `rt_info`, in `model_info`; beside our keys those that its Model API reads.
-- LiteRT: associated files, a zip at the end of the file: `labels.txt` and `se_keras.json`.
+- SavedModel: `assets.extra/se_keras.json` (TensorFlow ignores this folder) and `labels.txt`.
+- ONNX: `metadata_props`, with our keys and ONNX's keys for images.
+- OpenVINO: `rt_info`, in `model_info`, with our keys and the keys that its Model API reads.
+- LiteRT: associated files in a zip at the end of the file: `labels.txt` and `se_keras.json`.
 
 Our keys are `class_names`, `pixels` (the fields of `Pixels`), `inputs` and `precision`, each as
-JSON. What is not known has no key.
+JSON. Unknown facts have no key.
 """
 
 import json
@@ -27,17 +27,17 @@ from se_keras.weights.preprocessing import Pixels
 if TYPE_CHECKING:
     import keras
 
-# What a folder of a format has in it; what the name of a file ends with.
+# A file that marks the folder of a format, and the suffixes of the other formats.
 MARKERS = {"tf_saved_model": "saved_model.pb", "openvino": "model.xml"}
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
 SAVED, LABELS = Path("assets.extra") / "se_keras.json", "labels.txt"
 PRECISIONS = ("float32", "bfloat16", "int8")
-# Types of an input that arrays can have.
+# Types of an input that NumPy arrays can have.
 TYPES = ("float32", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 KEYS = ("class_names", "pixels", "inputs", "precision")
 # The section of OpenVINO's `rt_info` that its Model API reads.
 MODEL_INFO = "model_info"
-# Ranges that ONNX has a word for.
+# Ranges that have a name in ONNX.
 RANGES = {
     (0.0, 255.0): "NominalRange_0_255",
     (0.0, 1.0): "Normalized_0_1",
@@ -47,13 +47,13 @@ RANGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """The metadata of a file.
+    """The metadata of an exported file.
 
     Attributes:
-        class_names: by number; empty where they are unknown.
-        pixels: what the one input takes; may be unknown.
-        inputs: name, shape and type of each input; of an image also its layout.
-        precision: that it was exported with.
+        class_names: names of the classes by number; empty if they are unknown.
+        pixels: pixels of the image input; may be unknown.
+        inputs: name, shape and type of each input; for an image also its layout.
+        precision: precision of the export.
     """
 
     class_names: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Metadata:
     precision: str = PRECISIONS[0]
 
     def as_json(self) -> dict[str, Any]:
-        """Return what JSON can hold, without what is unknown."""
+        """Return the known facts as values for JSON."""
         fields = asdict(self.pixels)
         del fields["second"]
         content = {
@@ -75,7 +75,7 @@ class Metadata:
 
     @property
     def takes(self) -> str:
-        """Return in words what the model takes."""
+        """Return a description of the model's inputs in words."""
         words = [
             f"{x['type']} ({', '.join(str(side or 'N') for side in x['shape'])})"
             + (f" in {x['layout']}" if "layout" in x else "")
@@ -95,7 +95,7 @@ def _in_lists(fields: Mapping[str, Any]) -> dict[str, Any]:
 def describe(
     model: "keras.Model", class_names: Sequence[str] = (), precision: str = PRECISIONS[0]
 ) -> Metadata:
-    """Return what an exported file of a model is to say.
+    """Return the metadata for an exported file of a model.
 
     Example:
 
@@ -121,7 +121,7 @@ def describe(
 
 
 def input_type(tensor: "keras.KerasTensor") -> str:
-    """Return the type of an input of an exported file: floats are float32 in every precision."""
+    """Return the type of an input in exported files: float inputs are float32 at any precision."""
     return "float32" if "float" in tensor.dtype else tensor.dtype
 
 
@@ -143,7 +143,7 @@ def format_of(path: Path) -> str | None:
 
 
 def write_metadata(path: Path, metadata: Metadata) -> None:
-    """Write into an exported file or folder what it is to say.
+    """Write metadata into an exported file or folder.
 
     Example:
 
@@ -164,21 +164,21 @@ def write_metadata(path: Path, metadata: Metadata) -> None:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """Read what `write_metadata` wrote; all is unknown where it wrote nothing.
+    """Read the metadata that `write_metadata` wrote; all facts are unknown if there is none.
 
     Raises:
         InputError: if the file is damaged.
         MissingExtraError: if the package that opens it is not installed.
     """
     name = _format_for(path)
-    where = f"{path / SAVED}" if name == "tf_saved_model" else f"what {path} says of itself"
+    where = f"{path / SAVED}" if name == "tf_saved_model" else f"the metadata of {path}"
     with damage_named(f"can't read {where}"):
         content = _PLACES[name][1](path)
     fields = Fields(content, f"can't read {where}")
     class_names = fields.take("class_names", partial(row, read=characters), "a list of texts")
     inputs = fields.take("inputs", partial(row, read=_input), "objects with name, type and shape")
     precision = partial(one_of, "precision", choices=PRECISIONS)
-    nothing = f"it has no {SAVED}" if name == "tf_saved_model" else "it does not say it"
+    nothing = f"it has no {SAVED}" if name == "tf_saved_model" else "it has no metadata on them"
     return Metadata(
         class_names=class_names or (),
         pixels=_pixels(fields) or Pixels(origin=nothing),
@@ -197,7 +197,7 @@ def _pixels(fields: Fields) -> Pixels | None:
 
 
 def _input(value: Any) -> dict[str, Any]:
-    """Return name, type, shape and layout of an input."""
+    """Check the name, type, shape and layout of an input."""
     one = mapping(value)
     row(one.get("shape"), lambda side: side if side is None else whole(side, 1, 2**31))
     characters(one.get("name"))
@@ -208,12 +208,12 @@ def _input(value: Any) -> dict[str, Any]:
 def _format_for(path: Path) -> str:
     name = format_of(path)
     if name is None:
-        raise InputError(f"{path} must be a SavedModel, or a file of ONNX, OpenVINO or LiteRT.")
+        raise InputError(f"{path} must be a SavedModel, or an ONNX, OpenVINO or LiteRT file.")
     return name
 
 
 def _labels(metadata: Metadata) -> str:
-    """Return the names, one a line: what would break a line is escaped."""
+    """Return one class name a line, with line breaks escaped."""
     return "".join(f"{visible(name)}\n" for name in metadata.class_names)
 
 
@@ -249,14 +249,14 @@ def _write_onnx(path: Path, metadata: Metadata) -> None:
 
 
 def _onnx_keys(pixels: Pixels) -> dict[str, str]:
-    """Return what ONNX has keys for: https://onnx.ai/onnx/repo-docs/MetadataProps.html."""
+    """Return values for ONNX's keys: https://onnx.ai/onnx/repo-docs/MetadataProps.html."""
     if pixels.range is None:
         return {}
     keys = {
         "Image.BitmapPixelFormat": "Rgb8" if pixels.channels == 3 else "Gray8",
         "Image.ColorSpaceGamma": "SRGB",
     }
-    # Of several channels each must have the range that the word is of.
+    # A range has a name only if it is the range of every channel.
     means, stds = set(pixels.mean or ()), set(pixels.std or ())
     known = RANGES.get(pixels.range) if len(means) <= 1 and len(stds) <= 1 else None
     return keys | ({"Image.NominalPixelRange": known} if known else {})
@@ -266,7 +266,7 @@ def _read_onnx(path: Path) -> dict[str, Any]:
     with extra("onnx"):
         import onnx
 
-    # The weights' bytes are part of the message, and are not looked at.
+    # Leave out the external weights, which are not needed here.
     entries = onnx.load(path, load_external_data=False).metadata_props
     return {entry.key: json.loads(entry.value) for entry in entries if entry.key in KEYS}
 
@@ -278,7 +278,7 @@ def _write_openvino(path: Path, metadata: Metadata) -> None:
     import openvino
 
     core = openvino.Core()
-    # It would otherwise read the weights from the file that is written.
+    # Otherwise OpenVINO would read the weights from the file that it is overwriting.
     core.set_property({"ENABLE_MMAP": False})
     file = path / MARKERS["openvino"]
     model = core.read_model(file)
@@ -288,7 +288,7 @@ def _write_openvino(path: Path, metadata: Metadata) -> None:
 
 
 def _openvino_keys(metadata: Metadata) -> dict[str, str]:
-    """Return what Model API has keys for; it parts names and numbers by spaces."""
+    """Return values for the keys of Model API, which separates names and numbers by spaces."""
     keys, pixels = {}, metadata.pixels
     if metadata.class_names:
         names = ("_".join(name.split()) or "_" for name in metadata.class_names)
@@ -307,7 +307,7 @@ def _read_openvino(path: Path) -> dict[str, Any]:
 
     try:
         model = openvino.Core().read_model(path / MARKERS["openvino"])
-    except RuntimeError as error:  # whose first line is a place in OpenVINO's source
+    except RuntimeError as error:  # its first line is a place in OpenVINO's source code
         raise ValueError(in_one_line(error)) from error
     there = [key for key in KEYS if model.has_rt_info([MODEL_INFO, key])]
     return {key: json.loads(model.get_rt_info([MODEL_INFO, key]).astype(str)) for key in there}
@@ -318,7 +318,7 @@ def _read_openvino(path: Path) -> dict[str, Any]:
 
 def _write_litert(path: Path, metadata: Metadata) -> None:
     with zipfile.ZipFile(path, "a") as associated:
-        # A `ZipInfo` has no time of day: the same model gives the same file.
+        # `ZipInfo` stores a fixed date, so that the same model gives the same file.
         content = json.dumps(metadata.as_json(), ensure_ascii=False)
         associated.writestr(zipfile.ZipInfo(SAVED.name), content)
         if metadata.class_names:
@@ -333,7 +333,7 @@ def _read_litert(path: Path) -> dict[str, Any]:
             return {}
         content = json.loads(associated.read(SAVED.name))
     if not isinstance(content, dict):
-        raise TypeError(f"{SAVED.name} in it must hold a JSON object.")
+        raise TypeError(f"its {SAVED.name} must hold a JSON object")
     return content
 
 

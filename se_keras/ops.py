@@ -1,4 +1,4 @@
-"""The equations of squeeze-and-excitation and of its kin, as pure functions of tensors.
+"""The equations of squeeze-and-excitation and related gates, as pure functions of tensors.
 
 Hu et al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507), section 3:
 
@@ -7,14 +7,14 @@ Hu et al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507), section 3:
     x = recalibrate(u, s)      eq. 4:  x_c = s_c * u_c
 
 Wang et al., "ECA-Net" (arXiv 1910.03151), section 3.2; Lee and Park, "CenterMask" (arXiv
-1911.06667), on VoVNetV2's eSE; Roy et al. (arXiv 1803.02579), section 2, of which the maximum is
-arXiv 1808.08127's; Hu et al., "Gather-Excite" (arXiv 1810.12348), section 3:
+1911.06667), on VoVNetV2's eSE; Roy et al. (arXiv 1803.02579), section 2, with the maximum from
+arXiv 1808.08127; Hu et al., "Gather-Excite" (arXiv 1810.12348), section 3:
 
     s = excite_neighbors(z, w)     ECA:   s = sigmoid(conv_k(z)), over the channels
     s = excite_once(z, W)          eSE:   s = hard_sigmoid(W z)
     q = excite_once(u, w)          sSE:   q_ij = sigmoid(w u(i, j))
-    g = fuse(u, s, q)              scSE:  u g = u s + u q, or the larger of u s and u q
-    v = gather(u, e)               GE:    v = mean of u over windows of 2 e - 1, one in e positions
+    g = fuse(u, s, q)              scSE:  u g = u s + u q, or max(u s, u q)
+    v = gather(u, e)               GE:    v = mean of u over windows of size 2 e - 1 with stride e
     g = interpolate(v, sizes)      GE:    g_ij = v at floor(i h / H), floor(j w / W)
 
 A map `u` has one batch axis, one channel axis and one to three spatial axes between or after
@@ -39,23 +39,23 @@ FUSIONS = ("sum", "max")
 def squeeze(
     u: Tensor, pool: str = "avg", data_format: str | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """Describe each channel by one number: its mean or maximum over all positions that count.
+    """Describe each channel by its mean or maximum over all unmasked positions.
 
-    The mean is accumulated and returned in float32 at least, whatever the type of `u`: a float16
-    sum overflows at 65504.
+    The mean is accumulated and returned in float32 or float64, because a sum in float16 would
+    overflow at 65504.
 
     Args:
         u: feature map, (N, *spatial, C) or (N, C, *spatial).
         pool: `"avg"` (eq. 2) or `"max"` (paper, Table 11).
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.
-        mask: true at the positions that count, (N, *spatial); it may lack the last axes. A sample
-            without any has the descriptor 0.
+        mask: true at the positions to use, (N, *spatial); the last axes may be missing. The
+            descriptor of a sample without any such position is 0.
 
     Returns:
-        The descriptor z, (N, C): float64 if `u` is, else float32.
+        The descriptor z, (N, C): float64 if `u` is float64, else float32.
 
     Raises:
-        InputError: for another `pool` or `data_format`, and for a mask of another shape.
+        InputError: if `pool`, `data_format` or the shape of the mask is invalid.
 
     Example:
 
@@ -70,7 +70,7 @@ def squeeze(
     u = _map("u", u)
     axes = _spatial_axes(len(u.shape), data_format)
     dtype = _dtype_of_sums(u)
-    # Keras refuses the maximum of an empty batch; the mean has its shape, and no values either.
+    # Keras can't compute the maximum of an empty batch; the mean has the same (empty) shape.
     largest = pool == "max" and u.shape[0] != 0
     if mask is not None:
         counts = _expand_mask(mask, u.shape, axes)
@@ -85,8 +85,8 @@ def _dtype_of_sums(u: Tensor) -> str:
 
 
 def _mean(u: Tensor, axes: tuple[int, ...]) -> Tensor:
-    # One axis at a time, the innermost first: a sum over rows vectorizes where a joint one over
-    # all positions does not, and short sums round less than one long one.
+    # Reduce one axis at a time, the innermost first: this vectorizes better than a joint sum, and
+    # short sums have smaller rounding errors.
     for axis in reversed(axes):
         u = keras.ops.mean(u, axis=axis)
     return u
@@ -102,7 +102,7 @@ def _squeeze_counted(u: Tensor, counts: Tensor, largest: bool, axes: tuple[int, 
 
 
 def _expand_mask(mask: Tensor, shape: tuple[int | None, ...], axes: tuple[int, ...]) -> Tensor:
-    """Give a mask of positions the rank of the map, with ones for the axes that it lacks."""
+    """Expand a mask of positions to the rank of the map, with size 1 for missing axes."""
     mask = keras.ops.cast(_tensor("mask", mask), "bool")
     rank = len(mask.shape)
     positions = (shape[0], *(shape[axis] for axis in axes))
@@ -111,8 +111,8 @@ def _expand_mask(mask: Tensor, shape: tuple[int | None, ...], axes: tuple[int, .
         None not in (size, wanted) and size != wanted for size, wanted in alike
     ):
         raise InputError(
-            f"`mask` must have the shape {positions} of the positions, or the first of these "
-            f"axes; got {tuple(mask.shape)}."
+            f"`mask` must have the shape {positions} of the positions, or the first axes of it, "
+            f"got {tuple(mask.shape)}."
         )
     channels = 1 if axes[0] == 2 else axes[-1] + 1
     return keras.ops.expand_dims(mask, sorted((channels, *axes[rank - 1 :])))
@@ -126,15 +126,15 @@ def excite(
     gate_activation: Callable[[Tensor], Tensor] = keras.ops.sigmoid,
     gate_scale: float = 1.0,
 ) -> Tensor:
-    """Turn the descriptor into one gate a channel (eq. 3).
+    """Turn the descriptor into one gate for each channel (eq. 3).
 
     Args:
         z: descriptor, (N, C).
         reduce: the map W1, (N, C) -> (N, hidden): a `Dense` layer, or any function.
         expand: the map W2, (N, hidden) -> (N, C).
-        activation: between the two.
-        gate_activation: after the second (paper, Table 12).
-        gate_scale: a constant other than 0 that multiplies the gate.
+        activation: activation after W1.
+        gate_activation: activation after W2 (paper, Table 12).
+        gate_scale: a factor for the gate, other than 0.
 
     Returns:
         The gate s, (N, C).
@@ -161,15 +161,15 @@ def excite_once(
     weigh: Callable[[Tensor], Tensor],
     gate_activation: Callable[[Tensor], Tensor] = keras.ops.hard_sigmoid,
 ) -> Tensor:
-    """Turn the descriptor into a gate by one map: eSE's, C -> C, or sSE's, C -> 1 at a position.
+    """Turn the descriptor into a gate by one map: C -> C in eSE, C -> 1 per position in sSE.
 
     Args:
         z: descriptor, (N, C); or a feature map with the channels last.
         weigh: the map W of the last axis: a `Dense` layer, or any function.
-        gate_activation: after it.
+        gate_activation: activation after W.
 
     Returns:
-        The gate, of the shape that `weigh` gives.
+        The gate, with the shape of the output of `weigh`.
 
     Example:
 
@@ -188,12 +188,12 @@ def excite_neighbors(
     convolve: Callable[[Tensor], Tensor],
     gate_activation: Callable[[Tensor], Tensor] = keras.ops.sigmoid,
 ) -> Tensor:
-    """Turn the descriptor into a gate by a convolution over the channels: ECA's.
+    """Turn the descriptor into a gate by a convolution over the channels, as ECA does.
 
     Args:
         z: descriptor, (N, C).
         convolve: (N, C, 1) -> (N, C, 1): a `Conv1D` layer with one filter, or any function.
-        gate_activation: after it.
+        gate_activation: activation after the convolution.
 
     Returns:
         The gate s, (N, C).
@@ -215,15 +215,15 @@ def excite_neighbors(
 
 
 def fuse(u: Tensor, s: Tensor, q: Tensor, fusion: str = "sum") -> Tensor:
-    """Join two gates into one: scSE's, of the channels and of the positions.
+    """Join scSE's gate for the channels and its gate for the positions into one gate.
 
     Args:
-        u: the feature map that they multiply.
-        s, q: gates of its rank, with ones for the axes along which they are the same.
-        fusion: `"sum"`, for `u s + u q`, or `"max"`, for the larger of the two products.
+        u: the feature map that the gates multiply.
+        s, q: gates of the same rank as `u`, with size 1 for axes along which they are constant.
+        fusion: `"sum"` for `u s + u q`, or `"max"` for the larger of the two products.
 
     Returns:
-        What multiplies `u` then, of its shape.
+        The joint gate, with the shape of `u`.
 
     Example:
 
@@ -238,23 +238,23 @@ def fuse(u: Tensor, s: Tensor, q: Tensor, fusion: str = "sum") -> Tensor:
     s, q = (_of_rank(name, gate, len(u.shape)) for name, gate in {"s": s, "q": q}.items())
     if one_of("fusion", fusion, FUSIONS) == "sum":
         return keras.ops.add(s, q)
-    # The larger product of a negative number is that with the smaller gate.
+    # For a negative number, the smaller gate gives the larger product.
     larger, smaller = keras.ops.maximum(s, q), keras.ops.minimum(s, q)
     return keras.ops.where(u < 0, smaller, larger)
 
 
 def gather(u: Tensor, extent: int, pool: str = "avg", mask: Tensor | None = None) -> Tensor:
-    """Describe windows of each channel by their means (or maxima): GE's, without parameters.
+    """Describe windows of each channel by their means or maxima, as GE without parameters does.
 
     Args:
         u: feature map, (N, *spatial, C).
-        extent: e; a window is 2 e - 1 wide, and the next begins e positions later. Positions
-            beyond the map do not count.
+        extent: the extent e; windows have size 2 e - 1 and stride e. Positions outside of the map
+            are ignored.
         pool: `"avg"` or `"max"`.
         mask: as in `squeeze`.
 
     Returns:
-        (N, *(ceil(size / e)), C): float64 if `u` is, else float32.
+        The descriptors (N, *(ceil(size / e)), C): float64 if `u` is float64, else float32.
 
     Example:
 
@@ -280,8 +280,8 @@ def gather(u: Tensor, extent: int, pool: str = "avg", mask: Tensor | None = None
 
 
 def _pool_windows(x: Tensor, extent: int, axes: tuple[int, ...], outside: float = 0.0) -> Tensor:
-    """Return means, or maxima where -inf is outside of the map, axis by axis."""
-    # A window over all axes at once reads far more numbers, and TensorFlow has none for float64
+    """Pool axis by axis: maxima if `outside` is -inf, else means."""
+    # A window over all axes at once would read far more numbers, and TensorFlow can't pool float64
     # volumes on a CPU.
     pool = keras.ops.max_pool if outside else keras.ops.average_pool
     for axis in axes:
@@ -297,14 +297,14 @@ def _pool_windows(x: Tensor, extent: int, axes: tuple[int, ...], outside: float 
 
 
 def interpolate(v: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Give a map other spatial sizes; each position has the value of the nearest: GE's.
+    """Resize a map to other spatial sizes by the nearest neighbor, as GE does.
 
     Args:
         v: feature map, (N, *spatial, C).
-        sizes: those that it shall have.
+        sizes: the new spatial sizes.
 
     Returns:
-        (N, *sizes, C); an axis of length 1 stays, for it counts for all positions.
+        The map (N, *sizes, C); an axis of length 1 keeps its length, because it broadcasts.
 
     Example:
 
@@ -321,7 +321,7 @@ def interpolate(v: Tensor, sizes: Sequence[int]) -> Tensor:
             f"`sizes` must be one size for each spatial axis, {wanted}, got {sizes!r}."
         )
     for axis, size in enumerate(sizes, start=1):
-        # In a traced function a size may be known when it runs only.
+        # In a traced function a size may be known only at run time.
         size = size if keras.ops.is_tensor(size) else positive_integer("sizes", size)
         if v.shape[axis] != 1:
             nearest = keras.ops.arange(size) * keras.ops.shape(v)[axis] // size
@@ -330,11 +330,11 @@ def interpolate(v: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def without_masked(u: Tensor, mask: Tensor | None) -> Tensor:
-    """Set what a mask leaves out to zero.
+    """Set masked positions to zero.
 
     Args:
         u: feature map, (N, *spatial, C).
-        mask: as in `squeeze`; `None` leaves the map as it is.
+        mask: as in `squeeze`; `None` returns the map unchanged.
 
     Example:
 
@@ -356,11 +356,11 @@ def recalibrate(u: Tensor, gate: Tensor, data_format: str | None = None) -> Tens
 
     Args:
         u: feature map, (N, *spatial, C) or (N, C, *spatial).
-        gate: (N, C), or already of the rank of `u`, with ones for the spatial axes.
+        gate: (N, C), or a gate with the rank of `u` and spatial axes of size 1.
         data_format: as in `squeeze`.
 
     Returns:
-        The recalibrated map, of the shape of `u`.
+        The recalibrated map, with the shape of `u`.
 
     Example:
 
@@ -375,10 +375,10 @@ def recalibrate(u: Tensor, gate: Tensor, data_format: str | None = None) -> Tens
 
 
 def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tensor:
-    """Give a gate (N, C) the rank of the map that it multiplies.
+    """Expand a gate (N, C) to the rank of the map that it multiplies.
 
     Args:
-        gate: (N, C), or already of that rank.
+        gate: (N, C), or a gate that already has this rank.
         rank: rank of the map.
         data_format: as in `squeeze`.
 
@@ -386,7 +386,7 @@ def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tens
         (N, 1, ..., C), or (N, C, 1, ...) with `"channels_first"`.
 
     Raises:
-        InputError: for a rank other than 3, 4 and 5, or another `data_format`.
+        InputError: if `rank` is not 3, 4 or 5, or `data_format` is invalid.
 
     Example:
 
@@ -403,11 +403,11 @@ def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tens
     return keras.ops.expand_dims(_of_rank("gate", gate, 2, rank), axes)
 
 
-# --- what they take ------------------------------------------------------------------------------
+# --- arguments -----------------------------------------------------------------------------------
 
 
 def _tensor(argument: str, value: Any) -> Tensor:
-    """Return what Keras takes as a tensor of real numbers as one."""
+    """Convert a value to a tensor of real numbers, or refuse it."""
     if isinstance(value, keras.KerasTensor):
         return value
     message = f"`{argument}` must be a tensor or an array of numbers, got {value!r}."
@@ -436,7 +436,7 @@ def _map(argument: str, value: Any) -> Tensor:
     if len(tensor.shape) not in (3, 4, 5):
         raise InputError(
             f"`{argument}` must be a feature map of rank 3, 4 or 5, (N, *spatial, C) or "
-            f"(N, C, *spatial); got the shape {tuple(tensor.shape)}."
+            f"(N, C, *spatial), got the shape {tuple(tensor.shape)}."
         )
     return tensor
 
@@ -448,18 +448,18 @@ def _descriptor(argument: str, value: Any) -> Tensor:
 def _spatial_axes(rank: int, data_format: str | None) -> tuple[int, ...]:
     if rank not in (3, 4, 5):
         raise InputError(
-            "`rank` must be that of a feature map, 3, 4 or 5: "
-            f"(N, *spatial, C) or (N, C, *spatial); got {rank}."
+            "`rank` must be the rank of a feature map, 3, 4 or 5: "
+            f"(N, *spatial, C) or (N, C, *spatial), got {rank}."
         )
     first = 2 if standardize_data_format(data_format) == "channels_first" else 1
     return tuple(range(first, first + rank - 2))
 
 
 def standardize_data_format(data_format: str | None) -> str:
-    """Return the given format, or Keras' global one; refuse any other word.
+    """Return the given format, or Keras' global format for `None`.
 
     Raises:
-        InputError: for anything but `None`, `"channels_last"` and `"channels_first"`.
+        InputError: if `data_format` is not `None`, `"channels_last"` or `"channels_first"`.
 
     Example:
 

@@ -1,9 +1,8 @@
-"""The pixels that a model takes, and the way from an image to them.
+"""Find out which pixels a model takes, and prepare images for it.
 
-`pixels_of` is the one answer. It reads the layers that pixels meet first, and the name of the
-model, which says where its weights come from (`se_keras.weights.source.split_name`). All else asks
-it. Where it knows nothing, nothing is guessed: the call says how to name the weights or the
-numbers.
+`pixels_of` reads the first layers of a model, and the name of the model, which says where its
+weights come from (`se_keras.weights.source.split_name`). All other code calls `pixels_of`. It never
+guesses: if the pixels are unknown, the error says how to name the weights or give the numbers.
 """
 
 import os
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 PixelSource: TypeAlias = keras.Model | Pixels | WeightSource | str | os.PathLike
 LAYER_NAME = "preprocessing"
-# What a command takes for pixels beside the names of weights.
+# Words for pixels that a command takes besides the names of weights.
 WORDS = {
     "raw": Pixels(raw=True),
     "imagenet": Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD),
@@ -48,23 +47,23 @@ WORDS = {
 def preprocess_input(
     images: Any, model_or_source: PixelSource, *, data_format: str | None = None
 ) -> Any:
-    """Return pixels as a model takes them: (pixel / 255 - mean) / std, or as they are.
+    """Normalize pixels for a model: (pixel / 255 - mean) / std, or unchanged if it normalizes.
 
-    The input stays as it is. `load_image` brings images to the right size before.
+    The input array is not changed. Use `load_image` first to get images of the right size.
 
     Args:
         images: pixels in 0..255: (H, W, C) or (N, H, W, C), or with the channels first. A NumPy
-            array or a tensor, of uint8 or floats; also within `tf.data`, where the shape may be
-            unknown.
-        model_or_source: as of `pixels_of`.
-        data_format: where the channels are; `None` for Keras' global setting.
+            array or a tensor of uint8 or floats. The shape may be unknown within `tf.data`.
+        model_or_source: as in `pixels_of`.
+        data_format: `"channels_last"` or `"channels_first"`; `None` for Keras' global setting.
 
     Returns:
-        float32 of the same shape and kind. For a model that normalizes pixels itself: the images.
+        float32 values of the same shape and kind. If the model normalizes pixels itself, the
+        images are returned unchanged.
 
     Raises:
-        InputError: if it is unknown what pixels the model takes, or if the images have another
-            number of channels.
+        InputError: if the model's pixels are unknown, or the images have another number of
+            channels.
 
     Example:
 
@@ -88,12 +87,12 @@ def preprocess_input(
 
 
 def _with_channels(images: Any, channels: int, data_format: str) -> Any:
-    """Check the number of channels; in `tf.data` it may be known only at run time."""
+    """Check the number of channels; within `tf.data` it may be known only at run time."""
     axis = -3 if data_format == "channels_first" else -1
     message = f"`images` must have {channels} channel{'s' * (channels > 1)}, {data_format}"
     if not hasattr(images, "shape"):
-        raise InputError(f"{message}, as an array or a tensor, got {type(images).__name__}.")
-    rank = getattr(images.shape, "rank", 0)  # TensorFlow's shapes have it
+        raise InputError(f"{message}, and be an array or a tensor, got {type(images).__name__}.")
+    rank = getattr(images.shape, "rank", 0)  # only TensorFlow's shapes have a rank
     if rank is None or (rank in (3, 4) and images.shape[axis] is None):
         return _checked_later(images, channels, axis, message)
     shape = tuple(images.shape)
@@ -103,10 +102,10 @@ def _with_channels(images: Any, channels: int, data_format: str) -> Any:
 
 
 def _checked_later(images: Any, channels: int, axis: int, message: str) -> Any:
-    import tensorflow as tf  # the images are tensors of it, whatever the backend
+    import tensorflow as tf  # the images are TensorFlow tensors on every backend
 
     check = tf.debugging.assert_equal(
-        tf.shape(images)[axis], channels, f"{message}: decode them with channels={channels}."
+        tf.shape(images)[axis], channels, f"{message}; decode them with channels={channels}."
     )
     with tf.control_dependencies([check]):
         images = tf.identity(images)
@@ -118,16 +117,16 @@ def _checked_later(images: Any, channels: int, axis: int, message: str) -> Any:
 
 
 def _of_any_rank(images: Any, layer: keras.layers.Rescaling) -> Any:
-    """Compute what the layer does: Keras calls layers only on tensors of a known rank."""
+    """Compute the layer's output: Keras can't call layers on tensors of unknown rank."""
     import tensorflow as tf
 
     return tf.cast(images, tf.float32) * layer.scale + layer.offset
 
 
 def normalization_layer(pixels: Pixels, data_format: str) -> keras.layers.Layer:
-    """Return the stock layer that normalizes pixels 0..255, in float32 under any dtype policy."""
+    """Return the Keras layer that normalizes pixels in 0..255, in float32 under any policy."""
     mean, std = np.array(pixels.mean), np.array(pixels.std)
-    # Keras shapes a vector by the global data format, and the offset not at all.
+    # Keras reshapes the scale by the global data format, and does not reshape the offset.
     shape = (-1, 1, 1) if data_format == "channels_first" else (1, 1, -1)
     return keras.layers.Rescaling(
         scale=(1 / (255 * std)).reshape(shape).tolist(),
@@ -137,26 +136,26 @@ def normalization_layer(pixels: Pixels, data_format: str) -> keras.layers.Layer:
     )
 
 
-# --- what pixels ---------------------------------------------------------------------------------
+# --- finding pixels------------------------------------------------------------------------------
 
 
 def pixels_of(model_or_source: PixelSource) -> Pixels:
-    """Return what pixels a model takes, as far as the model or the source of its weights says it.
+    """Return the pixels that a model takes, read from the model or the source of its weights.
 
-    A model says it by its first layers, where they normalize pixels, or by its name, where that
-    is the name of published weights: `create` gives it, and it stays with the model in files, in
-    clones, in other models and in what `insert_se`, `remove_se`, `prune_se` and `optimize` return.
+    A model's first layers show its pixels if they normalize them. Otherwise its name does, if it is
+    the name of published weights: `create` sets it, and the model keeps it in files, in clones, in
+    other models, and in the results of `insert_se`, `remove_se`, `prune_se` and `optimize`.
 
     Args:
-        model_or_source: a model; the name or the source of published weights, such as
-            `"seresnet50.a1_in1k"` or `"hf://timm/seresnet50.a1_in1k"`; the name of a row of the
-            catalog, for what all its published weights have in common; or `Pixels`.
+        model_or_source: a model; the name or source of published weights, such as
+            `"seresnet50.a1_in1k"` or `"hf://timm/seresnet50.a1_in1k"`; the name of a network in
+            the catalog, for what all its published weights have in common; or `Pixels`.
 
     Returns:
-        The pixels; `unknown` is true of them where nothing says what the model takes.
+        The pixels; their `unknown` is True if nothing shows which pixels the model takes.
 
     Raises:
-        InputError: if it is none of these, or the source can't be had.
+        InputError: if `model_or_source` is none of these, or the source can't be read.
 
     Example:
 
@@ -179,7 +178,7 @@ def _pixels_of(model_or_source: PixelSource, argument: str) -> Pixels:
     if isinstance(model_or_source, Weights):
         return _of_source(model_or_source, argument)
     raise InputError(
-        f"`{argument}` must be a model, the name or the source of its weights, or Pixels, got "
+        f"`{argument}` must be a model, the name or source of its weights, or Pixels, got "
         f"{model_or_source!r}."
     )
 
@@ -197,14 +196,14 @@ def _of_source(source: Weights, argument: str = "model_or_source") -> Pixels:
 
 
 def known_pixels(model_or_source: PixelSource, argument: str = "model_or_source") -> Pixels:
-    """Return `pixels_of` what must be known.
+    """Return the pixels of a model or source; refuse unknown pixels.
 
     Args:
-        model_or_source: as of `pixels_of`.
-        argument: how the caller calls it; named in errors.
+        model_or_source: as in `pixels_of`.
+        argument: the caller's name for the argument, which errors show.
 
     Raises:
-        InputError: if it is not; the message says what to give.
+        InputError: if the pixels are unknown; the message says what to give.
 
     Example:
 
@@ -213,7 +212,7 @@ def known_pixels(model_or_source: PixelSource, argument: str = "model_or_source"
     >>> known_pixels("seresnet32")
     Traceback (most recent call last):
     ...
-    se_keras.support.errors.InputError: what pixels seresnet32 takes is unknown: ...
+    se_keras.support.errors.InputError: the pixels that seresnet32 takes are unknown: ...
     """
     return _known(_pixels_of(model_or_source, argument), model_or_source)
 
@@ -222,19 +221,19 @@ def _known(pixels: Pixels, model_or_source: PixelSource) -> Pixels:
     if not pixels.unknown:
         return pixels
     name = called(model_or_source)
-    raise InputError(f"what pixels {name} takes is unknown: {pixels.origin}. {_remedy(name)}")
+    raise InputError(f"the pixels that {name} takes are unknown: {pixels.origin}. {_remedy(name)}")
 
 
 def pixels_named(text: str, argument: str = "pixels") -> Pixels:
-    """Return the pixels that a user names by a word or by published weights.
+    """Return the pixels that a word or the name of published weights stands for.
 
     Args:
-        text: `"raw"` for 0..255, `"imagenet"` for its mean and deviation, `"tf"` for -1..1, or as
-            of `pixels_of`.
-        argument: how the caller calls `text`; named in errors.
+        text: `"raw"` for 0..255, `"imagenet"` for ImageNet's mean and deviation, `"tf"` for -1..1,
+            or a name as in `pixels_of`.
+        argument: the caller's name for the argument, which errors show.
 
     Raises:
-        InputError: if it is none of these.
+        InputError: if `text` is none of these.
 
     Example:
 
@@ -244,13 +243,13 @@ def pixels_named(text: str, argument: str = "pixels") -> Pixels:
     >>> pixels_named("seresnet32")
     Traceback (most recent call last):
     ...
-    se_keras.support.errors.InputError: what pixels seresnet32 takes is unknown: ...
+    se_keras.support.errors.InputError: the pixels that seresnet32 takes are unknown: ...
     """
     return WORDS[text] if text in WORDS else _known(_of_source(text, argument), text)
 
 
 def called(model_or_source: PixelSource) -> str:
-    """Return what messages call a model, a source of weights, or Pixels."""
+    """Return the name of a model, a source of weights or Pixels in messages."""
     if isinstance(model_or_source, Pixels):
         return "the model of these Pixels"
     return (
@@ -262,8 +261,9 @@ def _remedy(name: str) -> str:
     names = [preset.name for preset in presets_of(split_name(name)[0])]
     choice = ", ".join(map(repr, names or ["seresnet50.a1_in1k"]))
     return (
-        f"Give the weights that it has or began with ({'' if names else 'such as '}{choice}, "
-        "'hf://owner/repo'), or the numbers: se_keras.Pixels(mean=(...), std=(...))."
+        f"Give its weights, or the weights that it was trained from "
+        f"({'' if names else 'such as '}{choice}, 'hf://owner/repo'), or the numbers: "
+        "se_keras.Pixels(mean=(...), std=(...))."
     )
 
 
@@ -271,17 +271,17 @@ def _unknown(reason: str) -> Pixels:
     return Pixels(origin=reason)
 
 
-# --- of a model ----------------------------------------------------------------------------------
+# --- a model -------------------------------------------------------------------------------------
 
-# What may stand between the input and the layer that says it: pixels stay in their range.
+# Layers that may precede the normalizing layer, because they keep the range of pixels.
 PASSING = tuple(
     kind
     for name, kind in vars(keras.layers).items()
     if name.startswith("Rand") or name in ("AugMix", "CenterCrop", "Identity", "Resizing")
 )
-# How the first layers of our own networks are called.
+# Prefixes of the names of the first layers in our own networks.
 OWN_FIRST = ("stem_", "input_norm", "stage1_")
-# Operations with a constant c -> the factor and the shift that they are.
+# Operation with a constant c -> its factor and shift.
 LINES: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "TrueDivide": lambda c: (1 / c, 0),
     "Divide": lambda c: (1 / c, 0),
@@ -289,16 +289,16 @@ LINES: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "Subtract": lambda c: (1, -c),
     "Add": lambda c: (1, c),
 }
-# A factor that is no larger brings 0..255 to small numbers; who has 0..1 would not take it.
+# Up to this factor, a layer scales pixels in 0..255; no one would scale 0..1 so far down.
 SMALL = 1 / 16
 
 
 def _of_model(model: keras.Model) -> Pixels:
     if not is_functional(model):
-        return _unknown("its layers are called in Python code")
+        return _unknown("its layers are called in Python code, which can't be read")
     shapes = [tensor.shape for tensor in model.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:
-        return _unknown(f"it does not take images, but {shapes}")
+        return _unknown(f"its inputs are not images but have the shapes {shapes}")
     height, width, channels = _image_shape(shapes[0])
     if channels not in (1, 3):
         return _unknown(f"it takes {channels} channels")
@@ -308,7 +308,7 @@ def _of_model(model: keras.Model) -> Pixels:
         pixels = _raw(graph, "its input, which takes integers")
     if pixels.mean is not None and len(pixels.mean) != channels:
         if channels != 1:
-            return _unknown(f"it takes {channels} channels, and its weights others")
+            return _unknown(f"it takes {channels} channels, unlike its published weights")
         pixels = gray_pixels(pixels)
     side = height or width
     size = (height or side, width or side) if side else pixels.size
@@ -316,9 +316,9 @@ def _of_model(model: keras.Model) -> Pixels:
 
 
 def gray_pixels(pixels: Pixels) -> Pixels:
-    """Return the pixels of weights for three colors whose first kernel is adapted to gray images.
+    """Return pixels for gray images, for weights whose first kernel took three colors.
 
-    Their numbers are the averages over the colors, as in timm's loader (`adapt_to_chs`).
+    The mean and deviation are averaged over the colors, as in timm's loader (`adapt_to_chs`).
 
     Example:
 
@@ -334,13 +334,13 @@ def gray_pixels(pixels: Pixels) -> Pixels:
 
 
 def _image_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """Return height, width and channels, wherever the channels are."""
+    """Return (height, width, channels) for either data format."""
     _, first, *others = shape
     return (*others, first) if is_channels_first(shape) else tuple(shape[1:])
 
 
 def is_channels_first(shape: tuple[int | None, ...]) -> bool:
-    """Return whether images (N, C, H, W) have this shape, and not (N, H, W, C).
+    """Return whether a shape of images is (N, C, H, W) and not (N, H, W, C).
 
     Example:
 
@@ -352,9 +352,13 @@ def is_channels_first(shape: tuple[int | None, ...]) -> bool:
 
 
 def _at(graph: Graph, tensor: keras.KerasTensor) -> Pixels:
-    """Return what the consumers of a tensor say about its pixels."""
+    """Return the pixels that the consumers of a tensor show."""
     answers = {_of_call(graph, node) for node in graph.consumers(tensor)}
-    return answers.pop() if len(answers) == 1 else _unknown("several layers take its input")
+    return (
+        answers.pop()
+        if len(answers) == 1
+        else _unknown("several layers take its input, and differ")
+    )
 
 
 def _of_call(graph: Graph, node: Node) -> Pixels:
@@ -368,7 +372,7 @@ def _of_call(graph: Graph, node: Node) -> Pixels:
         return _of_line(graph, node, *line)
     if node.op.name.startswith(OWN_FIRST):
         return pixels_of_name(graph.model.name)
-    return _unknown(f"its first layer, {node.op.name!r}, does not say it")
+    return _unknown(f"its first layer, {node.op.name!r}, does not show them")
 
 
 def _of_nested(graph: Graph, node: Node) -> Pixels:
@@ -382,7 +386,7 @@ def _of_nested(graph: Graph, node: Node) -> Pixels:
 
 
 def _line(node: Node) -> tuple[Any, Any] | None:
-    """Return factor and shift of a node that computes factor * pixels + shift."""
+    """Return the factor and shift of a node that computes factor * pixels + shift."""
     if isinstance(node.op, keras.layers.Rescaling):
         return node.op.scale, node.op.offset
     constants = [x for x in (*node.args, *node.kwargs.values()) if isinstance(x, NUMBERS)]
@@ -422,11 +426,11 @@ def _of_normalization(graph: Graph, node: Node) -> Pixels:
             channels=channels,
             origin=f"its layer {layer.name!r}, which takes 0..1",
         )
-    return _unknown(f"its first layer, {layer.name!r}, has learned no pixels")
+    return _unknown(f"its first layer, {layer.name!r}, normalizes no pixels")
 
 
 def _raw(graph: Graph, what: str) -> Pixels:
-    """Return pixels in 0..255, cut as for the weights that the model's name speaks of."""
+    """Return pixels in 0..255, with the size and crop of the weights in the model's name."""
     named = pixels_of_name(graph.model.name)
     if named.unknown:
         return Pixels(raw=True, origin=what)
@@ -434,7 +438,7 @@ def _raw(graph: Graph, what: str) -> Pixels:
 
 
 def pixels_of_name(name: str) -> Pixels:
-    """Return what the name of a model says of its pixels; opens no connection.
+    """Return the pixels for the weights in a model's name, without any connection.
 
     Example:
 
@@ -444,35 +448,35 @@ def pixels_of_name(name: str) -> Pixels:
     """
     _, source = split_name(name)
     if source is None:
-        return _unknown("neither its first layers nor its name say it")
+        return _unknown("neither its first layers nor its name show them")
     return source.pixels
 
 
-# --- from a file to an image ---------------------------------------------------------------------
+# --- loading images -----------------------------------------------------------------------------
 
 
 def load_image(
     image: "ImageSource", model_or_source: PixelSource, *, size: str = "own"
 ) -> np.ndarray:
-    """Return the middle of an image at the size that a model takes.
+    """Load an image and crop its center to the size that a model takes.
 
     For published weights the image is resized so that its shorter side is size / crop, and the
-    square in the middle is cut out: the pixels equal timm's evaluation transform. For other
-    models that normalize pixels themselves, as `se-keras train` makes them, it is what they are
-    trained on: all of the middle, resized as by Pillow's `BILINEAR`.
+    central square is cut out, with the same pixels as timm's evaluation transform. For other
+    models that normalize pixels themselves, such as models from `se-keras train`, the largest
+    central part is resized with Pillow's `BILINEAR`, as in training.
 
     Args:
-        image: path or bytes of an image file, uint8 array (H, W, 3) or (H, W), or image of Pillow.
-        model_or_source: as of `pixels_of`.
-        size: `"own"`, the size that the model takes; or `"test"`, the second, larger one at which
-            published weights were measured, with its crop: `pixels_of(...).second`.
+        image: path or bytes of an image file, uint8 array (H, W, 3) or (H, W), or Pillow image.
+        model_or_source: as in `pixels_of`.
+        size: `"own"` for the size that the model takes, or `"test"` for the second, larger size at
+            which published weights were measured, with its crop (`pixels_of(...).second`).
 
     Returns:
-        uint8, (height, width, channels).
+        A uint8 array (height, width, channels).
 
     Raises:
-        InputError: if the image can't be read, if it is unknown what pixels the model takes, or if
-            there is no second size, or a model of another size.
+        InputError: if the image can't be read, if the model's pixels are unknown, or if
+            `size="test"` has no second size or does not fit the model.
 
     Example:
 
@@ -496,12 +500,12 @@ def load_image(
 def _at_second_size(pixels: Pixels, model_or_source: PixelSource) -> Pixels:
     name, larger = called(model_or_source), pixels.at_second_size
     if larger is None:
-        raise InputError(f"`size` must be 'own' for {name}, got 'test': no second size is known.")
+        raise InputError(f"`size` must be 'own' for {name}, which has no second size, got 'test'.")
     if isinstance(model_or_source, keras.Model):
         sides = _image_shape(model_or_source.inputs[0].shape)[:2]
         if any(side not in (None, larger.size) for side in sides):
             raise InputError(
-                f"`size='test'` is {larger.size}x{larger.size} for the weights of {name}, and the "
+                f"`size='test'` is {larger.size}x{larger.size} for the weights of {name}, but the "
                 f"model takes {sides[0]}x{sides[1]}: build it with "
                 f"`input_shape=({larger.size}, {larger.size}, 3)`."
             )
@@ -509,10 +513,10 @@ def _at_second_size(pixels: Pixels, model_or_source: PixelSource) -> Pixels:
 
 
 def pixels_of_images(model_or_source: PixelSource) -> Pixels:
-    """Return `known_pixels` with which an image can be cut: size, crop and resize are known too.
+    """Return known pixels whose size, crop and interpolation are known too.
 
     Raises:
-        InputError: if one of them is not; the message says what to give.
+        InputError: if one of these is unknown; the message says what to give.
 
     Example:
 
@@ -530,10 +534,10 @@ def _which_image(model_or_source: PixelSource) -> str:
     name = called(model_or_source)
     if isinstance(model_or_source, str) and presets_of(name):
         names = ", ".join(repr(preset.name) for preset in presets_of(name))
-        return f"the published weights of {name} take different images: name one of {names}."
+        return f"the published weights of {name} take different images: give one of {names}."
     return (
         f"{name} takes images of any size: give "
-        "dataclasses.replace(se_keras.pixels_of(model), size=...) in its place."
+        "dataclasses.replace(se_keras.pixels_of(model), size=...) instead."
     )
 
 

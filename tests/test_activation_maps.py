@@ -110,9 +110,9 @@ def two_maps():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (tokens, r"has no map before its scores, but \(None, 36, 12\)"),
-        (two_maps, "makes its scores of 2 maps with positions, not of one"),
-        (backbone, "must give scores of classes"),
+        (tokens, r"must have a feature map before its scores, got \(None, 36, 12\)"),
+        (two_maps, "must depend on one last feature map, got 2"),
+        (backbone, "must return scores of classes"),
     ],
 )
 def test_models_without_one_map_are_refused(make, message):

@@ -79,13 +79,13 @@ def test_published_weights_have_the_names_of_imagenet():
 
 def test_names_that_nobody_gave_are_refused(flowers):
     del flowers["label_names"]
-    with pytest.raises(InputError, match="the classes of hf://me/flowers are unknown"):
+    with pytest.raises(InputError, match="the class names of hf://me/flowers are unknown"):
         se_keras.decode_predictions(np.ones((1, 3)), "hf://me/flowers")
 
 
 @pytest.mark.parametrize("shape", [(1000,), (1, 999), (1, 1, 1000)])
 def test_predictions_of_another_number_of_classes_are_refused(shape):
-    with pytest.raises(ValueError, match=r"`predictions` must be \(N, 1000\)"):
+    with pytest.raises(ValueError, match=r"`predictions` must have the shape \(N, 1000\)"):
         se_keras.decode_predictions(np.zeros(shape))
 
 

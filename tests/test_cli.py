@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on(stop, tmp_path, capsys):
     assert not (out / "report.json").exists()
 
     if stop == signal.SIGINT:
-        assert f"To go on: se-keras train --out {out.relative_to(tmp_path)} --resume" in err
+        assert f"To continue: se-keras train --out {out.relative_to(tmp_path)} --resume" in err
     # The settings are those of the run.
     out_again = ended("train", "--out", out, "--resume", folder=tmp_path)
     assert "agrees with the model on 359 of 359" in out_again
@@ -210,7 +210,7 @@ def workplace(tmp_path, monkeypatch):
         ("train --epochs few", "few"),
         ("train --epochs 1.5", "argument --epochs: must be a whole number, got '1.5'"),
         ("train --lr much", "argument --lr: must be a number, got 'much'"),
-        ("train --no-se --ratio 4", "--ratio and --placement are of SE blocks: with --no-se"),
+        ("train --no-se --ratio 4", "--ratio and --placement need SE blocks, but --no-se"),
         ("train --data digts", "Did you mean 'digits'?"),
         ("train --data photo", "Did you mean 'photos'?"),
         ("train --color red", "--color"),
@@ -219,7 +219,10 @@ def workplace(tmp_path, monkeypatch):
         ("trian", "Did you mean 'train'?"),
         ("train --epcohs 3", "Did you mean '--epochs'"),
         ("train --model seresnet2O", "--model must be a model of the catalog"),
-        ("train --coordinator here:1", "--coordinator, --process and --processes go together"),
+        (
+            "train --coordinator here:1",
+            "--coordinator, --process and --processes must be given together",
+        ),
         ("train --precision float8", "mixed_bfloat16"),
         ("train --model seresnet21", "seresnet20"),
         ("train --model seinception_v3", "--image-size: height and width must be at least 75"),
@@ -246,7 +249,7 @@ def workplace(tmp_path, monkeypatch):
         ("evaluate good.keras --data photos --pixels raw", "1.png"),
         (
             "evaluate good.keras --data named --out mine",
-            "mine is there already: choose",
+            "mine exists already: choose",
         ),
         ("predict nowhere good.png", "nowhere"),
         ("predict mine good.png", "got mine"),
@@ -367,7 +370,7 @@ def test_a_stopped_run_says_how_it_goes_on(epochs, workplace, monkeypatch, capsy
     shutil.copytree("begun", "a b")
     assert main(["train", "--out", "a b", "--resume"]) == 130
     kept = {0: "No epoch is finished", 1: "1 epoch is kept", 3: "3 epochs are kept"}[epochs]
-    line = f"{kept}. To go on: se-keras train --out 'a b' --resume"
+    line = f"{kept}. To continue: se-keras train --out 'a b' --resume"
     assert line in capsys.readouterr().err.splitlines()
 
 

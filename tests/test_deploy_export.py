@@ -368,7 +368,7 @@ def test_wrong_class_names_are_refused(names, tmp_path):
         se_keras.export(network, tmp_path / "a", class_names=names)
     image = keras.Input((8, 8, 3))
     maps = keras.Model(image, layers.Conv2D(3, 3)(image))
-    with pytest.raises(InputError, match="`class_names` must be None for a model that gives"):
+    with pytest.raises(InputError, match="`class_names` must be None for a model with the outputs"):
         se_keras.export(maps, tmp_path / "a", class_names=["a", "b", "c"])
 
 
@@ -738,7 +738,7 @@ def test_what_a_converter_raises_is_one_line(tmp_path, monkeypatch):
     [("tf_saved_model", "int8"), ("onnx", "bfloat16"), ("litert", "bfloat16"), ("tflite", "int8")],
 )
 def test_what_a_format_lacks_is_refused_with_all_that_there_is(name, precision, model, tmp_path):
-    with pytest.raises(InputError, match=f"no export to {name} in {precision}; there are") as error:
+    with pytest.raises(InputError, match=f"got {name} in {precision}") as error:
         se_keras.export(model, tmp_path / "out", name, precision)
     for row in TARGETS:
         assert row.format in str(error.value)
@@ -765,8 +765,8 @@ def test_what_can_not_be_exported_is_refused(model, tmp_path, monkeypatch):
         (Subclassed(), "out", "tf_saved_model", "functional"),
         (model, "out", "onnx", ".onnx file"),
         (model, "mine.onnx", "onnx", "folder"),
-        (model, "mine", "openvino", "is no export"),
-        (model, "mine/thesis.txt", "tf_saved_model", "is no export"),
+        (model, "mine", "openvino", "is not an export"),
+        (model, "mine/thesis.txt", "tf_saved_model", "is not an export"),
     ):
         with pytest.raises(ValueError, match=message):
             se_keras.export(network, tmp_path / path, name)
@@ -799,7 +799,7 @@ def test_a_file_that_computes_something_else_is_not_left(
     capsys.readouterr()
     assert main(["export", str(tmp_path / "model.keras"), "-f", name, "-o", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "does not compute what the model does" in line
+    assert "does not compute the same as the model" in line
 
 
 def test_a_broken_off_export_leaves_what_was_there(model, tmp_path, monkeypatch):
@@ -910,7 +910,7 @@ def test_without_a_set_the_photos_are_as_the_model_takes_them():
     assert samples.text == "20 pieces of scikit-learn's two photos"
     assert samples.comparison[0].min() < -2
     samples = open_samples(se_keras.create("seresnet20", input_shape=shape), None)
-    assert samples.text.endswith("in -1..1, as what pixels the model takes is unknown")
+    assert samples.text.endswith("in -1..1, because the model's pixels are unknown")
     (photos,) = samples.comparison
     assert -1 <= photos.min() < photos.max() <= 1
 
@@ -928,12 +928,16 @@ def test_bad_calibration_sets_are_refused(raw, tmp_path):
         (raw, tmp_path / "missing", "must be a folder"),
         (raw, tmp_path / "empty", "has no images"),
         (raw, tmp_path / "bad", r"torn\.png"),
-        (unknown, tmp_path / "good", "what pixels the model takes; of .* it is not: its first"),
-        (se_keras.create("seresnet20"), tmp_path / "good", "nor its name say it. Give arrays"),
-        (keras.Model(vector, layers.Dense(2)(vector)), tmp_path / "good", "give arrays"),
+        (
+            unknown,
+            tmp_path / "good",
+            "pixels are known, but the pixels of .* are unknown: its first",
+        ),
+        (se_keras.create("seresnet20"), tmp_path / "good", "nor its name show them. Give arrays"),
+        (keras.Model(vector, layers.Dense(2)(vector)), tmp_path / "good", "Give arrays"),
         (raw, np.zeros((4, 16, 16, 3)), r"samples of \[\(None, 16, 12, 3\)\]"),
         (raw, np.zeros((0, 16, 12, 3)), "samples of"),
-        (raw, [], "no samples"),
+        (raw, [], "at least one sample"),
         (raw, {"pixels": np.zeros((4, 16, 12, 3))}, "inputs"),
         (raw, 7, "got int"),
     ):
@@ -973,7 +977,7 @@ def test_the_command_prints_the_report_and_says_where(run_folder, expected, digi
     ("arguments", "named"),
     [
         ("run -f tflite", "--format must be one of"),
-        ("run -p int8", "no export to tf_saved_model in int8"),
+        ("run -p int8", "got tf_saved_model in int8"),
         ("run -f onnx -o images", ".onnx"),
         ("run -o images", "images is there"),
         ("run -f litert -p int8 --calibration run", "run has no images"),

@@ -760,8 +760,8 @@ def test_the_cost_of_pruning_is_told_with_how_likely_chance_is():
     before, after = np.arange(100) < 90, (np.arange(100) >= 7) & (np.arange(100) < 91)
     (text,) = warn_of_cost(before, after, [1000, 990])
     assert "costs 6.0 points of accuracy, for 1.0% of the parameters" in text
-    assert "Of 100 test images 7 are right before it alone, 1 after it alone" in text
-    assert "a probability of 0.07 (McNemar" in text
+    assert "Of 100 test images, 7 are right only before pruning and 1 only after it" in text
+    assert "by chance is 0.07 (McNemar" in text
     assert warn_of_cost(after, before, [1000, 990]) == []
     assert warn_of_cost(before, before, [1000, 990]) == []
 
@@ -784,7 +784,7 @@ def test_explain_names_layers_that_hardly_vary(tmp_path):
     text = (out / "report.txt").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("Gates that hardly vary")]
     assert line.endswith(": constant.")
-    assert "the gates of 1 of the 2 layers that go vary by 0.1 or more" in text
+    assert "the gates of 1 of the 2 removed layers have a variability of 0.1 or more" in text
     variability = [float(row["variability"]) for row in rows_of(out / "layers.csv")]
     assert variability[0] > 0.3
     assert variability[1] == pytest.approx(0, abs=1e-6)
@@ -876,7 +876,7 @@ def workplace(tmp_path_factory):
         ("unfinished --out new", "unfinished is not finished"),
         ("bad.keras --data digits --out new", "bad.keras"),
         ("good.keras --out new", "--data"),
-        ("moved --out new", "in photos are not here: name them by --data"),
+        ("moved --out new", "in photos are missing: name them by --data"),
         ("good.keras --data digits", "--out"),
         ("good.keras --data digits --out taken", "taken"),
         ("good.keras --data digits --out bad.keras", "bad.keras"),

@@ -142,23 +142,23 @@ def test_a_folder_that_cannot_be_read_is_named(root):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["cat/1.png"], r"two classes or more, it has cat\."),
-        (["1.png"], r"two classes or more, it has none\."),
+        (["cat/1.png"], r"at least two classes, got cat\."),
+        (["1.png"], r"at least two classes, got none\."),
         (["cat/1.png", "dog/1.txt"], r"class folder .*/dog has no images \(\.png, "),
         (["cat/.1.png", "dog/1.txt", "bird/1.gif"], r"class folders .*/cat, .*/dog have no images"),
         (["train/cat/1.png", "train/dog/1.png"], "the parts train only"),
         (["test/cat/1.png", "val/dog/1.png"], "the parts val, test only"),
         (
             ["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png", "cat/1.png"],
-            "has the parts train, val beside the class folders cat: ",
+            "has the parts train, val and also the class folders cat: ",
         ),
         (
             ["train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/a/1.png"],
-            "has val and valid, which are one part",
+            "has val and valid, which name the same part",
         ),
         (
             ["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/c/1.png"],
-            "train lacks the classes c of the other parts",
+            "train must have the classes c, like the other parts",
         ),
         (["train/a/1.png", "train/b/1.png", "test/1.png"], "test must have a folder of images"),
         (

@@ -51,7 +51,7 @@ class Server(ThreadingHTTPServer):
         self.cut_at = None  # a response does not go beyond this byte
         self.cuts = 0  # how many responses are cut
         self.refusal = None  # (status, X-Error-Code) for everything
-        self.metadata = True  # whether the hub answers as a hub
+        self.metadata = True  # whether the hub's header as a hub
         self.headers = {}  # what it answers in place of its own
         self.requests = []
 
@@ -256,7 +256,7 @@ def test_split_weights_come_whole_and_also_offline(folder, source, the_hub, monk
 def test_a_part_of_split_weights_that_came_damaged_is_refused_and_removed(the_hub, tmp_path):
     the_hub.files = shards()
     the_hub.content["1.safetensors"] = b"x" * len(the_hub.files["1.safetensors"])
-    refused("hf://me/flowers", "came damaged")
+    refused("hf://me/flowers", "the download was damaged")
     kept = {path.name for path in files_below(tmp_path / "cache")}
     assert "0.safetensors" in kept
     assert "1.safetensors" not in kept
@@ -265,7 +265,7 @@ def test_a_part_of_split_weights_that_came_damaged_is_refused_and_removed(the_hu
 @pytest.mark.parametrize("place", ["../config.json", "/etc/1.safetensors", "a/1.safetensors", ".."])
 def test_split_weights_elsewhere_are_refused_before_they_are_asked_for(place, the_hub):
     the_hub.files = shards(**{"fc.bias": place})
-    with pytest.raises(InputError, match=r"it must be the name of a file beside it"):
+    with pytest.raises(InputError, match=r"must be the name of a file in the same folder"):
         fetch("hf://me/flowers")
     assert not any(
         ".safetensors" in path and INDEX not in path for _, path, _ in the_hub.requests[2:]
@@ -324,7 +324,7 @@ def test_a_connection_that_is_cut_half_way_is_taken_up_again(the_hub, monkeypatc
 
 def test_a_connection_that_is_always_cut_leaves_nothing(the_hub, tmp_path):
     the_hub.cut_at, the_hub.cuts = len(WEIGHTS) // 2, 100
-    refused("hf://me/flowers", "the download failed", "run it again")
+    refused("hf://me/flowers", "the download failed", "try again")
     assert files_below(tmp_path / "cache") == [
         path for path in files_below(tmp_path / "cache") if path.name == "main"
     ]
@@ -360,8 +360,8 @@ DAMAGES = {
     "shorter": (WEIGHTS[:-4], "the download failed"),
     "other bytes": (WEIGHTS[:-4] + b"\x00" * 4, "its sha256 differs from"),
     "a page": (PAGE.ljust(len(WEIGHTS)), "it is a web page"),
-    "zeros": (bytes(len(WEIGHTS)), "no header of a safetensors file"),
-    "a header beyond the end": (b"\xff" * 6 + WEIGHTS[6:], "no header of a safetensors file"),
+    "zeros": (bytes(len(WEIGHTS)), "no safetensors header"),
+    "a header beyond the end": (b"\xff" * 6 + WEIGHTS[6:], "no safetensors header"),
 }
 
 
@@ -385,7 +385,9 @@ def test_a_file_that_was_damaged_in_the_cache_is_refused_and_removed(the_hub):
 @pytest.mark.parametrize("published", [WEIGHTS[:-4], WEIGHTS + b"\x00" * 4])
 def test_a_file_that_was_published_broken_is_told_by_its_header(the_hub, published):
     the_hub.files[hub.WEIGHTS_FILE] = published
-    refused("hf://me/flowers", f"it has {len(published):,} bytes", f"speaks of {len(WEIGHTS):,}")
+    refused(
+        "hf://me/flowers", f"it has {len(published):,} bytes", f"in place of the {len(WEIGHTS):,}"
+    )
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000], ids=range(4))
@@ -461,7 +463,7 @@ def test_a_release_is_known_by_its_md5(server, keras_home):
 )
 def test_a_release_with_another_hash_is_refused_and_removed(server, keras_home, content, words):
     server.content = {hub.WEIGHTS_FILE: content}
-    refused(with_hash(server), words, "run it again")
+    refused(with_hash(server), words, "try again")
     assert files_below(keras_home) == []
     server.content = {}
     assert fetch(with_hash(server)).path.read_bytes() == WEIGHTS
@@ -483,7 +485,7 @@ def test_files_of_one_name_do_not_take_each_others_place(server, keras_home):
 
 def test_a_release_that_is_cut_half_way_leaves_nothing(server, keras_home):
     server.cut_at, server.cuts = len(WEIGHTS) // 2, 100
-    refused(with_hash(server), "the download failed", "run it again")
+    refused(with_hash(server), "the download failed", "try again")
     assert files_below(keras_home) == []
 
 
@@ -580,7 +582,7 @@ def test_predicting_with_a_repository(the_hub, tmp_path, capsys):
         ({"architecture": 5}, "`architecture` of its config.json must be the name of a network"),
         ({"num_classes": 10**8}, "must be a whole number from 0 to 200,000, got 100000000"),
         ({"pretrained_cfg": {"mean": [float("nan")] * 3}}, "must be 3 numbers from"),
-        ({"pretrained_cfg": {}}, "does not say how images are prepared"),
+        ({"pretrained_cfg": {}}, "does not say how to prepare images"),
     ],
 )
 def test_predicting_with_a_bad_config_ends_in_one_line(the_hub, change, words, capsys):
@@ -665,23 +667,23 @@ def test_predicting_with_a_file(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--weights tuned.safetensors", "name it with --model"),
+        ("--weights tuned.safetensors", "give it with --model"),
         ("--weights imagenet", "name the network (--model"),
-        ("--weights imagenet --model semobilenet", "none are published for semobilenet"),
+        ("--weights imagenet --model semobilenet", "no weights are published for semobilenet"),
         ("--weights imagenet --model resnet50", "must be a model of the catalog"),
         (
             "--weights missing.safetensors --model seresnet20 --pixels seresnet50.a1_in1k",
             "missing.safetensors",
         ),
-        ("--weights tuned.safetensors --model seresnet50", "Name with --pixels"),
+        ("--weights tuned.safetensors --model seresnet50", "Give --pixels"),
         (
             "--weights tuned.safetensors --model seresnet50 --pixels seresnet50",
             "take different images",
         ),
-        ("--pixels seresnet50.a1_in1k", "MODEL and IMAGE"),
+        ("--pixels seresnet50.a1_in1k", "MODEL IMAGE"),
         ("--weights hf://me", "hf://owner/repo"),
-        ("--model seresnet20", "--model goes with --weights"),
-        ("", "--weights SOURCE and IMAGE"),
+        ("--model seresnet20", "--model needs --weights"),
+        ("", "--weights SOURCE IMAGE"),
     ],
 )
 def test_predicting_with_bad_arguments_says_so_in_a_line(
@@ -707,7 +709,7 @@ def test_predicting_says_which_image_is_none(tmp_path, capsys):
 def test_a_repository_that_names_no_network_is_refused(the_hub, capsys):
     the_hub.files["config.json"] = b"{}"
     assert main(["predict", "--weights", "hf://me/flowers", str(PHOTO)]) == 2
-    assert "name it with --model" in capsys.readouterr().err
+    assert "give it with --model" in capsys.readouterr().err
 
 
 # --- a hub that means harm -----------------------------------------------------------------------
@@ -742,7 +744,7 @@ HARMFUL_NAMES = {
 @pytest.mark.parametrize("name", HARMFUL_NAMES.values(), ids=HARMFUL_NAMES)
 def test_a_hub_does_not_choose_paths(name, header, the_hub, thesis, tmp_path):
     the_hub.headers = {header: name.format(thesis=thesis)}
-    refused("hf://me/flowers", f"the hub answers {header}", "no name of a file")
+    refused("hf://me/flowers", f"the hub's header {header}", "must be a file name")
     assert {path.name for path in tmp_path.iterdir()} <= {"home", "cache"}
     assert files_below(tmp_path) == [thesis]
 
@@ -750,7 +752,7 @@ def test_a_hub_does_not_choose_paths(name, header, the_hub, thesis, tmp_path):
 def test_a_hub_does_not_choose_where_a_missing_file_is_noted(the_hub, thesis, tmp_path):
     del the_hub.files[hub.CONFIG_FILE]
     the_hub.headers = {"X-Repo-Commit": "../../../home"}
-    with pytest.raises(InputError, match="the hub answers X-Repo-Commit"):
+    with pytest.raises(InputError, match="the hub's header X-Repo-Commit"):
         hub.fetch_config(hub.parse_address("hf://me/flowers"))
     assert files_below(tmp_path) == [thesis]
 
@@ -761,9 +763,9 @@ def test_a_link_out_of_the_cache_is_neither_followed_nor_removed(file, the_hub, 
     (link,) = (path for path in Path(constants.HF_HUB_CACHE).rglob(file) if path.is_symlink())
     link.unlink()
     link.symlink_to(thesis)
-    refused("hf://me/flowers", str(link), "leads out of the cache")
+    refused("hf://me/flowers", str(link), "is a link out of the cache")
     if file == hub.CONFIG_FILE:
-        with pytest.raises(InputError, match="leads out of the cache"):
+        with pytest.raises(InputError, match="is a link out of the cache"):
             hub.cached_config(hub.parse_address("hf://me/flowers"))
 
 
@@ -772,7 +774,7 @@ def test_a_link_out_of_the_folder_of_releases_is_not_followed(server, keras_home
     path = fetch(source).path
     path.unlink()
     path.symlink_to(thesis)
-    refused(source, "leads out of the cache")
+    refused(source, "is a link out of the cache")
 
 
 def test_a_cache_on_another_disk_is_one(the_hub, tmp_path):

@@ -163,9 +163,9 @@ def test_a_count_that_is_just_in_bounds_is_taken():
     [
         ("[" * 100_000 + "]" * 100_000, "nested too deep"),
         ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested too deep"),
-        (" " * MAX_BYTES + "{}", "may have 16,777,216 bytes, and has 16,777,218"),
-        ("[]", "is no object"),
-        ("null", "is no object"),
+        (" " * MAX_BYTES + "{}", "must have at most 16,777,216 bytes, got 16,777,218"),
+        ("[]", "must be a JSON object"),
+        ("null", "must be a JSON object"),
     ],
     ids=["list", "object", "large", "other", "null"],
 )

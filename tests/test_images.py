@@ -164,7 +164,7 @@ def test_what_is_no_image_is_refused(source):
 
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_an_image_of_pillow_without_a_range_is_refused(mode):
-    with pytest.raises(InputError, match="whose range it does not say"):
+    with pytest.raises(InputError, match="whose range is unknown"):
         read_image(Image.fromarray(GRAY).convert(mode))
 
 

@@ -101,7 +101,7 @@ def test_three_colors_stay_as_they_are(kind, donor, file):
 def test_without_the_flag_it_is_an_error_that_names_it(kind, file):
     model = se_keras.create(ROWS[kind], classes=5, input_shape=(32, 32, 1))
     before = values(model)
-    with pytest.raises(InputError, match=r"three colors: `adapt_input=True` adapts its first"):
+    with pytest.raises(InputError, match=r"three colors; `adapt_input=True` adapts its first"):
         se_keras.load_weights(model, file)
     for path, value in values(model).items():
         np.testing.assert_array_equal(value, before[path])
@@ -228,7 +228,7 @@ def test_convert_adapts(published, tmp_path, capsys):
     ("arguments", "words"),
     [
         ("seresnet20.test OUT.keras --model seresnet20 --adapt-input 0", "--adapt-input must be"),
-        ("OUT.keras OUT.safetensors --to timm --adapt-input 1", "go with --model"),
+        ("OUT.keras OUT.safetensors --to timm --adapt-input 1", "need --model"),
     ],
 )
 def test_convert_refuses_other_channels(arguments, words, published, tmp_path, capsys):

@@ -197,7 +197,7 @@ def test_dtype_is_that_of_every_layer(policy):
     [
         ("placement", "inside", "`placement` must be one of"),
         ("pooling", "median", "`pooling` must be one of"),
-        ("pooling", "avg", "`pooling='avg'` takes the place of the classifier"),
+        ("pooling", "avg", "`pooling='avg'` replaces the classifier"),
         ("output_stride", 4, "`output_stride` must be one of"),
         ("output_stride", 8, "`output_stride` must be at most 4"),
         ("classes", 0, "`classes` must be a positive integer, got 0"),
@@ -207,11 +207,11 @@ def test_dtype_is_that_of_every_layer(policy):
         ("ratio", 0, "`ratio` must be a positive integer, got 0"),
         ("ratio", 2.5, "`ratio` must be a positive integer, got 2.5"),
         ("se_stages", [2, 7], r"`se_stages` must be among \[2, 3, 4\], got \[7\]"),
-        ("se_options", {"ratio": 4}, r"`se_options` must not hold \['ratio'\]"),
+        ("se_options", {"ratio": 4}, r"`se_options` must not have \['ratio'\]"),
         ("input_shape", (32, 32), r"`input_shape` must be \(H, W, C\)"),
         ("input_shape", (32, 32, None), r"`input_shape` must be \(H, W, C\) with a known C"),
         ("input_tensor", np.zeros((1, 8, 8, 3)), "`input_tensor` must be a Keras tensor"),
-        ("weights", "imagenet", "none for ImageNet are published for seresnet20"),
+        ("weights", "imagenet", "no ImageNet weights are published for seresnet20"),
         ("weights", 5, "`weights` must be None, 'imagenet', .* got 5"),
         ("weights", "none.weights.h5", "there is no file 'none.weights.h5'"),
         ("data_format", "NCHW", "`data_format` must be"),
@@ -233,7 +233,7 @@ def test_a_bad_value_is_refused_by_name(option, value, message):
 
 def test_options_that_would_do_nothing_are_refused():
     for option in ({"ratio": 8}, {"placement": "pre"}, {"se_stages": [2]}, {"se_options": {}}):
-        with pytest.raises(ValueError, match="with `se=False` there are none"):
+        with pytest.raises(ValueError, match="`attention` need `se=True`"):
             se_keras.SEResNet20(se=False, **option)
     with pytest.raises(ValueError, match="semobilenet does not have this option"):
         se_keras.SEMobileNet(placement="pre")

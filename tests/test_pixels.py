@@ -427,7 +427,7 @@ def test_a_model_of_a_repository_knows_its_pixels_and_classes(flowers, monkeypat
     decoded = se_keras.decode_predictions(np.array([[0.7, 0.1, 0.2]]), model, top=1)
     assert decoded == [[("rose", "a red rose", 0.7)]]
     monkeypatch.setattr(hub, "cached_config", lambda source: None)
-    with pytest.raises(InputError, match=r"those of hf://me/flowers@v2; give that"):
+    with pytest.raises(InputError, match=r"come from hf://me/flowers@v2; pass that"):
         se_keras.load_image(pixels((40, 40, 3)), model)
 
 
@@ -557,7 +557,7 @@ def test_channels_first_is_seen_by_the_shape():
 def test_a_row_whose_weights_take_different_images_asks_which(name):
     assert pixels_of(name).mean == IMAGENET_MEAN
     with pytest.raises(
-        InputError, match=rf"of {name} take different images: name one of '{name}\."
+        InputError, match=rf"of {name} take different images: give one of '{name}\."
     ):
         se_keras.load_image(pixels((9, 9, 3)), name)
 
@@ -576,7 +576,7 @@ def test_a_file_of_weights_does_not_say_what_it_takes(tmp_path):
     model = se_keras.create("seresnet20", weights=path)
     assert pixels_of(model).unknown
     with pytest.raises(
-        InputError, match=r"`include_preprocessing=True`: what pixels .*a\.weights\.h5"
+        InputError, match=r"`include_preprocessing=True`: the pixels .*a\.weights\.h5"
     ):
         se_keras.create("seresnet20", weights=path, include_preprocessing=True)
     for numbers in ("cm_seresnet18", Pixels(mean=(0, 0, 0), std=(1 / 255,) * 3)):
@@ -611,7 +611,7 @@ def test_numbers_can_be_given():
         ({"mean": (0.5,), "std": (0.5,)}, "`mean` must be 3 numbers"),
         ({"mean": 0.5, "std": 0.5}, "`mean` must be 3 numbers"),
         ({"mean": (0.5,) * 3, "std": (0.5, 0, 0.5)}, "`std`"),
-        ({"mean": (0.5,) * 3}, "go together"),
+        ({"mean": (0.5,) * 3}, "must be given together"),
         ({"mean": (0.5,) * 3, "std": (0.5,) * 3, "raw": True}, "without `raw=True`"),
     ],
     ids=str,
@@ -650,7 +650,7 @@ def test_images_of_unknown_shape_are_normalized(decode, data_format):
         read(photo), np.moveaxis(expected, -1, 0) if first else expected, atol=1e-5
     )
     for channels in (1, 4):
-        message = f"must have 3 channels, {data_format}: decode them with channels=3"
+        message = f"must have 3 channels, {data_format}; decode them with channels=3"
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             read(pixels((6, 5, channels)))
 
@@ -783,7 +783,9 @@ def test_a_builder_has_the_option():
 
 
 def test_gray_images_are_refused():
-    with pytest.raises(ValueError, match="`include_preprocessing=True` needs three colors"):
+    with pytest.raises(
+        ValueError, match="`include_preprocessing=True` needs an input of 3 channels"
+    ):
         se_keras.create("seresnet20", include_preprocessing=True, input_shape=(32, 32, 1))
 
 
@@ -795,7 +797,7 @@ def test_a_model_names_the_classes_that_it_was_trained_with(tiny):
     scores = np.eye(1000)[[1]]
     assert se_keras.decode_predictions(scores, model, 1) == [[("n01443537", "goldfish", 1.0)]]
     assert se_keras.decode_predictions(scores, 1) == [[("n01443537", "goldfish", 1.0)]]
-    with pytest.raises(InputError, match=r"must be \(N, 1000\)"):
+    with pytest.raises(InputError, match=r"must have the shape \(N, 1000\)"):
         se_keras.decode_predictions(np.ones((1, 5)), model)
-    with pytest.raises(InputError, match="the classes of seresnet20 are unknown"):
+    with pytest.raises(InputError, match="the class names of seresnet20 are unknown"):
         se_keras.decode_predictions(scores, se_keras.create("seresnet20"))

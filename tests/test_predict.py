@@ -207,7 +207,7 @@ def test_one_sigmoid_is_the_probability_of_the_second_class():
     ((_, answer),) = classify(classifier([0.75]), ["a.png"], top=2)
     assert answer == [("dog", 0.75), ("cat", 0.25)]
     for wrong in ([1.5], [0.2, 0.2], [0.9, 0.9, 0.9], [np.nan, 0.5]):
-        with pytest.raises(InputError, match="not the probabilities of classes"):
+        with pytest.raises(InputError, match="must return probabilities"):
             list(classify(classifier(wrong), ["a.png"], top=2))
 
 

@@ -220,20 +220,23 @@ def test_the_best_set_is_stated():
 
 @pytest.mark.parametrize("recipe", sorted(NAMES - {preset.recipe for preset in PRESETS}))
 def test_a_row_without_published_weights_says_which_have_some(recipe):
-    with pytest.raises(ValueError, match=f"none are published for {recipe}") as caught:
+    with pytest.raises(ValueError, match=f"no weights are published for {recipe}") as caught:
         find_preset(recipe)
     assert all(preset.recipe in str(caught.value) for preset in PRESETS if preset.best)
 
 
 def test_a_row_with_weights_for_small_images_alone_names_them():
     names = ", ".join(f"'seresnet20.cv_{images}'" for images in ("cifar10", "cifar100", "svhn"))
-    with pytest.raises(ValueError, match=f"none for ImageNet .* for seresnet20, but {names}: name"):
+    with pytest.raises(
+        ValueError,
+        match=f"no ImageNet weights .* seresnet20; name one of its other weights: {names}",
+    ):
         find_preset("seresnet20")
 
 
 def test_a_row_without_published_weights_names_its_relative():
     # timm's own seresnet152 is untrained; those of the paper's release are not.
-    relatives = "its relatives cm_seresnet152 and legacy_seresnet152 have some"
+    relatives = "but for its relatives cm_seresnet152 and legacy_seresnet152"
     with pytest.raises(ValueError, match=rf"seresnet152 \({relatives}"):
         find_preset("seresnet152")
     with pytest.raises(ValueError, match=r"for semobilenet\. There"):

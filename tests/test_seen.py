@@ -104,7 +104,7 @@ def test_names_decide_where_the_images_are_gone(run, tmp_path):
     seen = seen_in(run, tmp_path / "moved")
     assert seen == Seen(images=18, train=7, validation=4, test=6, by="name")
     assert str(seen).startswith(
-        "The model was trained on 7 and chosen by 4 of these 18 images, to judge by their names:"
+        "The model was trained on 7 and chosen by 4 of these 18 images (judging by their names):"
     )
 
 
@@ -145,7 +145,7 @@ def test_an_export_is_compared_on_the_test_images_of_its_run(run, tmp_path, caps
         r"class names +crimson, green",
         r"compared on +6 test images of the run",
         r"trained on +0 of the 6",
-        r"accuracy +66.7%, the Keras model's 66.7%",
+        r"accuracy +66.7% \\(Keras model: 66.7%\\)",
     ):
         assert matches(line, printed), line
     assert main(["export", "run", "-o", "served", "--calibration", "photos"]) == 0
@@ -156,9 +156,9 @@ def test_an_export_is_compared_on_the_test_images_of_its_run(run, tmp_path, caps
     capsys.readouterr()
     assert main(["export", "run", "-o", "served"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f"The run's images in {tmp_path / 'photos'} are not here")
+    assert printed.startswith(f"The run's images in {tmp_path / 'photos'} are missing")
     assert matches(r"trained on +unknown", printed)
-    assert matches(r"accuracy +unknown, as their classes are", printed)
+    assert matches(r"accuracy +unknown, because the classes are", printed)
 
 
 def matches(pattern, text):

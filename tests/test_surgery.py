@@ -1055,7 +1055,7 @@ def test_the_command_writes_the_model(saved, capsys):
     out = saved.with_name("se.keras")
     options = ["--where", "act.", "--ratio", "4"]
     assert main(["insert", str(saved), "-o", str(out), *options]) == 0
-    assert capsys.readouterr().out == f"{out}: SE at 1 sites, 148 parameters more\n"
+    assert capsys.readouterr().out == f"{out}: SE at 1 sites, 148 more parameters\n"
     model, new = keras.saving.load_model(saved), keras.saving.load_model(out)
     assert list(se_by_name(new)) == ["act2_se"]
     x = inputs_of(model)
@@ -1090,7 +1090,7 @@ def test_a_dry_run_writes_nothing(saved, capsys):
     ("arguments", "message"),
     [
         (["--where", "nothing", "-o", "OUT"], "--where: 'audio' has no"),
-        ([], "Give the file to write with --out, or --dry-run"),
+        ([], "Give --out OUT, the file to write, or --dry-run"),
         (["-o", "MODEL/deeper.keras"], "can't write .*Not a directory"),
         (["-o", "OUT", "--stages", "7"], "--stages must be some of"),
         (["-o", "OUT", "--ratio", "0"], "--ratio must be a positive integer"),

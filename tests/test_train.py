@@ -303,7 +303,7 @@ def test_the_parts_of_another_run_are_taken(folder, tmp_path):
         (lambda rows: [(rows[0][0], "red", "train"), *rows[1:]], "another class for blue/"),
         (lambda rows: [(*rows[0][:2], "val"), *rows[1:]], r"other than train.* \(val\)"),
         (lambda rows: [], "lacks blue/"),
-        (lambda rows: [(*row[:2], "train") for row in rows], "needs one to train"),
+        (lambda rows: [(*row[:2], "train") for row in rows], "must have an image to train"),
     ],
 )
 def test_a_split_that_does_not_fit_is_named(spoil, message, folder, tmp_path):
@@ -356,7 +356,9 @@ def test_a_picture_in_two_parts_is_told(tmp_path, capsys):
     assert set(flat) == {f"{part}/{c}/flat.png" for part in ("val", "test") for c in ("cat", "dog")}
     assert all(file.split("/")[1] == twin.split("/")[1] for file, twin in flat.items())
     assert len(twins) == len(flat)
-    assert "6 held-out images look like one of another part" in report.describe_twins(found.twins)
+    assert "6 held-out images look like an image of another part" in report.describe_twins(
+        found.twins
+    )
 
 
 def test_names_of_any_bytes_are_read(folder, monkeypatch):
@@ -413,7 +415,10 @@ def remove_but(folder, keep):
         (lambda root: [shutil.rmtree(root / name) for name in ("blue", "red")], "it has green"),
         (lambda root: shutil.rmtree(root), "a folder, got .*images"),
         (lambda root: remove_but(root / "red", 0), "red has no images"),
-        (lambda root: remove_but(root / "red", 1), "red of .* has 1 image; it needs one to train"),
+        (
+            lambda root: remove_but(root / "red", 1),
+            "red of .* must have an image to train, .* got 1 image",
+        ),
         (
             lambda root: (root / "red" / "3.jpg").write_bytes(b"no image"),
             r"can't read .*red/3\.jpg",
@@ -981,7 +986,7 @@ def test_a_run_is_tested_on_new_images(finished, tmp_path, monkeypatch, capsys):
     shutil.copytree("new/test/7", "new/test/seven")
     shutil.copytree("new/test/7", "new/train/seven")
     assert main(["evaluate", str(out), "--data", "new"]) == 2
-    assert "has the class seven, which the model does not know" in capsys.readouterr().err
+    assert "has the class seven, but the model's classes are" in capsys.readouterr().err
 
 
 # --- side by side --------------------------------------------------------------------------------
@@ -1016,9 +1021,9 @@ def test_runs_are_laid_side_by_side(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["compare", str(out), str(other), "-o", "both.png"]) == 0
     text = capsys.readouterr().out
-    assert f"359 test images {alone[1]:,} are right in {other} alone, {alone[0]:,} in" in text
+    assert f"359 test images, {alone[1]:,} are right only in {other} and {alone[0]:,} only" in text
     chance = binomtest(alone[0], sum(alone)).pvalue
-    assert f"probability of {chance:.2g} " in text
+    assert f"difference would be {chance:.2g} " in text
     assert re.search(r"no_se +False +True", text)
     assert "seed" not in text
     assert " 50.0 %    40.0 to 60.0 %" in text
@@ -1062,7 +1067,7 @@ def test_a_model_of_something_else_is_refused(tmp_path):
     write_image(tmp_path / "image.png", (1, 2, 3))
     x = keras.Input((8, 8, 3))
     keras.Model(x, keras.layers.Rescaling(1 / 255)(x)).save(tmp_path / "other.keras")
-    with pytest.raises(InputError, match="not the probabilities of classes"):
+    with pytest.raises(InputError, match="must return probabilities"):
         predict(tmp_path / "other.keras", [tmp_path / "image.png"])
 
 
@@ -1103,15 +1108,18 @@ def listen(path):
 
 
 ODD = {
-    "a pipe": (os.mkfifo, "no regular file"),
-    "a link to an endless device": (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+    "a pipe": (os.mkfifo, "not a regular file"),
+    "a link to an endless device": (
+        lambda path: path.symlink_to("/dev/zero"),
+        "not a regular file",
+    ),
     "a link to a pipe": (
         lambda path: (os.mkfifo(path.with_suffix("")), path.symlink_to(path.with_suffix(""))),
-        "no regular file",
+        "not a regular file",
     ),
     "a link to nothing": (lambda path: path.symlink_to("gone.png"), "No such file"),
     "a link to itself": (lambda path: path.symlink_to(path), "Too many levels"),
-    "a socket": (listen, "no regular file"),
+    "a socket": (listen, "not a regular file"),
     "144 million pixels": (bomb, "above Pillow's limit"),
 }
 

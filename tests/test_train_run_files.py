@@ -107,7 +107,9 @@ def test_what_is_no_file_is_named_and_not_waited_for(name, kind, run):
     if name == NOTES.format(3):
         assert restore(run)[0] == HISTORY[:2]
     else:
-        with pytest.raises(InputError, match=r"it is (a folder|no regular file)|not the folder of"):
+        with pytest.raises(
+            InputError, match=r"it is (a folder|not a regular file)|not the folder of"
+        ):
             READERS[name](run)
 
 

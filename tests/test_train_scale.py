@@ -102,8 +102,11 @@ def assert_near(some, others, atol):
     ("settings", "message"),
     [
         ({"devices": 0}, "`devices` must be a positive integer, got 0"),
-        ({"coordinator": "host:1"}, "`coordinator`, `process` and `processes` go together"),
-        ({"process": 0, "processes": 2}, "go together"),
+        (
+            {"coordinator": "host:1"},
+            "`coordinator`, `process` and `processes` must be given together",
+        ),
+        ({"process": 0, "processes": 2}, "must be given together"),
         ({"coordinator": "host", "process": 0, "processes": 2}, "HOST:PORT, got 'host'"),
         ({"coordinator": "host:x", "process": 0, "processes": 2}, "HOST:PORT, got 'host:x'"),
         ({"coordinator": "host:1", "process": 2, "processes": 2}, "from 0 to 1, got 2"),

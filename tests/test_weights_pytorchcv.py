@@ -368,10 +368,13 @@ def test_an_archive_is_the_file_in_it(small, tmp_path):
 
 ARCHIVES = {
     "no zip": (b"PK\x03\x04 of a zip", "is not a whole zip file"),
-    "empty": ({}, "must hold one file, .pth, and nothing else"),
-    "two files": ({"a.pth": b"a", "b.pth": b"b"}, "must hold one file, .pth, and nothing else"),
-    "another file": ({"a.txt": b"a"}, "must hold one file, .pth, and nothing else"),
-    "a bomb": ({"a.pth": bytes(2**24)}, "of a file that would take 16,777,216"),
+    "empty": ({}, "must hold exactly one file, which ends with .pth"),
+    "two files": (
+        {"a.pth": b"a", "b.pth": b"b"},
+        "must hold exactly one file, which ends with .pth",
+    ),
+    "another file": ({"a.txt": b"a"}, "must hold exactly one file, which ends with .pth"),
+    "a bomb": ({"a.pth": bytes(2**24)}, "which would unpack to 16,777,216"),
     "no file of PyTorch": ({"a.pth": b"words"}, "is not a whole PyTorch file"),
 }
 

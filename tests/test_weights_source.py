@@ -70,7 +70,7 @@ def test_imagenet_is_the_best_of_the_recipe():
     assert str(source) == "imagenet"
     with pytest.raises(InputError, match=r"name the network .*'seresnet50\.a1_in1k'"):
         parse_source("imagenet")
-    with pytest.raises(InputError, match="none are published for seresnet152"):
+    with pytest.raises(InputError, match="no weights are published for seresnet152"):
         parse_source("imagenet", "seresnet152")
 
 
@@ -112,7 +112,7 @@ def test_a_file(text, path, key, kind, tmp_path, monkeypatch):
     assert (source.key, source.preset, source.published) == (key, None, None)
     assert (source.labels, source.architecture, source.origin) == (None, None, None)
     assert source.pixels.unknown
-    with pytest.raises(InputError, match="does not say what network it is for"):
+    with pytest.raises(InputError, match="does not name its network"):
         assert source.recipe
 
 
@@ -145,8 +145,8 @@ def test_a_path_is_never_a_name():
         (f"timm/{A3}", f"Did you mean .*'hf://timm/{A3}'"),
         (A3.upper(), f"Did you mean '{A3}'"),
         ("ImageNet", "Did you mean 'imagenet'"),
-        ("seresnet50", r"names a network, not its weights\. Published .*'seresnet50.a1_in1k'"),
-        ("seresnet32", r"'seresnet32' names a network, not its weights\.$"),
+        ("seresnet50", r"must name weights, got the network .*published .*'seresnet50.a1_in1k'"),
+        ("seresnet32", r"must name weights, got the network 'seresnet32'\.$"),
         ("missing.pth", r"there is no file 'missing.pth'\.$"),
         ("missing.pth::ema", "there is no file 'missing.pth::ema'"),
         ("", "there is no file ''"),
@@ -184,12 +184,14 @@ def test_a_network_that_we_do_not_have_says_who_has_it(architecture):
     architecture["architecture"] = "efficientnet_b0"
     address = "hf://timm/efficientnet_b0.ra_in1k@v1"
     says = (
-        r"it is of 'efficientnet_b0', a network that se_keras does not have: timm, .* "
+        r"it is for 'efficientnet_b0', a network that se_keras does not have\. If timm has it, "
         r"timm\.create_model\('hf-hub:timm/efficientnet_b0\.ra_in1k@v1', pretrained=True\)"
     )
     with pytest.raises(InputError, match=says):
         assert parse_source(address).recipe
-    with pytest.raises(InputError, match=rf"no known scheme.* Its source says that {says}"):
+    with pytest.raises(
+        InputError, match=rf"none of the known schemes.* According to its source, {says}"
+    ):
         se_keras.create("seresnet20", weights=address, input_shape=(8, 8, 3))
 
 
@@ -213,7 +215,7 @@ def test_a_name_of_another_repository_leads_to_it_and_asks_nobody(monkeypatch):
     assert recipe == "seresnet50"
     assert source.published == HubFile(repo="me/flowers", revision="v2")
     monkeypatch.setattr(hub, "cached_config", lambda place: None, raising=False)
-    assert "those of hf://me/flowers@v2; give that" in source.pixels.origin
+    assert "come from hf://me/flowers@v2; pass that" in source.pixels.origin
     assert source.labels is None
 
 
@@ -241,7 +243,7 @@ def test_a_key_picks_one_set_of_a_file(tmp_path):
         pass
     save_file({"x": np.zeros(2)}, tmp_path / "sets.safetensors")
     source = parse_source(f"{tmp_path}/sets.safetensors::a")
-    with pytest.raises(InputError, match="no weights 'a': no tensor's name"), source.open():
+    with pytest.raises(InputError, match="no weights 'a': no name of a tensor"), source.open():
         pass
 
 

@@ -1,5 +1,5 @@
-"""One module a command of `se-keras`: its parser and its call.
+"""One module for each command of `se-keras`: its parser and its function.
 
-Each has `add_parser`, which `se_keras.cli` calls at every start. So at the top a module imports
-nothing that loads Keras; what does, the call imports after it has checked its arguments.
+`se_keras.cli` calls `add_parser` of every module at each start. So a module imports nothing at the
+top that loads Keras; its function imports Keras after it has checked the arguments.
 """

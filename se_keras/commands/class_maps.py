@@ -1,4 +1,4 @@
-"""Class activation maps of some images, for `se-keras explain --cam`."""
+"""Draw class activation maps for `se-keras explain --cam`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
     from se_keras.train.data import ImageData
 
-# Images in one picture.
+# The largest number of images in one picture.
 MOST_MAPS = 12
 BATCH_SIZE = 32
-# Pixels, names and, where they are known, classes of some images.
+# Pixels, names and classes (`None` if unknown) of some images.
 Images = tuple[list["np.ndarray"], list[str], list[int | None]]
 
 
 def check_files(files: Sequence[str]) -> None:
-    """Refuse images that are not there, or too many.
+    """Refuse missing images, or too many images.
 
     Raises:
-        InputError: naming the first of them.
+        InputError: if an image is missing (the message names it), or there are too many.
     """
     if len(files) > MOST_MAPS:
         raise InputError(f"`cam` must be at most {MOST_MAPS} images, got {len(files)}.")
@@ -43,17 +43,18 @@ def draw_maps(
     images: "ImageData | None",
     folder: Path,
 ) -> str:
-    """Draw the maps of files, or of the worst test images; return what they were taken for.
+    """Draw the maps of image files or of the worst test images; return the predictions as text.
 
     Args:
-        model: takes raw pixels.
-        file: of the model.
-        files: of images; without any, those of the data.
-        images: the data, where they are known.
-        folder: gets `cam.png`.
+        model: a model that takes raw pixels.
+        file: file of the model.
+        files: image files; if empty, the worst test images are used.
+        images: the data set; `None` if it is unknown.
+        folder: folder to write `cam.png` to.
 
     Raises:
-        InputError: if an image can't be read, its size is unknown, or the model has no such maps.
+        InputError: if an image can't be read, the image size is unknown, or the model has no
+            class activation maps.
     """
     import numpy as np
 
@@ -78,7 +79,7 @@ def draw_maps(
         share = f"{answers[number, one]:.1%}".replace("%", " %")
         rows.append([names[number], own, classes[one], share])
     draw_class_maps(pictures, maps, [Path(name).name for name in names], folder / "cam.png")
-    table = format_table(["file", "class", "taken for", "probability"], rows)
+    table = format_table(["file", "class", "prediction", "probability"], rows)
     return f"Class activation maps, in cam.png:\n\n{table}"
 
 
@@ -91,18 +92,20 @@ def _read(
     _, height, width, channels = model.input_shape
     size: Any = height or (images and images.size) or pixels_of(model).size
     if not isinstance(size, int) or width not in (None, size):
-        raise InputError(f"`cam`: {file} must take squares of one size, it takes {height}x{width}.")
+        raise InputError(
+            f"`cam`: {file} must take square images of one size, got {height}x{width}."
+        )
     pictures = [read_image(name, size, channels) for name in files]
     return pictures, list(files), [None] * len(files)
 
 
 def _worst(model: "keras.Model", images: "ImageData") -> Images:
-    """Read the test images whose wrong answers are surest, as `mistakes.png` has them."""
+    """Read the test images with the most confident wrong answers, as in `mistakes.png`."""
     from se_keras.train.data import read_whole, test_batches
     from se_keras.train.report import worst_mistakes
 
     if not has_classes_of(model, images):
-        raise InputError("`cam`: the model has other classes than its data: name the images.")
+        raise InputError("`cam`: the model and its data have different classes: name the images.")
     split = images.test
     answers = model.predict(test_batches(images, BATCH_SIZE), verbose=0)
     worst = worst_mistakes(split.labels, answers)[0][:MOST_MAPS]
@@ -115,7 +118,7 @@ def _worst(model: "keras.Model", images: "ImageData") -> Images:
 
 
 def has_classes_of(model: "keras.Model", images: "ImageData") -> bool:
-    """Return whether a model has as many classes as some data."""
+    """Return whether a model has as many classes as a data set."""
     return model.output_shape[-1] == len(images.class_names)
 
 

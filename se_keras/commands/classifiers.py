@@ -1,4 +1,4 @@
-"""Classifiers for `predict` and `evaluate`: a run, a `.keras` file, an export, or weights."""
+"""Load classifiers for `predict` and `evaluate`: a run, a `.keras` file, an export or weights."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
     from se_keras.pixels import Pixels
 
-# Numbers of channels that image files can be read with.
+# Numbers of channels in which image files can be read.
 COLORS = (1, 3)
-# Images that are read and given to the model at a time.
+# The number of images that are read and classified at a time.
 BATCH = 32
 SOURCES = (
     "folder of a run of `se-keras train`, .keras file, or output of `se-keras export`: SavedModel "
     "folder, .onnx file, OpenVINO folder or .tflite file"
 )
 PIXELS = (
-    "pixel values that the model takes, needed only if neither it nor its weights say so: raw "
-    "(0..255), imagenet (ImageNet's mean and deviation), tf (-1..1), or the name of the published "
-    "weights that it was made from, such as seresnet50.a1_in1k"
+    "pixel values that the model takes, needed only if the model and its weights do not state "
+    "them: raw (0..255), imagenet (ImageNet's mean and deviation), tf (-1..1), or the name of the "
+    "published weights that it was trained from, such as seresnet50.a1_in1k"
 )
 
 
-# The likeliest classes of an image, with their probabilities.
+# The most probable classes of an image, with their probabilities.
 Answer = list[tuple[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """A model, with what is needed to feed it an image and to read its answer.
+    """A model as a function from image files to classes.
 
     Attributes:
-        probabilities: pixels (N, H, W, C) in 0..255 to (N, classes).
-        read: an image file to such pixels, (H, W, C).
-        class_names: names of the classes; empty where none are known.
-        batch: the number of images that the model takes at a time; `None` for any.
+        probabilities: function from pixels (N, H, W, C) in 0..255 to probabilities (N, classes).
+        read: function from an image file to its pixels (H, W, C).
+        class_names: names of the classes; empty if they are unknown.
+        batch: fixed batch size of the model; `None` for any.
     """
 
     probabilities: "Callable[[np.ndarray], np.ndarray]"
@@ -55,7 +55,7 @@ class Classifier:
     batch: int | None = None
 
     def read_all(self, images: Sequence[str | Path]) -> "list[np.ndarray | InputError]":
-        """Return the pixels of each image, or what is wrong with it."""
+        """Return the pixels of each image, or its error."""
         found: dict[int, Any] = {}
 
         def read(number: int) -> None:
@@ -68,10 +68,10 @@ class Classifier:
         return [found[number] for number in range(len(images))]
 
     def answer(self, pixels: "Sequence[np.ndarray]") -> "np.ndarray":
-        """Return the probabilities of images, (N, classes), which may differ in size.
+        """Return the probabilities (N, classes) of images, which may differ in size.
 
         Raises:
-            InputError: if the model does not give probabilities.
+            InputError: if the outputs of the model are not probabilities.
         """
         import numpy as np
 
@@ -96,20 +96,22 @@ class Classifier:
 
 
 def _as_probabilities(answers: "np.ndarray") -> "np.ndarray":
-    """Check probabilities of classes; that of one sigmoid becomes those of its two classes."""
+    """Check the probabilities of classes; turn the output of one sigmoid into two classes."""
     import numpy as np
 
     if answers.ndim == 2 and answers.shape[1] == 1 and 0 <= answers.min() <= answers.max() <= 1:
         answers = np.concatenate([1 - answers, answers], axis=1)
     if answers.ndim != 2 or not np.all(np.abs(answers.sum(axis=1) - 1) <= 0.01):
-        raise InputError(f"The model gives {answers.shape}, not the probabilities of classes.")
+        raise InputError(
+            f"The model must return probabilities that sum to 1, got outputs of {answers.shape}."
+        )
     return answers
 
 
 def classify(
     classifier: Classifier, images: Sequence[str | Path], top: int
 ) -> Iterator[tuple[Any, Any]]:
-    """Give each image with its classes, or with what is wrong with it, `BATCH` at a time."""
+    """Yield each image with its classes or its error, in batches of `BATCH`."""
     for start in range(0, len(images), BATCH):
         some = images[start : start + BATCH]
         pixels = classifier.read_all(some)
@@ -135,7 +137,7 @@ def pretrained_classifier(
     """Build the network of pretrained weights, with their preprocessing.
 
     Raises:
-        InputError: if the weights can't be had, do not fit or come without a model.
+        InputError: if the weights can't be loaded, do not fit, or do not name their network.
     """
     if model is not None:
         find_recipe(model)
@@ -150,8 +152,8 @@ def pretrained_classifier(
     about = pixels or source
     if pixels is None and source.pixels.unknown:
         raise InputError(
-            f"What pixels the weights of {weights} take is unknown: {source.pixels.origin}. Name "
-            "with --pixels the weights that they began with, such as seresnet50.a1_in1k."
+            f"The pixels of the weights {weights} are unknown: {source.pixels.origin}. Give "
+            "--pixels, the weights that they were trained from, such as seresnet50.a1_in1k."
         )
     known = pixels_of_images(about)
     network = catalog.create(
@@ -174,15 +176,14 @@ def load_classifier(path: Path, pixels: str | None = None) -> Classifier:
     """Load the model of a run's folder, a `.keras` file, or an exported file or folder.
 
     Args:
-        path: where it is.
-        pixels: as of `predict`.
+        path: path of the model.
+        pixels: as in `predict`.
 
     Raises:
-        InputError: if there is none of them, or it can't be read, or it is unknown what pixels it
-            takes.
+        InputError: if `path` is none of these, it can't be read, or its pixels are unknown.
     """
     path = path.parent if path.name == MARKERS["openvino"] else path
-    shape: Any  # of the model's input; checked below
+    shape: Any  # shape of the model's input, checked below
     if format_of(path):
         probabilities, shape, own = _load_exported(path)
     else:
@@ -192,11 +193,11 @@ def load_classifier(path: Path, pixels: str | None = None) -> Classifier:
 
         probabilities, shape = _caller(model), getattr(model, "input_shape", None)
         if not isinstance(getattr(model, "output_shape", ()), tuple):
-            raise InputError(f"{path} must have one output, it has {len(model.output_shape)}.")
+            raise InputError(f"{path} must have one output, got {len(model.output_shape)}.")
         own = pixels_of(model)
     check_takes_images(shape, path)
     if shape[1] != shape[2] or shape[3] not in COLORS:
-        raise InputError(f"{path} must take images (N, H, H, C), C of {COLORS}, it takes {shape}.")
+        raise InputError(f"{path} must take images (N, H, H, C) with C in {COLORS}, got {shape}.")
     from se_keras.class_names import labels_of_run
 
     own = replace(own, size=shape[1] or own.size)
@@ -211,9 +212,9 @@ def load_classifier(path: Path, pixels: str | None = None) -> Classifier:
 
 
 def _load_exported(path: Path) -> "tuple[Callable[[np.ndarray], np.ndarray], Any, Pixels]":
-    """Return the function of an exported file, the shape of its input, and what pixels it takes."""
+    """Return the function of an exported file, its input shape and its pixels."""
     name = format_of(path)
-    assert name is not None  # the caller has asked
+    assert name is not None  # the caller has checked it
     load_keras()
     if name == "tf_saved_model":
         from se_keras.train.saved_model import load_saved_model
@@ -225,7 +226,7 @@ def _load_exported(path: Path) -> "tuple[Callable[[np.ndarray], np.ndarray], Any
     engine.require()
     metadata = read_metadata(path)
     if len(metadata.inputs) != 1:
-        raise InputError(f"{path} must say of itself what it takes, as `se-keras export` has it.")
+        raise InputError(f"{path} must have metadata on one input, as `se-keras export` writes it.")
     with damage_named(f"can't read {path}"):
         call = engine.load(path, metadata.precision)
     (taken,) = metadata.inputs
@@ -243,7 +244,7 @@ def _caller(model: "keras.Model") -> "Callable[[np.ndarray], np.ndarray]":
 
 
 def _pixels_called(name: str, own: "Pixels") -> "Pixels":
-    """Return the pixels that the user names, at the model's size and with its channels."""
+    """Return the pixels that the user names, with the model's size and channels."""
     from se_keras.pixels import gray_pixels, pixels_named
 
     named = pixels_named(name)
@@ -259,8 +260,8 @@ def _reader(
 
     if pixels.unknown:
         raise InputError(
-            f"What pixels {path} takes is unknown: {pixels.origin}. Say it with --pixels: raw for "
-            "0..255, or the weights that it began with, such as seresnet50.a1_in1k."
+            f"The pixels that {path} takes are unknown: {pixels.origin}. Give --pixels: raw for "
+            "0..255, or the weights that it was trained from, such as seresnet50.a1_in1k."
         )
     any_size = pixels.size is None
     cut = partial(_read, shape) if any_size else partial(load_image, model_or_source=pixels)

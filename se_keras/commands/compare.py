@@ -1,4 +1,4 @@
-"""`se-keras compare`: finished runs side by side."""
+"""`se-keras compare`: compare finished runs."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="compare finished runs",
         description="Compares runs of `se-keras train`. Prints a table of their results and the "
         "settings in which they differ. If the test images are the same, it also prints how the "
-        "answers of each run differ from those of the first. The picture shows the validation "
+        "answers of each run differ from the first run. The picture shows the validation "
         "results over the epochs, and each test accuracy with its interval.",
         examples=("se-keras compare runs/photos runs/photos-no-se -o photos.png",),
     )

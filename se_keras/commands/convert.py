@@ -1,4 +1,4 @@
-"""`se-keras convert`: a `.keras` file of published weights, or a file for timm."""
+"""`se-keras convert`: convert weights to a `.keras` file, or a model to a file for timm."""
 
 import argparse
 from pathlib import Path
@@ -19,9 +19,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add `convert` to the commands."""
     parser = commands.add_parser(
         "convert",
-        help="make a .keras file of published weights, or a file for timm",
-        description="With --model: makes a .keras file of a network and weights for it. With "
-        "--to timm: makes a .safetensors file that the network of the same name in timm takes.",
+        help="convert weights to a .keras file, or a model to a file for timm",
+        description="With --model: builds a network, loads the weights, and writes a .keras file. "
+        "With --to timm: writes a .safetensors file that timm's network of the same name takes.",
         examples=(
             "se-keras convert seresnet50.a1_in1k seresnet50.keras --model seresnet50",
             "se-keras convert runs/photos photos.safetensors --to timm",
@@ -38,9 +38,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     output = parser.add_argument_group("output")
     direction = output.add_mutually_exclusive_group(required=True)
     direction.add_argument(
-        "--model", metavar="NAME", help="network to make, as `se-keras list` names it"
+        "--model", metavar="NAME", help="network to build, as `se-keras list` names it"
     )
-    direction.add_argument("--to", choices=["timm"], help="library to make a file for")
+    direction.add_argument("--to", choices=["timm"], help="library to write a file for")
     output.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     network = parser.add_argument_group("network, with --model")
     network.add_argument(
@@ -52,7 +52,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     network.add_argument(
         "--fresh-classifier",
         action="store_true",
-        help="make a new, untrained classifier in place of the one in SOURCE",
+        help="use a new, untrained classifier instead of the classifier in SOURCE",
     )
     network.add_argument(
         "--adapt-input",
@@ -64,13 +64,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Convert, and print what went where."""
+    """Convert, and print the plan."""
     if parsed.to is None:
         plan = _convert_to_keras(parsed)
     elif parsed.classes is not None or parsed.fresh_classifier or parsed.adapt_input is not None:
-        raise InputError(
-            "--classes, --fresh-classifier and --adapt-input go with --model, not with --to."
-        )
+        raise InputError("--classes, --fresh-classifier and --adapt-input need --model, not --to.")
     else:
         plan = _convert_to_timm(parsed)
     tensors = f"{len(plan.assignments)} tensors, named as in {plan.scheme}"
@@ -102,7 +100,7 @@ def _convert_to_keras(parsed: argparse.Namespace) -> "ConversionPlan":
 
 
 def _shape(source: str, recipe: str, channels: int) -> tuple[int | None, ...]:
-    """Return the shape of the images that weights take, with another number of channels."""
+    """Return the shape of the images for some weights, with another number of channels."""
     import keras
 
     from se_keras.weights.source import parse_source

@@ -1,4 +1,4 @@
-"""`se-keras count`: parameters and multiply-adds of a saved model."""
+"""`se-keras count`: count parameters and multiply-adds of a saved model."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`se-keras evaluate`: how good a model is on images that it has not seen."""
+"""`se-keras evaluate`: test a model on new images."""
 
 import argparse
 from dataclasses import asdict
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from se_keras.train.data import ImageData
     from se_keras.train.seen import Seen
 
-# Classes that the table on the screen has, the worst; the file has all.
+# The number of classes (the worst ones) in the printed table; the file has all classes.
 LISTED = 30
 # Height and width of the images in mistakes.png.
 SHOWN_SIZE = 224
@@ -53,10 +53,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Print the figures, and write them if asked."""
+    """Print the results, and write them to a folder if `--out` is given."""
     print(evaluate(parsed.model, parsed.data, out=parsed.out, pixels=parsed.pixels))
     if parsed.out:
-        print(f"\nAll of it is in {parsed.out}.")
+        print(f"\nThe results are in {parsed.out}.")
 
 
 def evaluate(
@@ -65,22 +65,23 @@ def evaluate(
     """Test a model on the images of a folder.
 
     Args:
-        path: the folder of a run, a `.keras` file, or what `export` wrote.
-        data: a folder with a folder of images for each class. Its classes are classes of the model,
-            by their names; where the model has no names, it has as many classes in the same order.
-        out: a folder to make, for `evaluation.json`, `predictions.csv`, `confusion.png` and
+        path: the folder of a run, a `.keras` file, or the output of `export`.
+        data: a folder that has a folder of images for each class. The names of the folders must be
+            class names of the model; if the model has no names, it must have as many classes, in
+            the same order.
+        out: a new folder for `evaluation.json`, `predictions.csv`, `confusion.png` and
             `mistakes.png`; `None` writes nothing.
-        pixels: as of `predict`.
+        pixels: as in `predict`.
 
     Returns:
-        The figures as text.
+        The results as text.
 
     Raises:
-        InputError: if the model or an image can't be read, the classes do not fit, or `out` is
-            taken.
+        InputError: if the model or an image can't be read, the classes do not fit, or `out`
+            exists already.
     """
     if out is not None and Path(out).exists():
-        raise InputError(f"{out} is there already: choose another `out`.")
+        raise InputError(f"`out`: {out} exists already: choose another folder.")
     found = list_classes(data)
     classifier = load_classifier(Path(path), pixels)
     images = _as_data(found, classifier)
@@ -88,8 +89,8 @@ def evaluate(
     probabilities = _answer(classifier, list(images.test.items))
     if probabilities.ndim != 2 or probabilities.shape[1] != len(images.class_names):
         raise InputError(
-            f"The model must give probabilities of {len(images.class_names)} classes, those of "
-            f"{data}; it gives {probabilities.shape[1:]}."
+            f"The model must return probabilities of {len(images.class_names)} classes, as in "
+            f"{data}, got {probabilities.shape[1:]}."
         )
     from se_keras.train.metrics import measure
 
@@ -102,7 +103,7 @@ def evaluate(
 
 
 def _find_seen(path: Path, images: "ImageData") -> "Seen | None":
-    """Return how many of the images the run of a model has seen; `None` where that is unknown."""
+    """Return how many of the images the model's run has used; `None` if it is unknown."""
     from se_keras.train.seen import find_seen, run_of
 
     run = run_of(path)
@@ -112,7 +113,7 @@ def _find_seen(path: Path, images: "ImageData") -> "Seen | None":
 
 
 def _as_data(found: ClassFolder, classifier: Classifier) -> "ImageData":
-    """Return the images as the test part of data with the model's classes."""
+    """Return the images as the test part of a data set with the model's classes."""
     import numpy as np
 
     from se_keras.train.config import FOLDER_DEFAULTS
@@ -121,8 +122,8 @@ def _as_data(found: ClassFolder, classifier: Classifier) -> "ImageData":
     names = classifier.class_names or found.class_names
     if unknown := [name for name in found.class_names if name not in names]:
         raise InputError(
-            f"{name_of(found.folder)} has the class {unknown[0]}, which the model does not know; "
-            f"it knows {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
+            f"{name_of(found.folder)} has the class {unknown[0]}, but the model's classes are "
+            f"{', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
         )
     numbers = np.array([names.index(name) for name in found.class_names])
     everything = Split(
@@ -130,7 +131,7 @@ def _as_data(found: ClassFolder, classifier: Classifier) -> "ImageData":
         labels=numbers[found.labels],
         names=np.array([name_of(Path(file).as_posix()) for file in found.files], object),
     )
-    # Images of the training part may have been seen.
+    # The model may have been trained on images of the training part.
     tested = found.parts == "test" if "test" in found.parts else np.ones(len(everything), bool)
     none = everything.part(np.array([], int))
     return ImageData(
@@ -210,5 +211,5 @@ def _in_words(figures: dict[str, Any]) -> str:
         format_table(header, rows[:LISTED]),
     ]
     return "\n\n".join(tables) + (
-        f"\nand {len(rows) - LISTED:,} better classes" if len(rows) > LISTED else ""
+        f"\nand {len(rows) - LISTED:,} classes with a higher recall" if len(rows) > LISTED else ""
     )

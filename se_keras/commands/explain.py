@@ -1,4 +1,4 @@
-"""`se-keras explain`: what the SE layers of a saved model do, in tables and pictures."""
+"""`se-keras explain`: show what the SE layers of a saved model do, and prune them."""
 
 import argparse
 import dataclasses
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from se_keras.train.data import ImageData
 
 BATCH_SIZE = 32
-# A layer whose gates change by less than this part of their size hardly varies.
+# Gates with a variability below this value hardly vary.
 LOW_VARIABILITY = 0.1
 TIMED_IMAGES, TIMED_CALLS = 8, 15
 
@@ -38,14 +38,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "explain",
         help="show what the SE layers of a model do, and prune them",
         description="Runs a trained model on its training images and writes statistics of the "
-        "gates, the factors by which SE layers scale the channels: for each layer, class and "
+        "gates (the factors by which SE layers scale the channels) for each layer, class and "
         "channel.",
         epilog="OUT gets report.txt (which is also printed), layers.csv, channels.csv, "
         "classes.png, spread.png and layers.png. With --keep it also gets pruned.keras and "
-        "report.json, which has the names of the classes; with --cam also cam.png.\n\n"
+        "report.json with the class names; with --cam it also gets cam.png.\n\n"
         "The variability of a gate is its standard deviation over the images, relative to the "
-        "size of the gates. Its specificity is the share of its variance that lies between the "
-        "classes.",
+        "size of the gates. Its specificity is the share of its variance between the classes.",
         examples=(
             "se-keras explain runs/photos --out runs/explained",
             "se-keras explain runs/photos --out runs/pruned --keep 0.5 --cam new.jpg",
@@ -66,8 +65,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     images.add_argument(
         "--pixels",
         metavar="NAME",
-        help="pixel values that the model takes, as in `se-keras predict` (default: as the model "
-        "says, else raw)",
+        help="pixel values that the model takes, as in `se-keras predict` (default: as stated in "
+        "the model, else raw)",
     )
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -77,15 +76,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--keep",
         type=float,
         metavar="SHARE",
-        help="prune: keep this share of the SE layers, 0 to 1, whose gates vary most. The others "
-        "become constant factors in the layers before them. The test images show what it costs",
+        help="prune: keep the SE layers whose gates vary most, this share of all (0 to 1). "
+        "The others become constant factors in the layers before them. Accuracy and time are "
+        "compared on the test images",
     )
     output.add_argument(
         "--cam",
         nargs="*",
         metavar="IMAGE",
-        help="draw class activation maps (Grad-CAM), which show the parts of an image that speak "
-        f"for a class, of at most {MOST_MAPS} image files; without IMAGE, of the test images with "
+        help="draw class activation maps (Grad-CAM), which show the parts of an image that support "
+        f"a class, for at most {MOST_MAPS} image files; without IMAGE, for the test images with "
         "the most confident wrong answers",
     )
     parser.add_argument("--prune", action=_Renamed, help=argparse.SUPPRESS)
@@ -93,7 +93,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 class _Renamed(argparse.Action):
-    """Refuse the former name of `--keep`, which said the opposite of what it did."""
+    """Refuse `--prune`, the misleading former name of `--keep`."""
 
     def __call__(
         self,
@@ -102,7 +102,7 @@ class _Renamed(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        parser.error(f"--prune is now --keep, the share that stays: --keep {values}")
+        parser.error(f"--prune is now --keep, the share of SE layers to keep: --keep {values}.")
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -116,7 +116,7 @@ def run(parsed: argparse.Namespace) -> None:
         pixels=parsed.pixels,
     )
     print(text)
-    print(f"\nAll of it is in {parsed.out}")
+    print(f"\nThe results are in {parsed.out}.")
     if parsed.keep is not None:
         pruned = parsed.out / "pruned.keras"
         print(f"Next: se-keras predict {pruned} IMAGE, or se-keras export {pruned}")
@@ -131,34 +131,34 @@ def explain(
     cam: Sequence[str] | None = None,
     pixels: str | None = None,
 ) -> str:
-    """Look at the SE layers of a saved model, and prune them if asked.
+    """Show what the SE layers of a saved model do, and prune them if `keep` is given.
 
-    The statistics are of the training images; what pruning costs is measured on the test images,
-    which neither the training nor the statistics have seen.
+    The statistics are measured on the training images. The cost of pruning is measured on the test
+    images, which are used neither for training nor for the statistics.
 
     Args:
         path: the folder of a run, or a `.keras` file.
-        out: the folder to make: `layers.csv`, `channels.csv`, `classes.png`, `spread.png`,
-            `layers.png`, `report.txt`; with `keep` also `pruned.keras`, and `report.json` with the
-            names of its classes; with `cam` also `cam.png`.
-        data: as of `TrainConfig`; `None` for the run's.
-        keep: the share of the SE layers that stay; see `prune_se`. `None` prunes nothing.
-        cam: image files whose class activation maps are drawn, without any the test images with the
-            surest wrong answers; `None` draws none. A model without SE, or named images without
-            `data`, get nothing else.
-        pixels: what pixels the model takes, as of `predict`; `None` for what the model says, raw
-            pixels 0..255 where it says nothing. `pruned.keras` takes raw ones.
+        out: a new folder for `layers.csv`, `channels.csv`, `classes.png`, `spread.png`,
+            `layers.png` and `report.txt`; with `keep` also for `pruned.keras` and for
+            `report.json` with the class names; with `cam` also for `cam.png`.
+        data: as in `TrainConfig`; `None` for the data of the run.
+        keep: the share of SE layers to keep, as in `prune_se`; `None` prunes nothing.
+        cam: image files to draw class activation maps for; if empty, the test images with the most
+            confident wrong answers; `None` draws no maps. If the model has no SE, or images are
+            named without `data`, only the maps are written.
+        pixels: pixels that the model takes, as in `predict`; `None` for the pixels that the model
+            states, or else raw pixels 0..255. `pruned.keras` takes raw pixels.
 
     Returns:
-        What `report.txt` says.
+        The text of `report.txt`.
 
     Raises:
-        InputError: if the model or the data can't be had or don't fit each other, the model has no
-            SE layer, `keep` is out of range or `out` is taken.
+        InputError: if the model or the data can't be read or don't fit each other, the model has no
+            SE layer, `keep` is out of range, or `out` exists already.
     """
     folder = Path(out)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} is there already: choose another `out`.")
+        raise InputError(f"`out`: {folder} exists already: choose another folder.")
     if keep is not None:
         share("keep", keep)
     check_files(cam or ())
@@ -191,7 +191,7 @@ def _has_gates(model: "keras.Model", needed: bool) -> bool:
     """Return whether a model has SE layers.
 
     Raises:
-        InputError: if it has none and they are needed.
+        InputError: if it has no SE layers, but they are needed.
     """
     from se_keras.explain.record import gates_of_model
     from se_keras.graph import trace
@@ -202,7 +202,7 @@ def _has_gates(model: "keras.Model", needed: bool) -> bool:
 
 
 def _on_raw_pixels(model: "keras.Model", file: Path, pixels: str | None) -> "keras.Model":
-    """Return the model with its normalization inside, where it takes normalized pixels."""
+    """Return the model with its normalization included, so that it takes raw pixels."""
     from se_keras.graph import trace
     from se_keras.pixels import gray_pixels, normalization_layer, pixels_named, pixels_of
 
@@ -218,12 +218,14 @@ def _on_raw_pixels(model: "keras.Model", file: Path, pixels: str | None) -> "ker
 
 
 def _data_config(file: Path, data: str | None) -> TrainConfig:
-    """Return what names the images: the settings of the run, or other `data`."""
+    """Return the settings that select the images: the settings of the run, or other `data`."""
     run = read_settings_file(file.parent)
     if data is None and "data" not in run:
-        raise InputError(f"{file} is not of a run of `se-keras train`: name its images by `data`.")
+        raise InputError(
+            f"{file} is not in the folder of a run of `se-keras train`: name its images by `data`."
+        )
     if data is None and run["data"] not in DEFAULTS and not Path(run["data"]).is_dir():
-        raise InputError(f"The run's images in {run['data']} are not here: name them by `data`.")
+        raise InputError(f"The run's images in {run['data']} are missing: name them by `data`.")
     return TrainConfig(
         data=data or run["data"], image_size=run.get("image_size"), seed=run.get("seed", 0)
     )
@@ -236,8 +238,10 @@ def _images(model: "keras.Model", file: Path, config: TrainConfig) -> "ImageData
     config = dataclasses.replace(config, image_size=height or config.image_size)
     images = open_data(config.completed())
     if width not in (None, images.size) or channels != images.channels:
-        raise InputError(f"{file} takes {model.input_shape[1:]}, not {images.image_shape}.")
-    # Each training image is seen whole, not in random parts.
+        raise InputError(
+            f"{file} must take images of {images.image_shape}, got {model.input_shape[1:]}."
+        )
+    # Show each training image whole and not in random crops.
     whole = dataclasses.replace(images.defaults, zoom=1.0)
     return prepare(dataclasses.replace(images, defaults=whole))
 
@@ -245,7 +249,7 @@ def _images(model: "keras.Model", file: Path, config: TrainConfig) -> "ImageData
 def _explain(
     model: "keras.Model", images: "ImageData", folder: Path, keep: float | None
 ) -> list[str]:
-    """Write what the gates do; return it as texts."""
+    """Write the statistics of the gates; return them as texts."""
     from se_keras.explain.plots import plot_excitations
     from se_keras.explain.pruning import plan_pruning
     from se_keras.explain.record import record_excitations
@@ -266,11 +270,11 @@ def _explain(
 
 
 def _check_pruning(model: "keras.Model") -> None:
-    """Refuse before the pass over the images what would be refused after it."""
+    """Refuse a model that can't be pruned before the long pass over the images."""
     if not isinstance(model.output_shape, tuple) or len(model.output_shape) != 2:
         raise InputError(
-            "What pruning costs is measured on scores of classes; the model gives "
-            f"{model.output_shape}."
+            "`keep`: the model must return scores of classes (N, classes), to measure the cost of "
+            f"pruning, got {model.output_shape}."
         )
 
 
@@ -278,26 +282,26 @@ def _in_words(stats: "ExcitationStats") -> str:
     hardly = [layer.name for layer in stats.layers if layer.variability < LOW_VARIABILITY]
     specific = max(stats.layers, key=lambda layer: layer.specificity)
     lines = [
-        f"Gates that hardly vary (variability below {LOW_VARIABILITY}; a constant could take their "
-        f"place): {', '.join(hardly) or 'none; pruning would change what the model does'}.",
-        f"Most specific to the classes: {specific.name}, {specific.specificity:.0%} of whose "
-        "variance lies between them.",
+        f"Gates that hardly vary (variability below {LOW_VARIABILITY}; a constant could replace "
+        f"them): {', '.join(hardly) or 'none; pruning would change what the model does'}.",
+        f"Most specific to the classes: {specific.name}, with {specific.specificity:.0%} of its "
+        "variance between them.",
     ]
     return "\n".join(lines)
 
 
-# --- what pruning costs and saves ----------------------------------------------------------------
+# --- cost and gain of pruning --------------------------------------------------------------------
 
 
 def _warn_of_varying(plan: "PruningPlan") -> list[str]:
-    """Say which of the layers that go do more than a constant could."""
+    """Return a warning that names the removed layers whose gates vary."""
     gone = [layer for layer in plan.layers if not layer.keep]
     varying = [layer.name for layer in gone if layer.variability >= LOW_VARIABILITY]
     if not varying:
         return []
     return [
-        f"Warning: the gates of {len(varying)} of the {len(gone)} layers that go vary by "
-        f"{LOW_VARIABILITY} or more, so that a constant does not do what they do: "
+        f"Warning: the gates of {len(varying)} of the {len(gone)} removed layers have a "
+        f"variability of {LOW_VARIABILITY} or more, so a constant can't replace them well: "
         f"{', '.join(varying)}."
     ]
 
@@ -310,7 +314,7 @@ def _compare_pruned(
 
     new = plan.apply(model)
     new.save(folder / "pruned.keras")
-    # `se-keras predict` finds the names of the classes there.
+    # `se-keras predict` reads the class names from there.
     names = images.class_names if has_classes_of(model, images) else ()
     write_json(folder / "report.json", {"class_names": names})
     before, after = (_answers(each, images) for each in (model, new))
@@ -333,14 +337,14 @@ def _compare_pruned(
 
 
 def warn_of_cost(before: "np.ndarray", after: "np.ndarray", parameters: Sequence[int]) -> list[str]:
-    """Say by how much the accuracy falls, for what, and whether that may be chance.
+    """Return a warning if pruning lowers the accuracy, with the saving and the significance.
 
     Args:
         before, after: whether the answer is right, for each test image.
-        parameters: before and after.
+        parameters: number of parameters before and after.
 
     Returns:
-        One text; none where the accuracy does not fall.
+        One text; an empty list if the accuracy does not fall.
     """
     from se_keras.train.comparison import mcnemar
 
@@ -351,14 +355,14 @@ def warn_of_cost(before: "np.ndarray", after: "np.ndarray", parameters: Sequence
     saved = 1 - parameters[1] / parameters[0]
     return [
         f"Warning: pruning costs {points:.1f} points of accuracy, for {saved:.1%} of the "
-        f"parameters. Of {len(before):,} test images {lost:,} are right before it alone, {won:,} "
-        "after it alone; by chance, so large a difference would come with a probability of "
+        f"parameters. Of {len(before):,} test images, {lost:,} are right only before pruning and "
+        f"{won:,} only after it; the probability of such a large difference by chance is "
         f"{mcnemar(lost, won):.2g} (McNemar's exact test)."
     ]
 
 
 def _answers(model: "keras.Model", images: "ImageData") -> "np.ndarray":
-    """Return the likeliest class of each test image, (N,)."""
+    """Return the most probable class of each test image, (N,)."""
     from se_keras.train.data import test_batches
 
     scores = model.predict(test_batches(images, BATCH_SIZE), verbose=0)
@@ -381,7 +385,7 @@ def _time_row(model: "keras.Model", new: "keras.Model", images: "ImageData") -> 
     batch, _ = next(iter(test_batches(images, TIMED_IMAGES)))
     pixels = batch.numpy()
     for each in (model, new):
-        each.jit_compile = False  # minutes for a large network, and most serve without
+        each.jit_compile = False  # compiling a large network takes minutes, and most users do not
     calls = [functools.partial(each.predict_on_batch, pixels) for each in (model, new)]
     old, pruned = map(median, seconds_in_turn(calls, TIMED_CALLS))
     label = f"ms for {len(pixels)} images"

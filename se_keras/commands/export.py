@@ -1,4 +1,4 @@
-"""`se-keras export`: a saved model as the file of an engine."""
+"""`se-keras export`: write a saved model for an inference engine."""
 
 import argparse
 import os
@@ -21,11 +21,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add `export` to the commands."""
     parser = commands.add_parser(
         "export",
-        help="write a model for another engine, optimized",
+        help="optimize a model and write it for an inference engine",
         description="Optimizes a model and writes it as a SavedModel or for ONNX Runtime, "
-        "OpenVINO or LiteRT. Then loads it again and compares it with the Keras model.",
-        epilog="OUT.report.json gets what is printed. Without --calibration, int8 is only for the "
-        "weights.",
+        "OpenVINO or LiteRT. Then loads the file and compares it with the Keras model.",
+        epilog="OUT.report.json gets the printed results. Without --calibration, int8 "
+        "quantizes only the weights.",
         examples=(
             "se-keras export runs/photos --format onnx",
             "se-keras export runs/photos -f onnx -p int8 --calibration photos",
@@ -79,7 +79,7 @@ def run(parsed: argparse.Namespace) -> None:
     names = [name for _, name in labels_of_run(file) or ()]
     shape: Any = getattr(model, "output_shape", None)
     is_classifier = isinstance(shape, tuple) and len(shape) == 2
-    # The report beside it may be of another model.
+    # The report in the folder may belong to another model.
     if not is_classifier or len(names) != max(shape[1], 2):
         names = []
     samples = _samples(model, file, parsed.calibration, names)
@@ -90,7 +90,7 @@ def run(parsed: argparse.Namespace) -> None:
 def _samples(
     model: "keras.Model", file: Path, calibration: str | None, names: Sequence[str]
 ) -> "Samples | None":
-    """Return what to calibrate and compare with; of a run without a set its test images."""
+    """Return the calibration samples; by default the test images of the run."""
     from se_keras.deploy.calibration import open_samples
     from se_keras.train.seen import find_seen, run_of
 
@@ -104,7 +104,7 @@ def _samples(
 
 
 def _test_images(model: "keras.Model", run: Path) -> "Samples | None":
-    """Return the test images of a run; `None`, and a line that says so, where they are gone."""
+    """Return the test images of a run; print a line and return `None` if they are missing."""
     from se_keras.deploy.calibration import samples_of_images
     from se_keras.pixels import pixels_of
     from se_keras.train.config import DEFAULTS, TrainConfig
@@ -117,7 +117,7 @@ def _test_images(model: "keras.Model", run: Path) -> "Samples | None":
     settings = read_settings_file(run)
     data = settings.get("data", "")
     if data not in DEFAULTS and not Path(data).is_dir():
-        print(f"The run's images in {data} are not here: its file is compared on other images.")
+        print(f"The run's images in {data} are missing: the file is compared on other images.")
         return None
     config = TrainConfig(
         data=data, image_size=settings.get("image_size"), split=str(run / "split.csv")
@@ -128,8 +128,11 @@ def _test_images(model: "keras.Model", run: Path) -> "Samples | None":
             model, list(test.items), test.labels, "{} test images of the run"
         )
     except InputError as error:
-        print(f"The file is compared on other images than the run's test images: {error}")
+        print(
+            "The file is compared on other images, because the run's test images can't be used: "
+            f"{error}"
+        )
         return None
     seen = find_seen(run, samples.files, [])
-    # Where the data are no files, the parts have nothing in common.
+    # If the data are not files, the test part has no image of the training part.
     return replace(samples, trained_on=seen.train if seen else 0)

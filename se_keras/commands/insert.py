@@ -1,4 +1,4 @@
-"""`se-keras insert`: squeeze-and-excitation into a saved model."""
+"""`se-keras insert`: insert squeeze-and-excitation into a saved model."""
 
 import argparse
 
@@ -12,9 +12,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add `insert` to the commands."""
     parser = commands.add_parser(
         "insert",
-        help="put squeeze-and-excitation into a model",
-        description="Inserts SE into a saved model. At first the new model computes the same as "
-        "the old one, unless --no-warm-start is given; then train it.",
+        help="insert squeeze-and-excitation into a model",
+        description="Inserts SE into a saved model. The new model computes the same as the "
+        "old one, unless --no-warm-start is given. Train it to use SE.",
         examples=(
             "se-keras insert model.keras --dry-run",
             "se-keras insert model.keras -o model-se.keras --ratio 8",
@@ -33,8 +33,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--where",
         default="auto",
         metavar="WHERE",
-        help="what SE is inserted after: auto, residual, concat, conv, pointwise, or a regular "
-        "expression that matches names of layers",
+        help="where to insert SE: auto, residual, concat, conv, pointwise, or a regular expression "
+        "for the names of layers to insert it after",
     )
     places.add_argument(
         "--placement",
@@ -68,7 +68,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--no-warm-start",
         dest="warm_start",
         action="store_false",
-        help="initialize as in the paper, with gates near 0.5 in place of exactly 1",
+        help="initialize as in the paper, with gates near 0.5 instead of exactly 1",
     )
     parser.set_defaults(run=run)
 
@@ -76,7 +76,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(parsed: argparse.Namespace) -> None:
     """Plan once; print the plan, or apply it and write the new model."""
     if parsed.out is None and not parsed.dry_run:
-        raise InputError("Give the file to write with --out, or --dry-run.")
+        raise InputError("Give --out OUT, the file to write, or --dry-run.")
     model = open_model(parsed.model)
     from se_keras.surgery import find_sites
 
@@ -94,4 +94,4 @@ def run(parsed: argparse.Namespace) -> None:
     new = plan.apply(model, parsed.warm_start, force=parsed.force)
     with written_beside(parsed.out) as partial:
         new.save(partial)
-    print(f"{parsed.out}: SE at {len(plan.sites)} sites, {plan.parameters:,} parameters more")
+    print(f"{parsed.out}: SE at {len(plan.sites)} sites, {plan.parameters:,} more parameters")

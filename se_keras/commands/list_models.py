@@ -1,4 +1,4 @@
-"""`se-keras list`: the models of the catalog, without building one."""
+"""`se-keras list`: list the models of the catalog or the published weights."""
 
 import argparse
 import fnmatch
@@ -30,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="list only names that match, such as '*mobile*' (default: all)",
     )
     parser.add_argument(
-        "--weights", action="store_true", help="list published weights in place of models"
+        "--weights", action="store_true", help="list published weights instead of models"
     )
     parser.set_defaults(run=run)
 
@@ -44,7 +44,7 @@ def _table_of_models(pattern: str) -> str:
     rows = list_models(pattern)
     if not rows:
         hint = did_you_mean(pattern, [row.name for row in list_models()])
-        raise InputError(f"No model matches {pattern!r}; `se-keras list` shows them all.{hint}")
+        raise InputError(f"No model matches {pattern!r}; `se-keras list` shows all models.{hint}")
     header = ("name", "pixels", "parameters", "multiply-adds", "builder")
     cells = [(r.name, r.input_size, r.parameters, r.multiply_adds, r.builder) for r in rows]
     return format_table(header, cells)
@@ -56,7 +56,7 @@ def _table_of_weights(pattern: str) -> str:
     rows = [row for row in PRESETS if matching & {row.recipe, row.name}]
     if not rows:
         raise InputError(
-            f"No published weights match {pattern!r}; `se-keras list --weights` shows them all."
+            f"No published weights match {pattern!r}; `se-keras list --weights` shows all of them."
             + did_you_mean(pattern, names)
         )
     header = ("name", "pixels", "classes", "top-1 %", "license")

@@ -1,4 +1,4 @@
-"""The model that a command is given: a run's, or a `.keras` file's."""
+"""Load the model of a run's folder or of a `.keras` file."""
 
 import os
 from pathlib import Path
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def model_file(path: str | os.PathLike) -> Path:
-    """Return the `.keras` file that a path stands for: itself, or `model.keras` of a run's folder.
+    """Return the `.keras` file at a path: the path itself, or `model.keras` of a run's folder.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no such file.
 
     Example:
 
@@ -32,26 +32,24 @@ def model_file(path: str | os.PathLike) -> Path:
     if file.is_file() and file.suffix.lower() == ".keras":
         return file
     if (path / "settings.json").is_file():
-        raise InputError(
-            f"The run {path} is not finished: `se-keras train` goes on with it by --resume."
-        )
+        raise InputError(f"The run {path} is not finished: `se-keras train --resume` continues it.")
     if not path.exists():
         raise InputError(f"There is no {path}.{did_you_mean(path, neighbors(path))}")
     raise InputError(
-        f"The model must be a .keras file or the folder of a run, got {path}. Of weights "
-        f"`se-keras convert {path} OUT.keras --model NAME` makes one."
+        f"The model must be a .keras file or the folder of a run, got {path}. If it is a file of "
+        f"weights, `se-keras convert {path} OUT.keras --model NAME` makes a .keras file."
     )
 
 
 def open_model(path: str | os.PathLike) -> "keras.Model":
-    """Load the model of a run's folder or a `.keras` file, without what it was compiled with.
+    """Load the model of a run's folder or a `.keras` file, without its compilation.
 
     Raises:
-        InputError: if there is none, or it can't be read.
+        InputError: if there is no model, or it can't be read.
     """
     file = model_file(path)
     load_keras()
-    import se_keras.catalog  # noqa: F401  (all layers of the package, which a file may name)
+    import se_keras.catalog  # noqa: F401  (registers all layers of the package)
     from se_keras.weights.readers.keras3 import load_archive
 
     return load_archive(file)
@@ -61,11 +59,11 @@ def check_takes_images(shape: Any, file: Path) -> None:
     """Refuse a model whose input is not one batch of images (N, H, W, C).
 
     Args:
-        shape: of the input; `None` for a model that has not told it.
-        file: of the model.
+        shape: shape of the input; `None` if it is unknown.
+        file: file of the model.
 
     Raises:
-        InputError: for any other shape.
+        InputError: if the shape is not (N, H, W, C).
 
     Example:
 
@@ -74,4 +72,5 @@ def check_takes_images(shape: Any, file: Path) -> None:
     >>> check_takes_images((None, 32, 32, 3), Path("model.keras"))
     """
     if not isinstance(shape, tuple) or len(shape) != 4:
-        raise InputError(f"{file} must take images, it takes {shape or 'what it does not tell'}.")
+        got = shape or "an unknown shape"
+        raise InputError(f"{file} must take images (N, H, W, C), got {got}.")

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 
 def whole_number(text: str) -> int:
-    """Return the whole number that a word of the command line is."""
+    """Parse a whole number."""
     try:
         return int(text)
     except ValueError:
@@ -16,7 +16,7 @@ def whole_number(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """Return the number that a word of the command line is."""
+    """Parse a number."""
     try:
         return float(text)
     except ValueError:
@@ -24,29 +24,29 @@ def number(text: str) -> float:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Return whole numbers that are parted by commas."""
+    """Parse whole numbers that are separated by commas."""
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"must be whole numbers with commas between them, got {text!r}"
+            f"must be whole numbers, separated by commas, got {text!r}"
         ) from None
 
 
 def keras_file(text: str) -> Path:
-    """Return the path of a `.keras` file, which need not be there."""
+    """Parse the path of a `.keras` file, which may not exist yet."""
     if not text.endswith(".keras"):
         raise argparse.ArgumentTypeError(f"must be a .keras file, got {text!r}")
     return Path(text)
 
 
 def add_fields(groups: Mapping[str, argparse._ArgumentGroup], settings: type) -> None:
-    """Add an option for each field of a dataclass; the fields' metadata has what its help says.
+    """Add an option for each field of a dataclass, with the help text in the field's metadata.
 
-    What is not given is not set, so that the dataclass alone has the defaults.
+    Options that the user does not give are not set, so that only the dataclass has the defaults.
 
     Args:
-        groups: the group of options for each name that the metadata have.
+        groups: groups of options, by the names in the metadata.
         settings: the dataclass.
     """
     for field in dataclasses.fields(settings):
@@ -63,6 +63,6 @@ def add_fields(groups: Mapping[str, argparse._ArgumentGroup], settings: type) ->
 
 
 def given_fields(parsed: argparse.Namespace, settings: type) -> dict[str, Any]:
-    """Return the fields that the command line has, with their values."""
+    """Return the fields that the user gave, with their values."""
     names = (field.name for field in dataclasses.fields(settings))
     return {name: getattr(parsed, name) for name in names if name in parsed}

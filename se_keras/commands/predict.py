@@ -1,4 +1,4 @@
-"""`se-keras predict`: image files classified, and the answers printed or written."""
+"""`se-keras predict`: classify image files, and print or write the answers."""
 
 import argparse
 import os
@@ -34,9 +34,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "predict",
         help="classify image files",
-        description="Prints the likeliest classes of each image, with their probabilities.",
-        epilog="If some images can't be read, each gets a line on the standard error, the others "
-        "are classified, and the exit code is 2.",
+        description="Prints the most probable classes of each image.",
+        epilog="If some images can't be read, their errors are printed to the standard error, the "
+        "other images are classified, and the exit code is 2.",
         examples=(
             "se-keras predict runs/photos new.jpg 'more/*.jpg' --top 3",
             "se-keras predict --weights seresnet50.a1_in1k new.jpg",
@@ -53,13 +53,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     pretrained.add_argument(
         "--weights",
         metavar="SOURCE",
-        help="use a pretrained model in place of MODEL: a name such as seresnet50.a1_in1k, or "
+        help="use a pretrained model instead of MODEL: a name such as seresnet50.a1_in1k, or "
         "hf://OWNER/REPO[@REVISION]; or, with --model, imagenet or a file",
     )
     pretrained.add_argument(
         "--model",
         metavar="NAME",
-        help="network of --weights, as `se-keras list` names it",
+        help="network for --weights, as `se-keras list` names it",
     )
     pretrained.add_argument("--pixels", metavar="NAME", help=PIXELS)
     output = parser.add_argument_group("output")
@@ -70,30 +70,30 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--csv",
         type=csv_file,
         metavar="FILE",
-        help="write the answers to a CSV file in place of printing them: a row for each image, "
+        help="write the answers to a CSV file instead of printing them: a row for each image, "
         "with the columns file, class, probability, class_2, probability_2, ... up to --top",
     )
     parser.set_defaults(run=run)
 
 
 def csv_file(text: str) -> Path:
-    """Return the path of a `.csv` file, which need not be there."""
+    """Parse the path of a `.csv` file, which may not exist yet."""
     if not text.lower().endswith(".csv"):
         raise argparse.ArgumentTypeError(f"must be a .csv file, got {text!r}")
     return Path(text)
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Classify the images; print the answers, or write them."""
+    """Classify the images; print the answers, or write them to a file."""
     positive_integer("top", parsed.top)
     path, sources = parsed.path, parsed.images
     if parsed.weights is not None:
         images = _find([*filter(None, [path]), *sources])
         classifier = pretrained_classifier(parsed.weights, parsed.model, parsed.pixels)
     elif parsed.model is not None:
-        raise InputError("--model goes with --weights.")
+        raise InputError("--model needs --weights.")
     elif path is None:
-        raise InputError("It takes MODEL and IMAGE, or --weights SOURCE and IMAGE.")
+        raise InputError("Give MODEL IMAGE..., or --weights SOURCE IMAGE....")
     else:
         images = _find(sources)
         classifier = load_classifier(Path(path), parsed.pixels)
@@ -108,10 +108,10 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def _find(sources: Sequence[str]) -> list[str]:
-    """Find the images; tell what was left out.
+    """Find the images; report files that are left out.
 
     Raises:
-        InputError: if there are none.
+        InputError: if there are no images.
     """
     images, left_out = find_images(sources)
     where = ", ".join(map(name_of, sources))
@@ -127,7 +127,7 @@ def _find(sources: Sequence[str]) -> list[str]:
 def _answered(
     classifier: Classifier, images: Sequence[str], top: int, failed: list[InputError]
 ) -> Iterator[tuple[str, Answer]]:
-    """Give the images that can be read, with their classes; show how far it is."""
+    """Yield the readable images with their classes; show the progress."""
     with _bar(len(images)) as progress:
         for number, (image, answer) in enumerate(classify(classifier, images, top), start=1):
             if isinstance(answer, InputError):
@@ -139,7 +139,7 @@ def _answered(
 
 @contextmanager
 def _bar(count: int) -> Iterator[Callable[[int], None]]:
-    """Give what shows that so many images are done, on the standard error; nothing for a few."""
+    """Provide a function that shows progress on the standard error, if there are many images."""
     import keras
 
     if count <= BATCH:
@@ -157,22 +157,22 @@ def _bar(count: int) -> Iterator[Callable[[int], None]]:
 
 
 def _tell(failed: Sequence[InputError], count: int) -> None:
-    """Name the images that could not be read.
+    """Report the images that could not be read.
 
     Raises:
-        InputError: if there are some.
+        InputError: if there are any.
     """
     if count == 1 and failed:
         raise failed[0]
     for error in failed:
         print(error, file=sys.stderr)
     if failed:
-        rest = "the others are answered" if len(failed) < count else "none is answered"
+        rest = "the others are classified" if len(failed) < count else "none is classified"
         raise InputError(f"{len(failed):,} of {count:,} images can't be read; {rest}.")
 
 
 def write_answers(path: Path, answered: Iterator[tuple[str, Answer]]) -> int:
-    """Write a row for each image into a CSV file, as they come; return their number.
+    """Write a row for each image to a CSV file; return the number of rows.
 
     Example:
 
@@ -211,20 +211,20 @@ def predict(
     """Classify image files.
 
     Args:
-        path: the folder of a run, a `.keras` file, or what `export` wrote. Class names come from
-            the exported file itself or from the `report.json` beside it; without any the classes
+        path: the folder of a run, a `.keras` file, or the output of `export`. Class names come from
+            the exported file or from `report.json` in the same folder; without names, classes
             are numbered.
-        images: files that `se_keras.images` reads.
-        pixels: what pixels the model takes, in place of what it says itself: `"raw"` for 0..255,
-            or the name or source of the published weights that it began with.
-        top: how many classes to give, the likeliest first.
+        images: image files.
+        pixels: pixels that the model takes, instead of the pixels that it states: `"raw"` for
+            0..255, or the name or source of the published weights that it was trained from.
+        top: number of classes for each image, the most probable first.
 
     Returns:
         For each image its classes with their probabilities.
 
     Raises:
-        InputError: naming the path or the image that can't be read, or if the model doesn't give
-            probabilities.
+        InputError: if the path or an image can't be read (the message names it), or if the outputs
+            of the model are not probabilities.
     """
     _check(images, top)
     return _classify_all(load_classifier(Path(path), pixels), images, top)
@@ -241,20 +241,20 @@ def predict_pretrained(
     """Classify image files with pretrained weights.
 
     Args:
-        weights: as of `se_keras.create`. Class names are ImageNet's or, of another repository of
-            the hub, the names in its `config.json`; without any the classes are numbered.
-        images: files that `se_keras.images` reads.
-        model: catalog name; `None` for the one that a repository of the hub names.
-        pixels: what pixels the weights take: the name or source of those that they began with;
-            `None` for their own, which a file does not say.
-        top: how many classes to give, the likeliest first.
+        weights: as in `se_keras.create`. Class names are ImageNet's, or the names in the
+            `config.json` of another repository; without names, classes are numbered.
+        images: image files.
+        model: name in the catalog; `None` for the network that a repository of the hub names.
+        pixels: pixels that the weights take: the name or source of the weights that they were
+            trained from; `None` for published weights.
+        top: number of classes for each image, the most probable first.
 
     Returns:
         For each image its classes with their probabilities.
 
     Raises:
-        InputError: if the weights can't be had, do not fit or come without a model, or naming the
-            image that can't be read.
+        InputError: if the weights can't be loaded, do not fit or do not name their network, or if
+            an image can't be read (the message names it).
     """
     _check(images, top)
     return _classify_all(pretrained_classifier(weights, model, pixels), images, top)
@@ -278,7 +278,7 @@ def _check(images: Sequence[str | Path], top: int) -> None:
 def show_predictions(
     images: Sequence[str | Path], predictions: Sequence[Sequence[tuple[str, float]]]
 ) -> str:
-    """Return the classes of each image as text, with a bar each.
+    """Return the classes of each image as text, with a bar for each class.
 
     Example:
 

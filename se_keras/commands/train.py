@@ -1,4 +1,4 @@
-"""`se-keras train`: a model trained on images."""
+"""`se-keras train`: train a model on images."""
 
 import argparse
 import sys
@@ -24,9 +24,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         usage="%(prog)s [OPTION ...]",
         description="Trains a model on images. Without options it trains SE-ResNet-20 on "
         "scikit-learn's handwritten digits, which takes about a minute and no download.",
-        epilog="The validation images choose the epoch that is kept. The test images are used "
-        "once, at the end. OUT gets model.keras and saved_model/, which both take raw pixels "
-        "0..255, and report.html, a page about the run.",
+        epilog="The validation images choose the best epoch. The test images are used once, at the "
+        "end. OUT gets model.keras and saved_model/, which both take raw pixels 0..255, and "
+        "report.html, a page about the run.",
         examples=(
             "se-keras train --data photos --weights seresnet50.a1_in1k --out runs/photos",
             "se-keras train --data cifar10 --model seresnet32 --epochs 50",
@@ -47,15 +47,15 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     again.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in OUT after its last finished epoch, with its own settings; of "
-        "these only --patience, --choose and --epochs (to a larger number) may be changed",
+        help="continue the run in OUT after its last finished epoch, with its own settings; only "
+        "--patience, --choose and --epochs (to a larger number) may be changed",
     )
     again.add_argument("--overwrite", action="store_true", help="replace the run in OUT")
     parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Train, and say what to do next."""
+    """Train, and print the next steps."""
     given = given_fields(parsed, TrainConfig)
     asked = TrainConfig(**given)
     folder = parsed.out or default_folder(asked)
@@ -80,13 +80,13 @@ def run(parsed: argparse.Namespace) -> None:
         print(f"\n{_how_to_go_on(folder)}", file=sys.stderr)
         raise
     if report:
-        # Only the first process of several gets here.
+        # Of several processes only the first gets here.
         print("Next: `se-keras predict`, `explain` and `export` take this folder.")
 
 
 def _how_to_go_on(folder: Path) -> str:
     if not (folder / "settings.json").exists():
-        return "Nothing was begun yet."
+        return "The run has not started yet."
     done = epochs_done(folder)
-    kept = f"{done} epoch{'s are' if done > 1 else ' is'} kept" if done else "No epoch is finished"
-    return f"{kept}. To go on: {go_on(folder)}"
+    kept = f"{done} epoch{'s are' if done > 1 else ' is'} saved" if done else "No epoch is finished"
+    return f"{kept}. To continue: {go_on(folder)}"

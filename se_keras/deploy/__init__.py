@@ -1,1 +1,1 @@
-"""Networks made fast: rewritten for inference, and exported to the engines that run them."""
+"""Export models to inference engines, and compare the files with the Keras model."""

@@ -1,4 +1,4 @@
-"""The samples that calibrate an export and compare it: images as the model takes them."""
+"""Samples for the calibration of an export and for its comparison with the Keras model."""
 
 import math
 import os
@@ -22,12 +22,12 @@ from se_keras.support.errors import InputError
 if TYPE_CHECKING:
     from se_keras.images import ImageSource
 
-# NNCF's default; more move the ranges of activations little.
+# NNCF's default; more samples hardly change the ranges of activations.
 LIMIT = 300
-# Every fifth is kept for the comparison, where that makes at least ten.
+# Every fifth sample is kept for the comparison, if that gives at least ten.
 HOLD_OUT_STEP = 5
 HOLD_OUT_MINIMUM = 50
-# Where neither the model nor its weights say how large an image is.
+# The image size if neither the model nor its weights have one.
 OPEN_SIZE = 224
 
 Arrays = tuple[np.ndarray, ...]
@@ -35,15 +35,16 @@ Arrays = tuple[np.ndarray, ...]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """Arrays (N, ...) with one for each input of the model.
+    """Samples as tuples of arrays (N, ...), one array for each input of the model.
 
     Attributes:
-        calibration: what activations are measured on; `None` without a calibration set.
-        comparison: what the file and the Keras model are compared on.
-        text: what they are, in words.
-        labels: the class of each sample of the comparison, (N,); `None` where it is unknown.
-        files: those that the samples of the comparison are read from; empty where there are none.
-        trained_on: how many of the comparison the model was trained on; `None` where it is unknown.
+        calibration: samples to measure activations on; `None` without a calibration set.
+        comparison: samples to compare the file and the Keras model on.
+        text: description of the comparison samples in words.
+        labels: class of each comparison sample, (N,); `None` if the classes are unknown.
+        files: files of the comparison samples; empty if they do not come from files.
+        trained_on: number of comparison samples that the model was trained on; `None` if it is
+            unknown.
     """
 
     calibration: Arrays | None
@@ -55,15 +56,15 @@ class Samples:
 
 
 def open_samples(model: keras.Model, calibration: Any, class_names: Sequence[str] = ()) -> Samples:
-    """Read at most `LIMIT` samples of a calibration set; without one, takes photos or noise.
+    """Read at most `LIMIT` samples of a calibration set; without one, use photos or noise.
 
     Args:
-        model: what they are for.
-        calibration: as of `se_keras.export`; `Samples` are returned as they are.
-        class_names: those of the model, by which the folders of a calibration set have labels.
+        model: the model that takes the samples.
+        calibration: as in `se_keras.export`; `Samples` are returned unchanged.
+        class_names: class names of the model, which turn folder names into labels.
 
     Raises:
-        InputError: if it has no samples, or they do not fit the model's inputs.
+        InputError: if the set has no samples, or they do not fit the model's inputs.
     """
     if calibration is None:
         arrays, text = _without_calibration(model)
@@ -102,16 +103,16 @@ def open_samples(model: keras.Model, calibration: Any, class_names: Sequence[str
 def samples_of_images(
     model: keras.Model, images: "Sequence[ImageSource]", labels: np.ndarray, text: str
 ) -> Samples:
-    """Return images of known classes as what to compare on, at most `LIMIT`, at equal distances.
+    """Return evenly chosen images of known classes, at most `LIMIT`, for the comparison.
 
     Args:
-        model: what they are for; it is known what pixels it takes.
+        model: the model that takes the images; its pixels must be known.
         images: paths or pixels.
-        labels: the number of each one's class.
-        text: what they are, in words; `{}` stands for their number.
+        labels: class number of each image.
+        text: description of the images in words; `{}` stands for their number.
 
     Raises:
-        InputError: naming the images that can't be read.
+        InputError: if an image can't be read; the message names it.
     """
     chosen = _choose_evenly(np.arange(len(images)))
     some = [images[number] for number in chosen]
@@ -131,7 +132,7 @@ def samples_of_images(
 def _labels_of_files(
     folder: Path, paths: np.ndarray, class_names: Sequence[str]
 ) -> np.ndarray | None:
-    """Return the class of each file of a folder that has a folder for each of the classes."""
+    """Return the class of each file, if the folder has a folder for each class; else `None`."""
     try:
         found = list_classes(folder)
     except InputError:
@@ -144,7 +145,7 @@ def _labels_of_files(
 
 
 def _labels_of_targets(model: keras.Model, targets: np.ndarray | None) -> np.ndarray | None:
-    """Return the class of each sample from what batches have beside them, where it is classes."""
+    """Return the class of each sample from the targets of batches; `None` for other targets."""
     shape = model.outputs[0].shape
     is_classifier = len(model.outputs) == 1 and len(shape) == 2
     if targets is None or targets.dtype.kind not in "biuf" or not is_classifier:
@@ -183,14 +184,14 @@ def _collect(model: keras.Model, calibration: Any) -> tuple[Arrays, np.ndarray |
         if count >= LIMIT:
             break
     if not count:
-        raise InputError("`calibration` has no samples.")
+        raise InputError("`calibration` must have at least one sample, got none.")
     has_targets = len(targets) == len(parts) and len({y.shape[1:] for y in targets}) == 1
     arrays = tuple(np.concatenate(column)[:LIMIT] for column in zip(*parts, strict=True))
     return arrays, np.concatenate(targets)[:LIMIT] if has_targets else None
 
 
 def _is_array_per_input(calibration: Any, inputs: int) -> bool:
-    """Return whether it is one array for each of several inputs."""
+    """Return whether a calibration set is one array for each of several inputs."""
     if isinstance(calibration, Mapping):
         return True
     is_several = inputs > 1 and isinstance(calibration, list | tuple)
@@ -217,7 +218,7 @@ def _as_input(array: np.ndarray, tensor: keras.KerasTensor) -> np.ndarray:
 
 
 def split_batches(arrays: Arrays, batch: int) -> Iterator[Arrays]:
-    """Yield batches of one size, the last one filled up: a model may have a fixed size."""
+    """Yield batches of one size, with a padded last batch: a model may have a fixed size."""
     count = len(arrays[0])
     for start in range(0, count, batch):
         indices = np.arange(start, start + batch) % count
@@ -229,7 +230,7 @@ def describe_count(calibration: Arrays) -> str:
 
 
 def _choose_evenly(items: np.ndarray) -> np.ndarray:
-    """Choose at most `LIMIT` samples at equal distances: a set may be sorted by class."""
+    """Choose at most `LIMIT` samples at equal distances, because a set may be sorted by class."""
     step = max(1.0, len(items) / LIMIT)
     chosen = [math.floor(number * step) for number in range(min(len(items), LIMIT))]
     return items[chosen]
@@ -241,26 +242,29 @@ def _choose_evenly(items: np.ndarray) -> np.ndarray:
 def _read_folder(
     model: keras.Model, folder: Path, class_names: Sequence[str]
 ) -> tuple[Arrays, np.ndarray | None, np.ndarray, str]:
-    """Return at most `LIMIT` images of a folder, labels and files; in words, what was left out."""
+    """Return at most `LIMIT` images of a folder, their labels and files, and the left-out files."""
     if not folder.is_dir():
-        raise InputError(f"`calibration` must be a folder of images, {folder} is none.")
+        raise InputError(
+            f"`calibration` must be a folder of images, got {folder}, which is not a folder."
+        )
     if not _takes_images(model):
         raise InputError(
-            "`calibration` can be a folder only for a model that takes images of 1 or 3 channels, "
-            f"channels last; it takes {[tensor.shape for tensor in model.inputs]}: give arrays."
+            "`calibration` can be a folder only if the model takes one image (N, H, W, C) with 1 "
+            f"or 3 channels, got inputs {[tensor.shape for tensor in model.inputs]}. Give arrays."
         )
     pixels = _pixels(model)
     if pixels.unknown:
         raise InputError(
-            f"`calibration` can be a folder only where it is known what pixels the model takes; of "
-            f"{model.name!r} it is not: {pixels.origin}. Give arrays, made with "
-            "`se_keras.load_image` and `preprocess_input`, or a model with published weights or a "
-            "Rescaling layer at its front (`include_preprocessing`)."
+            f"`calibration` can be a folder only if the model's pixels are known, but the pixels "
+            f"of {model.name!r} are unknown: {pixels.origin}. Give arrays from "
+            "`se_keras.load_image` and `preprocess_input`, or a model that has published weights "
+            "or begins with a Rescaling layer (`include_preprocessing`)."
         )
     paths, left_out = list_images(folder)
     if not paths:
         raise InputError(
-            f"{name_of(folder)} has no images ({', '.join(SUFFIXES)}). {left_out}".strip()
+            f"`calibration`: {name_of(folder)} has no images ({', '.join(SUFFIXES)}). "
+            f"{left_out}".strip()
         )
     said = f"; left out: {left_out.in_words}" if left_out else ""
     chosen = _choose_evenly(np.array(paths, object))
@@ -270,23 +274,23 @@ def _read_folder(
 
 def _without_calibration(model: keras.Model) -> tuple[Arrays, str]:
     if not _takes_images(model):
-        return _noise(model), "noise, since the model does not take images"
+        return _noise(model), "noise, because the model does not take images"
     try:
         from sklearn.datasets import load_sample_images
     except ImportError:
-        return _noise(model), "noise, since scikit-learn, which has photos, is not installed"
+        return _noise(model), "noise, because scikit-learn, which has photos, is not installed"
     pieces = [piece for photo in load_sample_images().images for piece in _pieces(photo)]
     pixels, text = _pixels(model), f"{len(pieces)} pieces of scikit-learn's two photos"
     if pixels.unknown:
-        # Two programs of one network are compared, and any numbers will do.
+        # Any range is good enough to compare two programs of one network.
         half = (0.5,) * pixels.channels
         pixels = replace(pixels, mean=half, std=half)
-        text += " in -1..1, as what pixels the model takes is unknown"
+        text += " in -1..1, because the model's pixels are unknown"
     return (_as_input(_as_model_takes(pixels, pieces), model.inputs[0]),), text
 
 
 def _pieces(photo: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the photo, and nine pieces of half its sides."""
+    """Yield the photo, and nine pieces with half its height and width."""
     yield photo
     height, width, _ = photo.shape
     for x, y in product(range(3), repeat=2):
@@ -297,7 +301,7 @@ def _pieces(photo: np.ndarray) -> Iterator[np.ndarray]:
 def _noise(model: keras.Model) -> Arrays:
     rng = np.random.default_rng(0)
     shapes = [[size or OPEN_SIZE for size in tensor.shape[1:]] for tensor in model.inputs]
-    # 0 and 1 are numbers that an input of integers knows, whatever it counts.
+    # 0 and 1 are valid for most inputs of integers.
     return tuple(
         rng.random((16, *shape), "float32")
         if "float" in input_type(tensor)
@@ -312,7 +316,7 @@ def _takes_images(model: keras.Model) -> bool:
 
 
 def _pixels(model: keras.Model) -> Pixels:
-    """Return what the model takes, at some size."""
+    """Return the pixels that the model takes, with a known size."""
     pixels = pixels_of(model)
     return replace(pixels, size=pixels.size or OPEN_SIZE)
 

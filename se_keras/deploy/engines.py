@@ -1,7 +1,6 @@
-"""The engines that run an exported file: one row a format.
+"""The engines that run exported files: one row for each format.
 
-What is imported here costs nothing until it is asked for: an engine's packages are imported when
-it loads a file.
+The packages of an engine are imported only when it loads a file.
 """
 
 import os
@@ -22,23 +21,23 @@ from se_keras.support.errors import extra
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
 OPENVINO_FILE = MARKERS["openvino"]
-# Named in full, since a CPU with bfloat16 instructions would otherwise compute float32 models in
-# them. What is not int8 in an int8 model is bfloat16: the gates' products are memory passes.
+# Always stated, because OpenVINO would otherwise compute float32 models in bfloat16 on some CPUs.
+# The rest of an int8 model is bfloat16: the products with gates are limited by memory.
 OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """One row.
+    """An engine.
 
     Attributes:
-        format: what `export` calls the format.
-        package: the distribution that runs it.
-        extra: of this package, which brings it; `None` where nothing more is needed.
-        modules: what writing and running the format imports, of the extra's packages.
-        marker: the file by which a folder of the format is known; `None` if it is one file.
-        suffix: what names of its files end with; of folders, what a made-up name ends with.
-        loader: see `load`.
+        format: name of the format in `export`.
+        package: the distribution that runs the format.
+        extra: the extra of se_keras that installs it; `None` if no extra is needed.
+        modules: modules of the extra's packages that the format needs.
+        marker: the file that marks a folder of the format; `None` if the format is one file.
+        suffix: suffix of its files, or of the default name of its folders.
+        loader: function that `load` calls.
     """
 
     format: str
@@ -50,7 +49,7 @@ class Engine:
     loader: Callable[[Path, str, int | None], Run]
 
     def require(self) -> None:
-        """Raise `MissingExtraError` where a package is not installed; import none."""
+        """Raise `MissingExtraError` if a package is not installed, without importing any."""
         if self.extra is None:
             return
         with extra(self.extra):
@@ -62,15 +61,15 @@ class Engine:
         """Load a file of this format.
 
         Args:
-            path: the file, or folder, that `export` wrote.
-            precision: that it was exported with.
-            threads: how many compute one batch; `None` for all cores. TensorFlow has one number
-                for the whole process, which must be set before it computes anything.
+            path: the file or folder that `export` wrote.
+            precision: precision of the export.
+            threads: number of threads for one batch; `None` for all cores. TensorFlow has one
+                number for the whole process, which must be set before it computes anything.
 
         Returns:
-            A function from one array an input, (N, H, W, C), to one array an output, both in the
-            order of the Keras model's. Several threads may call it at the same time. Where an
-            example has a NaN, its outputs are NaN.
+            A function that takes one array (N, H, W, C) for each input and returns one array for
+            each output, in the order of the Keras model. Several threads may call it at the same
+            time. If an example has a NaN, its outputs are NaN.
 
         Raises:
             MissingExtraError: if a package is not installed.
@@ -81,7 +80,7 @@ class Engine:
         def run_any(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
             if all(map(len, arrays)):
                 return _with_nans(run(arrays), arrays)
-            # Not all engines take an empty batch.
+            # Some engines refuse an empty batch.
             ones = [np.zeros((1, *array.shape[1:]), array.dtype) for array in arrays]
             return [output[:0] for output in run(ones)]
 
@@ -89,12 +88,12 @@ class Engine:
 
     @property
     def description(self) -> str:
-        """Package and version."""
+        """The package and its version."""
         return f"{self.package} {version(self.package)}"
 
 
 def _with_nans(outputs: list[np.ndarray], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the outputs, of NaN where an example has one: a ReLU may have made a number of it."""
+    """Return the outputs, with NaN for examples with NaN, which a ReLU may have hidden."""
     if not any(
         np.isnan(np.min(array, initial=0)) for array in arrays
     ):  # without an array of the same size
@@ -127,7 +126,7 @@ def _load_onnxruntime(path: Path, precision: str, threads: int | None) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0  # 0: one a core
+    options.intra_op_num_threads = threads or 0  # 0: one thread per core
     session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     names = [tensor.name for tensor in session.get_inputs()]
     return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))
@@ -143,7 +142,7 @@ def _load_openvino(path: Path, precision: str, threads: int | None) -> Run:
     own = threading.local()
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        if not hasattr(own, "request"):  # two threads break one
+        if not hasattr(own, "request"):  # threads must not share a request
             own.request = compiled.create_infer_request()
         return list(own.request.infer(list(arrays)).values())
 
@@ -153,7 +152,7 @@ def _load_openvino(path: Path, precision: str, threads: int | None) -> Run:
 def _load_litert(path: Path, precision: str, threads: int | None) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
-    # It would take one core by itself.
+    # The default is one core.
     interpreter = Interpreter(str(path), num_threads=threads or os.cpu_count())
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     shapes: list[tuple[int, ...]] = []
@@ -214,10 +213,10 @@ ENGINES = (
 
 
 def find_engine(format: str) -> Engine:
-    """Return the row of a format.
+    """Return the engine of a format.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no such format.
 
     Example:
 

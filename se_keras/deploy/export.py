@@ -1,4 +1,4 @@
-"""A model as the file of an engine, read back and compared before it is left there."""
+"""Export a model to a file of an engine, and compare the file with the model."""
 
 import dataclasses
 import os
@@ -26,18 +26,18 @@ from se_keras.support.files import lacks_room, write_json, written_beside
 from se_keras.support.tables import format_table, visible
 from se_keras.support.timing import seconds_in_turn
 
-# Largest difference of a float32 export, relative to the largest output: another order of the same
-# sums. A model with layers in 16 bits differs in the third digit, however it is exported.
+# Largest allowed difference of a float32 export, relative to the largest output. Only the order of
+# sums may differ. (A model with layers in 16 bits differs in the third digit anyway.)
 TOLERANCE = 1e-3
 TOLERANCE_16_BITS = 5e-2
-# Root mean square of the differences of an export in fewer bits, relative to the outputs' own.
-# Measured in int8: up to 0.025, on networks that have learnt digits and on others; a file in which
-# a converter had lost a scale had 1. A single image between two classes may change altogether.
+# Root mean square of the differences of an export in fewer bits, relative to the outputs. Good int8
+# files have up to 0.025, and a file in which a converter had lost a scale had 1. The largest
+# difference is no measure: the class of a single image may change.
 TOLERANCE_FEWER_BITS = 0.25
 BATCH = 8
 ROUNDS = 15
 REPORT_SUFFIX = ".report.json"
-# Classes that the table names before it only counts.
+# The number of classes that the table names; it only counts the others.
 NAMED = 5
 
 
@@ -47,25 +47,27 @@ class ExportReport:
 
     Attributes:
         path: the file or folder.
-        format, precision: as asked for.
+        format, precision: format and precision of the export.
         method: how the precision was reached.
         engine: package and version that ran the file.
-        metadata: what the file says of itself, without what is unknown: `class_names`; `inputs`,
-            their names, shapes, types and layout; `pixels`, the fields of `se_keras.Pixels`.
-        takes: what the model takes, in words.
-        samples: number of samples compared, each once.
-        compared_on: what they are.
-        trained_on: how many of them the model was trained on; `None` where it is unknown.
-        accuracy, keras_accuracy: the share of them whose class the file and the Keras model find;
-            `None` where the classes are unknown.
-        max_difference: largest difference of an output, relative to the largest number of it.
-        rms_difference: root mean square of the differences, relative to the output's own.
-        top1_agreement: share of samples with the same largest class; `None` where no output is
+        metadata: metadata in the file, as far as it is known: `class_names`; `inputs` with names,
+            shapes, types and layout; `pixels`, the fields of `se_keras.Pixels`.
+        takes: description of the model's inputs in words.
+        samples: number of compared samples.
+        compared_on: description of the compared samples in words.
+        trained_on: number of compared samples that the model was trained on; `None` if it is
+            unknown.
+        accuracy, keras_accuracy: accuracy of the file and of the Keras model on these samples;
+            `None` if the classes are unknown.
+        max_difference: largest difference of an output, relative to its largest value.
+        rms_difference: root mean square of the differences, relative to the output's root mean
+            square.
+        top1_agreement: share of samples with the same top class; `None` if no output is
             (N, classes).
         size: bytes on disk.
         keras_size: bytes of the Keras model's weights.
         latency: seconds for one sample in the engine, the median of `ROUNDS`.
-        keras_latency: seconds of `model.predict_on_batch`, in turn with it.
+        keras_latency: seconds for one sample in `model.predict_on_batch`, measured in turn.
     """
 
     path: str
@@ -90,7 +92,7 @@ class ExportReport:
 
     @property
     def latency_ratio(self) -> float:
-        """Time of the engine as a part of Keras' time."""
+        """The engine's latency divided by Keras' latency."""
         return self.latency / self.keras_latency
 
     def __str__(self) -> str:
@@ -123,8 +125,8 @@ class ExportReport:
     @property
     def _accuracy(self) -> str:
         if self.accuracy is None or self.keras_accuracy is None:
-            return "unknown, as their classes are"
-        return f"{self.accuracy:.1%}, the Keras model's {self.keras_accuracy:.1%}"
+            return "unknown, because the classes are unknown"
+        return f"{self.accuracy:.1%} (Keras model: {self.keras_accuracy:.1%})"
 
 
 def _list_names(names: Sequence[str]) -> str:
@@ -141,51 +143,48 @@ def export(
     *,
     class_names: Sequence[str] | None = None,
 ) -> ExportReport:
-    """Write a model for an engine, optimized, and compare the file with the model.
+    """Optimize a model, write it for an engine, and compare the file with the model.
 
-    The file takes and gives what the model does: (N, H, W, C), floats as float32, in any number at
-    once; inputs and outputs have the names and the order of the model's. It is loaded back into
-    its engine and run beside the model; what that showed is saved beside it, as
-    `<path>.report.json`. `path` holds a whole, checked export, or what it held before.
+    The file has the same inputs and outputs as the model: (N, H, W, C) with any batch size, floats
+    as float32, with the same names and order. It is loaded into its engine and compared with the
+    model, and the result is saved as `<path>.report.json`. Only a complete and checked export
+    replaces `path`.
 
     - `tf_saved_model`: a folder; float32, bfloat16
     - `onnx`: a `.onnx` file; float32, int8
     - `openvino`: a folder with `model.xml`; float32, bfloat16, int8
     - `litert`: a `.tflite` file; float32, int8
 
-    The file says of itself what its classes are and what it takes, as far as it is known, in its
-    format's own place: ONNX's `metadata_props`, OpenVINO's `rt_info`, files appended to LiteRT's,
-    and `labels.txt` and `assets.extra/se_keras.json` in a SavedModel.
+    The file has metadata on its classes and inputs, as far as they are known: in ONNX's
+    `metadata_props`, in OpenVINO's `rt_info`, in files appended to LiteRT's file, and in
+    `labels.txt` and `assets.extra/se_keras.json` of a SavedModel.
 
     Args:
-        model: a functional or Sequential model; it stays as it is.
-        path: file or folder to write; one that an earlier export wrote is replaced.
-        format: one of these. All but `tf_saved_model` need the extra of their name.
-        precision: one that the format has. int8 without `calibration` has int8 weights only, and
-            the report says what becomes of the activations.
-        calibration: samples to measure the ranges of activations on, as the model takes them, of
-            which 300 at most are used: an array; several in a dict by the inputs' names; a dataset
-            or batches such as `model.predict` takes; or a folder of images, which are cropped to
-            the middle, resized, and put into the range of pixels that the model takes. Of 50 and
-            more every fifth is kept for the comparison. Other precisions are only compared on
-            them. Where a folder has a folder for each class, or batches have labels beside the
-            samples, the report has the accuracy too.
-        class_names: names of the classes, by number; `None` for those of published weights, where
-            the model has as many.
+        model: a functional or Sequential model, which is not changed.
+        path: file or folder to write; an earlier export is replaced.
+        format: one of these formats. All but `tf_saved_model` need the extra of the same name.
+        precision: a precision of the format. Without `calibration`, int8 quantizes the weights, and
+            the report says how activations are computed.
+        calibration: samples on which int8 measures the ranges of activations, and on which every
+            precision is compared; at most 300 are used. Give an array; a dict of arrays by the
+            inputs' names; a dataset or batches as for `model.predict`; or a folder of images,
+            which are prepared as the model needs them. Of 50 or more samples every fifth is used
+            only for the comparison. The report has the accuracy if a folder has a folder for each
+            class, or if batches have labels.
+        class_names: names of the classes, by number; `None` for the names of published weights, if
+            the model has the same number of classes.
 
     Returns:
         The report.
 
     Raises:
-        InputError: for a format that there is none of, a precision that the format does not have
-            (the message lists those that there are), or a model that is not functional.
-        InputError: if `path` is taken by something else, or the samples do not fit.
+        InputError: if the format or precision does not exist (the message lists all), the model is
+            not functional, `path` is something other than an export, the samples do not fit, or
+            the format's converter or engine can't take the model.
         MissingExtraError: if the format's packages are not installed.
-        InputError: if the format's converter or engine can't take the model; its own error is the
-            cause.
-        WrongResultError: if the file does not compute what the model does: NaN; in float32 a
+        WrongResultError: if the file computes something else than the model: NaN; in float32 a
             largest difference above 1e-3; in fewer bits a root mean square of the differences
-            above a quarter of the outputs' own. Nothing is left then.
+            above a quarter of the outputs' root mean square. The file is deleted then.
 
     Example:
 
@@ -198,7 +197,7 @@ def export(
     ('tensorflow', True)
     """
     if keras.backend.backend() != "tensorflow":
-        raise InputError("Export needs the TensorFlow backend: set KERAS_BACKEND=tensorflow.")
+        raise InputError("`export` needs the TensorFlow backend: set KERAS_BACKEND=tensorflow.")
     path = arguments.path("path", path)
     target, engine = find_target(format, precision), find_engine(format)
     engine.require()
@@ -238,7 +237,7 @@ def export(
 
 @contextmanager
 def _translated_errors(model: keras.Model, target: Target) -> Iterator[None]:
-    """Turn what a converter or an engine raises, each another class, into one line."""
+    """Turn any error of a converter or engine into one line."""
     try:
         yield
     except (InputError, OSError, MemoryError):
@@ -247,28 +246,28 @@ def _translated_errors(model: keras.Model, target: Target) -> Iterator[None]:
         if lacks_room(error):
             raise
         changed = is_quantized(model)
-        remedy = " It is quantized: export what it was before `quantize`." if changed else ""
+        remedy = " It is quantized: export the model before `quantize`." if changed else ""
         raise InputError(
             f"`model`: {model.name!r} can't be exported to {target.format} in {target.precision}."
-            f"{remedy} The converter says: {in_one_line(error)[:MAX_TEXT]}"
+            f"{remedy} The converter says: {in_one_line(error)[:MAX_TEXT].rstrip('.')}."
         ) from error
 
 
 def _names_of(model: keras.Model, class_names: Sequence[str] | None) -> list[str]:
-    """Return the names to write; empty where there are none.
+    """Return the class names to write; empty if they are unknown.
 
     Raises:
-        InputError: if they are not texts, one for each class that the model gives.
+        InputError: if the names are not texts, one for each class of the model.
     """
     shapes = [tensor.shape for tensor in model.outputs]
     is_classifier = len(shapes) == 1 and len(shapes[0]) == 2
-    # One sigmoid tells two classes apart.
+    # One sigmoid distinguishes two classes.
     classes = max(shapes[0][1], 2) if is_classifier else None
     if class_names is None:
         labels = labels_of(model) or ()
         return [name for _, name in labels] if len(labels) == classes else []
     if classes is None:
-        raise InputError(f"`class_names` must be None for a model that gives {shapes}.")
+        raise InputError(f"`class_names` must be None for a model with the outputs {shapes}.")
     wanted = f"{classes} texts, one for each class"
     names = arguments.texts("class_names", class_names, wanted)
     if len(names) != classes:
@@ -281,10 +280,10 @@ def _check_path(path: Path, engine: Engine) -> None:
         if path.suffix != engine.suffix:
             raise InputError(f"`path` must be a {engine.suffix} file, got {path}.")
         if path.is_dir():
-            raise InputError(f"`path` must be a {engine.suffix} file, {path} is a folder.")
+            raise InputError(f"`path` must be a {engine.suffix} file, got the folder {path}.")
     elif path.exists() and not (path / engine.marker).is_file():
         raise InputError(
-            f"`path`: {path} is there and is no export of {engine.format}: choose another."
+            f"`path`: {path} exists and is not an export in {engine.format}: choose another path."
         )
 
 
@@ -301,7 +300,7 @@ def _size(path: Path) -> int:
 
 
 def _compare(model: keras.Model, run: Run, samples: Samples) -> dict[str, Any]:
-    """Return differences of all outputs on all samples, and the time for one sample."""
+    """Return the differences of all outputs on all samples, and the time for one sample."""
     arrays, batch = samples.comparison, model.inputs[0].shape[0] or BATCH
 
     def keras_run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -321,10 +320,10 @@ def _compare(model: keras.Model, run: Run, samples: Samples) -> dict[str, Any]:
 
 
 def _run_all(run: Run, arrays: Arrays, batch: int) -> list[np.ndarray]:
-    """Return one array for each output, of all samples, in float64."""
+    """Return one float64 array for each output, for all samples."""
     parts = [run(inputs) for inputs in split_batches(arrays, batch)]
     outputs = (np.concatenate(part) for part in zip(*parts, strict=True))
-    # Without those that fill the last batch up.
+    # Leave out the padding of the last batch.
     return [output[: len(arrays[0])].astype("float64") for output in outputs]
 
 
@@ -367,10 +366,11 @@ def _check_difference(model: keras.Model, target: Target, measured: Mapping[str,
     else:
         difference, of = measured["rms_difference"], "a typical output"
         limit = TOLERANCE_FEWER_BITS
-    if not difference <= limit:  # NaN too
+    if not difference <= limit:  # true for NaN too
         raise WrongResultError(
-            f"the {target.format} file in {target.precision} does not compute what the model does: "
-            f"outputs differ by {difference:.1e} of {of}, more than {limit:g}; it was not kept"
+            f"the {target.format} file in {target.precision} does not compute the same as the "
+            f"model: outputs differ by {difference:.1e} of {of}, more than {limit:g}. The file "
+            "was deleted."
         )
 
 

@@ -1,15 +1,16 @@
-"""An ONNX graph arranged so that ONNX Runtime keeps its blocked layout through the SE blocks.
+"""Arrange an ONNX graph so that ONNX Runtime keeps its blocked layout through SE blocks.
 
-On a CPU ONNX Runtime computes convolutions in a layout of its own, NCHWc, and puts a reordering
-pass wherever an operator lacks it. The product of a map (N, C, H, W) and a gate (N, C, 1, 1) is
-such an operator; a product of two maps of one shape is not, nor is a nearest resize. (Source:
-`TransformBinary` and `TransformResize` in onnxruntime/core/optimizer/nchwc_transformer.cc.) So the
-gate is spread by a resize. Its shape must be stated in the graph: shape inference loses the batch
-axis at a resize, and then ONNX Runtime can't know that the two are of one shape.
+On a CPU, ONNX Runtime computes convolutions in its own layout, NCHWc, and reorders the data before
+and after each operator that does not support this layout. The product of a map (N, C, H, W) and a
+gate (N, C, 1, 1) does not support it, but a product of two maps of the same shape and a nearest
+resize do. (Source: `TransformBinary` and `TransformResize` in
+onnxruntime/core/optimizer/nchwc_transformer.cc.) So a resize spreads the gate to the shape of the
+map. The graph must state this shape: shape inference loses the batch axis at a resize, and then
+ONNX Runtime can't know that the two shapes are equal.
 
-A resize outside of that layout costs more than the reordering that it is to save. Which channels
-fit into a block depends on the CPU, blocks of 8 with AVX2 and of 16 with AVX-512; the file shall
-not. So a gate is spread where it and its map are in the layout on both.
+A resize outside of the blocked layout costs more than the reordering that it saves. Blocks have 8
+channels with AVX2 and 16 with AVX-512, and the file must suit both. So a gate is spread only if it
+and its map are in the blocked layout on both kinds of CPU.
 """
 
 import re
@@ -20,13 +21,13 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-Shape = tuple[int | str, ...]  # sizes, or the names of open ones
-GENERATED = re.compile(r"__\d+")  # what tf2onnx puts after names
+Shape = tuple[int | str, ...]  # sizes, or names of unknown sizes
+GENERATED = re.compile(r"__\d+")  # the numbers that tf2onnx appends to names
 LAYOUT_OPS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
 SMALLEST_BLOCK, LARGEST_BLOCK = 8, 16
 # Channels of a convolution without groups are padded to whole blocks in steps of these.
 ALIGNMENT = 4
-# What computes in the blocked layout if its (first) input is in it, and if all of them are.
+# Operators that compute in the blocked layout if their first input, or all inputs, are in it.
 FOLLOWING = {
     *("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip", "BatchNormalization"),
     *("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"),
@@ -35,7 +36,7 @@ MERGING = {"Add", "Sum", "Mul", "Concat"}
 
 
 def fold_layouts(model: ModelProto) -> None:
-    """Compute beforehand what only changes the layout of a constant: transposes of kernels."""
+    """Compute operators that only change the layout of a constant: transposes of kernels."""
     values = {constant.name: constant for constant in model.graph.initializer}
     kept = []
     for node in model.graph.node:
@@ -50,7 +51,7 @@ def fold_layouts(model: ModelProto) -> None:
 
 
 def remove_reshapes(model: ModelProto) -> None:
-    """Take out what reshapes a tensor to its own shape; the conversion puts it around gates."""
+    """Remove operators that do not change a shape; the conversion adds them around gates."""
     shapes = _shapes(model)
     given_out = {value.name for value in model.graph.output}
     renamed: dict[str, str] = {}
@@ -69,8 +70,8 @@ def remove_reshapes(model: ModelProto) -> None:
 def number_names(model: ModelProto) -> None:
     """Name tensors and constants by the order of the nodes.
 
-    tf2onnx's numbers follow the order of sets of strings, which differs from process to process;
-    so does the name that it keeps where constants are equal.
+    tf2onnx numbers them in the order of sets of strings, which differs between processes. The name
+    that it keeps for equal constants differs too.
     """
     graph = model.graph
     kept = {value.name for value in (*graph.input, *graph.output)}
@@ -92,7 +93,7 @@ def number_names(model: ModelProto) -> None:
 
 
 def _name_constants(model: ModelProto) -> None:
-    """Name each constant by the first node that takes it, and sort them so."""
+    """Name each constant by the first node that takes it, and sort constants by name."""
     constants = {constant.name: constant for constant in model.graph.initializer}
     names: dict[str, str] = {}
     for node in model.graph.node:
@@ -107,10 +108,10 @@ def _name_constants(model: ModelProto) -> None:
 
 
 def spread_gates(model: ModelProto) -> None:
-    """Bring gates to the size of their maps where ONNX Runtime gains by it.
+    """Spread gates to the size of their maps where this makes ONNX Runtime faster.
 
     Args:
-        model: in float32.
+        model: a float32 model.
     """
     shapes = _shapes(model)
     blocked = _find_blocked(model, shapes)
@@ -124,7 +125,7 @@ def spread_gates(model: ModelProto) -> None:
 
 
 def _find_blocked(model: ModelProto, shapes: Mapping[str, Shape]) -> set[str]:
-    """Return the tensors in the blocked layout of any CPU, once all gates are spread."""
+    """Return the tensors that are in the blocked layout of any CPU when all gates are spread."""
     kernels = {constant.name: tuple(constant.dims) for constant in model.graph.initializer}
     blocked: set[str] = set()
     for node in model.graph.node:
@@ -138,20 +139,20 @@ def _find_blocked(model: ModelProto, shapes: Mapping[str, Shape]) -> set[str]:
 
 
 def _follows(node: NodeProto, blocked: set[str], shapes: Mapping[str, Shape]) -> bool:
-    """Return whether what is no convolution computes in the layout of what it takes."""
+    """Return whether an operator other than a convolution keeps the blocked layout."""
     if node.op_type in FOLLOWING:
         return node.input[0] in blocked
     if node.op_type not in MERGING or not blocked.issuperset(node.input):
         return False
-    # Blocks that are not full can't stand one after the other.
+    # Partly filled blocks can't be concatenated.
     return node.op_type != "Concat" or all(
         shapes[name][1] % LARGEST_BLOCK == 0 for name in node.input
     )
 
 
 def _fits(kernel: tuple[int, ...], groups: int) -> bool:
-    """Return whether a convolution is computed in the blocked layout: `TransformConv` there."""
-    filters, channels = kernel[:2]  # of one group
+    """Return whether a convolution is computed in the blocked layout, as `TransformConv` does."""
+    filters, channels = kernel[:2]  # for one group
     if len(kernel) != 4:
         return False
     if groups == 1:
@@ -166,7 +167,7 @@ def _groups(node: NodeProto) -> int:
 
 
 def _gate_index(node: NodeProto, shapes: Mapping[str, Shape]) -> int | None:
-    """Return which input of a product is a gate, if the other is a map of known size."""
+    """Return the index of a product's input that is a gate, if the other is a map of known size."""
     first, second = (shapes.get(name, ()) for name in node.input)
     for index, (gate, whole) in enumerate([(first, second), (second, first)]):
         known = len(gate) == len(whole) == 4 and all(isinstance(n, int) for n in whole[1:])
@@ -178,7 +179,7 @@ def _gate_index(node: NodeProto, shapes: Mapping[str, Shape]) -> int | None:
 def _make_resize(
     model: ModelProto, node: NodeProto, gate: int, shapes: Mapping[str, Shape]
 ) -> NodeProto:
-    """Return the resize that spreads a gate; the product takes its output in place of the gate."""
+    """Make the resize that spreads a gate, and make the product take its output."""
     whole = shapes[node.input[1 - gate]]
     spread = f"{node.output[0]}_spread"
     factors = numpy_helper.from_array(np.array([1, 1, *whole[2:]], "float32"), f"{spread}_factors")
@@ -210,7 +211,7 @@ def _shapes(model: ModelProto) -> dict[str, Shape]:
 
 def _same_shape(shapes: Mapping[str, Shape], node: NodeProto) -> bool:
     before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
-    # The batch axis is the one whose size inference may lose.
+    # Shape inference may lose the size of the batch axis.
     if not before or not after:
         return False
     return all(isinstance(size, int) for size in before[1:]) and before[1:] == after[1:]

@@ -1,4 +1,4 @@
-"""The ways to write a model: one row a format and precision."""
+"""The export targets: one row for each format and precision."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +21,13 @@ from se_keras.support.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One row.
+    """A format with a precision.
 
     Attributes:
-        format, precision: as of `se_keras.export`.
-        write: writes an optimized model, in float32, to a path; says in words how.
-        calibrate: the same with samples to measure activations on; `None` if they change nothing.
+        format, precision: as in `se_keras.export`.
+        write: function that writes an optimized float32 model to a path, and returns a description
+            of the method.
+        calibrate: the same function with calibration samples; `None` if they change nothing.
     """
 
     format: str
@@ -59,10 +60,10 @@ TARGETS = (
 
 
 def find_target(format: str, precision: str) -> Target:
-    """Return the row of a format and a precision.
+    """Return the target of a format and a precision.
 
     Raises:
-        InputError: if there is none; the message lists them all.
+        InputError: if there is no such target; the message lists all of them.
 
     Example:
 
@@ -70,9 +71,9 @@ def find_target(format: str, precision: str) -> Target:
     >>> find_target("litert", "bfloat16")
     Traceback (most recent call last):
     ...
-    se_keras.support.errors.InputError: `format` and `precision`: there is no export to litert in \
-bfloat16; there are tf_saved_model in float32, bfloat16; onnx in float32, int8; openvino in \
-float32, bfloat16, int8; litert in float32, int8.
+    se_keras.support.errors.InputError: `format` and `precision` must be tf_saved_model in \
+float32, bfloat16; onnx in float32, int8; openvino in float32, bfloat16, int8; litert in float32, \
+int8, got litert in bfloat16.
     """
     precisions: dict[str, list[str]] = {}
     are_texts = isinstance(format, str) and isinstance(precision, str)
@@ -81,7 +82,4 @@ float32, bfloat16, int8; litert in float32, int8.
         if are_texts and (row.format, row.precision) == (format, precision):
             return row
     have = "; ".join(f"{name} in {', '.join(rows)}" for name, rows in precisions.items())
-    raise InputError(
-        f"`format` and `precision`: there is no export to {format} in {precision}; there are "
-        f"{have}."
-    )
+    raise InputError(f"`format` and `precision` must be {have}, got {format} in {precision}.")

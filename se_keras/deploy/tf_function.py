@@ -1,4 +1,4 @@
-"""A model as a function of TensorFlow, which all converters start from."""
+"""Turn a model into a TensorFlow function, which all converters start from."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,17 @@ from se_keras.metadata import input_type
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Served:
-    """An optimized model as functions of TensorFlow.
+    """An optimized model as TensorFlow functions.
 
     Attributes:
-        function: arrays as of `engines.Run` in; out come tensors in the model's own structure. The
-            weights are constants of it: that is how every engine wants them, and Keras' own
-            `model.export` stores variables twice.
-        specs: its inputs, named as the model's.
-        output_names: names of the outputs, flat, each once.
-        weights: arrays of two and more axes, by names.
-        open_function, open_specs: the same function, which takes `weights` too, after the inputs.
-            Converters copy a graph with its constants again and again: with them SE-ResNet-50, of
-            112 MB, took tf2onnx 10 GB, and SENet-154, of 460 MB, OpenVINO 8; without, 0.2 and 0.7.
+        function: function from arrays (as in `engines.Run`) to tensors in the model's output
+            structure. Its weights are constants, as every engine needs them; Keras'
+            `model.export` would store variables twice.
+        specs: the inputs of the function, with the model's names.
+        output_names: unique names of the flattened outputs.
+        weights: arrays of at least two axes, by names.
+        open_function, open_specs: the same function with `weights` as further inputs. Converters
+            copy a graph with its constants many times, which takes up to 90 times the memory.
     """
 
     function: Any
@@ -51,7 +50,7 @@ class Served:
 
 
 def serve(model: keras.Model) -> Served:
-    """Make the functions of a functional model; floats are float32 outside, whatever is inside."""
+    """Make the functions of a functional model; float inputs and outputs are float32."""
     import tensorflow as tf
 
     variables = [*model.trainable_variables, *model.non_trainable_variables]
@@ -64,7 +63,9 @@ def serve(model: keras.Model) -> Served:
         return tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
 
     def call(*inputs: tf.Tensor) -> Any:
-        given = dict(zip(weights, inputs[len(specs) :], strict=False))  # none: all are constants
+        given = dict(
+            zip(weights, inputs[len(specs) :], strict=False)
+        )  # empty if all weights are constants
         values = [
             given[name] if name in given else tf.constant(array)
             for name, array in zip(names, arrays, strict=True)
@@ -92,7 +93,7 @@ def _output_names(model: keras.Model) -> tuple[str, ...]:
     """Return the names of the outputs, flat: the keys of a dict, or the names of the layers."""
     output = model.output
     if isinstance(output, dict) and len(output) == len(model.outputs):
-        return tuple(sorted(output))  # the order in which Keras flattens a dict
+        return tuple(sorted(output))  # Keras flattens a dict in this order
     return _make_unique(model.output_names)
 
 
@@ -105,17 +106,17 @@ def _make_unique(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def with_policy(model: keras.Model, policy: str) -> keras.Model:
-    """Return a copy that computes in another precision, but for the layers at its two ends.
+    """Return a copy in another precision, but keep the layers at both ends.
 
-    Normalizing pixels stays in float32, and so do the layers that give the outputs: bfloat16 has
-    two or three digits, which a softmax over 1000 classes needs all. The policy of a quantized
-    layer says how its weights are stored, and stays too.
+    Layers that normalize pixels and layers that compute outputs stay in float32: bfloat16 has two
+    or three digits, which are too few for a softmax over 1000 classes. Quantized layers keep
+    their policy, which states how their weights are stored.
     """
     first = (keras.layers.Rescaling, keras.layers.Normalization)
 
     def copy(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
-        # An operation of `keras.ops` has no policy: it computes in the type of what it takes.
+        # An operation of `keras.ops` has no policy: it computes in the type of its inputs.
         computes = isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer)
         if computes and not is_quantized(layer):
             is_end = isinstance(layer, first) or layer.name in model.output_names
@@ -128,6 +129,6 @@ def with_policy(model: keras.Model, policy: str) -> keras.Model:
 
 
 def feeds(model: keras.Model, served: Served, arrays: Arrays) -> Iterator[dict[str, np.ndarray]]:
-    """Yield samples by the names of the inputs, as many at a time as the model takes."""
+    """Yield batches of samples by the names of the inputs, in the model's batch size."""
     for batch in split_batches(arrays, model.inputs[0].shape[0] or 1):
         yield dict(zip(served.input_names, batch, strict=True))

@@ -1,4 +1,4 @@
-"""LiteRT; int8 by TensorFlow's converter."""
+"""Export to LiteRT; TensorFlow's converter quantizes to int8."""
 
 import tempfile
 import warnings
@@ -21,12 +21,13 @@ def quantize_litert(model: keras.Model, path: Path, calibration: Arrays) -> str:
     served = serve(model)
     batches = feeds(model, served, calibration)
     path.write_bytes(_convert(served, optimizations=["DEFAULT"], dataset=lambda: batches))
-    return f"weights and activations in int8, {describe_count(calibration)}; float32 outside"
+    count = describe_count(calibration)
+    return f"weights and activations in int8, {count}; float32 inputs and outputs"
 
 
 def compress_litert(model: keras.Model, path: Path) -> str:
     path.write_bytes(_convert(serve(model), optimizations=["DEFAULT"]))
-    return "int8 weights, activations quantized as they come"
+    return "int8 weights, activations quantized at run time"
 
 
 def _convert(
@@ -42,7 +43,7 @@ def _convert(
         converter.optimizations = [tf.lite.Optimize[name] for name in optimizations]
         converter.representative_dataset = dataset
         with warnings.catch_warnings():
-            # Its calibration runs TensorFlow's own interpreter, which goes in favor of LiteRT's.
+            # The converter's calibration uses a deprecated interpreter of TensorFlow.
             warnings.filterwarnings("ignore", "\\s*Warning: tf.lite.Interpreter is deprecated")
             content = converter.convert()
     return _restore_order(content, served)

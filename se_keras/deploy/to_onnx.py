@@ -1,4 +1,4 @@
-"""ONNX, by tf2onnx; int8 by ONNX Runtime's quantizer."""
+"""Export to ONNX with tf2onnx; ONNX Runtime's quantizer quantizes to int8."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ import numpy as np
 from se_keras.deploy.calibration import Arrays, describe_count
 from se_keras.deploy.tf_function import Served, feeds, serve
 
-# Weights per channel need 13; at 18 tf2onnx does not find GlobalAveragePool any more, for which
-# engines have kernels, in the mean over positions.
+# Weights per channel need opset 13. From 18 on, tf2onnx no longer turns the mean over positions
+# into GlobalAveragePool, for which engines have kernels.
 OPSET = 17
 
 
 def write_plain_onnx(model: keras.Model, path: Path) -> None:
-    """Write a model without its arrangement for ONNX Runtime, to measure what that gains."""
+    """Write a model without the arrangement for ONNX Runtime, to measure its effect."""
     import onnx
 
     onnx.save(_convert(serve(model)), path)
@@ -60,9 +60,9 @@ def _convert(served: Served) -> Any:
 
 
 def _lift_scalars(graph: Any, nodes: Any) -> Any:
-    """Give an added scalar an axis: tf2onnx's pass that removes transposes breaks at one without.
+    """Give an added scalar an axis: without one, tf2onnx's removal of transposes fails.
 
-    Hard sigmoid, relu6(x + 3) / 6, is such a sum.
+    Hard sigmoid, relu6(x + 3) / 6, adds such a scalar.
     """
     for node in nodes:
         for index, operand in enumerate(node.inputs if node.type in ("Add", "AddV2") else ()):
@@ -75,8 +75,9 @@ def _lift_scalars(graph: Any, nodes: Any) -> Any:
 
 
 def _set_constants(proto: Any, served: Served) -> None:
-    """Give values to the inputs that are the model's own: its weights, and what tf2onnx takes for
-    an input because it is no variable, such as the statistics of `keras.layers.Normalization`.
+    """Replace inputs that stand for weights by constants.
+
+    tf2onnx also turns some constants into inputs, such as statistics of `Normalization`.
     """
     from onnx import numpy_helper
 
@@ -94,7 +95,7 @@ def _set_constants(proto: Any, served: Served) -> None:
 
 @contextmanager
 def _trace_eagerly() -> Iterator[None]:
-    """Trace Keras' compiled grouped convolution as a part of the model: tf2onnx takes no calls."""
+    """Inline Keras' compiled grouped convolution, because tf2onnx can't convert calls."""
     import tensorflow as tf
 
     before = tf.config.functions_run_eagerly()
@@ -106,7 +107,7 @@ def _trace_eagerly() -> Iterator[None]:
 
 
 def _rename(graph: Any, names: dict[str, str]) -> None:
-    """Give tensors other names."""
+    """Rename tensors."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
@@ -125,7 +126,7 @@ def quantize_onnx(model: keras.Model, path: Path, calibration: Arrays) -> str:
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(batches, None)
 
-    # Only notes the shapes: the graph is folded already.
+    # This step only adds shapes: the graph is folded already.
     quant_pre_process(_convert(served), path, skip_optimization=True, skip_symbolic_shape=True)
     quantization.quantize_static(
         path,
@@ -133,8 +134,8 @@ def quantize_onnx(model: keras.Model, path: Path, calibration: Arrays) -> str:
         Reader(),
         quant_format=quantization.QuantFormat.QDQ,
         per_channel=True,
-        # On x86 ONNX Runtime has int8 convolutions for unsigned activations only. Their products
-        # with weights of 8 bits saturate where a CPU has no VNNI; with 7 bits they do not.
+        # On x86, ONNX Runtime has int8 convolutions only for unsigned activations. On a CPU without
+        # VNNI, their products with 8-bit weights saturate; with 7-bit weights they do not.
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
         reduce_range=True,
@@ -160,10 +161,10 @@ def compress_onnx(model: keras.Model, path: Path) -> str:
 
 
 def _store_in_int8(graph: Any, kernel: Any, axis: int) -> None:
-    """Store a kernel as int8 with a scale for each output channel, and add their product.
+    """Store a kernel as int8 with a scale for each output channel, and multiply them in the graph.
 
-    ONNX Runtime's own `quantize_dynamic` quantizes activations too and its ConvInteger runs in few
-    other engines.
+    ONNX Runtime's `quantize_dynamic` would also quantize activations, and few other engines run its
+    ConvInteger.
     """
     from onnx import helper, numpy_helper
 

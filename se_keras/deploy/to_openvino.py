@@ -1,4 +1,4 @@
-"""OpenVINO; int8 by NNCF."""
+"""Export to OpenVINO; NNCF quantizes to int8."""
 
 import logging
 import tempfile
@@ -12,9 +12,9 @@ from se_keras.deploy.engines import OPENVINO_FILE
 from se_keras.deploy.tf_function import Served, serve
 from se_keras.deploy.to_saved_model import save_open
 
-# OpenVINO keeps no such hint in the file.
+# OpenVINO can't store this hint in the file.
 HINT = "compile with INFERENCE_PRECISION_HINT {}"
-REST_HINT = HINT.format("bf16") + " for what is not int8"
+REST_HINT = HINT.format("bf16") + " for the rest"
 
 
 def write_openvino(model: keras.Model, path: Path) -> str:
@@ -33,9 +33,8 @@ def quantize_openvino(model: keras.Model, path: Path, calibration: Arrays) -> st
 
     nncf.set_log_level(logging.ERROR)
     batches = [list(batch) for batch in split_batches(calibration, model.inputs[0].shape[0] or 1)]
-    # NNCF's defaults cut every range at the mean of the images' largest values, and correct biases
-    # by a rounded mean: a network of 8 and 16 channels then gave another answer to 39 % of the
-    # digits, and without both to 1.4 %; SE-ResNet-20 to 0.3 % and none.
+    # NNCF's defaults clip each range at the mean of the images' maxima, and correct biases by a
+    # rounded mean. Both change the answers of small networks far too often.
     parameters = nncf.AdvancedQuantizationParameters(
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
         disable_bias_correction=True,
@@ -68,14 +67,14 @@ def _convert(model: keras.Model) -> Any:
         save_open(served, folder)
         converted = openvino.convert_model(folder)
     _set_constants(converted, served)
-    # It has lost their order, and gives one result for all names of a tensor.
+    # The converter loses the order of outputs, and merges the names of one tensor.
     ordered = openvino.Model(
         [_result(converted.output(name).get_node(), name) for name in served.output_names],
         [converted.input(name).get_node() for name in served.input_names],
         model.name,
     )
     manager = Manager()
-    manager.register_pass(ConstantFolding())  # transposes of kernels
+    manager.register_pass(ConstantFolding())  # folds transposes of kernels
     manager.run_passes(ordered)
     return ordered
 

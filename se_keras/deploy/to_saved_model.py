@@ -1,4 +1,4 @@
-"""SavedModel."""
+"""Export to a SavedModel of TensorFlow."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def write_saved_model_bfloat16(model: keras.Model, path: Path) -> str:
 
 
 def save(served: Served, path: Path | str) -> None:
-    """Write the SavedModel whose weights are constants."""
+    """Write a SavedModel with the weights as constants."""
     import tensorflow as tf
 
     module = tf.Module()
@@ -28,7 +28,7 @@ def save(served: Served, path: Path | str) -> None:
 
 
 def save_open(served: Served, path: Path | str) -> None:
-    """Write the SavedModel whose weights are inputs, for a converter."""
+    """Write a SavedModel with the weights as inputs, for a converter."""
     import tensorflow as tf
 
     named = tf.function(served.open_named, input_signature=served.open_specs, autograph=False)

@@ -1,1 +1,1 @@
-"""Networks without weights: the table of variants, their shared parts, one file a family."""
+"""Networks without weights: the table of variants, shared parts, and one module per family."""

@@ -1,4 +1,4 @@
-"""From a recipe to a `keras.Model`: input, stages, classifier."""
+"""Build a `keras.Model` from a recipe: input, stages and classifier."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
@@ -44,7 +44,7 @@ from se_keras.support.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A kind of recipe: the builder of its networks, and their options."""
+    """A kind of recipe: the function that builds its networks, and their options."""
 
     stages: Callable[[KerasTensor, Any, Parts], list[Feature]]
     options: frozenset[str] = frozenset()
@@ -84,31 +84,30 @@ class NetworkOptions:
     """The options of any network.
 
     Attributes:
-        se: `False` gives the plain twin: the same network without its SE blocks.
+        se: `False` builds the same network without its SE blocks.
         include_top: `False` leaves out the classifier.
-        input_tensor: a Keras tensor to build upon, in place of a new input.
-        input_shape: (H, W, C), or (C, H, W); H and W may be `None`. By default the network's size
-            with the classifier, unknown sizes without, and 3 channels.
-        pooling: without the classifier: `"avg"` or `"max"` over all positions, or `None`.
-        classes: width of the classifier; `None` for the network's.
-        classifier_activation: its activation, or `None` for logits.
-        name: name of the model; `None` for the network's.
-        ratio: reduction ratio r; `None` for the network's (16).
+        input_tensor: a Keras tensor to use as the input instead of a new one.
+        input_shape: (H, W, C), or (C, H, W); H and W may be `None`. The default has 3 channels, and
+            the network's image size (unknown sizes without the classifier).
+        pooling: global pooling without the classifier: `"avg"`, `"max"` or `None`.
+        classes: number of classes; `None` for the network's default.
+        classifier_activation: activation of the classifier; `None` for logits.
+        name: name of the model; `None` for the network's name.
+        ratio: reduction ratio r; `None` for the network's default (16).
         placement: `"standard"`, `"pre"`, `"post"`, `"identity"` or `"conv3x3"` (paper, Fig. 5).
-        se_stages: numbers of the stages that carry SE, as in the layers' names (`stage2_...`; 2
-            is the paper's conv2_x); `None` for all.
-        se_options: further arguments of every `SqueezeExcite`: `pool`, `gate_activation`,
-            `use_bias`, ...; or of the layer that `attention` puts in its place.
-        attention: `"se"`, or a layer of its kin in each place of SE: `"eca"`
-            (`EfficientChannelAttention`), `"ese"` (`EffectiveSqueezeExcite`), `"scse"`
-            (`SpatialChannelSqueezeExcite`), `"ge"` (`GatherExcite`), with its own defaults.
-            `None` for the network's.
-        dtype: Keras dtype policy; `None` for the global one.
-        data_format: `"channels_last"`, `"channels_first"`; `None` for Keras' global setting.
-        dropout: rate before the classifier; `None` for the network's.
-        drop_path_rate: stochastic depth: rate in the last residual unit.
-        output_stride: 8, 16 or 32: later stages dilate in place of striding.
-        features_only: the outputs are the maps of all stages, named `stage2_stride4`, ...
+        se_stages: numbers of the stages with SE, as in the names of layers (`stage2_...` is the
+            paper's conv2_x); `None` for all stages.
+        se_options: further arguments of every `SqueezeExcite`, such as `pool`, `gate_activation`
+            or `use_bias`, or of the layer that `attention` selects.
+        attention: the layer at each place of SE: `"se"`, `"eca"` (`EfficientChannelAttention`),
+            `"ese"` (`EffectiveSqueezeExcite`), `"scse"` (`SpatialChannelSqueezeExcite`) or `"ge"`
+            (`GatherExcite`), each with its own defaults; `None` for the network's default.
+        dtype: Keras dtype policy; `None` for the global policy.
+        data_format: `"channels_last"` or `"channels_first"`; `None` for Keras' global setting.
+        dropout: dropout rate before the classifier; `None` for the network's default.
+        drop_path_rate: rate of stochastic depth in the last residual unit.
+        output_stride: 8, 16 or 32: later stages use dilation instead of a stride.
+        features_only: return the maps of all stages as outputs, named `stage2_stride4`, ...
     """
 
     se: bool = True
@@ -136,19 +135,19 @@ class NetworkOptions:
         resolve("classifier_activation", self.classifier_activation)
         if self.pooling is not None and (self.features_only or self.include_top):
             raise InputError(
-                f"`pooling={self.pooling!r}` takes the place of the classifier: it needs "
-                "`include_top=False` and `features_only=False`."
+                f"`pooling={self.pooling!r}` replaces the classifier: it needs `include_top=False` "
+                "and `features_only=False`."
             )
         taken = {"ratio", "data_format", "dtype", "name"} & set(self.se_options or ())
         if taken:
             raise InputError(
-                f"`se_options` must not hold {sorted(taken)}: the builder has arguments for them."
+                f"`se_options` must not have {sorted(taken)}: the builder has arguments for them."
             )
         of_gates = {"ratio", "placement", "se_stages", "se_options", "attention"}
         if not self.se and self.changed() & of_gates:
             raise InputError(
-                "`ratio`, `placement`, `se_stages`, `se_options` and `attention` change SE blocks: "
-                "with `se=False` there are none."
+                "`ratio`, `placement`, `se_stages`, `se_options` and `attention` need `se=True`: "
+                "they change SE blocks."
             )
 
     def changed(self) -> set[str]:
@@ -176,12 +175,12 @@ def build_network(
     """Build the network of a recipe, with fresh weights.
 
     Args:
-        recipe: what the network is.
-        options: what is asked of the network.
-        preprocess: a layer before the network, which makes its input of raw pixels, uint8.
+        recipe: the network's row in the catalog.
+        options: the user's options.
+        preprocess: a layer that turns raw uint8 pixels into the network's input.
 
     Raises:
-        InputError: for an option that this family, data format or machine does not have.
+        InputError: if this family, data format or machine does not support an option.
     """
     family = FAMILIES[type(recipe)]
     _refuse_unknown_options(recipe, options)
@@ -218,7 +217,7 @@ def _make_parts(recipe: Recipe, options: NetworkOptions) -> Parts:
 
 
 def _gate_options(recipe: Recipe, options: NetworkOptions, attention: str) -> dict[str, Any]:
-    """Return the arguments of each gate: what is asked for, else the row's."""
+    """Return the arguments of each gate: the user's, else the row's."""
     known = options_of(GATES[attention])
     of_row = {"ratio": recipe.ratio, "divisor": recipe.divisor}
     usual = {k: v for k, v in of_row.items() if attention == recipe.attention and k in known}
@@ -243,8 +242,8 @@ def _make_input(recipe: Recipe, options: NetworkOptions, parts: Parts, dtype: st
         raise InputError(f"`input_tensor` must be a Keras tensor, got {type(given).__name__}.")
     if options.input_shape is not None and options.input_shape != tuple(given.shape[1:]):
         raise InputError(
-            f"`input_shape` {options.input_shape} differs from `input_tensor`'s, "
-            f"{tuple(given.shape[1:])}."
+            f"`input_shape` must be the shape of `input_tensor`, {tuple(given.shape[1:])}, got "
+            f"{options.input_shape}."
         )
     return given
 
@@ -292,7 +291,7 @@ def _refuse_small(recipe: Recipe, x: KerasTensor, parts: Parts) -> None:
 def _refuse_other_colors(x: KerasTensor, parts: Parts) -> None:
     if parts.channels(x) != 3:
         raise InputError(
-            "`include_preprocessing=True` needs three colors, the input has "
+            "`include_preprocessing=True` needs an input of 3 channels, got "
             f"{parts.channels(x)} channels."
         )
 
@@ -308,9 +307,7 @@ def _refuse_unknown_stages(options: NetworkOptions, features: list[Feature]) -> 
     stages = [feature.stage for feature in features if feature.se]
     unknown = set(options.se_stages or ()) - set(stages)
     if unknown:
-        raise InputError(
-            f"`se_stages` must be among {stages}, got {sorted(unknown, key=str)} beside them."
-        )
+        raise InputError(f"`se_stages` must be among {stages}, got {sorted(unknown, key=str)}.")
 
 
 def _resolve_data_format(data_format: str | None) -> str:

@@ -1,7 +1,7 @@
 """SE-BN-Inception, SE-Inception-v3 and SE-Inception-ResNet-v2.
 
-Inception modules carry SE after their concatenation (paper, Fig. 2), residual ones on their
-branch (Fig. 3). A stage begins with the module that halves the map.
+Inception modules have SE after their concatenation (paper, Fig. 2), residual modules at the end of
+their branch (Fig. 3). A stage begins with the module that halves the map.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,9 @@ class Module:
 
     Attributes:
         x: the input.
-        name: the first part of all its layers' names.
-        parts: makes the layers.
-        padding: of convolutions with a stride; the pool beside them fits either.
+        name: beginning of the names of its layers.
+        parts: builder of the layers.
+        padding: padding of convolutions with a stride, which the parallel pool follows.
     """
 
     x: KerasTensor
@@ -36,7 +36,7 @@ class Module:
     def convs(
         self, branch: str, *convs: Conv, x: KerasTensor | None = None, stride: int = 1
     ) -> KerasTensor:
-        """Build convolutions in a row; the last one has the stride."""
+        """Build a sequence of convolutions; the last one has the stride."""
         x = self.x if x is None else x
         for index, (filters, kernel) in enumerate(convs, start=1):
             strided = stride > 1 and index == len(convs)
@@ -52,17 +52,17 @@ class Module:
         return x
 
     def average(self) -> KerasTensor:
-        """Average over 3x3, where zeros pad the map and count (Caffe, torchvision)."""
+        """Average over 3x3, including the padded zeros (Caffe, torchvision)."""
         x = self.parts.pad(self.x, (1, 1), f"{self.name}_pool_pad")
         return self.parts.pool(x, "avg", 3, 1, "valid", f"{self.name}_pool")
 
     def average_inside(self) -> KerasTensor:
-        """Average over 3x3 of what lies inside the map (TensorFlow)."""
+        """Average over 3x3, excluding positions outside of the map (TensorFlow)."""
         return self.parts.pool(self.x, "avg", 3, 1, "same", f"{self.name}_pool")
 
     def maximum(self, stride: int) -> KerasTensor:
-        # "same" has the positions of a 3x3 convolution that pads by one on both sides, for odd
-        # sizes too; for even ones it is Caffe's ceil mode.
+        # "same" fits a 3x3 convolution that pads one pixel on both sides, also for odd sizes; for
+        # even sizes it equals Caffe's ceil mode.
         padding = "same" if stride == 1 or self.padding == "symmetric" else "valid"
         return self.parts.pool(self.x, "max", 3, stride, padding, f"{self.name}_pool")
 
@@ -71,7 +71,7 @@ class Module:
 
 
 def inception(x: KerasTensor, recipe: InceptionRecipe, parts: Parts) -> list[Feature]:
-    """Build the stem, and stages of modules with SE after each."""
+    """Build the stem, and the stages of modules with SE after each module."""
     stem, stages = VERSIONS[recipe.version]
     x, features = stem(x, parts)
     for stage, modules in stages.items():
@@ -85,7 +85,7 @@ def inception(x: KerasTensor, recipe: InceptionRecipe, parts: Parts) -> list[Fea
 def inception_resnet(x: KerasTensor, recipe: InceptionResNetRecipe, parts: Parts) -> list[Feature]:
     """Build the stem of Inception-v3, and residual units with SE (arXiv 1602.07261, Fig. 15).
 
-    SE is in the units alone: the modules that widen or halve the map have no identity mapping.
+    Only the residual units have SE; the modules that widen or halve the map have no shortcut.
     """
     x, features = stem_v3(x, parts)
     drop_rates = iter(parts.drop_rates(sum(recipe.depths)))
@@ -126,7 +126,7 @@ def stem_bn(x: KerasTensor, parts: Parts) -> tuple[KerasTensor, list[Feature]]:
 
 
 def stem_v3(x: KerasTensor, parts: Parts) -> tuple[KerasTensor, list[Feature]]:
-    """Build the stem of Inception-v3 (arXiv 1512.00567, Table 1), as released: with a 1x1."""
+    """Build the stem of Inception-v3 (arXiv 1512.00567, Table 1), with the 1x1 of the release."""
 
     def pool(x: KerasTensor, name: str) -> KerasTensor:
         return parts.pool(x, "max", 3, 2, "valid", name)
@@ -158,7 +158,7 @@ def module_bn(
     pool: str = "avg",
     projection: int,
 ) -> KerasTensor:
-    """Build 1x1, 3x3, two 3x3, and a pool (arXiv 1502.03167, Fig. 5)."""
+    """Build branches of 1x1, 3x3, double 3x3 and a pool (arXiv 1502.03167, Fig. 5)."""
     module = Module(x=x, name=name, parts=parts)
     pooled = module.average() if pool == "avg" else module.maximum(1)
     return module.concat(
@@ -172,7 +172,7 @@ def module_bn(
 def reduction_bn(
     x: KerasTensor, name: str, parts: Parts, *, three: tuple[int, int], double: tuple[int, int]
 ) -> KerasTensor:
-    """Build the module that halves the map: no 1x1, and the pool passes through."""
+    """Build the module that halves the map: without 1x1, and with an unprojected pool."""
     module = Module(x=x, name=name, parts=parts, padding="symmetric")
     return module.concat(
         module.convs("3x3", (three[0], 1), (three[1], 3), stride=2),
@@ -216,7 +216,7 @@ def reduction_35(
 
 
 def module_17(x: KerasTensor, name: str, parts: Parts, *, width: int) -> KerasTensor:
-    """Build a module of the 17x17 grid, with 7x7 in factors (arXiv 1512.00567, Fig. 6)."""
+    """Build a module of the 17x17 grid, with factorized 7x7 (arXiv 1512.00567, Fig. 6)."""
     row, column = (1, 7), (7, 1)
     last_pair = ((width, column), (192, row))
     module = Module(x=x, name=name, parts=parts)
@@ -311,7 +311,7 @@ def reduction_17_wide(x: KerasTensor, name: str, parts: Parts) -> KerasTensor:
     )
 
 
-# What comes before the units of a stage (slim/nets/inception_resnet_v2.py: 5b, 6a, 7a).
+# The modules before the units of a stage (slim/nets/inception_resnet_v2.py: 5b, 6a, 7a).
 ENTRIES: dict[int, Callable[..., KerasTensor]] = {
     3: partial(module_35, single=96, projection=64, average=Module.average_inside),
     4: partial(reduction_35, double=(256, 256, 384)),
@@ -326,14 +326,14 @@ BRANCHES: dict[int, dict[str, list[Conv]]] = {
 
 
 def scaled_unit(x: KerasTensor, stage: int, name: str, parts: Parts, **merging: Any) -> KerasTensor:
-    """Build a residual unit whose branch is scaled down before the addition (sec. 3.3)."""
+    """Build a residual unit that scales its branch down before the addition (sec. 3.3)."""
 
     def branch(x: KerasTensor, after_3x3: Callable) -> KerasTensor:
         module = Module(x=x, name=name, parts=parts)
         y = module.concat(*(module.convs(key, *convs) for key, convs in BRANCHES[stage].items()))
-        # All that the spatial convolutions give: the place of SE in "conv3x3".
+        # After the spatial convolutions is the place of SE in "conv3x3".
         y = after_3x3(y)
-        # The linear filter expansion: biases, no normalization.
+        # The linear filter expansion has a bias and no normalization.
         return parts.conv(y, parts.channels(x), 1, use_bias=True, name=f"{name}_expansion_conv")
 
     return parts.residual_unit(x, branch, x, stage=stage, name=name, **merging)

@@ -5,8 +5,8 @@ from keras import KerasTensor
 from se_keras.models.parts import Feature, Parts
 from se_keras.models.recipes import MobileNetRecipe
 
-# arXiv 1704.04861, Table 1: output channels of the separable convolutions, one row a stage. The
-# first of a row has the stride; the stem belongs to stage 1.
+# arXiv 1704.04861, Table 1: output channels of the separable convolutions, one tuple per stage.
+# The first convolution of a stage has the stride; the stem belongs to stage 1.
 WIDTHS = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))
 STRIDES = (1, 2, 2, 2, 2)
 

@@ -1,6 +1,6 @@
-"""The parts that families share: layers with common settings, and the classifier on top.
+"""The parts that all families share: layers with common settings, and the classifier.
 
-The only home of the initializers.
+All initializers are set here.
 """
 
 import math
@@ -17,8 +17,8 @@ from se_keras.layers import GATES, NORM_EPSILON, NORM_MOMENTUM
 from se_keras.models.recipes import Recipe
 from se_keras.support.errors import InputError
 
-# The variance of He et al. 2015 (arXiv 1502.01852), as the paper says in sec. 5.1, by the outputs
-# as in PyTorch. Uniform: normal numbers would be a sixth of the time of building SE-ResNet-50.
+# The variance of He et al. 2015 (arXiv 1502.01852; the paper's sec. 5.1), for the fan-out as in
+# PyTorch. Uniform numbers, because drawing normal numbers is slow.
 CONV_INITIALIZER = {"scale": 2.0, "mode": "fan_out", "distribution": "uniform"}
 
 Size = int | tuple[int, int]
@@ -26,10 +26,10 @@ Size = int | tuple[int, int]
 
 @keras.saving.register_keras_serializable(package="se_keras")
 class ChannelPadding(layers.Layer):
-    """New channels of zeros before and after the channels of a map.
+    """A layer that adds channels of zeros before and after the channels of a map.
 
     Args:
-        padding: how many before, and how many after.
+        padding: number of channels to add before and after.
         axis: the axis of the channels.
         **kwargs: `name` and `dtype`, as in every Keras layer.
 
@@ -41,8 +41,8 @@ class ChannelPadding(layers.Layer):
     [0.0, 1.0, 1.0, 0.0, 0.0]
     """
 
-    # A layer of its own: Keras' layers pad space only, and an operation of `keras.ops` in a
-    # network has no name of ours, and a saved file names a private module of Keras for it.
+    # Keras' layers pad only spatial axes. An operation of `keras.ops` would have no stable name,
+    # and a saved file would refer to a private module of Keras for it.
 
     def __init__(self, padding: tuple[int, int], axis: int = -1, **kwargs: Any):
         super().__init__(**kwargs)
@@ -60,11 +60,11 @@ class ChannelPadding(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="se_keras")
 class EvenAveragePooling2D(layers.AveragePooling2D):
-    """An average pool that refuses maps of odd sizes, in place of leaving out their borders.
+    """An average pool that refuses maps of odd sizes instead of dropping their border.
 
     Args:
         *args: as in `keras.layers.AveragePooling2D`.
-        **kwargs: likewise.
+        **kwargs: as in `keras.layers.AveragePooling2D`.
 
     Example:
 
@@ -74,7 +74,7 @@ class EvenAveragePooling2D(layers.AveragePooling2D):
     TensorShape([1, 2, 3, 1])
     """
 
-    # In networks of unknown input size the sizes are known only when the network is called.
+    # A network of unknown input size learns its sizes only when it is called.
 
     def call(self, inputs: KerasTensor) -> KerasTensor:
         refuse_odd(inputs.shape, self.data_format, self.name)
@@ -82,17 +82,17 @@ class EvenAveragePooling2D(layers.AveragePooling2D):
 
 
 def refuse_odd(shape: Sequence[int | None], data_format: str, where: str) -> None:
-    """Refuse maps that a 2x2 pool and a shortcut with a stride of 2 make of different sizes.
+    """Refuse maps of odd sizes: a 2x2 pool and a stride of 2 would give different sizes.
 
     Raises:
-        InputError: for them; the message says which image sizes go.
+        InputError: if a size is odd; the message says which image sizes are possible.
     """
     height, width = shape[2:] if data_format == "channels_first" else shape[1:3]
     if any(side is not None and side % 2 for side in (height, width)):
         raise InputError(
-            f"`input_shape`: a map is {height}x{width} at {where}, which halves it by an average "
-            "pool and takes even sizes only: height and width of the image can be any multiple "
-            "of 32."
+            f"`input_shape`: height and width must be even at {where}, which halves its map by an "
+            f"average pool, got {height}x{width} there. Height and width of the image can be any "
+            "multiple of 32."
         )
 
 
@@ -100,7 +100,7 @@ def refuse_odd(shape: Sequence[int | None], data_format: str, where: str) -> Non
 class Feature:
     """The output of a stage: its number, its stride and the map itself.
 
-    `se` says whether the stage is one of those that may carry SE.
+    `se` says whether the stage may have SE.
     """
 
     stage: int
@@ -114,10 +114,10 @@ class StageStride:
     """Stride and dilation of a stage (dilated as in arXiv 1606.00915 and timm).
 
     Attributes:
-        stride: of its first unit.
-        first_dilation: of the strided convolution in its first unit.
-        dilation: of all others.
-        total: stride of its output.
+        stride: stride of its first unit.
+        first_dilation: dilation of the strided convolution in its first unit.
+        dilation: dilation of all other convolutions.
+        total: stride of its output relative to the image.
     """
 
     stride: int
@@ -128,16 +128,16 @@ class StageStride:
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """Where a residual unit stands, and its sizes.
+    """The place of a residual unit in the network, and its sizes.
 
     Attributes:
-        name: beginning of its layers' names.
-        stage: its stage's number.
-        planes: channels that the family's table gives for this stage.
-        first: whether it is its stage's first.
-        stride: of its strided convolution.
-        first_dilation: of that convolution.
-        dilation: of all others.
+        name: beginning of the names of its layers.
+        stage: number of its stage.
+        planes: channels of this stage in the family's table.
+        first: whether it is the first unit of its stage.
+        stride: stride of its strided convolution.
+        first_dilation: dilation of the strided convolution.
+        dilation: dilation of all other convolutions.
         drop_rate: rate of stochastic depth.
     """
 
@@ -153,18 +153,18 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The layers of one network; each method names its layer, so that all names are stable.
+    """Builder of the layers of one network; each method names its layer, so names are stable.
 
     Attributes:
         data_format: `"channels_last"` or `"channels_first"`.
         dtype: Keras dtype policy of every layer.
         norm_epsilon: epsilon of every batch normalization.
-        se_options: arguments of every SE block; `None` in the plain twin.
-        attention: what an SE block is here: a key of `GATES`.
-        se_stages: the stages that carry SE; `None` for all.
-        placement: where SE sits in a residual unit (paper, Fig. 5).
-        drop_path_rate: rate of stochastic depth in the last unit; it grows linearly up to it.
-        output_stride: stride that is never exceeded, later stages dilate instead; `None`: no limit.
+        se_options: arguments of every SE block; `None` for a network without SE.
+        attention: kind of the SE blocks: a key of `GATES`.
+        se_stages: the stages with SE; `None` for all.
+        placement: place of SE in a residual unit (paper, Fig. 5).
+        drop_path_rate: rate of stochastic depth in the last unit, up to which it grows linearly.
+        output_stride: maximum total stride, after which stages dilate; `None` for no maximum.
     """
 
     data_format: str
@@ -178,11 +178,11 @@ class Parts:
     output_stride: int | None = None
 
     def stage_strides(self, stem: int, strides: Sequence[int]) -> list["StageStride"]:
-        """Return the strides of the stages, with dilation in place of what exceeds `output_stride`.
+        """Return the strides of the stages, with dilation where `output_stride` is reached.
 
         Args:
-            stem: stride of what comes before the stages.
-            strides: of the first unit of each stage.
+            stem: stride of the stem.
+            strides: stride of the first unit of each stage.
 
         Raises:
             InputError: if the network never reaches `output_stride`.
@@ -190,7 +190,7 @@ class Parts:
         natural = stem * math.prod(strides)
         if self.output_stride is not None and self.output_stride > natural:
             raise InputError(
-                f"`output_stride` must be at most {natural}, the stride of this network; "
+                f"`output_stride` must be at most {natural}, the stride of this network, "
                 f"got {self.output_stride}."
             )
         steps, total, dilation = [], stem, 1
@@ -221,13 +221,13 @@ class Parts:
         depths: Sequence[int],
         widths: Sequence[int],
     ) -> list[Feature]:
-        """Build stages of residual units, and what each gives.
+        """Build stages of residual units; return the output of each stage.
 
         Args:
             x: output of the stem.
-            put_unit: puts a unit after a map.
+            put_unit: function that applies a unit to a map.
             stem: stride of the stem.
-            strides: of the first unit of each stage.
+            strides: stride of the first unit of each stage.
             depths: units in each stage.
             widths: channels of each stage.
         """
@@ -241,7 +241,7 @@ class Parts:
     def _stages(
         self, stem: int, strides: Sequence[int], depths: Sequence[int], widths: Sequence[int]
     ) -> Iterator[tuple[int, list[Unit]]]:
-        """Yield the stride of each stage's output, and its units."""
+        """Yield the output stride and the units of each stage."""
         steps = self.stage_strides(stem, strides)
         drop_rates = iter(self.drop_rates(sum(depths)))
         # The paper's conv1 is the stem, so the first stage is 2 (conv2_x).
@@ -283,8 +283,8 @@ class Parts:
         padding: str = "symmetric",
         use_bias: bool = False,
     ) -> KerasTensor:
-        # Keras' "same" pads a strided convolution at the end only; PyTorch and Caffe, where the
-        # weights come from, on both sides. Without a stride there is no difference.
+        # Keras' "same" pads a strided convolution only at the end, but the weights come from
+        # PyTorch and Caffe, which pad both sides. Without a stride there is no difference.
         if padding == "symmetric":
             padding = "same" if stride == 1 or kernel == 1 else "valid"
             if padding == "valid":
@@ -312,7 +312,7 @@ class Parts:
         )(x)
 
     def pad_channels(self, x: KerasTensor, new: int, name: str) -> KerasTensor:
-        """Pad with zeros for new channels, half of them on either side."""
+        """Add channels of zeros, half of them on each side."""
         half = (new // 2, new - new // 2)
         return ChannelPadding(half, self.channel_axis, dtype=self.dtype, name=name)(x)
 
@@ -392,21 +392,21 @@ class Parts:
         return layers.Add(dtype=self.dtype, name=name)([a, b])
 
     def concat(self, maps: Sequence[KerasTensor], name: str) -> KerasTensor:
-        """Concatenate the channels of all maps, in this order."""
+        """Concatenate the channels of all maps in this order."""
         return layers.Concatenate(axis=self.channel_axis, dtype=self.dtype, name=name)(maps)
 
     def scale(self, x: KerasTensor, factor: float, name: str) -> KerasTensor:
         return x if factor == 1 else layers.Rescaling(factor, dtype=self.dtype, name=name)(x)
 
     def se(self, x: KerasTensor, stage: int, name: str) -> KerasTensor:
-        """Build SE, or its kin, after `x`, if this network has it in this stage."""
+        """Build the gate (SE or related) after `x`, if this stage of the network has one."""
         if self.se_options is None or (self.se_stages is not None and stage not in self.se_stages):
             return x
         own = {"name": name, "data_format": self.data_format, "dtype": self.dtype}
         return GATES[self.attention](**self.se_options, **own)(x)
 
     def drop_path(self, x: KerasTensor, rate: float, name: str) -> KerasTensor:
-        """Drop the whole branch of single images: stochastic depth (arXiv 1603.09382)."""
+        """Drop the branch for random images: stochastic depth (arXiv 1603.09382)."""
         if rate == 0:
             return x
         return layers.Dropout(rate, noise_shape=(None, 1, 1, 1), dtype=self.dtype, name=name)(x)
@@ -420,7 +420,7 @@ class Parts:
         recipe: Recipe,
         **merging: Any,
     ) -> KerasTensor:
-        """Build the residual unit of a place in a network, as `residual_unit` makes it."""
+        """Build a residual unit with `residual_unit`, at the place that `unit` describes."""
         return self.residual_unit(
             x,
             partial(branch, unit=unit, recipe=recipe, parts=self),
@@ -444,9 +444,10 @@ class Parts:
         concat: bool = False,
         scale: float = 1.0,
     ) -> KerasTensor:
-        """Build a residual unit with SE where `placement` says.
+        """Build a residual unit with SE at its `placement`.
 
-        `concat` joins branch and shortcut in place of adding them; `scale` multiplies the branch.
+        `concat` concatenates branch and shortcut instead of adding them; `scale` multiplies the
+        branch.
         """
 
         def merge(y: KerasTensor, shortcut: KerasTensor) -> KerasTensor:
@@ -470,7 +471,7 @@ class Parts:
     def classifier(
         self, x: KerasTensor, classes: int, activation: Any, dropout: float
     ) -> KerasTensor:
-        """Build global average, dropout and the predictions."""
+        """Build the global average pool, dropout and the predictions."""
         x = self.dropout(self.global_pool(x), dropout, "dropout")
         return self.predictions(x, classes, activation)
 
@@ -478,10 +479,10 @@ class Parts:
         return layers.Dropout(rate, dtype=self.dtype, name=name)(x) if rate else x
 
     def predictions(self, x: KerasTensor, classes: int, activation: Any) -> KerasTensor:
-        """Build the last layer, in the type of its variables.
+        """Build the last layer, which computes in the type of its variables.
 
-        Under a mixed policy it is float32: a float16 softmax loses small losses (the advice of
-        Keras' guide to mixed precision).
+        This is float32 under a mixed policy, as Keras' guide to mixed precision advises: a float16
+        softmax loses small losses.
         """
         dtype = keras.dtype_policies.get(self.dtype).variable_dtype
         return layers.Dense(classes, activation=activation, dtype=dtype, name="predictions")(x)

@@ -1,8 +1,8 @@
-"""The table of variants: one recipe a network. Imports no keras, so that listing takes no time.
+"""The table of networks: one recipe for each. Imports no keras, so that listing is fast.
 
-`parameters` are the trainable ones, and `multiply_adds` count convolutions and dense layers, both
-with SE (biases included), 1000 classes (10 for small images) and the recipe's input size; tests
-hold them to the built networks.
+`parameters` counts the trainable parameters, and `multiply_adds` convolutions and dense layers.
+Both are for networks with SE (with biases), 1000 classes (10 for small images) and the recipe's
+input size. Tests compare them with the built networks.
 """
 
 import fnmatch
@@ -27,21 +27,21 @@ class Recipe:
     """The fields that every network has.
 
     Attributes:
-        name: catalog name, timm's where timm has the network.
-        builder: name of the function that builds it.
-        input_size: height and width of the input, pixels, that the network was made for.
-        smallest_size: the least that leaves a pixel after the last layer.
-        classes: number of classes that it was made for.
-        ratio: reduction ratio r of its SE blocks.
-        divisor: their widths are rounded to a multiple of it (timm's non-legacy networks: 8).
-        attention: what stands in their place, if anything: a key of `se_keras.layers.GATES`.
-        norm_epsilon: epsilon of the batch normalizations, where it is not the usual one.
-        dropout: rate before the classifier.
-        parameters: trainable parameters; every recipe of `RECIPES` has them.
-        multiply_adds: of one image; likewise.
+        name: name in the catalog; timm's name if timm has the network.
+        builder: name of the function that builds the network.
+        input_size: default height and width of the input in pixels.
+        smallest_size: smallest height and width that leave a pixel after the last layer.
+        classes: default number of classes.
+        ratio: reduction ratio r of the SE blocks.
+        divisor: a divisor of the hidden width of SE blocks (timm's non-legacy networks: 8).
+        attention: kind of the gates: a key of `se_keras.layers.GATES`.
+        norm_epsilon: epsilon of the batch normalizations.
+        dropout: dropout rate before the classifier.
+        parameters: number of trainable parameters, set for every recipe of `RECIPES`.
+        multiply_adds: multiply-adds for one image, set for every recipe of `RECIPES`.
     """
 
-    # The arguments that a builder takes by position, in the order of keras.applications.
+    # The positional arguments of a builder, in the order of keras.applications.
     positional: ClassVar[tuple[str, ...]] = (
         "include_top",
         "weights",
@@ -74,27 +74,28 @@ class ResNetRecipe(Recipe):
     """A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
 
     Attributes:
-        block: `"basic"`, `"bottleneck"`, and both with pre-activation (arXiv 1603.05027).
+        block: `"basic"`, `"bottleneck"`, or one of these with pre-activation (arXiv 1603.05027).
         depths: units in each stage.
         widths: channels of the 3x3 convolution in each stage, before `groups` widens it.
         groups, width_per_group: ResNeXt's cardinality and width (arXiv 1611.05431).
-        reduce_first: divides the width of the first 1x1 (SENet-154: 2).
-        stride_on_1x1: the stride is on the first 1x1 (He et al. 2015, the release of SE-ResNet),
-            not on the 3x3.
+        reduce_first: divisor of the width of the first 1x1 (SENet-154: 2).
+        stride_on_1x1: whether the stride is on the first 1x1 (He et al. 2015, the release of
+            SE-ResNet) and not on the 3x3.
         stem: `"7x7"`, `"deep"` (three 3x3) or `"small"` (one 3x3, for small images).
         stem_widths: channels of each convolution of the stem.
-        stem_pool: where the 3x3/2 max-pool is padded: `"both"` sides by one (He et al.), `"end"`
-            (Caffe's ceil mode); or what is in its place: a 3x3/2 `"convolution"` with normalization
-            and ReLU (ResNet-RS, arXiv 2103.07579), a 2x2 `"average"` pool, or `None` for nothing.
-        stride_by_pool: in place of the stride of a unit's 3x3 a 2x2 average pool stands after its
-            ReLU (arXiv 1904.11486; timm's `aa_layer`, with which goes the average `stem_pool`).
-        shortcut: where the shape changes: a `"projection"` (1x1 and normalization), a
-            `"convolution"` without (pre-activation), an average `"pool"` before the projection
-            (ResNet-D), or `"zeros"` for the new channels (He et al., option A).
-        shortcut_kernel: kernel of a projection with a stride.
-        relu_before_se: a ReLU between the last normalization and SE (released basic blocks).
-        norm_input: the image is normalized by a layer of the network, without a scale.
-        always_shortcut: a shortcut layer in the first unit of each stage, whatever its shapes.
+        stem_pool: a 3x3/2 max-pool that is padded on `"both"` sides (He et al.) or at the `"end"`
+            (Caffe's ceil mode); a 3x3/2 `"convolution"` with normalization and ReLU (ResNet-RS,
+            arXiv 2103.07579); a 2x2 `"average"` pool; or `None` for no pool.
+        stride_by_pool: whether a 2x2 average pool after the ReLU replaces the stride of a unit's
+            3x3 (arXiv 1904.11486; timm's `aa_layer`). It needs `stem_pool="average"`.
+        shortcut: the shortcut where the shape changes: a `"projection"` (1x1 and normalization), a
+            `"convolution"` without normalization (pre-activation), an average `"pool"` before the
+            projection (ResNet-D), or `"zeros"` for the new channels (He et al., option A).
+        shortcut_kernel: kernel size of a projection with a stride.
+        relu_before_se: whether a ReLU is between the last normalization and SE (released basic
+            blocks).
+        norm_input: whether a layer of the network normalizes the image, without a scale.
+        always_shortcut: whether the first unit of each stage always has a shortcut layer.
     """
 
     block: str
@@ -117,18 +118,18 @@ class ResNetRecipe(Recipe):
     def __post_init__(self):
         if self.stride_by_pool != (self.stem_pool == "average"):
             raise InputError(
-                "`stride_by_pool=True` and `stem_pool='average'` go together, got "
+                "`stride_by_pool=True` and `stem_pool='average'` must be used together, got "
                 f"{self.stride_by_pool} and {self.stem_pool!r}."
             )
         if self.stride_by_pool and (self.stride_on_1x1 or self.block.startswith("preactivated")):
             raise InputError(
-                "`stride_by_pool=True` is for units with the stride on a 3x3 that a ReLU follows: "
-                f"not with block={self.block!r} and stride_on_1x1={self.stride_on_1x1}."
+                "`stride_by_pool=True` needs units with a stride on a 3x3 before a ReLU, got "
+                f"block={self.block!r} and stride_on_1x1={self.stride_on_1x1}."
             )
 
     @property
     def expansion(self) -> int:
-        """Channels that a unit gives for each channel of its 3x3."""
+        """Output channels of a unit for each channel of its 3x3."""
         return 4 if self.block.endswith("bottleneck") else 1
 
 
@@ -137,9 +138,9 @@ class SmallResNetRecipe(ResNetRecipe):
     """A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
 
     Attributes:
-        shortcut: where the shape changes: `"zeros"` for the new channels (He et al., option A), or
-            a `"projection"` (1x1 and normalization; option B). Published weights that need one
-            choose it, where nothing is asked for.
+        shortcut: the shortcut where the shape changes: `"zeros"` for the new channels (He et al.,
+            option A), or a `"projection"` (1x1 and normalization; option B). By default the
+            published weights choose it.
     """
 
     own_options: ClassVar[tuple[str, ...]] = ("shortcut",)
@@ -156,7 +157,7 @@ class MobileNetRecipe(Recipe):
 
     Attributes:
         alpha: width multiplier.
-        depth_multiplier: outputs of each depthwise convolution a channel.
+        depth_multiplier: output channels of a depthwise convolution for each input channel.
     """
 
     positional: ClassVar[tuple[str, ...]] = (
@@ -178,7 +179,7 @@ class MobileNetRecipe(Recipe):
     depth_multiplier: int = 1
 
     def __post_init__(self):
-        # The stem has 32 channels.
+        # alpha scales the 32 channels of the stem.
         checks: dict[str, Check] = {
             "alpha": partial(number_from, least=1 / 32),
             "depth_multiplier": positive_integer,
@@ -192,8 +193,8 @@ class VGGRecipe(Recipe):
 
     Attributes:
         depths: 3x3 convolutions in each stage.
-        widths: their channels.
-        norm: batch normalization between each convolution and its ReLU.
+        widths: channels of the convolutions in each stage.
+        norm: whether batch normalization is between each convolution and its ReLU.
     """
 
     depths: tuple[int, ...]
@@ -206,10 +207,10 @@ class ShuffleNetRecipe(Recipe):
     """ShuffleNet (Zhang et al. 2017, arXiv 1707.01083, Table 1).
 
     Attributes:
-        groups: of the 1x1 convolutions.
+        groups: number of groups of the 1x1 convolutions.
         stem_width: channels of the stem.
-        depths: units in each stage, the one with stride 2 included.
-        widths: channels that each stage gives.
+        depths: units in each stage, including the unit with stride 2.
+        widths: output channels of each stage.
     """
 
     groups: int
@@ -235,7 +236,7 @@ class InceptionResNetRecipe(Recipe):
 
     Attributes:
         depths: residual units in each stage.
-        scales: what multiplies their branches before the addition.
+        scales: factors of the branches before the addition.
     """
 
     depths: tuple[int, ...]
@@ -249,7 +250,7 @@ _26 = {"block": "bottleneck", "depths": (2, 2, 2, 2)}
 _50 = {"block": "bottleneck", "depths": (3, 4, 6, 3)}
 _101 = {"block": "bottleneck", "depths": (3, 4, 23, 3)}
 _152 = {"block": "bottleneck", "depths": (3, 8, 36, 3)}
-# timm resnet.py; the ResNet-RS among them are of arXiv 2103.07579.
+# timm resnet.py; the ResNet-RS are from arXiv 2103.07579.
 _200 = {"block": "bottleneck", "depths": (3, 24, 36, 3)}
 _269 = {"block": "bottleneck", "depths": (3, 30, 48, 8)}
 _LIGHT = {"block": "bottleneck", "depths": (1, 1, 11, 3), "shortcut": "pool"}
@@ -275,14 +276,14 @@ _T = {"stem": "deep", "stem_widths": (24, 32, 64), "shortcut": "pool"}
 # timm resnet.py: stride on the 3x3, SE widths in multiples of 8.
 _TIMM = {"divisor": 8}
 _RS = {**_TIMM, **_D, "stem_pool": "convolution", "ratio": 4}
-# A pixel is left where the maps before the three pools are even.
+# The smallest size at which the maps before the three pools are even.
 _AA = {**_TIMM, **_D, "stem_pool": "average", "stride_by_pool": True, "smallest_size": 31}
 _ECA = {"attention": "eca"}
 # The release (hujie-frank/SENet) as ported by Cadene, timm senet.py.
 _RELEASE = {"stem_pool": "end", "dropout": 0.2, "relu_before_se": True}
 _RELEASED_RESNET = {**_RELEASE, "stride_on_1x1": True}
-# classification_models (qubvel), whose h5 files these recipes are for. Its ResNeXts and SENet-154
-# are timm's seresnext50_32x4d, seresnext101_32x4d and senet154.
+# Networks of classification_models (qubvel) and its h5 files. Its ResNeXts and SENet-154 equal
+# timm's seresnext50_32x4d, seresnext101_32x4d and senet154.
 _CM = {"stride_on_1x1": True}  # models/senet.py: Cadene's units, He et al.'s stem
 _CM_PREACTIVATED = {  # models/resnet.py: MXNet's ResNet
     "block": "preactivated_basic",
@@ -509,7 +510,7 @@ RECIPES: tuple[Recipe, ...] = (
     _small_resnet(110, 1_742_200, 252_899_776),
     _resnet("seresnet164", "SEResNet164", 1_905_362, 247_840_256, _164),
     _resnet("sewrn16_8", "SEWRN16_8", 11_049_290, 1_548_231_680, _WRN_16_8),
-    MobileNetRecipe(  # the layers of keras.applications, whose weights fit the plain twin
+    MobileNetRecipe(  # the layers of keras.applications, whose weights fit it without SE
         name="semobilenet",
         builder="SEMobileNet",
         norm_epsilon=1e-3,
@@ -601,7 +602,7 @@ def find_recipe(name: str) -> Recipe:
     """Return the recipe of this name.
 
     Raises:
-        InputError: if there is none; the message names those nearest to it.
+        InputError: if there is none; the message suggests similar names.
     """
     for recipe in RECIPES:
         if isinstance(name, str) and recipe.name == name:
@@ -609,5 +610,5 @@ def find_recipe(name: str) -> Recipe:
     names = [recipe.name for recipe in RECIPES]
     raise InputError(
         f"`model` must be a model of the catalog, got {name!r}.{did_you_mean(name, names)} "
-        "`se_keras.list_models()` gives them all."
+        "`se_keras.list_models()` returns all of them."
     )

@@ -12,7 +12,7 @@ from se_keras.models.recipes import ResNetRecipe
 
 
 def resnet(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> list[Feature]:
-    """Build the stem, the stages, and what each stage gives."""
+    """Build the stem and the stages; return the output of each stage."""
     preactivated = recipe.block.startswith("preactivated")
     unit = preactivated_unit if preactivated else postactivated_unit
     if recipe.norm_input:
@@ -63,7 +63,7 @@ def _stem_pool(x: KerasTensor, recipe: ResNetRecipe, parts: Parts) -> KerasTenso
         return parts.conv_norm_act(x, parts.channels(x), 3, stride=2, name="stem_pool")
     if recipe.stem_pool == "average":
         return parts.pool(x, "avg", 2, 2, "valid", "stem_average_pool")
-    # Zeros pad what a ReLU gave, so they never win against it. At the end only: ceil mode.
+    # Padding with zeros is exact, because a ReLU comes before. Padding at the end is ceil mode.
     margins: dict[str | None, tuple[int, int]] = {"both": (1, 1), "end": (0, 1)}
     x = parts.pad(x, margins[recipe.stem_pool], "stem_pool_pad")
     return parts.pool(x, "max", 3, 2, "valid", "stem_pool")
@@ -85,7 +85,7 @@ def postactivated_unit(
 def preactivated_unit(
     x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts
 ) -> KerasTensor:
-    """Build a unit that normalizes and activates before each convolution, not after the addition.
+    """Build a unit that normalizes and activates before each convolution.
 
     Source: arXiv 1603.05027, Fig. 4e. A projection takes the activated input.
     """
@@ -96,7 +96,7 @@ def preactivated_unit(
     return parts.unit(active, BRANCHES[recipe.block], shortcut, unit, recipe, activation=None)
 
 
-# --- their branches ------------------------------------------------------------------------------
+# --- branches -----------------------------------------------------------------------------------
 
 
 def basic(
@@ -131,7 +131,7 @@ def _strided_3x3(
     parts: Parts,
     **options: Any,
 ) -> KerasTensor:
-    """Build the 3x3 of a unit, normalization and ReLU, with the stride or a pool for it."""
+    """Build the 3x3 of a unit, normalization and ReLU, with a stride or an average pool."""
     dilation = unit.first_dilation
     if not (recipe.stride_by_pool and stride > 1):
         return parts.conv_norm_act(
@@ -181,7 +181,7 @@ def _has_shortcut_layer(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts:
 
 def projection(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
     """Build a convolution and its normalization (He et al. 2015, option B)."""
-    # timm's downsample_conv: the larger kernel (SENet-154) only where a stride was meant.
+    # As in timm's downsample_conv, only shortcuts with a stride have the larger kernel (SENet-154).
     plain = unit.stride == 1 and unit.first_dilation == unit.dilation == 1
     return parts.conv_norm(
         x,
@@ -194,7 +194,7 @@ def projection(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -
 
 
 def convolution(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
-    """Build a convolution alone, of an activated input (arXiv 1603.05027)."""
+    """Build a convolution without normalization, of an activated input (arXiv 1603.05027)."""
     channels = unit.planes * recipe.expansion
     return parts.conv(x, channels, 1, stride=unit.stride, name=f"{unit.name}_shortcut_conv")
 
@@ -205,16 +205,16 @@ def average_projection(
     """Build an average pool with the stride, then a 1x1 (ResNet-D, arXiv 1812.01187)."""
     name = f"{unit.name}_shortcut_pool"
     if unit.stride > 1:
-        # "same" pads at the end and leaves the padding out of the mean, as timm's ceil mode does.
+        # "same" pads at the end and excludes the padding from the mean, like timm's ceil mode.
         x = parts.pool(x, "avg", 2, unit.stride, "same", name)
     elif unit.dilation > 1:
-        # timm's AvgPool2dSame counts the zeros that it pads with.
+        # timm's AvgPool2dSame includes the padded zeros in the mean.
         x = parts.pool(parts.pad(x, (0, 1), f"{name}_pad"), "avg", 2, 1, "valid", name)
     return parts.conv_norm(x, unit.planes * recipe.expansion, 1, name=f"{unit.name}_shortcut")
 
 
 def zero_padding(x: KerasTensor, unit: Unit, recipe: ResNetRecipe, parts: Parts) -> KerasTensor:
-    """Take every second pixel, and zeros for the new channels (He et al. 2015, option A)."""
+    """Take every second pixel, and add channels of zeros (He et al. 2015, option A)."""
     name = f"{unit.name}_shortcut"
     new = unit.planes * recipe.expansion - parts.channels(x)
     x = parts.pool(x, "avg", 1, unit.stride, "valid", f"{name}_subsample")

@@ -16,12 +16,12 @@ from se_keras.support.errors import InputError
 
 @keras.saving.register_keras_serializable(package="se_keras")
 class ChannelShuffle(keras.layers.Layer):
-    """Takes the channels from the groups in turn, so that the next groups see all of them.
+    """A layer that interleaves the channels of groups, so that the next groups mix them.
 
     Source: Zhang et al., arXiv 1707.01083, section 3.1.
 
     Args:
-        groups: number of groups g; the channels must be a multiple of it.
+        groups: number of groups g, which must divide the number of channels.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.
         **kwargs: `name` and `dtype`, as in every Keras layer.
 
@@ -40,7 +40,7 @@ class ChannelShuffle(keras.layers.Layer):
     [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]
     """
 
-    # A layer of its own: `Reshape` and `Permute` can't shuffle maps of unknown height and width.
+    # `Reshape` and `Permute` can't shuffle maps of unknown height and width.
 
     def __init__(self, groups: int, *, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -91,11 +91,11 @@ def shufflenet(x: KerasTensor, recipe: ShuffleNetRecipe, parts: Parts) -> list[F
 
 
 def shuffle_unit(x: KerasTensor, unit: Unit, recipe: ShuffleNetRecipe, parts: Parts) -> KerasTensor:
-    """Concatenate pooled input and branch where the width grows, else add them (Fig. 2b, c)."""
+    """Concatenate the pooled input and the branch if the width grows; else add them (Fig. 2)."""
     grows = parts.channels(x) != unit.planes
     new = unit.planes - parts.channels(x) if grows else unit.planes
     shortcut = x
-    if grows:  # not dilated with the branch: Keras' pools can't be, and timm's are not either
+    if grows:  # the pool is not dilated: Keras' pools can't be, and timm's are not
         shortcut = padded_pool(x, "avg", unit.stride, f"{unit.name}_shortcut_pool", parts)
     branch = partial(shuffled_bottleneck, filters=new)
     return parts.unit(x, branch, shortcut, unit, recipe, concat=grows)
@@ -109,10 +109,10 @@ def shuffled_bottleneck(
     recipe: ShuffleNetRecipe,
     parts: Parts,
 ) -> KerasTensor:
-    """Build 1x1 in groups, shuffle, depthwise 3x3, 1x1 in groups (Fig. 2b)."""
+    """Build grouped 1x1, shuffle, depthwise 3x3, grouped 1x1 (Fig. 2b)."""
     name, groups = unit.name, recipe.groups
     narrow = unit.planes // 4
-    # Sec. 3.2: the first 1x1 of stage 2 is not in groups, its input is too narrow.
+    # Sec. 3.2: the first 1x1 of stage 2 is not grouped, because its input is narrow.
     groups1 = 1 if parts.channels(x) == recipe.stem_width else groups
     x = parts.conv_norm_act(x, narrow, 1, groups=groups1, name=name, index=1)
     x = ChannelShuffle(
@@ -134,6 +134,6 @@ def shuffled_bottleneck(
 
 def padded_pool(x: KerasTensor, kind: str, stride: int, name: str, parts: Parts) -> KerasTensor:
     """Pool 3x3 with a pixel of zeros on each side, as in the authors' release."""
-    # The maps are not negative, so a zero never wins; in a mean it counts.
+    # A zero never changes a maximum of non-negative maps; a mean includes it, as in the release.
     x = parts.pad(x, (1, 1), f"{name}_pad")
     return parts.pool(x, kind, 3, stride, "valid", name)

@@ -1,4 +1,4 @@
-"""SE-VGG-16: the 13 convolutions of VGG-16, each with SE after its non-linearity."""
+"""SE-VGG-16: VGG-16 with SE after the ReLU of each of its 13 convolutions."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def convolution(
     x: KerasTensor, width: int, name: str, index: int, recipe: VGGRecipe, parts: Parts
 ) -> KerasTensor:
     """Build 3x3 and ReLU (arXiv 1409.1556, sec. 2.1)."""
-    # A bias even where a normalization follows, as in torchvision's vgg16_bn.
+    # There is a bias even before a normalization, as in torchvision's vgg16_bn.
     x = parts.conv(x, width, 3, use_bias=True, name=f"{name}_conv{index}")
     if recipe.norm:
         x = parts.norm(x, f"{name}_norm{index}")
@@ -38,9 +38,9 @@ def vgg_classifier(
     """Build two dense layers of 4096, dropout and predictions (arXiv 1409.1556, Table 1)."""
     if None in x.shape[1:]:
         raise InputError(
-            "`input_shape` must have a known height and width: the first dense layer of this "
-            f"classifier has weights for each position; got a last map of shape {x.shape[1:]}. "
-            "`include_top=False` takes any size."
+            "`input_shape` must have a known height and width, because the classifier has weights "
+            f"for each position, got a last map of shape {x.shape[1:]}. `include_top=False` takes "
+            "any size."
         )
     x = layers.Flatten(data_format=parts.data_format, dtype=parts.dtype, name="flatten")(x)
     for name in ("fc1", "fc2"):

@@ -1,4 +1,4 @@
-"""Zip archives of others, unpacked within bounds."""
+"""Unpack untrusted zip archives within limits."""
 
 import shutil
 import zipfile
@@ -6,22 +6,22 @@ from pathlib import Path
 
 from se_keras.support.errors import InputError, damage_named, in_one_line
 
-# A file may unpack to this many times what is stored of it. Numbers of a training hardly shrink.
+# A file may unpack to this multiple of its stored size. Trained weights hardly compress.
 MAX_EXPANSION = 100
 
 
 def unpack_single_file(archive: Path, suffix: str, target: Path, called: str | None = None) -> None:
-    """Write the one file that a zip archive holds to `target`.
+    """Write the only file of a zip archive to `target`.
 
     Args:
         archive: path of the archive.
-        suffix: what the file's name must end with; the name decides nothing else.
-        target: where the file goes.
-        called: what messages call the archive; `None` for its path.
+        suffix: required ending of the file's name, which is not used otherwise.
+        target: path to write to.
+        called: name of the archive in messages; `None` for its path.
 
     Raises:
-        InputError: if the archive is damaged, holds anything else, or a file that would take far
-            more room than is stored of it.
+        InputError: if the archive is damaged, holds anything else, or holds a file that would
+            unpack to far more than its stored size.
 
     Example:
 
@@ -40,19 +40,19 @@ def unpack_single_file(archive: Path, suffix: str, target: Path, called: str | N
             with opened.open(member) as packed, target.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
                 if unpacked.tell() != member.file_size:
-                    raise zipfile.BadZipFile("it ends early")
+                    raise zipfile.BadZipFile("it is truncated")
     except (InputError, OSError, MemoryError):
         raise
-    # Damage makes zipfile and the decompressors raise anything.
+    # A damaged file can make zipfile and the decompressors raise any error.
     except Exception as error:
         raise InputError(f"{called} is not a whole zip file: {in_one_line(error)}.") from error
 
 
 def check_archive(archive: Path) -> None:
-    """Read a zip archive through.
+    """Read a whole zip archive and verify its checksums.
 
     Raises:
-        InputError: if its checksums differ from what it holds.
+        InputError: if the archive is damaged.
 
     Example:
 
@@ -62,21 +62,21 @@ def check_archive(archive: Path) -> None:
     >>> check_archive(path)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    se_keras.support.errors.InputError: can't read ...a.keras: File is not a zip file
+    se_keras.support.errors.InputError: can't read ...a.keras: File is not a zip file.
     """
     with damage_named(f"can't read {archive}"), zipfile.ZipFile(archive) as opened:
         if damaged := opened.testzip():
-            raise ValueError(f"its {damaged} is damaged.")
+            raise ValueError(f"its {damaged} is damaged")
 
 
 def _single_member(opened: zipfile.ZipFile, suffix: str, size: int, called: str) -> zipfile.ZipInfo:
     members = opened.infolist()
     if len(members) != 1 or not members[0].filename.lower().endswith(suffix):
-        raise InputError(f"{called} must hold one file, {suffix}, and nothing else.")
+        raise InputError(f"{called} must hold exactly one file, which ends with {suffix}.")
     member = members[0]
     stored = min(member.compress_size, size)
     if member.file_size > MAX_EXPANSION * stored:
         raise InputError(
-            f"{called} stores {stored:,} bytes of a file that would take {member.file_size:,}."
+            f"{called} stores {stored:,} bytes, which would unpack to {member.file_size:,}."
         )
     return member

@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value, or says what it got and what it may be."""
+"""Checks of arguments: each returns the value, or raises an error with the allowed values."""
 
 import dataclasses
 import difflib
@@ -21,7 +21,7 @@ def positive_integer(argument: str, value: Any) -> int:
     """Return `value` as an int >= 1; rejects booleans.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -36,7 +36,7 @@ def integer_below(argument: str, value: Any, end: int) -> int:
     """Return `value` as an int in [0, end); rejects booleans.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -52,7 +52,7 @@ def finite_number(argument: str, value: Any) -> float:
     """Return `value` as a float that is neither infinite nor NaN; rejects booleans.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -67,7 +67,7 @@ def positive_number(argument: str, value: Any) -> float:
     """Return `value` as a finite float above 0; rejects booleans.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -84,7 +84,7 @@ def number_from(argument: str, value: Any, least: float) -> float:
     """Return `value` as a finite float of at least `least`; rejects booleans.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -100,7 +100,7 @@ def number_between(argument: str, value: Any, least: float, most: float) -> floa
     """Return `value` as a float in [least, most]; rejects booleans.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -116,7 +116,7 @@ def rate(argument: str, value: Any) -> float:
     """Return `value` as a float in [0, 1); rejects booleans.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -131,12 +131,12 @@ def share(argument: str, value: Any, wanted: str = "a number in [0, 1]") -> floa
     """Return `value` as a float in [0, 1]; rejects booleans.
 
     Args:
-        argument: its name.
-        value: what was given for it.
-        wanted: what the message says that it must be.
+        argument: name of the argument.
+        value: the given value.
+        wanted: the allowed values, which the message shows.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -151,7 +151,7 @@ def positive_share(argument: str, value: Any) -> float:
     """Return `value` as a float above 0, at most 1; rejects booleans.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -166,7 +166,7 @@ def nonzero_number(argument: str, value: Any) -> float:
     """Return `value` as a finite float other than 0; rejects booleans.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -182,7 +182,7 @@ def boolean(argument: str, value: Any) -> bool:
     """Return `value` as a bool; rejects numbers and words.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -200,7 +200,7 @@ def text(argument: str, value: Any) -> str:
     """Return `value`, a string that is not empty.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -217,7 +217,7 @@ def keras_name(argument: str, value: Any) -> str:
     """Return `value`, a string that Keras takes as the name of a layer or a model.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -234,7 +234,7 @@ def path(argument: str, value: Any) -> Path:
     """Return `value`, a string that is not empty or a path, as a path.
 
     Raises:
-        InputError: for anything else, bytes included.
+        InputError: if `value` is anything else, such as bytes.
 
     Example:
 
@@ -249,10 +249,10 @@ def path(argument: str, value: Any) -> Path:
 
 
 def function(argument: str, value: Any) -> Callable:
-    """Return `value`, which can be called.
+    """Return `value` if it can be called.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -269,12 +269,12 @@ def integers(argument: str, value: Any, wanted: str) -> tuple[int, ...]:
     """Return `value`, a list, a set or an array of integers, as a tuple.
 
     Args:
-        argument: its name.
-        value: what was given for it.
-        wanted: what the message says that it must be.
+        argument: name of the argument.
+        value: the given value.
+        wanted: the allowed values, which the message shows.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -290,15 +290,15 @@ def integers(argument: str, value: Any, wanted: str) -> tuple[int, ...]:
 
 
 def texts(argument: str, value: Any, wanted: str) -> tuple[str, ...]:
-    """Return `value`, a list or an array of strings, at least one, as a tuple.
+    """Return `value`, a non-empty list or array of strings, as a tuple.
 
     Args:
-        argument: its name.
-        value: what was given for it.
-        wanted: what the message says that it must be.
+        argument: name of the argument.
+        value: the given value.
+        wanted: the allowed values, which the message shows.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -316,13 +316,13 @@ def instance_of(argument: str, value: Any, kind: type, wanted: str) -> Any:
     """Return `value` if it is an instance of `kind`.
 
     Args:
-        argument: its name.
-        value: what was given for it.
+        argument: name of the argument.
+        value: the given value.
         kind: a class.
-        wanted: what the message says that it must be.
+        wanted: the allowed values, which the message shows.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -336,10 +336,10 @@ def instance_of(argument: str, value: Any, kind: type, wanted: str) -> Any:
 
 
 def shape(argument: str, value: Any) -> tuple[int | None, ...]:
-    """Return `value` as a tuple of positive integers and, for sizes that are open, `None`.
+    """Return `value` as a tuple of positive integers, with `None` for unknown sizes.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -355,10 +355,10 @@ def shape(argument: str, value: Any) -> tuple[int | None, ...]:
 
 
 def one_of(argument: str, value: Any, choices: Collection) -> Any:
-    """Return the one of the choices that `value` is.
+    """Return `value` if it is one of the choices.
 
     Raises:
-        InputError: for anything else; the message names the choice nearest to it.
+        InputError: if `value` is anything else; the message suggests the most similar choice.
 
     Example:
 
@@ -369,7 +369,7 @@ def one_of(argument: str, value: Any, choices: Collection) -> Any:
     # An array is not hashable, and would be compared element by element.
     if isinstance(value, Hashable):
         for choice in choices:
-            # True is 1, and no number.
+            # True equals 1, but a boolean is not a number here.
             if choice == value and isinstance(choice, bool) == isinstance(_plain(value), bool):
                 return choice
     message = _message(argument, f"one of {tuple(choices)}", value)
@@ -377,12 +377,12 @@ def one_of(argument: str, value: Any, choices: Collection) -> Any:
 
 
 def check_fields(instance: Any, checks: Mapping[str, Check]) -> None:
-    """Check fields of a frozen dataclass, and store what the checks return.
+    """Check fields of a frozen dataclass, and store the results of the checks.
 
-    `None` is let through where it is the default of the field.
+    `None` is allowed if it is the default of the field.
 
     Raises:
-        InputError: as the checks do.
+        InputError: if a check fails.
 
     Example:
 
@@ -407,7 +407,7 @@ def check_fields(instance: Any, checks: Mapping[str, Check]) -> None:
 
 
 def did_you_mean(given: Any, known: Iterable) -> str:
-    """Return a sentence, after a space, that names what is spelled much like `given`; or nothing.
+    """Return a sentence, after a space, that suggests similar names; empty if there are none.
 
     Example:
 
@@ -429,12 +429,12 @@ def refuse_unknown_options(owner: str, given: Iterable[str], known: Iterable[str
     """Refuse keyword arguments that a function or class does not have.
 
     Args:
-        owner: its name.
-        given: the names of the arguments.
-        known: the names of those that it has.
+        owner: name of the function or class.
+        given: names of the given arguments.
+        known: names of its arguments.
 
     Raises:
-        TypeError: as Python does; the message names the option nearest to it.
+        TypeError: if an argument is unknown; the message suggests the most similar one.
 
     Example:
 
@@ -447,12 +447,12 @@ def refuse_unknown_options(owner: str, given: Iterable[str], known: Iterable[str
     known = sorted(known)
     for name in given:
         if name not in known:
-            hint = did_you_mean(name, known) or f" It has {', '.join(known)}."
+            hint = did_you_mean(name, known) or f" Its options: {', '.join(known)}."
             raise TypeError(f"{owner} has no option {name!r}.{hint}")
 
 
 def with_suggestions(cls: Class) -> Class:
-    """Make a dataclass say what a misspelled keyword argument may mean.
+    """Make a dataclass suggest the right name for a misspelled keyword argument.
 
     Example:
 
@@ -479,7 +479,7 @@ def with_suggestions(cls: Class) -> Class:
     return cls
 
 
-# --- what the checks share -----------------------------------------------------------------------
+# --- shared by the checks ------------------------------------------------------------------------
 
 
 def _number(argument: str, value: Any, kind: type, fits: Callable[[Any], bool], wanted: str) -> Any:
@@ -487,7 +487,7 @@ def _number(argument: str, value: Any, kind: type, fits: Callable[[Any], bool], 
     if isinstance(plain, KINDS[kind]) and not isinstance(plain, bool):
         try:
             number = kind(plain)
-        except OverflowError:  # an integer that no float holds
+        except OverflowError:  # an integer that is too large for a float
             number = math.inf
         if fits(number):
             return number
@@ -498,12 +498,12 @@ def _row(value: Any) -> list[Any] | None:
     """Return the items of a list, a set or an array; `None` for anything else."""
     if not isinstance(value, Collection) or isinstance(value, str | bytes | bytearray | Mapping):
         return None
-    # An array without axes is a collection that has no items to go through.
+    # An array without axes can't be iterated, although it is a collection.
     return None if getattr(value, "shape", None) == () else list(value)
 
 
 def _plain(value: Any) -> Any:
-    """Return a NumPy scalar as the Python value."""
+    """Return a NumPy scalar as a Python value."""
     return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
 
 

@@ -1,4 +1,4 @@
-"""Batches of everything that Keras takes as data."""
+"""Iterate over the batches of any data that Keras takes."""
 
 import itertools
 import math
@@ -11,18 +11,18 @@ from se_keras.support.errors import InputError
 
 
 def read_batches(argument: str, data: Any, wanted: str) -> tuple[Iterable[Any], float | None]:
-    """Return an iterable of batches, and how many it has.
+    """Return an iterable of batches, and the number of batches.
 
     Args:
-        argument: its name.
+        argument: name of the argument.
         data: a `keras.utils.PyDataset`, a `tf.data.Dataset`, or any other iterable of batches.
-        wanted: what the message says that it must be.
+        wanted: the allowed values, which the message shows.
 
     Returns:
-        The batches; their number, infinity for data without an end, `None` where it is not known.
+        The batches, and their number: infinity for endless data, `None` if it is unknown.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `data` is anything else.
 
     Example:
 
@@ -32,12 +32,12 @@ def read_batches(argument: str, data: Any, wanted: str) -> tuple[Iterable[Any], 
     ([[1, 2], [3]], 2)
     """
     if isinstance(data, keras.utils.PyDataset):
-        number = data.num_batches  # None: it has no end
+        number = data.num_batches  # None means endless
         indices = itertools.count() if number is None else range(number)
         return (data[index] for index in indices), math.inf if number is None else number
     if not isinstance(data, Iterable):
-        raise InputError(f"`{argument}` must be {wanted}; got {type(data).__name__}.")
-    if hasattr(data, "cardinality"):  # of tf.data: -1 is no end, -2 not known
+        raise InputError(f"`{argument}` must be {wanted}, got {type(data).__name__}.")
+    if hasattr(data, "cardinality"):  # tf.data: -1 means endless, -2 means unknown
         number = int(data.cardinality())
         return data, {-1: math.inf, -2: None}.get(number, number)
     return data, len(data) if isinstance(data, Sized) else None

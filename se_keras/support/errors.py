@@ -1,16 +1,16 @@
-"""The errors that the command line shows in one line."""
+"""Errors that the command line shows in one line, without a traceback."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MAX_TEXT = 500  # characters of a reader's message that are shown
+MAX_TEXT = 500  # the longest shown part of a reader's message, in characters
 
 
 class InputError(ValueError):
     """The user's input cannot be used; the message says why and how to fix it.
 
-    The command line prints the message and ends with exit code 2, as it does for an `OSError` and
-    a `WrongResultError`. Any other error is a bug.
+    The command line prints the message and exits with code 2. It does the same for an `OSError`
+    and a `WrongResultError`; any other error is a bug.
 
     Example:
 
@@ -30,7 +30,7 @@ class MissingExtraError(InputError, ImportError):
 class WrongResultError(RuntimeError):
     """An exported file failed its self-check: not the user's fault, but a traceback would not help.
 
-    The command line prints the message and ends with exit code 2.
+    The command line prints the message and exits with code 2.
     """
 
 
@@ -39,10 +39,10 @@ def extra(name: str) -> Iterator[None]:
     """Turn a missing package of an optional extra into an error that says what to install.
 
     Args:
-        name: of the extra that brings the packages imported inside.
+        name: the extra that has the packages imported in the `with` block.
 
     Raises:
-        MissingExtraError: if an import inside fails.
+        MissingExtraError: if an import in the block fails.
 
     Example:
 
@@ -59,7 +59,7 @@ def extra(name: str) -> Iterator[None]:
 
 
 def lines_of(error: BaseException) -> list[str]:
-    """Return the lines of an error's message without empty ones, or its class if it has none.
+    """Return the non-empty lines of an error's message, or its class if there are none.
 
     Example:
 
@@ -72,7 +72,7 @@ def lines_of(error: BaseException) -> list[str]:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an error's message as one line, or its class if it has none.
+    """Return an error's message as one line, or its class if the message is empty.
 
     Example:
 
@@ -85,13 +85,13 @@ def in_one_line(error: BaseException) -> str:
 
 @contextmanager
 def damage_named(head: str) -> Iterator[None]:
-    """Turn whatever a reader of others raises about a file into one error line.
+    """Turn any error of a foreign file reader into one error line.
 
     Args:
-        head: of the line: which file it is, and what is wrong with it.
+        head: beginning of the line: the file and what is wrong with it.
 
     Raises:
-        InputError: in place of any error but a `MemoryError`.
+        InputError: instead of any other error but a `MemoryError`.
 
     Example:
 
@@ -100,13 +100,13 @@ def damage_named(head: str) -> Iterator[None]:
     ...     raise KeyError("no such member")
     Traceback (most recent call last):
     ...
-    se_keras.support.errors.InputError: a.zip is not a whole zip file: 'no such member'
+    se_keras.support.errors.InputError: a.zip is not a whole zip file: 'no such member'.
     """
     try:
         yield
     except (InputError, MemoryError):
         raise
-    # A damaged file makes its reader raise anything: a list of errors would never be whole.
+    # A damaged file can make its reader raise any error, so no list of errors would be complete.
     except Exception as error:
         text = "".join(c if c.isprintable() else "?" for c in lines_of(error)[0])
-        raise InputError(f"{head}: {text[:MAX_TEXT]}") from error
+        raise InputError(f"{head}: {text[:MAX_TEXT].rstrip('.')}.") from error

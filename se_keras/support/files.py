@@ -1,4 +1,7 @@
-"""Files that are whole or not there: written beside and renamed, by one process at a time."""
+"""Write files so that they are complete or absent: to a temporary path, then rename.
+
+Locks keep two processes from writing the same path.
+"""
 
 import csv
 import errno
@@ -21,12 +24,12 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 PARTIAL = ".partial-"
-# Of the paths beside a missing one so many are looked at for a suggestion.
+# The number of neighboring paths that are compared with a missing one for a suggestion.
 MOST_NEIGHBORS = 1000
-# What is replaced waits under this name until the new one is in its place.
+# The old version has this name until the new version is in its place.
 OLD = ".old"
 MAX_JSON = 2**27  # bytes
-# A disk, a quota or a limit is at its end.
+# The disk is full, or a quota or a limit is reached.
 NO_ROOM = ("ENOSPC", "EDQUOT", "EFBIG")
 
 
@@ -35,13 +38,13 @@ NO_ROOM = ("ENOSPC", "EDQUOT", "EFBIG")
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to, and rename it to `path` at the end.
+    """Provide a temporary path to write to, and rename it to `path` at the end.
 
-    An error in between leaves `path` as it was and nothing beside it. Works for files and folders,
-    in place of either.
+    After an error `path` is unchanged and the temporary path is deleted. Both files and folders
+    can be written, and replaced.
 
     Raises:
-        InputError: if another process writes `path`, or the disk is full.
+        InputError: if another process is writing `path`, or the disk is full.
 
     Example:
 
@@ -53,7 +56,7 @@ def written_beside(path: Path) -> Iterator[Path]:
     'whole'
     """
     with claimed(path) as folder:
-        # The name stays: Keras picks the format by its suffix.
+        # Keep the name, because Keras derives the format from its suffix.
         partial = folder / path.name
         remove(partial)
         with _full_disk_named(path):
@@ -76,7 +79,7 @@ def _full_disk_named(path: Path) -> Iterator[None]:
 
 
 def lacks_room(error: Exception) -> bool:
-    """Return whether an error says that a disk, a quota or a limit of a file's size is at its end.
+    """Return whether an error means a full disk, or a reached quota or limit of file size.
 
     Example:
 
@@ -93,7 +96,7 @@ def _room_lacking(error: Exception) -> str | None:
     number = error.errno if isinstance(error, OSError) else None
     for name in NO_ROOM:
         ours = getattr(errno, name, None)
-        # TensorFlow and HDF5 give the system's reason as a text.
+        # TensorFlow and HDF5 only quote the system's message.
         if ours and (ours == number or os.strerror(ours) in str(error)):
             return os.strerror(ours)
     return None
@@ -107,11 +110,11 @@ def _unwritable(path: Path, error: Exception) -> InputError:
 
 @contextmanager
 def claimed(path: Path) -> Iterator[Path]:
-    """Keep `path` from being written by other processes, from the begin of a long command on.
+    """Keep other processes from writing `path` during a long command.
 
     Returns:
-        A folder beside `path` for what is not whole yet. It goes at the end; one that a killed
-        process left is taken over.
+        A folder next to `path` for incomplete files. It is deleted at the end; a folder of a
+        killed process is reused.
 
     Raises:
         InputError: if another process is about to write `path`.
@@ -132,12 +135,14 @@ def claimed(path: Path) -> Iterator[Path]:
         return
     missing = [parent for parent in folder.parents if not parent.exists()]
     try:
-        lock = _lock_new(folder, f"another process is writing {path}: wait for it to end.")
+        lock = _lock_new(folder, f"another process is writing {path}: wait until it has finished.")
     except OSError as error:
         raise _unwritable(path, error) from error
     _CLAIMED.add(key)
     try:
-        if os.path.lexists(folder / OLD) and not os.path.lexists(path):  # a kill between the two
+        if os.path.lexists(folder / OLD) and not os.path.lexists(
+            path
+        ):  # killed between the two renames
             os.replace(folder / OLD, path)
         yield folder
     finally:
@@ -151,7 +156,7 @@ _CLAIMED: set[str] = set()
 
 
 def _lock_new(folder: Path, taken: str) -> int:
-    """Make a folder and lock it; the lock ends with the process, however that ends."""
+    """Make a folder and lock it; the lock also ends when the process is killed."""
     while True:
         if not folder.is_dir():
             remove(folder)
@@ -167,11 +172,11 @@ def lock_folder(folder: Path, taken: str) -> int:
     """Lock a folder until its descriptor, which is returned, is closed or the process ends.
 
     Args:
-        folder: which is there.
-        taken: the message where another process has it.
+        folder: an existing folder.
+        taken: the error message if another process has the lock.
 
     Raises:
-        InputError: if another process has it.
+        InputError: if another process has the lock.
 
     Example:
 
@@ -186,14 +191,14 @@ def lock_folder(folder: Path, taken: str) -> int:
     """
     if fcntl is None:
         return os.open(os.devnull, os.O_RDONLY)
-    # Not by a file in it, which a kill would leave.
+    # A lock file would remain if the process was killed.
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
         raise InputError(taken) from None
-    except OSError:  # some network disks have no locks
+    except OSError:  # some network file systems have no locks
         pass
     return lock
 
@@ -207,7 +212,7 @@ def remove(path: Path) -> None:
 
 
 def neighbors(path: str | os.PathLike) -> list[str]:
-    """Return the paths in the folder of a path, which need not be there, for a suggestion.
+    """Return the paths in the folder of a path that may be missing, for a suggestion.
 
     Example:
 
@@ -227,7 +232,7 @@ def neighbors(path: str | os.PathLike) -> list[str]:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Delete the folders that are empty, inner ones before outer ones."""
+    """Delete the empty ones of some folders, inner folders before outer folders."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
@@ -249,12 +254,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def open_regular(path: str | os.PathLike) -> io.BufferedReader:
-    """Open a file for reading, but no folder, pipe or device.
+    """Open a regular file for reading; refuse folders, pipes and devices.
 
-    A pipe would keep the reader waiting, and a device might give bytes for ever.
+    A pipe could block the reader, and a device could provide endless bytes.
 
     Raises:
-        ValueError: if it is none; the message says what it is.
+        ValueError: if the path is not a regular file; the message says what it is.
 
     Example:
 
@@ -263,16 +268,16 @@ def open_regular(path: str | os.PathLike) -> io.BufferedReader:
     >>> open_regular(os.devnull)
     Traceback (most recent call last):
     ...
-    ValueError: it is no regular file
+    ValueError: it is not a regular file
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
-        raise ValueError("it is a folder" if stat.S_ISDIR(mode) else "it is no regular file")
+        raise ValueError("it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
     return open(path, "rb")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
+    """Return the object in a JSON file.
 
     Raises:
         InputError: if the file is damaged, too large, or holds anything else.
@@ -295,9 +300,9 @@ def read_json(path: Path) -> dict[str, Any]:
         try:
             content = json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
         except RecursionError:
-            raise ValueError("it is nested too deep") from None
+            raise ValueError("it is nested too deeply") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"it is no JSON ({in_one_line(error)})") from error
+            raise ValueError(f"it is not valid JSON ({in_one_line(error)})") from error
         if not isinstance(content, dict):
             raise ValueError("it must hold a JSON object")
     return content
@@ -315,11 +320,11 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Return the rows of a CSV file under its header.
 
     Args:
-        path: of the file.
-        columns: that it must have.
+        path: path of the file.
+        columns: required columns.
 
     Raises:
-        InputError: if it is damaged, or lacks a column.
+        InputError: if the file is damaged, or lacks a column.
 
     Example:
 
@@ -336,9 +341,9 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             lines = csv.reader(io.StringIO(text, newline=""), strict=True)
             header, *rows = list(filter(None, lines)) or [[]]
         except csv.Error as error:
-            raise ValueError(f"it is no CSV ({in_one_line(error)})") from error
+            raise ValueError(f"it is not valid CSV ({in_one_line(error)})") from error
         if missing := [name for name in columns if header.count(name) != 1]:
-            raise ValueError(f"it must have one column {missing[0]}")
+            raise ValueError(f"it must have exactly one column {missing[0]!r}")
         if any(len(row) != len(header) for row in rows):
             raise ValueError("its rows differ in length")
     return [dict(zip(header, row, strict=True)) for row in rows]

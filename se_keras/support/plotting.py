@@ -1,4 +1,4 @@
-"""Figures of matplotlib, which draws only where a command or a user asks for a picture."""
+"""Figures of matplotlib, which is imported only when a figure is drawn."""
 
 import functools
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 120
-# Comes with matplotlib, and is its default.
+# Matplotlib's default font, which it includes.
 FONT = "DejaVu Sans"
-# A font that has a box for each character, also of matplotlib.
+# A font of matplotlib that shows every character as a box.
 BOXES = "Last Resort"
 LONGEST_NAME = 24
 
@@ -33,13 +33,13 @@ def new_figure(width: float, height: float) -> "Figure":
     [8.0, 3.0]
     """
     with extra("train"):
-        # Not pyplot: it would start a window system, and keep the figure.
+        # Not pyplot, which would start a window system and keep the figure in memory.
         from matplotlib.figure import Figure
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure to a file, in the format that the file's suffix says.
+    """Write a figure to a file, in the format of the file's suffix.
 
     Example:
 
@@ -55,7 +55,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
 
 
 def shorten(name: str) -> str:
-    """Return a name that is not too long for a picture, without its middle if need be.
+    """Shorten a name for a picture: leave out the middle of a long name.
 
     Example:
 
@@ -68,9 +68,9 @@ def shorten(name: str) -> str:
 
 
 def show_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    r"""Return names as the fonts of this machine can show them, and the fonts to use, in order.
+    r"""Return names as this machine's fonts can show them, and the fonts to use in order.
 
-    What no font has, and what is no visible character, is escaped.
+    Invisible characters and characters that no font has are escaped.
 
     Example:
 
@@ -81,7 +81,7 @@ def show_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
     names = [visible(name) for name in names]
     files = _font_files()
     fonts, missing = [FONT], set("".join(names)) - _characters(files[FONT])
-    # Only where a name needs it: there may be hundreds of fonts.
+    # Read further fonts only if a name needs them: there may be hundreds.
     for font, file in files.items() if missing else ():
         if found := missing & _characters(file):
             fonts.append(font)
@@ -91,7 +91,7 @@ def show_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _font_files() -> dict[str, str]:
-    """Return the file of each font's upright face, regular where there is one."""
+    """Return the file of each font's upright face, the regular weight if it exists."""
     from matplotlib.font_manager import fontManager
 
     faces = (face for face in fontManager.ttflist if face.style == "normal")
@@ -107,5 +107,5 @@ def _characters(file: str) -> frozenset[str]:
     try:
         font = FT2Font(file)
         return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
-    except (OSError, RuntimeError):  # a font that can't be read is none
+    except (OSError, RuntimeError):  # ignore an unreadable font
         return frozenset()

@@ -1,12 +1,12 @@
-"""Progress of long work, as Keras shows it."""
+"""Progress of long work, in the style of Keras."""
 
 import sys
 
 
 def progress_style() -> int:
-    """Return Keras' `verbose` for standard output: 1, a bar, or 2, plain lines.
+    """Return Keras' `verbose` for standard output: 1 for a bar, 2 for plain lines.
 
-    A bar draws itself anew at each step, which a log file would show as a line each.
+    A bar is redrawn at each step, which would add a line for each step to a log file.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The fields of objects that others may have written, each checked when it is taken."""
+"""Read fields of untrusted JSON objects, and check each of them."""
 
 import reprlib
 from collections.abc import Callable, Mapping
@@ -16,9 +16,9 @@ class Fields:
 
     Args:
         content: the object.
-        head: of each message: which file it is, and what can't be done with it.
-        of: what follows the name of a field in a message.
-        within: the fields that the object lies in, such as "test.".
+        head: beginning of each message, such as "can't read run.json".
+        of: text after the name of a field in a message.
+        within: path of the enclosing fields, such as "test.".
 
     Example:
 
@@ -35,18 +35,18 @@ class Fields:
         self.content, self.head, self.of, self.within = content, head, of, within
 
     def take(self, name: str, read: Read, wanted: str) -> Any:
-        """Return the value of a field as `read` gives it; `None` where it is left out or null."""
+        """Return a field as read by `read`; `None` if it is missing or null."""
         value = self.content.get(name)
         return None if value is None else self.check(name, value, read, wanted)
 
     def need(self, name: str, read: Read, wanted: str) -> Any:
-        """Return the value of a field as `read` gives it; refuse an object without it."""
+        """Return a field as read by `read`; refuse an object without the field."""
         if name not in self.content:
             raise InputError(f"{self.head}: `{self.within}{name}`{self.of} is missing.")
         return self.check(name, self.content[name], read, wanted)
 
     def check(self, name: str, value: Any, read: Read, wanted: str) -> Any:
-        """Return a value as `read` gives it; name the field where it raises an error."""
+        """Return a value as read by `read`; turn its errors into one that names the field."""
         try:
             return read(value)
         except (TypeError, ValueError) as error:
@@ -56,7 +56,7 @@ class Fields:
             ) from error
 
     def inside(self, name: str) -> "Fields":
-        """Return the fields of the object in a field; refuse an object without it."""
+        """Return the fields of a nested object; refuse an object without it."""
         inner = self.need(name, mapping, "an object")
         return Fields(inner, self.head, self.of, f"{self.within}{name}.")
 
@@ -65,25 +65,25 @@ _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 4, 4
 
 
-# --- values: each gives what it took, or raises a TypeError or ValueError ------------------------
+# --- values: each function returns the value, or raises TypeError or ValueError ------------------
 
 
 def whole(value: Any, least: int, most: int) -> int:
-    """Return an int of a range; refuse booleans."""
-    if type(value) is not int or not least <= value <= most:  # bool is an int to Python
+    """Return an int within a range; refuse booleans."""
+    if type(value) is not int or not least <= value <= most:  # bool is a subclass of int
         raise ValueError
     return value
 
 
 def number(value: Any, least: float, most: float) -> float:
-    """Return a number of a range as a float; refuse booleans and NaN."""
+    """Return a number within a range as a float; refuse booleans and NaN."""
     if type(value) not in (int, float) or not least <= value <= most:
         raise ValueError
     return float(value)
 
 
 def line(value: Any) -> str:
-    """Return a text that can be shown: no escape codes, no end of a line."""
+    """Return a printable text of one line."""
     if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= MAX_TEXT:
         raise ValueError
     return value
@@ -93,19 +93,19 @@ def characters(value: Any) -> str:
     """Return any text that can be written to a file."""
     if not isinstance(value, str):
         raise TypeError
-    value.encode()  # a half of a surrogate pair is a ValueError
+    value.encode()  # half of a surrogate pair raises ValueError
     return value
 
 
 def row(value: Any, read: Read, length: int | None = None) -> tuple[Any, ...]:
-    """Return the values of a list, each as `read` gives it."""
+    """Return the values of a list, each as read by `read`."""
     if not isinstance(value, list) or (length is not None and len(value) != length):
         raise ValueError
     return tuple(map(read, value))
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """Return an object of JSON."""
+    """Return a JSON object."""
     if not isinstance(value, dict):
         raise TypeError
     return value

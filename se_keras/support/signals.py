@@ -1,8 +1,9 @@
-"""Signals that end a command: Ctrl-C, SIGTERM and SIGHUP, all alike.
+"""Handle the signals that end a command alike: Ctrl-C, SIGTERM and SIGHUP.
 
-The first one raises `Stopped` in the main thread, so that what is begun is put away. Python loses
-an exception that comes in a callback of its own, such as those of an import: it is raised again
-until the command has seen it. A second signal ends the process at once, also in compiled code.
+The first signal raises `Stopped` in the main thread, so that the command can clean up. Python loses
+an exception that is raised within some of its own callbacks, for example during an import, so it is
+raised again until the command has seen it. A second signal ends the process at once, even in
+compiled code.
 """
 
 import os
@@ -13,7 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-# Seconds after which an exception that was lost is raised again.
+# Seconds until a lost exception is raised again.
 AGAIN = 0.5
 
 
@@ -26,7 +27,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def exit_code(number: int) -> int:
-    """Return what a shell gives for a process that a signal ended.
+    """Return the shell's exit code for a process that a signal ended.
 
     Example:
 
@@ -38,7 +39,7 @@ def exit_code(number: int) -> int:
 
 
 def signal_of(error: BaseException) -> int:
-    """Return the number of the signal that an error stands for; 0 for other errors.
+    """Return the number of the signal that caused an error; 0 for other errors.
 
     Example:
 
@@ -52,22 +53,22 @@ def signal_of(error: BaseException) -> int:
 
 
 def end_at_once_on_signals() -> None:
-    """End the process on a signal without a traceback, as long as nothing is begun."""
+    """End the process on a signal without a traceback, while there is nothing to clean up."""
     for number in _unignored():
         signal.signal(number, lambda number, frame: os._exit(exit_code(number)))
 
 
 def _unignored() -> list[int]:
-    """Return the signals but those that the process is told to ignore, as by nohup."""
+    """Return the signals that the process does not ignore (as it does under nohup)."""
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 class Signals:
-    """Inside, a signal raises `Stopped`; outside of the main thread nothing happens.
+    """A context in which a signal raises `Stopped`; without effect outside of the main thread.
 
     Attributes:
-        number: of the signal that came; 0 where none did.
+        number: number of the received signal; 0 if there was none.
     """
 
     def __init__(self) -> None:
@@ -104,7 +105,7 @@ class Signals:
         sys.unraisablehook = self.hook
 
     def seen(self) -> None:
-        """Raise nothing any more: the command has seen the signal."""
+        """Stop raising: the command has seen the signal."""
         if hasattr(signal, "setitimer") and self.before:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -119,19 +120,19 @@ class Signals:
             raise Stopped(self.number)
 
     def _say(self, unraisable: Any) -> None:
-        if not issubclass(unraisable.exc_type, Stopped):  # which comes again
+        if not issubclass(unraisable.exc_type, Stopped):  # which is raised again anyway
             self.hook(unraisable)
 
 
 def _is_on_its_way(handled: BaseException | None) -> bool:
-    """Return whether what is being handled, or was when it came up, is a `Stopped`."""
+    """Return whether an exception, or one in its context, is a `Stopped`."""
     while handled is not None and not isinstance(handled, Stopped):
         handled = handled.__context__
     return handled is not None
 
 
 def _end_at_second(reader: int) -> None:
-    """Wait for signals in a thread of its own: compiled code may keep the main thread busy."""
+    """Wait for signals in a separate thread: compiled code may block the main thread."""
     came = 0
     while numbers := os.read(reader, 64):
         for number in numbers:

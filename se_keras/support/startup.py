@@ -1,4 +1,4 @@
-"""The light and quiet start of the `se-keras` command."""
+"""Start the `se-keras` command quickly and quietly."""
 
 import logging
 import os
@@ -20,18 +20,16 @@ def is_command() -> bool:
     """
     if Path(sys.argv[0]).name in ("se-keras", "se-keras.exe"):
         return True
-    # "-m" is what Python has there until it has found the package that it is to run.
+    # Python sets "-m" until it has found the package to run.
     return sys.argv[0] == "-m" and sys.orig_argv[-len(sys.argv)] in ("se_keras", "-mse_keras")
 
 
 def load_keras() -> None:
-    """Import Keras for a command, which has not done so yet.
+    """Import Keras without TensorFlow's notes on drivers and instruction sets.
 
-    TensorFlow's libraries write notes on drivers and instruction sets to the standard error while
-    they are loaded. They are held back, and shown where loading fails; `TF_CPP_MIN_LOG_LEVEL=0`
-    shows all of it.
+    The notes are shown if the import fails, or with `TF_CPP_MIN_LOG_LEVEL=0`.
     """
-    # TensorFlow's warnings are about the calls of this package, which a user can't change.
+    # TensorFlow's warnings are about calls within this package, which a user can't change.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if "keras" in sys.modules:
         return

@@ -1,18 +1,18 @@
-"""Plain text tables, as plans and counts print them."""
+"""Plain text tables, in which plans and counts are printed."""
 
 import unicodedata
 from collections.abc import Sequence
 
-# Invisible characters that turn the direction of the text after them.
+# Invisible characters that change the direction of the text after them.
 TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Format rows of cells under a header; integers get separators and stand on the right.
+    """Format rows of cells under a header; integers get separators and are right-aligned.
 
     Args:
         header: name of each column.
-        rows: as many cells each; `None` is an empty cell.
+        rows: one cell for each column; `None` is an empty cell.
 
     Returns:
         The table as text, without a line break at the end.
@@ -46,7 +46,7 @@ def _text(cell: object) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Return a text with escapes for what would break its line, or turn the text after it.
+    r"""Escape the characters of a text that would break its line or change its direction.
 
     Example:
 

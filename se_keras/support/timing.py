@@ -1,4 +1,4 @@
-"""Times of calls that are compared with each other."""
+"""Time functions that are compared with each other."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,15 +9,15 @@ def seconds_in_turn(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[list[float]]:
-    """Time calls in turn, so that what else the machine does hits all alike.
+    """Time calls in turn, so that other work of the machine affects all of them alike.
 
     Args:
         calls: functions without arguments.
-        rounds: how often each is timed, after a first call that sets up what it needs.
-        clock: says the seconds that have passed.
+        rounds: number of timings of each call, after one untimed call.
+        clock: function that returns the time in seconds.
 
     Returns:
-        The seconds of each call, one number a round.
+        The seconds of each call, one number for each round.
 
     Example:
 

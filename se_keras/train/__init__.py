@@ -12,7 +12,7 @@ __all__ = ["Cluster", "InputError", "TrainConfig", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """Return `train`; TensorFlow, which it needs, is imported on its first use."""
+    """Return `train`, whose first use imports TensorFlow."""
     if name != "train":
         raise AttributeError(f"module 'se_keras.train' has no attribute {name!r}")
     from se_keras.train.run import train

@@ -1,9 +1,8 @@
-"""Class activation maps: which places of an image speak for a class (Grad-CAM, arXiv 1610.02391).
+"""Class activation maps: the places of an image that support a class (Grad-CAM, arXiv 1610.02391).
 
-They are made of the last map that has positions: that of which a global pool, or whatever stands in
-its place, makes one vector an image. It is found in the graph, not by names. In a network with SE
-it comes after the whole unit, its gate and its addition: a map before the gate is not what the
-classifier sees.
+They are computed from the last feature map, which a global pool (or its replacement) turns into one
+vector for each image. It is found in the graph and not by names. In a network with SE it comes
+after the gate and the addition of the last unit, because the classifier does not see earlier maps.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,27 +15,28 @@ from keras import KerasTensor, tree
 from se_keras.graph import Graph, nested_inputs, trace
 from se_keras.support.errors import InputError
 
-# What makes probabilities of scores, and what may stand after it.
+# Activations that turn scores into probabilities, and layers that may follow them.
 PROBABILITIES = tuple(map(keras.activations.get, ("softmax", "sigmoid")))
 SHAPES = (keras.layers.Flatten, keras.layers.Reshape)
 
 
 def class_maps(model: keras.Model, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return how much each place of an image speaks for a class: Grad-CAM of its score.
+    """Return how much each place of an image supports a class: Grad-CAM of the class score.
 
-    The score is that before softmax or sigmoid. Where a global average and one dense layer follow
-    the map, this is the class activation map of arXiv 1512.04150, divided by the number of places.
+    The score is taken before softmax or sigmoid. If a global average and one dense layer follow the
+    map, the result is the class activation map of arXiv 1512.04150, divided by the number of
+    places.
 
     Args:
-        model: a functional or Sequential classifier, (N, classes), on TensorFlow.
-        images: as the model takes them, (N, H, W, C).
-        classes: the class to explain of each image, (N,).
+        model: a functional or Sequential classifier with output (N, classes), on TensorFlow.
+        images: images as the model takes them, (N, H, W, C).
+        classes: the class to explain for each image, (N,).
 
     Returns:
-        (N, height, width) of the map, 0 and above: what speaks against the class is 0.
+        Maps (N, height, width) of values from 0 on; places against the class have 0.
 
     Raises:
-        InputError: if the model has no such map or several, or is no classifier.
+        InputError: if the model is not a classifier, or does not have exactly one last map.
 
     Example:
 
@@ -53,7 +53,7 @@ def class_maps(model: keras.Model, images: np.ndarray, classes: np.ndarray) -> n
 
     graph = trace(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
-        raise InputError(f"`cam`: {model.name} must give scores of classes, (N, classes).")
+        raise InputError(f"`cam`: {model.name} must return scores of classes, (N, classes).")
     target = _last_map(graph)
     kept: dict[KerasTensor, Any] = {}
 
@@ -73,18 +73,18 @@ def class_maps(model: keras.Model, images: np.ndarray, classes: np.ndarray) -> n
 
 
 def _last_map(graph: Graph) -> KerasTensor:
-    """Find the only map that all scores depend on, inside nested models too."""
+    """Find the only map that all scores depend on, also inside nested models."""
     found = _maps_before(graph)
     if len(found) != 1:
         raise InputError(
-            f"`cam`: {graph.model.name} makes its scores of {len(found) or 'no'} maps with "
-            "positions, not of one."
+            f"`cam`: the scores of {graph.model.name} must depend on one last feature map, got "
+            f"{len(found) or 'none'}."
         )
     return found[0]
 
 
 def _maps_before(graph: Graph) -> list[KerasTensor]:
-    """Return the maps that outputs depend on; an input of a nested model is its own."""
+    """Return the last maps that the outputs depend on."""
     found: dict[KerasTensor, None] = {}
     waiting = list(tree.flatten(graph.outputs))
     while waiting:
@@ -95,7 +95,7 @@ def _maps_before(graph: Graph) -> list[KerasTensor]:
         elif node.subgraph is not None:
             inputs = tree.flatten(node.subgraph.inputs)
             inside = dict.fromkeys(_maps_before(node.subgraph))
-            # What a nested model is given is a map of the graph around it.
+            # The input of a nested model is a map of the surrounding graph.
             own = [tensor for tensor in inside if tensor not in inputs]
             found |= dict.fromkeys(own)
             waiting += nested_inputs(node) if len(own) < len(inside) or not inside else []
@@ -108,7 +108,8 @@ def _has_positions(tensor: KerasTensor, graph: Graph) -> bool:
     positions = set(tensor.shape[1:-1])
     if len(tensor.shape) not in (2, 4) and positions != {1}:
         raise InputError(
-            f"`cam`: {graph.model.name} has no map before its scores, but {tuple(tensor.shape)}."
+            f"`cam`: {graph.model.name} must have a feature map before its scores, got "
+            f"{tuple(tensor.shape)}."
         )
     return not positions <= {1}
 
@@ -119,7 +120,7 @@ def _has_positions(tensor: KerasTensor, graph: Graph) -> bool:
 def _run(
     graph: Graph, inputs: Sequence[Any], keep: Callable[[KerasTensor, Any], None], last: Any
 ) -> Any:
-    """Compute the output of a graph; `keep` sees each tensor on the way, `last` hands on scores."""
+    """Compute the output of a graph; `keep` gets each tensor, `last` passes scores on."""
     values = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
 
     def value(leaf: Any) -> Any:
@@ -142,7 +143,7 @@ def _run(
 
 
 def _call(op: Any, args: Any, kwargs: dict[str, Any], raw: bool) -> Any:
-    """Call an operation, as in inference; `raw` leaves out its softmax or sigmoid."""
+    """Call an operation in inference mode; `raw` skips its softmax or sigmoid."""
     if "training" in kwargs:
         kwargs = {**kwargs, "training": False}
     if not raw:
@@ -157,7 +158,7 @@ def _call(op: Any, args: Any, kwargs: dict[str, Any], raw: bool) -> Any:
 
 
 def _makes_probabilities(graph: Graph) -> Any:
-    """Return the layer that makes probabilities of scores; `None` where the model gives scores."""
+    """Return the layer that turns scores into probabilities; `None` if there is none."""
     (tensor,) = tree.flatten(graph.outputs)
     while isinstance((node := graph.producer(tensor)).op, SHAPES):
         (tensor,) = node.inputs

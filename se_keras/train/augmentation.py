@@ -1,7 +1,7 @@
-"""Augmentation beyond shifts, flips and crops, by layers of Keras.
+"""RandAugment, mixup and CutMix, by layers of Keras.
 
-Each draw follows from a seed that comes with the images, so that a run which goes on sees what an
-unbroken one sees; Keras' layers by themselves draw from a state that no run saves.
+All random numbers depend on a seed that comes with the images, so that a resumed run sees the same
+images as an uninterrupted one. Keras' layers alone would use a state that no run saves.
 """
 
 from collections.abc import Callable
@@ -13,18 +13,17 @@ import tensorflow as tf
 
 from se_keras.train.config import TrainConfig
 
-# How images and one-hot labels are changed, given a seed, (2,).
+# Images and one-hot labels.
 Pair = tuple[tf.Tensor, tf.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """The augmentation that is asked for; `None` where it is not.
+    """The augmentation of a run; `None` where a kind is not used.
 
     Attributes:
-        mixup, cutmix: the parameter of the beta distribution that the share of the second image is
-            drawn from.
-        rand_augment: the largest strength of each change, 0 to 1.
+        mixup, cutmix: parameter of the beta distribution for the share of the second image.
+        rand_augment: maximum strength of each change, 0 to 1.
     """
 
     mixup: float | None = None
@@ -33,20 +32,20 @@ class Augmentation:
 
     @classmethod
     def of(cls, config: TrainConfig) -> "Augmentation":
-        """Return what the settings of a run ask for."""
+        """Return the augmentation in the settings of a run."""
         return cls(mixup=config.mixup, cutmix=config.cutmix, rand_augment=config.rand_augment)
 
     def change(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        """Return what RandAugment makes of an image (H, W, C), 0..255, and a seed."""
+        """Return a function from an image (H, W, C) in 0..255 and a seed to a changed image."""
         if self.rand_augment is None:
             return lambda image, seed: image
         apply = _seeded(keras.layers.RandAugment, factor=self.rand_augment)
         return lambda image, seed: tf.ensure_shape(apply(image, seed), image.shape)
 
     def mix(self) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Pair]:
-        """Return what mixes a batch (N, H, W, C) and its labels (N, classes), given a seed.
+        """Return a function that mixes a batch (N, H, W, C) and its labels (N, classes) by a seed.
 
-        Where both mixup and CutMix are asked for, each batch gets one of them, as its seed decides.
+        With both mixup and CutMix, the seed of each batch selects one of them.
         """
         layers = []
         if self.mixup is not None:
@@ -69,7 +68,7 @@ class Augmentation:
         return apply
 
     def __str__(self) -> str:
-        """Return what is asked for, in words; empty where nothing is."""
+        """Return the augmentation in words; empty if there is none."""
         texts = {
             "RandAugment of up to {:g}": self.rand_augment,
             "mixup with {:g}": self.mixup,
@@ -82,7 +81,7 @@ NO_MORE = Augmentation()
 
 
 class _Seeds(keras.random.SeedGenerator):
-    """Gives one seed after the other out of one seed, without a state of its own."""
+    """Generate seeds from one seed, without a variable."""
 
     def __init__(self, seed: tf.Tensor):
         self.seed, self.count = seed, 0
@@ -93,8 +92,8 @@ class _Seeds(keras.random.SeedGenerator):
 
 
 def _seeded(kind: type[keras.Layer], **options: Any) -> Callable[[Any, tf.Tensor], Any]:
-    """Return a function of images and a seed that applies a random layer of Keras."""
-    drawn: list[_Seeds] = []  # the layer would track an attribute
+    """Return a function that applies a random layer of Keras to images by a seed."""
+    drawn: list[_Seeds] = []  # a list, because the layer would track an attribute
 
     class Seeded(kind):  # type: ignore[misc,valid-type]
         def _get_seed_generator(self, backend: str | None = None) -> _Seeds:

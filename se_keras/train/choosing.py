@@ -1,4 +1,4 @@
-"""The choice of the epoch, and the end of a run: both from the rows of its history alone."""
+"""Choose the epoch to keep, and decide when a run ends, from the run's history."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,10 @@ from se_keras.train.config import TrainConfig
 
 
 def best_epoch(history: Sequence[dict[str, float]]) -> int:
-    """Return the number of the epoch, from 1, that validation likes best.
+    """Return the number of the best epoch, from 1, by the validation results.
 
-    It has the highest accuracy; of equal ones it has the lowest loss, and of these it is the first.
+    It is the epoch with the highest accuracy; ties are broken by the lowest loss, then by the
+    first.
 
     Example:
 
@@ -21,15 +22,15 @@ def best_epoch(history: Sequence[dict[str, float]]) -> int:
 
 
 def chosen_epoch(history: Sequence[dict[str, float]], config: TrainConfig) -> int:
-    """Return the number of the epoch whose weights the run leaves."""
+    """Return the number of the epoch whose weights the run keeps."""
     return best_epoch(history) if config.choose == "best" else len(history)
 
 
 def is_over(history: Sequence[dict[str, float]], config: TrainConfig) -> bool:
-    """Return whether no epoch is to follow: all are done, or too many were no better.
+    """Return whether the run ends: after all epochs, or after `patience` epochs without gain.
 
     Args:
-        history: of the epochs so far.
+        history: rows of the epochs so far.
         config: completed settings.
 
     Example:
@@ -42,7 +43,7 @@ def is_over(history: Sequence[dict[str, float]], config: TrainConfig) -> bool:
     assert config.epochs is not None  # the settings are completed
     if not history or len(history) >= config.epochs:
         return bool(history)
-    # The epochs of a frozen backbone say nothing of those that follow.
+    # Results with a frozen backbone do not predict the results after it.
     frozen = config.freeze or 0
     frozen = frozen if frozen < config.epochs else 0
     return 0 < (config.patience or 0) <= len(history) - max(best_epoch(history), frozen)

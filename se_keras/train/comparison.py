@@ -1,4 +1,4 @@
-"""Finished runs side by side: a table, what their answers differ in, and a picture."""
+"""Compare finished runs: a table, the differences in their answers, and a picture."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ HEADER = ("run", "parameters", "epoch", "accuracy", "95 %", "balanced", "macro F
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """The files and figures of a finished run.
+    """The files and results of a finished run.
 
     Attributes:
-        name: of its folder.
-        report: what `report.json` has.
-        history: the rows of `history.csv`.
+        name: name of its folder.
+        report: content of `report.json`.
+        history: rows of `history.csv`.
         right: whether the answer is right, for each test image by its name and class.
     """
 
@@ -36,17 +36,17 @@ def read_run(folder: Path) -> Run:
     """Read a finished run.
 
     Raises:
-        InputError: if there is none, or it is damaged or of an earlier version.
+        InputError: if the run is missing, damaged or from an earlier version.
     """
     report, history, answers = read_results(folder)
     right = {(row["file"], row["true"]): row["true"] == row["predicted"] for row in answers}
-    if (folder / "settings.json").is_file():  # where the images are, however that was typed
+    if (folder / "settings.json").is_file():  # the resolved path of the images
         report["settings"]["data"] = read_json(folder / "settings.json")["data"]
     return Run(name=str(folder), report=report, history=history, right=right)
 
 
 def describe(runs: Sequence[Run]) -> str:
-    """Return the table of some runs, the settings they differ in, and how the answers differ."""
+    """Return a table of runs, of their different settings, and of their different answers."""
     texts = [format_table(HEADER, [_row(run) for run in runs])]
     if settings := _differing_settings(runs):
         texts.append(format_table(["setting", *(run.name for run in runs)], settings))
@@ -76,28 +76,28 @@ def _differing_settings(runs: Sequence[Run]) -> list[list[str]]:
 
 
 def _compare_answers(one: Run, other: Run) -> str:
-    """Return which of the same test images two runs have right: more than two intervals say."""
+    """Compare two runs on the same test images, which says more than two intervals."""
     if one.right.keys() != other.right.keys():
         return (
-            f"{other.name} and {one.name} were tested on different images: their figures can be "
-            "compared by their intervals alone."
+            f"{other.name} and {one.name} were tested on different images: compare their intervals "
+            "only."
         )
     pairs = [(one.right[image], other.right[image]) for image in one.right]
     first, second = pairs.count((True, False)), pairs.count((False, True))
     chance = mcnemar(first, second)
     return (
-        f"Of the same {len(pairs):,} test images {second:,} are right in {other.name} alone, "
-        f"{first:,} in {one.name} alone. If both were equally good, so large a difference would "
-        f"come with a probability of {chance:.2g} (McNemar's exact test)."
+        f"Of the same {len(pairs):,} test images, {second:,} are right only in {other.name} and "
+        f"{first:,} only in {one.name}. If both were equally good, the probability of such a large "
+        f"difference would be {chance:.2g} (McNemar's exact test)."
     )
 
 
 def mcnemar(one: int, other: int) -> float:
-    """Return how likely so unequal or more unequal counts are by tossing a coin.
+    """Return the two-sided p value of McNemar's exact test.
 
     Args:
-        one: how many images one model alone has right.
-        other: how many the other one alone has right.
+        one: number of images that only the first model has right.
+        other: number of images that only the second model has right.
 
     Example:
 
@@ -110,7 +110,7 @@ def mcnemar(one: int, other: int) -> float:
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
-    """Draw validation over the epochs, and the test accuracy with its interval, of some runs."""
+    """Draw the validation accuracy over the epochs, and the test accuracy with its interval."""
     names, fonts = show_names([run.name for run in runs])
     figure = new_figure(11, 3 + 0.35 * len(runs))
     curves, bars = figure.subplots(1, 2)
@@ -126,7 +126,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         bars.errorbar(
             test["accuracy"], number, xerr=ends, fmt="o", capsize=4, color=line.get_color()
         )
-    curves.set(xlabel="epoch", title="validation accuracy; circles: what is kept")
+    curves.set(xlabel="epoch", title="validation accuracy; circles: kept epochs")
     curves.xaxis.get_major_locator().set_params(integer=True)
     bars.set_yticks(range(len(names)), names, parse_math=False, fontfamily=fonts)
     bars.set(title="test accuracy, 95 % interval", ylim=(len(runs) - 0.5, -0.5))

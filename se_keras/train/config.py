@@ -34,8 +34,8 @@ Settings = TypeVar("Settings")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CHOICES = ("best", "last")
 CLASS_WEIGHTS = ("none", "balanced")
-# The least parameter of a beta distribution that Keras draws from rightly: of Beta(0.01, 0.01) it
-# draws 1/2 in 18 of 100 cases, where it should be near 0 or 1.
+# Keras draws wrong numbers from beta distributions with smaller parameters: from Beta(0.01, 0.01),
+# 18 % are 1/2, which should be near 0 or 1.
 LEAST_ALPHA = 0.1
 
 
@@ -44,13 +44,13 @@ class Defaults:
     """The defaults for a data set.
 
     Attributes:
-        epochs, batch_size, lr: of the run; `lr` is the peak of the schedule, for `batch_size`.
-        image_size: height and width of the images, pixels; `None` for a folder, where the model
-            decides.
-        shift: augmentation by random shifts of up to so many pixels.
+        epochs, batch_size, lr: settings of the run; `lr` is the peak of the schedule for
+            `batch_size`.
+        image_size: height and width of the images in pixels; `None` for the model's size.
+        shift: augmentation by random shifts of up to this many pixels.
         flip: augmentation by mirroring left to right.
-        zoom: augmentation by random square crops, of at least this part of the side.
-        patience: epochs without a better one after which a run ends; 0 where it never does.
+        zoom: augmentation by random square crops of at least this share of the side.
+        patience: number of epochs without improvement after which a run ends; 0 for no limit.
     """
 
     epochs: int
@@ -64,25 +64,25 @@ class Defaults:
 
 
 DEFAULTS = {
-    # A mirrored digit is another sign or none: no flip.
+    # No flip: a mirrored digit is another sign, or none.
     "digits": Defaults(epochs=20, batch_size=64, lr=0.1, image_size=8, shift=1),
     "fashion_mnist": Defaults(epochs=30, batch_size=128, lr=0.1, image_size=28, shift=2, flip=True),
     # He et al. 2015, sec. 4.2: batches of 128, rate 0.1, pad by 4 and crop, flip.
     "cifar10": Defaults(epochs=100, batch_size=128, lr=0.1, image_size=32, shift=4, flip=True),
     "cifar100": Defaults(epochs=100, batch_size=128, lr=0.1, image_size=32, shift=4, flip=True),
 }
-# Height and width to which the images of a folder are brought at least.
+# The smallest height and width to which images of a folder are resized by default.
 SMALLEST = 64
 FOLDER_DEFAULTS = Defaults(
     epochs=30, batch_size=32, lr=0.05, image_size=None, flip=True, zoom=0.7, patience=10
 )
 
-# What is trained where the user says nothing.
+# The model that is trained by default.
 DEFAULT_MODEL = "seresnet20"
 
 
 def is_model_file(model: str | None) -> bool:
-    """Return whether a model is named by a `.keras` file, not by the catalog.
+    """Return whether a model is named by a path and not by the catalog.
 
     Example:
 
@@ -149,14 +149,14 @@ CHECKS: dict[str, Check] = {
 
 
 def option(group: str, metavar: str, help: str, default: Any = None, unset: str = "") -> Any:
-    """Make the field of a setting, of which `se-keras train` makes an option.
+    """Make the dataclass field of a setting, which is also an option of `se-keras train`.
 
     Args:
         group: one of `GROUPS`.
-        metavar: what stands for the value in the help.
-        help: what the setting is.
-        default: `None` where it depends on the rest.
-        unset: what `None`, or no flag, means.
+        metavar: placeholder of the value in the help.
+        help: description of the setting.
+        default: default; `None` if it depends on other settings.
+        unset: description of `None`, or of an unset flag.
     """
     meaning = unset or default
     text = help if meaning is None else f"{help} (default: {meaning})"
@@ -164,7 +164,7 @@ def option(group: str, metavar: str, help: str, default: Any = None, unset: str 
 
 
 def _fitting(name: str) -> str:
-    """Return what the data sets have where the user says nothing: "20 for digits; ..."."""
+    """Return the defaults of the data sets in words: "20 for digits; ..."."""
     names: dict[Any, list[str]] = {}
     for data, row in {**DEFAULTS, "a folder": FOLDER_DEFAULTS}.items():
         names.setdefault(getattr(row, name), []).append(data)
@@ -188,10 +188,10 @@ def documented(settings: type[Settings]) -> type[Settings]:
 class TrainConfig:
     """The settings of a training run.
 
-    `None` stands for what fits the data.
+    `None` stands for the default of the data set or model.
 
     Raises:
-        InputError: if a setting is out of its range.
+        InputError: if a setting is invalid.
 
     Example:
 
@@ -220,8 +220,8 @@ class TrainConfig:
     image_size: int | None = option(
         DATA,
         "PIXELS",
-        "height and width to which images are brought",
-        unset=f"{_fitting('image_size')}; for a folder the size that the model was made for, at "
+        "height and width to which images are resized",
+        unset=f"{_fitting('image_size')}; for a folder the default size of the model, at "
         f"least {SMALLEST}",
     )
     model: str | None = option(
@@ -229,7 +229,7 @@ class TrainConfig:
         "MODEL",
         "a name that `se-keras list` shows, or the folder of a finished run or a .keras file of a "
         "classifier or backbone, which gets a new classifier and is trained further",
-        unset=f"{DEFAULT_MODEL}; with weights the network that they are for",
+        unset=f"{DEFAULT_MODEL}; with weights their network",
     )
     weights: str | None = option(
         MODEL,
@@ -242,12 +242,12 @@ class TrainConfig:
     pixels: str | None = option(
         MODEL,
         "NAME",
-        "pixel values that pretrained weights take, needed only if nothing else says so: raw "
+        "pixel values that pretrained weights take, needed only if they do not state them: raw "
         "(0..255), imagenet (ImageNet's mean and deviation), tf (-1..1), or the name of the "
-        "published weights that they were made from",
-        unset="as the weights or the model say",
+        "published weights that they were trained from",
+        unset="as stated by the weights or the model",
     )
-    # What the SENet paper varies: Table 10; Fig. 5 and Tables 14 and 15; its plain networks.
+    # Varied in the SENet paper: Table 10; Fig. 5 and Tables 14 and 15; networks without SE.
     ratio: int | None = option(
         MODEL,
         "N",
@@ -261,13 +261,13 @@ class TrainConfig:
         unset="as in the model, usually standard",
     )
     no_se: bool = option(
-        MODEL, "", "train the same network without SE, to compare", False, unset="with SE"
+        MODEL, "", "train the same network without SE, for comparison", False, unset="with SE"
     )
     freeze: int | None = option(
         FINE_TUNING,
         "N",
-        "number of frozen epochs at the start, which train only the new classifier, at the full "
-        "learning rate",
+        "number of epochs at the start that train only the new classifier, at the full learning "
+        "rate",
         unset="5; without pretrained weights 0",
     )
     tuning_rate: float | None = option(
@@ -295,7 +295,7 @@ class TrainConfig:
     patience: int | None = option(
         TRAINING,
         "N",
-        "stop after N epochs without a better result on the validation images; with 0 never",
+        "stop after N epochs without a better result on the validation images; 0 never stops early",
         unset=f"{_fitting('patience')}; 0 for the others",
     )
     choose: str = option(
@@ -307,7 +307,7 @@ class TrainConfig:
     class_weights: str = option(
         TRAINING,
         "HOW",
-        "balanced: in the loss and in the choice of the epoch each class counts the same, however "
+        "balanced: each class counts the same in the loss and in the choice of the epoch, however "
         "many images it has; none: each image counts the same",
         CLASS_WEIGHTS[0],
     )
@@ -400,31 +400,29 @@ class TrainConfig:
     def __post_init__(self):
         check_fields(self, CHECKS)
         if self.no_se and (self.ratio is not None or self.placement is not None):
-            raise InputError(
-                "`ratio` and `placement` are of SE blocks: with `no_se` there are none."
-            )
+            raise InputError("`ratio` and `placement` need SE blocks, but `no_se` removes them.")
 
     @property
     def network_options(self) -> dict[str, Any]:
-        """Return what the network is asked for beyond its name, as `se_keras.create` takes it."""
+        """Return the options of the network for `se_keras.create`."""
         asked = {"ratio": self.ratio, "placement": self.placement}
         given = {name: value for name, value in asked.items() if value is not None}
         return given | ({"se": False} if self.no_se else {})
 
     @property
     def begins_with_weights(self) -> bool:
-        """Return whether the network has weights that were trained before."""
+        """Return whether the run starts from trained weights."""
         return self.weights is not None or is_model_file(self.model)
 
     @property
     def defaults(self) -> Defaults:
-        """Return what fits the data set."""
+        """Return the defaults of the data set."""
         return DEFAULTS.get(self.data, FOLDER_DEFAULTS)
 
     def completed(self) -> "TrainConfig":
-        """Return the same with every setting filled in, except the batch size of a folder.
+        """Return a copy with all defaults filled in, except the batch size for a folder.
 
-        Where the run begins with weights, these decide on `model`, `image_size`, `freeze` and
+        If the run starts from weights, `start_of` fills in `model`, `image_size`, `freeze` and
         `tuning_rate`.
 
         Raises:
@@ -462,10 +460,11 @@ class TrainConfig:
 @documented
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """The devices and processes of a run; they do not change what it computes.
+    """The devices and processes of a run.
 
     Raises:
-        InputError: if they are out of range, or some of the last three are missing.
+        InputError: if a value is out of range, or only some of `coordinator`, `process` and
+            `processes` are given.
 
     Example:
 
@@ -501,7 +500,7 @@ class Cluster:
         if together == (None, None, None):
             return
         if self.coordinator is None or self.process is None or self.processes is None:
-            raise InputError("`coordinator`, `process` and `processes` go together.")
+            raise InputError("`coordinator`, `process` and `processes` must be given together.")
         host, _, port = self.coordinator.rpartition(":")
         if not host or not port.isdecimal():
             raise InputError(f"`coordinator` must be HOST:PORT, got {self.coordinator!r}.")

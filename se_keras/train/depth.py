@@ -1,7 +1,7 @@
-"""The distance of each layer from the classifier, in stages, as the graph tells.
+"""Find the distance of each layer from the classifier, in stages.
 
-A stage ends where the maps get smaller, in both directions to two thirds or less, as each halving
-makes them. Names say nothing of it.
+A stage ends where height and width of the maps fall to two thirds or less, as at every halving. The
+names of layers are not used.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import keras
 
 from se_keras.graph import Graph, Shape, innermost_layers, nested_inputs, trace
 
-# Area of the largest maps of a stage to that of the next one's, at least.
+# The smallest ratio between the areas of the maps of two neighboring stages.
 SHRINKS = (3 / 2) ** 2
 
 
@@ -21,10 +21,10 @@ def classifier_of(model: keras.Model) -> keras.Layer | None:
 
 
 def stages_from_end(model: keras.Model) -> dict[keras.Layer, int]:
-    """Return the stage of each layer that can be trained, from 0, which is the classifier alone.
+    """Return the stage of each trainable layer, counted from the classifier, which is stage 0.
 
     Args:
-        model: functional or Sequential, for images of one size.
+        model: a functional or Sequential model with a fixed image size.
 
     Example:
 
@@ -37,7 +37,7 @@ def stages_from_end(model: keras.Model) -> dict[keras.Layer, int]:
     areas: dict[keras.Layer, int] = {}
     _collect(trace(model), [tuple(tensor.shape) for tensor in model.inputs], 0, areas)
     classifier = classifier_of(model)
-    # Normalization holds the numbers of pixels, which nobody trains.
+    # Leave out Normalization, whose statistics of pixels are not trained.
     areas = {
         layer: area
         for layer, area in areas.items()
@@ -57,13 +57,13 @@ def stages_from_end(model: keras.Model) -> dict[keras.Layer, int]:
 def _collect(
     graph: Graph, input_shapes: Sequence[Shape], after: int, areas: dict[keras.Layer, int]
 ) -> None:
-    """Note of each layer the largest maps that come out of it or later: gates are small between.
+    """Store the area of the largest map at or after each layer, because gates are small between.
 
     Args:
-        graph: may be that of a nested model.
-        input_shapes: of its inputs.
-        after: the largest area of what takes its outputs.
-        areas: gets the layers of the graph and those inside.
+        graph: graph of the model or of a nested model.
+        input_shapes: shapes of its inputs.
+        after: largest area of the maps after the graph.
+        areas: dict to store the areas in.
     """
     shapes = graph.shapes(input_shapes)
     largest = {tensor: _area(shape) for tensor, shape in shapes.items()}
@@ -79,5 +79,5 @@ def _collect(
 
 
 def _area(shape: Shape) -> int:
-    """Return positions of maps (N, H, W, ...); 0 of anything else."""
+    """Return the number of positions of a map (N, H, W, ...); 0 for other tensors."""
     return (shape[1] or 0) * (shape[2] or 0) if len(shape) > 3 else 0

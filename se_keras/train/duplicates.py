@@ -1,8 +1,8 @@
-"""Images that are in two parts of a data set: what was learned is then asked again.
+"""Find images that are in two parts of a data set, which makes test results too good.
 
-Each image is known by a small copy. Two copies are of the same picture where nearly all of their 64
-steps from left to right, brighter or not, are the same, and their colors hardly differ. That finds
-other sizes, formats and compressions of a picture, not turned, mirrored or cropped ones.
+Images are compared by small copies. Two copies show the same picture if nearly all of their 64
+comparisons of neighbors (brighter to the right or not) agree, and their colors hardly differ. This
+finds other sizes, formats and compressions of a picture, but no rotated, mirrored or cropped ones.
 """
 
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ import numpy as np
 
 from se_keras.train.splits import PARTS
 
-# Of a small copy; each row is eight steps.
+# Size of a small copy; each row has eight steps.
 HEIGHT, WIDTH = 8, 9
 COPY_SIZE = HEIGHT * WIDTH  # for each channel
-# Steps of the 64 that may differ. Of four groups of 16 steps at least one is then the same.
+# The number of the 64 steps that may differ. One of four groups of 16 steps is then the same.
 MOST_STEPS = 3
-# Mean difference of the copies' pixels, to their contrast.
+# The largest mean difference of the copies' pixels, relative to their contrast.
 MOST_DIFFERENCE = 0.1
-# Groups of more images share something common, such as a white margin: only equal copies count.
+# In larger groups, which share something such as a white margin, only equal copies count.
 CROWD = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class Twin:
-    """An image that is held out, and one of another part that looks the same."""
+    """A held-out image, and an image of another part that looks the same."""
 
     file: str
     part: str
@@ -44,7 +44,7 @@ class Twin:
 
 
 def small_copy(image: np.ndarray) -> np.ndarray:
-    """Return the mean colors of 8 x 9 fields of an image, uint8 (H, W, C), flat.
+    """Return the mean colors of 8 x 9 fields of an image, as a flat uint8 array.
 
     Example:
 
@@ -55,7 +55,7 @@ def small_copy(image: np.ndarray) -> np.ndarray:
         np.linspace(0, size, fields + 1).astype(int)
         for size, fields in zip(image.shape[:2], (HEIGHT, WIDTH), strict=True)
     )
-    # From the first to the last field: at each place the sum of all above and left of it.
+    # An integral image: the sum of all pixels above and to the left.
     sums = np.zeros((image.shape[0] + 1, image.shape[1] + 1, image.shape[2]))
     sums[1:, 1:] = image.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
     at = sums[rows][:, columns]
@@ -68,12 +68,12 @@ def find_twins(copies: np.ndarray, parts: np.ndarray, names: np.ndarray) -> list
     """Find held-out images that are in another part too.
 
     Args:
-        copies: of the images, (N, 216), as `small_copy` gives them.
-        parts: the name of each image's part, (N,).
-        names: the name of each image, (N,).
+        copies: small copies of the images, (N, 216).
+        parts: part of each image, (N,).
+        names: name of each image, (N,).
 
     Returns:
-        At most one pair for each image that is not of "train", which is the first one found.
+        At most one pair for each image outside of "train".
 
     Example:
 
@@ -102,7 +102,7 @@ def find_twins(copies: np.ndarray, parts: np.ndarray, names: np.ndarray) -> list
 
 
 def _find_equal(copies: np.ndarray, parts: np.ndarray) -> dict[int, int]:
-    """Return for images whose copies are equal the first one of a part before theirs."""
+    """Map each image with an equal copy in an earlier part to the first such image."""
     found: dict[int, int] = {}
     whole = np.ascontiguousarray(copies).view(f"V{copies[0].nbytes}")[:, 0]
     for group in _equal(np.unique(whole, return_inverse=True)[1].ravel()):
@@ -115,32 +115,32 @@ def _find_equal(copies: np.ndarray, parts: np.ndarray) -> dict[int, int]:
 
 
 def _steps(copies: np.ndarray) -> np.ndarray:
-    """Return for each image 64 times whether it gets brighter to the right, (N, 64)."""
+    """Return whether each image gets brighter to the right, at 64 places, (N, 64)."""
     gray = copies.reshape(len(copies), HEIGHT, WIDTH, -1).mean(axis=-1)
     return (gray[:, :, 1:] > gray[:, :, :-1]).reshape(len(copies), -1)
 
 
 def _precede(parts: np.ndarray, part: str) -> np.ndarray:
-    """Return whether each is of a part before another one, which must not repeat it."""
+    """Return whether each image is in a part before `part`, which must not repeat it."""
     return np.isin(parts, PARTS[: PARTS.index(part)])
 
 
 def _first_same(copies: np.ndarray, steps: np.ndarray, one: int, others: np.ndarray) -> np.ndarray:
-    """Return the first of some others that shows the same picture, if there is one."""
+    """Return the first of the others that shows the same picture, if there is one."""
     near = others[(steps[others] != steps[one]).sum(axis=1) <= MOST_STEPS]
     difference = np.abs(copies[near].astype(int) - copies[one]).mean(axis=1)
     return near[difference <= MOST_DIFFERENCE * copies[one].std()][:1]
 
 
 def _groups(steps: np.ndarray) -> Iterator[np.ndarray]:
-    """Give images that may be the same, one group for each picture."""
+    """Yield groups of images that may show the same picture."""
     quarters = np.packbits(steps, axis=1).view(">u2")
     for quarter in range(quarters.shape[1]):
         yield from (group for group in _equal(quarters[:, quarter]) if len(group) <= CROWD)
 
 
 def _equal(keys: np.ndarray) -> Iterator[np.ndarray]:
-    """Give the places of each key that occurs more than once."""
+    """Yield the positions of each key that occurs more than once."""
     order = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.diff(keys[order])) + 1
     yield from (group for group in np.split(order, starts) if len(group) > 1)

@@ -1,8 +1,9 @@
-"""Metrics of a classifier that bear few images and unequal classes.
+"""Metrics of a classifier that suit few images and unequal classes.
 
-Intervals cover 95 %. Shares have Wilson's (1927). The balanced accuracy, a mean of shares, has that
-which Zou and Donner (2008) make of the Wilson intervals of its shares. The macro F1 has percentiles
-of a bootstrap within each true class; where all answers are right, it has no width.
+All intervals cover 95 %. Shares have Wilson's interval (1927). The balanced accuracy, a mean of
+shares, has the interval of Zou and Donner (2008), made from the Wilson intervals of the shares. The
+macro F1 has percentiles of a bootstrap within each true class, whose interval has no width if all
+answers are right.
 """
 
 from collections.abc import Sequence
@@ -11,23 +12,23 @@ from typing import Any
 import numpy as np
 
 INTERVALS = (
-    "95 %: Wilson's for accuracy, top-5, precision and recall; for the balanced accuracy what Zou "
-    "and Donner (2008) make of the recalls' intervals; for the macro F1 percentiles of 1,000 "
-    "resamples within each true class, by the run's seed"
+    "95 %: Wilson intervals for accuracy, top-5, precision and recall; the interval of Zou and "
+    "Donner (2008), from the intervals of the recalls, for the balanced accuracy; percentiles of "
+    "1,000 resamples within each true class, by the run's seed, for the macro F1"
 )
-# The normal distribution's 97.5 % quantile.
+# The 97.5 % quantile of the normal distribution.
 QUANTILE = 1.959963984540054
 RESAMPLES = 1000
-# Classes from which the right one among the first five says something.
+# Top-5 accuracy is reported from this number of classes on.
 TOP_FROM, TOP = 20, 5
-# Of confidence, for the expected calibration error.
+# Number of bins of confidence for the expected calibration error.
 BINS = 15
-# Smallest probability that a temperature is fitted to, and the range of its inverse.
+# Probabilities are clipped to TINY for the fit of a temperature; the range of its inverse.
 TINY, INVERSES = 1e-12, (1e-2, 1e2)
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Count images, (classes, classes): true class by predicted class.
+    """Count images by true class (row) and predicted class (column).
 
     Example:
 
@@ -42,13 +43,13 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
 def measure(
     labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """Return the figures of a part, as `report.json` has them.
+    """Return the metrics of a part for `report.json`.
 
     Args:
-        labels: the true classes, (N,). Means over classes are over those that occur.
-        probabilities: (N, classes).
+        labels: the true classes, (N,). Means over classes leave out classes without images.
+        probabilities: predicted probabilities, (N, classes).
         class_names: names of the classes, by number.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Example:
 
@@ -80,7 +81,7 @@ def measure(
 
 
 def _share(name: str, hits: int, count: int) -> dict[str, Any]:
-    """Return a share and its interval; `None` for a share of nothing."""
+    """Return a share and its interval; `None` if there are no images."""
     if not count:
         return {name: None, f"{name}_interval": None}
     low, high = wilson(np.array(hits), np.array(count))
@@ -96,7 +97,7 @@ def _round(value: float) -> float:
 
 
 def wilson(hits: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both ends of Wilson's interval of shares.
+    """Return the ends of Wilson's interval of shares.
 
     Example:
 
@@ -111,13 +112,13 @@ def wilson(hits: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _of_mean(shares: np.ndarray, ends: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
-    """Return the interval of a mean of independent shares, from theirs."""
+    """Return the interval of a mean of independent shares from the intervals of the shares."""
     below, above = (np.sqrt(np.square(end - shares).sum()) / len(shares) for end in ends)
     return shares.mean() - below, shares.mean() + above
 
 
 def f1_scores(counts: np.ndarray) -> np.ndarray:
-    """Return the F1 score of each class, from a confusion matrix; 0 without a hit.
+    """Return the F1 score of each class from a confusion matrix; 0 without a hit.
 
     Example:
 
@@ -128,7 +129,7 @@ def f1_scores(counts: np.ndarray) -> np.ndarray:
 
 
 def _bootstrap_f1(counts: np.ndarray, seed: int) -> tuple[float, float]:
-    """Return the interval of the macro F1, with the images of each class drawn anew."""
+    """Return the interval of the macro F1 by resampling the images of each class."""
     generator = np.random.default_rng(seed)
     support = counts.sum(axis=1)
     there = support > 0
@@ -145,7 +146,7 @@ def _bootstrap_f1(counts: np.ndarray, seed: int) -> tuple[float, float]:
 
 
 def in_top(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return for each image whether its class is among the five likeliest.
+    """Return whether the true class of each image is among the five most probable.
 
     Example:
 
@@ -175,14 +176,14 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Return the temperature that makes probabilities fit the labels best (Guo et al. 2017).
+    """Fit the temperature that calibrates probabilities best (Guo et al. 2017).
 
     Args:
         labels: the true classes, (N,).
-        probabilities: (N, classes).
+        probabilities: predicted probabilities, (N, classes).
 
     Returns:
-        What the logits are divided by; `None` where none fits, such as when all answers are right.
+        The divisor of the logits; `None` if there is no optimum, as when all answers are right.
 
     Example:
 
@@ -206,7 +207,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float | No
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return probabilities as they are at a temperature.
+    """Return probabilities with their logits divided by a temperature.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""`report.html`: one page of what a run came to, with all of it inside, for any browser."""
+"""Write `report.html`: a page about a run in one file, with all pictures inside."""
 
 import base64
 import html
@@ -9,9 +9,9 @@ from typing import Any
 
 from se_keras.support.tables import visible
 
-# Rows of a table that are shown before the others are folded away.
+# The number of shown rows of a table; the others are folded away.
 SHOWN = 30
-# The figures that come first, and their names for people.
+# The main metrics, and their names for people.
 HEADLINES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -53,12 +53,12 @@ def write_page(
     """Write the page of a run.
 
     Args:
-        path: of the page.
-        content: what `report.json` has.
-        folder: of the run; has its pictures.
-        warnings: what to know before the figures are believed.
-        mistakes: of each wrong answer on a test image: the file, its class, the class it was taken
-            for and the probability of that; the surest first.
+        path: path of the page.
+        content: content of `report.json`.
+        folder: folder of the run with its pictures.
+        warnings: warnings about the results.
+        mistakes: for each wrong answer on a test image the file, its class, the predicted class
+            and its probability; the most confident first.
     """
     title = f"{content['model']} on {content['data']['name']}"
     parts = [
@@ -68,15 +68,15 @@ def write_page(
         _heading("How it was trained"),
         _training(content),
         _picture(folder / "curves.png", "Loss and accuracy over the epochs"),
-        _heading("Class by class, on the test images"),
+        _heading("Results for each class, on the test images"),
         _classes(content),
-        _heading("What was taken for what"),
+        _heading("Confused classes"),
         _pairs(content["test"]["confused"]),
         _picture(folder / "confusion.png", "True class by predicted class of the test images"),
         _heading("The worst mistakes"),
         _picture(folder / "mistakes.png", "Test images with their class and the predicted one"),
         _mistakes(mistakes),
-        _heading("How far its probabilities can be believed"),
+        _heading("Calibration of the probabilities"),
         _calibration(content),
         _heading("Settings"),
         _settings(content["settings"]),
@@ -109,17 +109,17 @@ def _headline(content: Mapping[str, Any]) -> str:
 
 def _training(content: Mapping[str, Any]) -> str:
     epochs, data = content["epochs"], content["data"]
-    early = ", and then the run ended early" if epochs["ended_early"] else ""
+    early = " (the run stopped early)" if epochs["ended_early"] else ""
     choice = content["settings"]["choose"]
-    why = "the best by validation" if choice == "best" else "the last one, as was asked for"
+    why = "the best by validation" if choice == "best" else "the last one, as set"
     validation = content["validation"]
     return _paragraphs(
-        f"{data['training_images']:,} images trained it, {data['validation_images']:,} others "
-        f"chose the epoch, {data['test_images']:,} others tested it at the end. "
+        f"{data['training_images']:,} training images, {data['validation_images']:,} validation "
+        f"images to choose the epoch, {data['test_images']:,} test images for the results. "
         f"Parts: {data['split']}.",
         f"{epochs['trained']} epochs were trained{early}; epoch {epochs['chosen']} is kept, {why}. "
-        f"Its accuracy is {percent(validation['accuracy'])} on the validation images, which chose "
-        f"it, and {percent(content['test']['accuracy'])} on the test images, which did not.",
+        f"Its accuracy is {percent(validation['accuracy'])} on the validation images, which were "
+        f"used to choose it, and {percent(content['test']['accuracy'])} on the test images.",
     )
 
 
@@ -136,10 +136,8 @@ def _classes(content: Mapping[str, Any]) -> str:
         ]
         for row in sorted(content["test"]["by_class"], key=lambda row: row["f1"])
     ]
-    note = (
-        "The worst class comes first. Recall: the share of a class' images that were taken for it. "
-    )
-    note += "Precision: the share of what was taken for a class that is of it."
+    note = "The worst class comes first. Recall: the share of a class' images that are recognized. "
+    note += "Precision: the share of right answers among all answers for a class."
     return f'<p class="quiet">{_text(note)}</p>' + _table(header, rows)
 
 
@@ -151,19 +149,19 @@ def _share_cells(row: Mapping[str, Any], name: str) -> list[Any]:
 
 def _pairs(pairs: Sequence[Mapping[str, Any]]) -> str:
     if not pairs:
-        return _paragraphs("No test image was taken for another class.")
+        return _paragraphs("Every test image was classified correctly.")
     rows = [
         [row["true"], row["predicted"], row["images"], Number(percent(row["share"]))]
         for row in pairs
     ]
-    return _table(["class", "taken for", "images", "of the class"], rows)
+    return _table(["class", "predicted class", "images", "share of the class"], rows)
 
 
 def _mistakes(mistakes: Sequence[Sequence[Any]]) -> str:
     if not mistakes:
-        return _paragraphs("There is none: the pictures are the answers that were least sure.")
+        return _paragraphs("There are no mistakes: the pictures show the least confident answers.")
     rows = [[*row[:3], Number(percent(row[3]))] for row in mistakes]
-    return _table(["file", "class", "taken for", "probability"], rows)
+    return _table(["file", "class", "predicted class", "probability"], rows)
 
 
 def _calibration(content: Mapping[str, Any]) -> str:
@@ -174,11 +172,13 @@ def _calibration(content: Mapping[str, Any]) -> str:
         "(the expected calibration error)."
     ]
     if fitted["temperature"] is None:
-        texts.append("No temperature fits the validation images, most likely since all are right.")
+        texts.append(
+            "No temperature fits the validation images, probably because all answers are right."
+        )
     else:
         texts.append(
-            f"Divided by the temperature {fitted['temperature']:.2f}, which fits the validation "
-            f"images best, its logits would give {percent(fitted['error_with_temperature'])}."
+            f"With logits divided by the temperature {fitted['temperature']:.2f}, which fits the "
+            f"validation images best, it would be {percent(fitted['error_with_temperature'])}."
         )
     return _paragraphs(*texts)
 
@@ -196,7 +196,7 @@ def _next(folder: Path) -> str:
         f"se-keras export {run} --format onnx",
     )
     files = "predictions.csv has the answer for each image, split.csv its part, report.json all "
-    files += "figures, history.csv the epochs."
+    files += "results, history.csv the epochs."
     return f"<pre>{_text(chr(10).join(commands))}</pre>" + _paragraphs(files)
 
 
@@ -204,7 +204,7 @@ def _next(folder: Path) -> str:
 
 
 class Number(str):
-    """Text that stands on the right, as numbers do."""
+    """Text that is right-aligned, like numbers."""
 
     __slots__ = ()
 
@@ -233,7 +233,7 @@ def between(interval: Sequence[float]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Escape a text: names of files and classes may be anything."""
+    """Escape a text: names of files and classes may have any characters."""
     return html.escape("\n".join(map(visible, str(value).split("\n"))))
 
 
@@ -270,7 +270,7 @@ def _body(head: str, rows: Iterable[Sequence[Any]], numeric: Sequence[bool]) -> 
 
 
 def _row(tag: str, cells: Sequence[Any], numeric: Sequence[bool]) -> str:
-    # A name that is written from the right leaves the other cells where they are.
+    # A right-to-left name must not move the other cells.
     texts = (
         f'<{tag} class="number">{_cell(cell)}</{tag}>'
         if right

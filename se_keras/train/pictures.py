@@ -1,4 +1,4 @@
-"""The pictures that a run leaves: curves, confusion matrix, the worst mistakes."""
+"""Draw the pictures of a run: curves, confusion matrix, worst mistakes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +8,10 @@ import numpy as np
 
 from se_keras.support.plotting import new_figure, save_figure, shorten, show_names
 
-# Inches of a class in the confusion matrix, of few and of many classes.
+# Inches for each class in the confusion matrix, with few and with many classes.
 WIDE, NARROW = 0.45, 0.18
 WIDE_CLASSES = 20
-# Beyond so many classes the squares have no room for names and counts.
+# With more classes there is no room for names and counts.
 NAMED_CLASSES = 200
 COLUMNS, MOST_MISTAKES = 5, 20
 GRAY = "0.4"
@@ -21,19 +21,19 @@ def draw_curves(history: Sequence[dict[str, float]], chosen: int, path: Path) ->
     """Draw loss and accuracy over the epochs, in training and validation; mark an epoch.
 
     Args:
-        history: the rows of `history.csv`.
-        chosen: the number of the epoch that is kept, from 1.
-        path: of the picture.
+        history: rows of `history.csv`.
+        chosen: number of the kept epoch, from 1.
+        path: path of the picture.
     """
     figure = new_figure(10, 4)
     epochs = [row["epoch"] for row in history]
-    # A line through one point is not seen.
+    # A line through one point is invisible.
     marker = "o" if len(epochs) == 1 else None
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         validated = [row[f"val_{metric}"] for row in history]
         axes.plot(epochs, [row[metric] for row in history], label="training", marker=marker)
         axes.plot(epochs, validated, label="validation", marker=marker)
-        axes.axvline(chosen, color=GRAY, linestyle=":", label=f"epoch {chosen}, which is kept")
+        axes.axvline(chosen, color=GRAY, linestyle=":", label=f"epoch {chosen} (kept)")
         axes.plot(chosen, validated[chosen - 1], "o", color=GRAY, fillstyle="none", markersize=9)
         axes.set(xlabel="epoch", title=metric)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -43,12 +43,12 @@ def draw_curves(history: Sequence[dict[str, float]], chosen: int, path: Path) ->
 
 
 def draw_confusion(counts: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Draw how many images of each class (row) were taken for which (column).
+    """Draw the confusion matrix: true classes (rows) by predicted classes (columns).
 
     Args:
-        counts: (classes, classes), see `metrics.confusion`.
+        counts: counts (classes, classes) from `metrics.confusion`.
         class_names: names of the classes, by number.
-        path: of the picture.
+        path: path of the picture.
     """
     classes = len(class_names)
     per_class = WIDE if classes <= WIDE_CLASSES else NARROW
@@ -70,7 +70,7 @@ def draw_confusion(counts: np.ndarray, class_names: Sequence[str], path: Path) -
 
 def _write_classes(axes: Any, class_names: Sequence[str], size: int) -> None:
     names, fonts = show_names([shorten(name) for name in class_names])
-    # A dollar sign in a folder's name is no formula.
+    # A dollar sign in a folder's name must not start a formula.
     text: dict[str, Any] = {"fontsize": size, "parse_math": False, "fontfamily": fonts}
     axes.set_xticks(range(len(names)), names, rotation=90, **text)
     axes.set_yticks(range(len(names)), names, **text)
@@ -89,17 +89,17 @@ def draw_class_maps(
     names: Sequence[str],
     path: Path,
 ) -> None:
-    """Draw images, and over them how much their places speak for a class.
+    """Draw images with their class activation maps.
 
     Args:
-        images: uint8, (H, W, C); at least one.
-        maps: of each its captions and class maps, (h, w), 0 and above; at least one.
-        names: of the files.
-        path: of the picture.
+        images: at least one uint8 image (H, W, C).
+        maps: for each image at least one caption with its class map (h, w).
+        names: names of the files.
+        path: path of the picture.
     """
     columns = 1 + max(len(of_image) for of_image in maps)
     figure = new_figure(0.4 + 2.5 * columns, 0.6 + 2.6 * len(images))
-    figure.suptitle("The warmer a place, the more it speaks for the class")
+    figure.suptitle("The warmer a place, the more it supports the class")
     grid = figure.subplots(len(images), columns, squeeze=False)
     for row, image, of_image, name in zip(grid, images, maps, names, strict=True):
         for axes, (caption, heat) in zip(row, [(shorten(name), None), *of_image], strict=False):
@@ -126,14 +126,14 @@ def draw_class_maps(
 def draw_mistakes(
     images: Sequence[np.ndarray], captions: Sequence[tuple[str, str, str]], title: str, path: Path
 ) -> None:
-    """Draw images with what they are and what they were taken for.
+    """Draw images with their true and predicted classes.
 
     Args:
-        images: uint8, (H, W, C); at least one.
-        captions: of each: its class and the class it was taken for, each after its probability,
-            and its file.
-        title: of the picture.
-        path: of the picture.
+        images: at least one uint8 image (H, W, C).
+        captions: for each image its class and its predicted class, each after its probability, and
+            its file.
+        title: title of the picture.
+        path: path of the picture.
     """
     columns = min(COLUMNS, len(images))
     lines = -(-len(images) // columns)
@@ -146,8 +146,8 @@ def draw_mistakes(
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
         (true, taken, file), fonts = show_names([shorten(text) for text in caption])
         text: dict[str, Any] = {"parse_math": False, "fontfamily": fonts}
-        # The shares come first: after a name that is written from the right they would move.
-        axes.set_title(f"true {true}\ntaken for {taken}", fontsize=8, **text)
+        # Probabilities come first, because a right-to-left name would move them.
+        axes.set_title(f"true {true}\npredicted {taken}", fontsize=8, **text)
         axes.text(
             0.5,
             -0.03,

@@ -1,4 +1,4 @@
-"""Progress of a run: on a terminal a bar for each epoch, in a log file a line."""
+"""Show the progress of a run: a bar for each epoch on a terminal, a line in a log file."""
 
 import shutil
 import sys
@@ -10,23 +10,23 @@ import keras
 
 from se_keras.train.choosing import best_epoch
 
-# Seconds between two drawings of a bar, and its width.
+# Seconds between two updates of a bar, and its width.
 PAUSE, BAR = 0.1, 20
-# From this share of the time on it is said that the model waits for its images.
+# The smallest share of time spent waiting for images that is reported.
 WAITING = 0.05
 
 
 class Progress(keras.callbacks.Callback):
-    """Shows each epoch of a run; stands after the callback that completes `history`.
+    """A callback that shows each epoch; it must follow the callback that completes `history`.
 
     Args:
-        epochs: how many the run has at most.
-        steps: how many an epoch has.
-        history: the rows of `history.csv` so far, which grows.
-        stream: where to show it; `None` for the standard output.
-        clock: says the seconds that have passed.
-        end: the epochs up to the end of this stage, whose speed says nothing of the next one's;
-            `None` where it is the last.
+        epochs: maximum number of epochs of the run.
+        steps: number of steps in an epoch.
+        history: rows of `history.csv`, a list that grows.
+        stream: output stream; `None` for the standard output.
+        clock: function that returns the time in seconds.
+        end: last epoch of this stage, whose speed does not predict the next stage's; `None` if it
+            is the last stage.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Progress(keras.callbacks.Callback):
         )
 
     def _left(self, of_epoch: float) -> str:
-        """Return the time until the last epoch; the run may end earlier."""
+        """Return the time until the last epoch in words; the run may end earlier."""
         known = self.seconds[1:] or self.seconds
         epochs = self.end - self.epoch + of_epoch
         if not known or not epochs:
@@ -95,7 +95,7 @@ class Progress(keras.callbacks.Callback):
 
     def _show(self, text: str, end: str) -> None:
         if self.on_terminal:
-            # What does not fit would stay when the line is drawn anew.
+            # The part of a line beyond the width of the terminal would not be overwritten.
             columns = shutil.get_terminal_size().columns - 1
             line = text if end else text[:columns]
             self.stream.write("\r" + line.ljust(self.width) + end)

@@ -1,4 +1,4 @@
-"""The texts of a run: its plan, and its report."""
+"""Write the texts of a run: its announcement and its report."""
 
 import dataclasses
 import platform
@@ -31,16 +31,16 @@ from se_keras.train.metrics import (
 from se_keras.train.pictures import MOST_MISTAKES, draw_mistakes
 from se_keras.train.splits import PARTS, describe_small
 
-# Classes and pairs of images that are listed before they are only counted.
+# The number of classes, twins and confused pairs that are listed; the others are counted.
 LISTED_CLASSES, LISTED_TWINS, LISTED_PAIRS = 20, 5, 10
-# What the images of each part are for.
+# The use of the images in each part.
 WORDS = {"train": "to train", "validation": "to validate", "test": "to test"}
 
 
 def announcement(
     config: TrainConfig, data: ImageData, model: keras.Model, folder: Path, team: Team
 ) -> str:
-    """Return what is to be trained, on what and how, before it begins."""
+    """Return the announcement of a run: model, data and settings."""
     shape = " x ".join(map(str, data.image_shape))
     images = ", ".join(f"{len(part):,} {WORDS[name]}" for name, part in data.parts.items())
     return (
@@ -56,7 +56,7 @@ def announcement(
 
 
 def _augmentation(config: TrainConfig, defaults: Defaults) -> str:
-    """Return how training images are changed at random."""
+    """Return the augmentation of the training images in words."""
     own = {
         f"shifts by up to {defaults.shift} px": defaults.shift > 0,
         f"squares of at least {defaults.zoom:g} of the side": defaults.zoom < 1,
@@ -68,16 +68,16 @@ def _augmentation(config: TrainConfig, defaults: Defaults) -> str:
 
 
 def _end(config: TrainConfig) -> str:
-    """Return what ends the run, and what it leaves."""
+    """Return in words when the run ends, and which epoch it keeps."""
     best = config.choose == "best"
     kept = "the best by validation is kept" if best else "the last is kept"
     if not config.patience:
         return f" ({kept})"
-    return f" at most ({kept}; the end after {config.patience} without a better one)"
+    return f" at most ({kept}; stops after {config.patience} without improvement)"
 
 
 def _classes(data: ImageData) -> str:
-    """Return the classes of a folder with their images in each part; what was left out of it."""
+    """Return the classes of a folder with their images in each part, and the left-out files."""
     names, counts = data.class_names, data.counts
     rows = [[name, *map(int, row)] for name, row in zip(names, counts, strict=True)]
     lines = [format_table(["class", *WORDS.values()], rows[:LISTED_CLASSES])]
@@ -93,15 +93,15 @@ def _classes(data: ImageData) -> str:
 
 
 def describe_twins(twins: Sequence[Twin]) -> str:
-    """Return what a user must know of images that are in two parts; an empty text without any."""
+    """Return a warning about images that are in two parts; an empty text if there are none."""
     if not twins:
         return ""
     more = f"; and {len(twins) - LISTED_TWINS:,} more" if len(twins) > LISTED_TWINS else ""
     pairs = "; ".join(visible(str(twin)) for twin in twins[:LISTED_TWINS])
     look = "image looks" if len(twins) == 1 else "images look"
     return (
-        f"{len(twins):,} held-out {look} like one of another part, which makes the figures better "
-        f"than they are: {pairs}{more}.\n"
+        f"{len(twins):,} held-out {look} like an image of another part, which makes the results "
+        f"too good: {pairs}{more}.\n"
     )
 
 
@@ -143,12 +143,12 @@ def summary(
     """Return the content of `report.json`.
 
     Args:
-        model: as it was trained.
-        config: the settings, completed.
+        model: the trained model.
+        config: the completed settings.
         data: the images.
-        history: the rows of `history.csv`.
-        answers: probabilities of the images of "validation" and "test", (N, classes) each.
-        difference: the largest one between the model and its SavedModel.
+        history: rows of `history.csv`.
+        answers: probabilities (N, classes) of the images of "validation" and "test".
+        difference: largest difference between the model and its SavedModel.
         team: the devices.
     """
     return {
@@ -270,11 +270,11 @@ def _column(history: Sequence[dict[str, float]], name: str) -> list[float]:
     return [row[name] for row in history]
 
 
-# --- what is written beside it -------------------------------------------------------------------
+# --- other files of the run ---------------------------------------------------------------------
 
 
 def write_predictions(data: ImageData, answers: dict[str, np.ndarray], path: Path) -> None:
-    """Write what each image that was held out is taken for."""
+    """Write the predicted class of each held-out image."""
     rows = []
     for part, probabilities in answers.items():
         split = data.parts[part]
@@ -288,10 +288,10 @@ def write_predictions(data: ImageData, answers: dict[str, np.ndarray], path: Pat
 
 
 def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return the numbers of images to look at, and how many answers are wrong.
+    """Return the numbers of the images to look at, and the number of wrong answers.
 
-    Wrong answers come first, the surest before the others; where none is wrong, those that are
-    least sure.
+    These are the wrong answers, the most confident first; if none is wrong, the least confident
+    answers.
 
     Example:
 
@@ -309,7 +309,7 @@ def draw_worst(data: ImageData, probabilities: np.ndarray, path: Path) -> list[l
     """Draw the worst mistakes among the test images.
 
     Returns:
-        Of each one the file, its class, the class it was taken for and the probability of that.
+        For each image the file, its class, the predicted class and its probability.
     """
     split = data.test
     worst, count = worst_mistakes(split.labels, probabilities)
@@ -322,7 +322,7 @@ def draw_worst(data: ImageData, probabilities: np.ndarray, path: Path) -> list[l
         shares = (f"({answers[each]:.0%}): {data.class_names[each]}" for each in (label, taken))
         captions.append((*shares, posixpath.basename(split.names[number])))
     images = [read_whole(data, split.items[number]) for number in worst]
-    title = f"{count:,} of {len(split):,} test images were taken for another class"
-    title += ", the surest first" if count else ": the least sure answers"
+    title = f"{count:,} of {len(split):,} test images were classified wrongly"
+    title += ", the most confident first" if count else ": the least confident answers"
     draw_mistakes(images, captions, title, path)
     return rows if count else []

@@ -1,4 +1,4 @@
-"""The images that a run has seen before, in its parts."""
+"""Find out which images a run has used before, and in which part."""
 
 import hashlib
 import os
@@ -18,12 +18,12 @@ from se_keras.train.splits import PARTS
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """The numbers of images that a run has seen.
+    """The number of images that a run has used, in each part.
 
     Attributes:
-        images: how many were asked for.
-        train, validation, test: how many of them are in these parts of the run.
-        by: "content", or "name" where the run's own images are not there any more.
+        images: number of compared images.
+        train, validation, test: number of them in these parts of the run.
+        by: "content", or "name" if the run's own images are missing.
     """
 
     images: int
@@ -33,38 +33,38 @@ class Seen:
     by: str = "content"
 
     def __str__(self) -> str:
-        """Return a warning in words; empty where the run has learned nothing from the images.
+        """Return a warning in words; empty if the run was not trained or chosen on the images.
 
         Example:
 
         >>> print(Seen(images=40, train=12))
-        The model was trained on 12 of these 40 images: the figures are better than on new ones.
+        The model was trained on 12 of these 40 images: its results would be worse on new images.
         """
         counts = {"trained on": self.train, "chosen by": self.validation}
         used = " and ".join(f"{text} {count:,}" for text, count in counts.items() if count)
-        how = "" if self.by == "content" else ", to judge by their names"
+        how = "" if self.by == "content" else " (judging by their names)"
         return used and (
-            f"The model was {used} of these {self.images:,} images{how}: the figures are better "
-            "than on new ones."
+            f"The model was {used} of these {self.images:,} images{how}: its results would be "
+            "worse on new images."
         )
 
 
 def run_of(path: Path) -> Path | None:
-    """Return the folder of the run that a model is of: the path itself, or that which it is in."""
+    """Return the folder of a model's run: the path itself, or the folder that contains it."""
     folders = (folder for folder in (path, path.parent) if (folder / "split.csv").is_file())
     return next((folder for folder in folders if (folder / "settings.json").is_file()), None)
 
 
 def find_seen(run: Path, paths: Sequence[str], names: Sequence[str]) -> Seen | None:
-    """Compare image files with those of a run, byte for byte.
+    """Compare image files with the images of a run, byte for byte.
 
     Args:
         run: the folder of a run.
-        paths: of the images.
-        names: their paths in the folder that has a folder for each class.
+        paths: paths of the images.
+        names: paths of the images relative to the folder with the class folders.
 
     Returns:
-        How many are in which part; `None` for a run that was not trained on a folder.
+        The number of images in each part; `None` if the run was not trained on a folder.
 
     Raises:
         InputError: if the files of the run are damaged, or an image can't be read.
@@ -82,17 +82,17 @@ def find_seen(run: Path, paths: Sequence[str], names: Sequence[str]) -> Seen | N
 
 
 def _parts_by_content(root: str, parts: dict[str, str], paths: Sequence[str]) -> list[str]:
-    """Return the part of each image that has the bytes of one of the run."""
+    """Return the part of each image that has the same bytes as an image of the run."""
     by_size = defaultdict(list)
     for file in parts:
         own = os.path.join(root, file)
         if os.path.isfile(own):
             by_size[os.path.getsize(own)].append(file)
-    # Only files of the same length are read.
+    # Read only files of the same length.
     pairs = [(path, by_size[os.path.getsize(path)]) for path in paths if os.path.isfile(path)]
     wanted = {os.path.join(root, file): file for _, files in pairs for file in files}
     digests = _digest([*wanted, *(path for path, files in pairs if files)])
-    # Of one picture in two parts the one that was learned counts.
+    # If a picture is in two parts, the training part counts.
     owns = sorted(wanted, key=lambda own: parts[wanted[own]] == "train")
     part_of = {digests[own]: parts[wanted[own]] for own in owns}
     found = (part_of.get(digests[path]) for path, files in pairs if files)

@@ -1,7 +1,7 @@
-"""The three parts of a data set: training, validation, which chooses the epoch, and test.
+"""Divide a data set into training, validation and test images.
 
-A part that the data have is used as its name says. A missing one is drawn from the training images,
-a share of each class, by a seed.
+Parts that the data already have are used. A missing part is drawn from the training images: a share
+of each class, by a seed.
 """
 
 from collections import Counter
@@ -16,24 +16,24 @@ from se_keras.support.tables import visible
 from se_keras.train.run_files import SPLIT_COLUMNS
 
 PARTS = ("train", "validation", "test")
-# Shares of each class that are held out where the data do not say. The test's is drawn first.
+# The default shares of each class that are held out. The test part is drawn first.
 SHARES = {"test": 0.2, "validation": 0.15}
-# A class of less images is warned of.
+# Classes with fewer images cause a warning.
 FEW = 10
-# Names, files or classes that a message lists before it only counts.
+# The number of names, files or classes that a message lists; it counts the others.
 NAMED = 5
 
 
 def draw_parts(labels: np.ndarray, shares: dict[str, float], seed: int) -> np.ndarray:
-    """Hold out shares of each class, at least one image each, drawn at random.
+    """Hold out random shares of each class, at least one image of each class.
 
     Args:
         labels: class numbers, (N,).
-        shares: the share of each part that is held out.
-        seed: of the draw.
+        shares: share of each held-out part.
+        seed: seed of the draw.
 
     Returns:
-        The name of each image's part, (N,): "train" where it is not held out.
+        The part of each image, (N,): "train" if it is not held out.
 
     Example:
 
@@ -56,12 +56,12 @@ def divide(own: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, 
     """Complete the parts that the data have, or draw all of them.
 
     Args:
-        own: the name of each image's part, (N,); empty where the data are not divided.
+        own: part of each image, (N,); empty if the data are not divided.
         labels: class numbers, (N,).
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
-        The name of each image's part, (N,), and in words how they were made.
+        The part of each image, (N,), and a description in words.
 
     Example:
 
@@ -95,10 +95,10 @@ def count_parts(parts: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarr
 
 
 def check_counts(counts: np.ndarray, class_names: Sequence[str], where: str) -> None:
-    """Refuse a class that lacks an image in a part.
+    """Refuse a class that has no image in a part.
 
     Raises:
-        InputError: naming the first such class, and how many there are.
+        InputError: if there is such a class; the message names the first one and their number.
     """
     lacking = np.flatnonzero((counts == 0).any(axis=1))
     if not len(lacking):
@@ -109,18 +109,18 @@ def check_counts(counts: np.ndarray, class_names: Sequence[str], where: str) -> 
     s = "" if total == 1 else "s"
     more = f" So do {len(lacking) - 1} more classes." if len(lacking) > 1 else ""
     raise InputError(
-        f"the class {class_names[first]} of {where} has {total} image{s}; it needs one to "
-        f"train, one to validate and one to test, and has {train}, {validation} and {test}.{more}"
+        f"the class {class_names[first]} of {where} must have an image to train, to validate and "
+        f"to test, got {total} image{s}: {train}, {validation} and {test}.{more}"
     )
 
 
 def describe_small(counts: np.ndarray, class_names: Sequence[str]) -> str:
-    """Return a warning of classes with few images; an empty text where there are none.
+    """Return a warning about classes with few images; an empty text if there are none.
 
     Example:
 
     >>> describe_small(np.array([[20, 3, 4], [3, 1, 1]]), ["cat", "dog"])
-    'Less than 10 images: dog (5). What is measured on such a class says little.'
+    'Fewer than 10 images: dog (5). Results for such a class are uncertain.'
     """
     totals = counts.sum(axis=1)
     small = [
@@ -130,13 +130,13 @@ def describe_small(counts: np.ndarray, class_names: Sequence[str]) -> str:
         return ""
     more = f" and {len(small) - NAMED} more classes" if len(small) > NAMED else ""
     return (
-        f"Less than {FEW} images: {', '.join(small[:NAMED])}{more}. What is measured on such a "
-        "class says little."
+        f"Fewer than {FEW} images: {', '.join(small[:NAMED])}{more}. Results for such a class are "
+        "uncertain."
     )
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return weights by which all classes count alike, and an image counts 1 on average.
+    """Return class weights with which all classes count alike; the mean over images is 1.
 
     Example:
 
@@ -155,18 +155,18 @@ def write_parts(path: Path, rows: Sequence[Sequence[str]]) -> None:
 
 
 def read_parts(path: Path, files: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Read which part each image belongs to.
+    """Read the part of each image.
 
     Args:
-        path: of a file such as `write_parts` writes.
-        files: the image files of the data, relative to their folder.
-        classes: the class of each.
+        path: path of a file from `write_parts`.
+        files: image files of the data, relative to their folder.
+        classes: class of each image.
 
     Returns:
-        The name of each image's part, (N,).
+        The part of each image, (N,).
 
     Raises:
-        InputError: if it is no such file, or is not about these images.
+        InputError: if the file is damaged, or does not fit these images.
     """
     rows = read_csv(path, SPLIT_COLUMNS)
     found = {row["file"]: (row["class"], row["part"]) for row in rows}

@@ -1,4 +1,4 @@
-"""The stages of fine-tuning: the classifier alone, then all layers or those near the end."""
+"""The stages of fine-tuning: first only the classifier, then all or only the last layers."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Stage:
     """A part of a run with one set of trainable variables and one optimizer.
 
     Attributes:
-        begin, end: its epochs, from 0; the end is not in it.
-        share: its part of the learning rate.
-        frozen: whether the classifier alone is trained.
+        begin, end: its epochs, counted from 0, without `end`.
+        share: factor of the learning rate.
+        frozen: whether only the classifier is trained.
     """
 
     begin: int
@@ -28,7 +28,7 @@ class Stage:
 
 
 def stages_of(config: TrainConfig) -> list[Stage]:
-    """Return the stages of a run, in their order.
+    """Return the stages of a run in order.
 
     Args:
         config: completed settings; `freeze` and `tuning_rate` are `None` for fresh weights.
@@ -53,12 +53,12 @@ def stages_of(config: TrainConfig) -> list[Stage]:
 
 
 class Stages:
-    """Brings a model from one stage to another: what of it trains, and by which optimizer.
+    """Switch a model between stages: set the trainable layers and the optimizer.
 
     Args:
-        model: with the optimizer of the only stage, where there is one without a classifier alone.
+        model: the model, already compiled if there is only one stage.
         config: completed settings.
-        prepare: compiles the model for a stage.
+        prepare: function that compiles the model for a stage.
     """
 
     def __init__(self, model: keras.Model, config: TrainConfig, prepare: Callable[[Stage], None]):
@@ -66,15 +66,15 @@ class Stages:
         self.prepare = prepare
         self.current = None if config.freeze is not None else self.stages[0]
         layers = list(innermost_layers(model))
-        # What its owner froze stays frozen.
+        # Layers that the user froze stay frozen.
         self.flags = [(layer, layer.trainable) for layer in layers]
         self.classifier = classifier_of(model)
         self.held = held_layers(model, config)
 
     def enter(self, epoch: int) -> Stage:
-        """Make the model ready for an epoch, from 0; return its stage.
+        """Prepare the model for an epoch, counted from 0; return its stage.
 
-        A change of the stage leaves the weights as they are and begins with a new optimizer.
+        A change of the stage keeps the weights and makes a new optimizer.
         """
         stage = next(s for s in self.stages if epoch < s.end)
         if stage is not self.current:
@@ -84,11 +84,12 @@ class Stages:
         return stage
 
     def leave(self) -> None:
-        """Let all of the model train that its owner lets train."""
+        """Make all layers trainable again, except layers that the user froze."""
         self._set_trainable(frozen=False)
 
     def _set_trainable(self, frozen: bool, held: Collection[keras.Layer] = ()) -> None:
-        # Layer by layer: a batch normalization holds its statistics only if it is frozen itself.
+        # Layer by layer, because batch normalization keeps its statistics only if it is frozen
+        # itself.
         for layer, flag in self.flags:
             layer.trainable = layer is self.classifier if frozen else flag and layer not in held
 

@@ -1,1 +1,1 @@
-"""Weights of others: where they are, how they are laid, and their way into a model and back."""
+"""Published weights and files of weights: find, read and convert them in both directions."""

@@ -1,17 +1,17 @@
-"""Names of the classes of data sets that published weights were trained on. Imports no keras."""
+"""The class names of the data sets that published weights were trained on. Imports no keras."""
 
 import functools
 import importlib.resources
 
-# Identifier and name of each class.
+# The identifier and name of each class.
 Labels = tuple[tuple[str, str], ...]
-# What `Pixels.labels` may name besides a source of weights: lists in `data/NAME_classes.txt`.
+# `Pixels.labels` names one of these lists (`data/NAME_classes.txt`) or a source of weights.
 LISTS = ("imagenet", "cifar10", "cifar100", "svhn")
 
 
 @functools.cache
 def labels_of_list(name: str) -> Labels:
-    """Return identifier and name of each class of a list.
+    """Return the identifier and name of each class in a list.
 
     Args:
         name: one of `LISTS`.

@@ -1,4 +1,7 @@
-"""From tensors of a file to variables of a model and back: a plan first, then all or nothing."""
+"""Convert between the tensors of a file and the variables of a model: a plan first, then all of it.
+
+A conversion either succeeds as a whole or changes nothing.
+"""
 
 import os
 import tempfile
@@ -47,14 +50,14 @@ KEPT_IN_MEMORY = 2**23  # bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """One tensor of a file and the variable that it belongs to.
+    """One tensor of a file and the variable that takes it.
 
     Attributes:
         source: name of the tensor.
-        source_shape: its shape.
+        source_shape: shape of the tensor.
         target: path of the variable.
-        target_shape: its shape.
-        layout: how the one becomes the other.
+        target_shape: shape of the variable.
+        layout: how the tensor becomes the variable.
     """
 
     source: str
@@ -66,7 +69,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Ignored:
-    """A tensor of a file that no variable takes, and why that is right."""
+    """A tensor of a file that no variable takes, and the reason why that is right."""
 
     source: str
     reason: str
@@ -77,10 +80,10 @@ class ConversionPlan:
     """The variable for each tensor; prints as a table.
 
     Attributes:
-        scheme: whose names the tensors have.
-        assignments: each tensor that is used, once, and each variable that is set, once.
+        scheme: the naming scheme of the tensors.
+        assignments: each used tensor once, with the variable that it sets.
         ignored: all other tensors.
-        notes: sentences on what was chosen in the file.
+        notes: sentences on the choices that were made within the file.
     """
 
     scheme: str
@@ -89,16 +92,16 @@ class ConversionPlan:
     notes: tuple[str, ...] = ()
 
     def apply(self, model: keras.Model, checkpoint: Checkpoint) -> None:
-        """Set the variables, once every tensor has been read and found right.
+        """Set the variables after every tensor has been read and checked.
 
-        Only `put_back_on_failure` knows what they were, should setting one of them fail.
+        If this fails, `put_back_on_failure` restores the variables.
 
         Args:
-            model: the one that the plan was made for, or another with these variables.
-            checkpoint: the open file, or another with these tensors.
+            model: the model that the plan was made for, or one with the same variables.
+            checkpoint: the open file, or one with the same tensors.
 
         Raises:
-            InputError: for a model without these variables; if a tensor can't be read, or has
+            InputError: if the model lacks one of the variables, or a tensor can't be read or has
                 numbers that no trained network has.
         """
         self._refuse_other_model(_shapes(model))
@@ -112,8 +115,8 @@ class ConversionPlan:
         for row in self.assignments:
             if shapes.get(row.target) != row.target_shape:
                 raise InputError(
-                    "`model` is another than the plan was made for: it has no variable "
-                    f"{row.target!r} of the shape {_text(row.target_shape)}."
+                    "`model` must be a model like the one that the plan was made for: this one has "
+                    f"no variable {row.target!r} of shape {_text(row.target_shape)}."
                 )
 
     def __str__(self) -> str:
@@ -135,28 +138,28 @@ def load_weights(
     fresh_classifier: bool = False,
     adapt_input: bool = False,
 ) -> ConversionPlan:
-    """Give a model the weights of a file: all of them, or none and one error.
+    """Load the weights of a file into a model: all of them, or none and an error.
 
     Args:
         model: a network of this package, or one whose layers have the same names.
         source: `"imagenet"`, the name of published weights such as `"seresnet50.a1_in1k"`,
             `"hf://owner/repo[@revision]"`, or the path of a `.safetensors`, `.pth`, `.pt`, `.bin`,
             `.weights.h5`, `.keras` or (of classification_models) `.h5` file; `"file.pth::key"`
-            picks one of several sets of weights in a file of PyTorch.
-            `"imagenet"` goes by the model's name, which must be one of the catalog. A model
-            that bears the name of its row gets the name of published weights,
-            `"seresnet50.a1_in1k"`: so `se_keras.pixels_of` knows them.
-        fresh_classifier: leave the classifier as it is, and the file's unused.
-        adapt_input: adapt the first kernel, made for three colors, where the model takes images of
-            other channels, as timm does: for one channel the kernels of the colors are added,
-            for others repeated and scaled.
+            picks one of several sets of weights in a PyTorch file. `"imagenet"` needs a model
+            whose name is in the catalog. If the model has its default name, loading published
+            weights renames it, for example to `"seresnet50.a1_in1k"`, so that
+            `se_keras.pixels_of` recognizes them.
+        fresh_classifier: keep the model's classifier and ignore the classifier of the file.
+        adapt_input: adapt the first kernel from three colors to the model's number of channels,
+            as timm does: one channel gets the sum of the three kernels; for more channels they
+            are repeated and scaled.
 
     Returns:
         The plan that was carried out.
 
     Raises:
-        InputError: if there is no such file or it is damaged, or if a single tensor or variable is
-            left over, or has another shape or type; the model keeps its weights.
+        InputError: if the file is missing or damaged, if a tensor or a variable is left over, or
+            if a shape or type differs. The model then keeps its weights.
 
     Example:
 
@@ -192,16 +195,16 @@ def plan_conversion(
     fresh_classifier: bool = False,
     adapt_input: bool = False,
 ) -> ConversionPlan:
-    """Find the variable of each tensor, and the tensor of each variable.
+    """Match the tensors of a file with the variables of a model.
 
     Args:
-        model: it is not changed.
-        checkpoint: an open file; no values are read.
+        model: the model, which is not changed.
+        checkpoint: an open file, whose values are not read.
         fresh_classifier: leave out the classifier.
-        adapt_input: adapt the first kernel to the channels that the model takes.
+        adapt_input: adapt the first kernel to the number of channels that the model takes.
 
     Raises:
-        InputError: if anything does not fit; the message is a table of all that does not.
+        InputError: if anything does not fit; the message lists every mismatch in a table.
     """
     tensors = checkpoint.tensors
     key_map = _known_key_map(checkpoint)
@@ -230,9 +233,9 @@ def plan_conversion(
 
 
 def _refuse_untrained(plan: ConversionPlan, checkpoint: Checkpoint) -> None:
-    """Refuse NaN, infinities and negative variances: a network with one answers NaN, or nonsense.
+    """Refuse NaN, infinities and negative variances: a network with them returns NaN or nonsense.
 
-    A training that diverged leaves them, and so does a damaged file.
+    They come from a training that diverged or from a damaged file.
     """
     wrong: Counter[str] = Counter()
     for assignment in plan.assignments:
@@ -244,17 +247,17 @@ def _refuse_untrained(plan: ConversionPlan, checkpoint: Checkpoint) -> None:
             wrong[assignment.source] = right.size - np.count_nonzero(right)
     if wrong:
         raise InputError(
-            f"{checkpoint.source}: {wrong.total():,} of its numbers are NaN, infinite or negative "
-            f"variances, which no trained network has: in {', '.join(list(wrong)[:3])}"
+            f"{checkpoint.source}: no trained network has NaN, infinite numbers or negative "
+            f"variances, but this file has {wrong.total():,}: in {', '.join(list(wrong)[:3])}"
             f"{', ...' if len(wrong) > 3 else ''}. Nothing was loaded."
         )
 
 
 @contextmanager
 def put_back_on_failure(variables: list[keras.Variable]) -> Iterator[None]:
-    """Leave variables as they were, bit for bit, if anything fails.
+    """Restore the variables, bit for bit, if the body fails.
 
-    What they were is kept on the disk where it is large: memory holds one model, not two.
+    Large copies are kept on disk, so that memory holds one model and not two.
     """
     with tempfile.SpooledTemporaryFile(max_size=KEPT_IN_MEMORY) as kept:
         for variable in variables:
@@ -270,7 +273,7 @@ def put_back_on_failure(variables: list[keras.Variable]) -> Iterator[None]:
 
 
 def classes_of(checkpoint: Checkpoint) -> int | None:
-    """Return the width of the file's classifier; `None` if it has none."""
+    """Return the number of classes of the file's classifier; `None` if it has no classifier."""
     return _classes(shapes_as_ours(checkpoint, _key_map(checkpoint)))
 
 
@@ -280,11 +283,11 @@ def traits_of_model(model: keras.Model) -> Traits:
     return traits_of_layers({name: layers[name].get_config() for name in told})
 
 
-# --- which network a file is of ------------------------------------------------------------------
+# --- the network of a file -----------------------------------------------------------------------
 
 
 def _traits_of_file(checkpoint: Checkpoint, key_map: KeyMap) -> PossibleTraits:
-    """Return what the names and the contents of a file tell."""
+    """Return the traits that the names and contents of a file show."""
     return {**key_map.traits, **checkpoint.traits}
 
 
@@ -304,24 +307,29 @@ def _builders_that_fit(checkpoint: Checkpoint, key_map: KeyMap) -> list[str]:
 
 
 def _note_on_twins(checkpoint: Checkpoint, key_map: KeyMap) -> list[str]:
-    """Say that networks of several rows have such a file, and that only the user knows which."""
+    """Return a note if several networks of the catalog fit the file: only the user knows which."""
     fit = _builders_that_fit(checkpoint, key_map)
     said = ""
     if checkpoint.architecture:
-        said = f", and the catalog has no {checkpoint.architecture!r}, which its config.json says"
+        said = (
+            f", and its config.json names {checkpoint.architecture!r}, which is not in the catalog"
+        )
     if len(fit) < 2:
         return []
-    return [f"{' and '.join(fit)} have these names and shapes: the file can't tell which{said}."]
+    return [
+        f"{' and '.join(fit)} have these names and shapes: the file does not show which one it "
+        f"is{said}."
+    ]
 
 
-# --- back ----------------------------------------------------------------------------------------
+# --- to timm -------------------------------------------------------------------------------------
 
 
 def plan_for_timm(model: keras.Model) -> ConversionPlan:
     """Find timm's name for each variable.
 
     Raises:
-        InputError: if timm has no network like this.
+        InputError: if timm has no such network.
     """
     traits, shapes = traits_of_model(model), _shapes(model)
     for key_map in TIMM_KEY_MAPS:
@@ -337,17 +345,18 @@ def plan_for_timm(model: keras.Model) -> ConversionPlan:
 
 
 def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
-    """Write the weights under timm's names, so that timm's network of the same name takes them.
+    """Write the weights under timm's names, so that timm can load them into the same network.
 
     Args:
         model: a network that timm has too.
         path: the `.safetensors` file to write.
 
     Returns:
-        The plan that was carried out: its variables are read, its tensors written.
+        The plan that was carried out: it reads the variables and writes the tensors.
 
     Raises:
-        InputError: if timm has no network like this, or the file's name ends otherwise.
+        InputError: if timm has no such network, or the file's name does not end with
+            `.safetensors`.
 
     Example:
 
@@ -375,7 +384,7 @@ def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
         tensors[row.source] = np.ascontiguousarray(row.layout.from_keras(values))
         if row.source.endswith(".running_mean"):
             counter = row.source.removesuffix("running_mean") + COUNTER
-            tensors[counter] = np.array(0, "int64")  # unknown; timm wants it to be there
+            tensors[counter] = np.array(0, "int64")  # unknown, but timm expects the tensor
     with written_beside(file) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
     return plan
@@ -394,10 +403,11 @@ def _key_map(checkpoint: Checkpoint) -> FileNames | None:
 def _known_key_map(checkpoint: Checkpoint) -> FileNames:
     key_map = _key_map(checkpoint)
     if key_map is None:
-        said = f" Its source says that {checkpoint.stranger}" if checkpoint.stranger else ""
+        said = f" According to its source, {checkpoint.stranger}" if checkpoint.stranger else ""
         raise InputError(
-            f"{checkpoint.source}: its names are of no known scheme "
-            f"({', '.join(SCHEMES)}): {', '.join(sorted(checkpoint.tensors)[:3])}, ...{said}"
+            f"{checkpoint.source}: its tensor names "
+            f"({', '.join(sorted(checkpoint.tensors)[:3])}, ...) match none of the known schemes: "
+            f"{', '.join(SCHEMES)}.{said}"
         )
     return key_map
 
@@ -408,7 +418,7 @@ def _shapes_of_tensors(checkpoint: Checkpoint) -> dict[str, Shape]:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A line of the table of what does not fit."""
+    """One row of the table of mismatches."""
 
     what: str
     tensor: str | None = None
@@ -420,7 +430,10 @@ class Problem:
 def _shapes(model: keras.Model) -> dict[str, Shape]:
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
     if len(shapes) != len(model.weights):
-        raise InputError(f"{model.name}: some of its variables have the same path.")
+        raise InputError(
+            f"`model`: some variables of {model.name} have the same path; give its layers unique "
+            "names."
+        )
     return shapes
 
 
@@ -430,7 +443,9 @@ def _is_in_classifier(path: str | None) -> bool:
 
 def _refuse_without_classifier(model: keras.Model, shapes: Mapping[str, Shape]) -> None:
     if not any(map(_is_in_classifier, shapes)):
-        raise InputError(f"`fresh_classifier=True`: {model.name} has no classifier to keep.")
+        raise InputError(
+            f"`fresh_classifier` must be False for {model.name}, which has no classifier."
+        )
 
 
 def _assignment(key_map: KeyMap, name: str, path: str, shape: Shape) -> Assignment:
@@ -447,7 +462,7 @@ def _assignment(key_map: KeyMap, name: str, path: str, shape: Shape) -> Assignme
 def _assignments(
     key_map: KeyMap, names: Mapping[str, str | None], shapes: Mapping[str, Shape]
 ) -> tuple[Assignment, ...]:
-    """Return one for each variable that has a name in the file."""
+    """Return an assignment for each variable that has a name in the file."""
     return tuple(
         _assignment(key_map, name, path, shapes[path])
         for path, name in names.items()
@@ -461,7 +476,7 @@ def _find_ignored(
     names: Mapping[str, str | None],
     fresh_classifier: bool,
 ) -> dict[str, str]:
-    """Return the tensors that no variable is to take, and why."""
+    """Return the tensors that may be ignored, with the reasons."""
     headless = not any(map(_is_in_classifier, names))
     kept = (
         "the model keeps its own classifier" if fresh_classifier else "the model has no classifier"
@@ -477,7 +492,7 @@ def _find_ignored(
         if headless and _is_in_classifier(key_map.ours(name)):
             return kept
         outside = is_network and key_map.is_outside(name, network)
-        return "it is no part of the network" if outside else None
+        return "not a part of the network" if outside else None
 
     reasons = ((name, reason_to_ignore(name)) for name in sorted(set(tensors) - expected))
     return {name: reason for name, reason in reasons if reason is not None}
@@ -520,7 +535,7 @@ def _problems_of_tensors(
 def _problems_of_types(
     model: keras.Model, tensors: Mapping[str, Tensor], names: Mapping[str, str | None]
 ) -> list[Problem]:
-    """List the tensors whose type differs from the others of their role: a sign of damage."""
+    """List the tensors whose type differs from others in the same role: a sign of damage."""
     types = {name: tensors[name].dtype for name in names.values() if name and name in tensors}
     common = _common_types({path: types[name] for path, name in names.items() if name in types})
     variables = {variable.path: variable.dtype for variable in model.weights}
@@ -537,7 +552,10 @@ def _problems_of_types(
 
 
 def _role(path: str) -> str:
-    """Return what has one type in a file: training in half precision leaves the others."""
+    """Return the role of a variable, within which a file has one type.
+
+    Training in half precision leaves some roles in full precision.
+    """
     if _is_in_classifier(path):
         return "classifier"
     kinds = {"gamma": "scale", "beta": "scale", "moving_mean": "statistics"}
@@ -546,20 +564,20 @@ def _role(path: str) -> str:
 
 
 def _common_types(types: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the type of floating-point numbers of each role, from the types of all variables."""
+    """Return the expected floating-point type of each role, from the types of all variables."""
     floats = {path: dtype for path, dtype in types.items() if dtype in FLOATS}
     ranked = [dtype for dtype, _ in Counter(floats.values()).most_common()] or ["float32"]
     common = defaultdict(lambda: ranked[0])
     for role in set(map(_role, floats)):
         counts = Counter(dtype for path, dtype in floats.items() if _role(path) == role)
         common[role] = max(counts, key=lambda dtype: (counts[dtype], -ranked.index(dtype)))
-    # No training leaves both; one that is read as the other gives other numbers.
+    # No training leaves float16 and bfloat16 in one file, and one read as the other is wrong.
     half = next((dtype for dtype in ranked if dtype in HALVES), None)
     common.update({role: half for role, dtype in common.items() if half and dtype in HALVES})
     return common
 
 
-# --- what to tell the user -----------------------------------------------------------------------
+# --- messages ------------------------------------------------------------------------------------
 
 
 def _text(shape: Shape | None) -> str | None:
@@ -578,14 +596,14 @@ def _complaint(
     hint = _hint(model, checkpoint, key_map, problems, different)
     if kernel_to_adapt(key_map, model, _shapes_of_tensors(checkpoint)) is not None:
         hint.append(
-            "The file is for images of three colors: `adapt_input=True` adapts its first kernel."
+            "The file is for images of three colors; `adapt_input=True` adapts its first kernel."
         )
     tables = []
     if different:
-        tables.append(format_table(("network", "of the file", "of the model"), different))
+        tables.append(format_table(("network", "in the file", "in the model"), different))
     if problems:
         rows = [(p.what, p.tensor, p.found, p.variable, p.wanted) for p in problems]
-        tables.append(format_table(("problem", "tensor", "it has", "variable", "wanted"), rows))
+        tables.append(format_table(("problem", "tensor", "found", "variable", "wanted"), rows))
     return "\n".join([" ".join([head, *hint]), *tables])
 
 
@@ -596,7 +614,7 @@ def _hint(
     problems: list[Problem],
     different: list[tuple[str, str, str]],
 ) -> list[str]:
-    """Return sentences that say what would fit."""
+    """Return sentences that suggest what would fit."""
     theirs, ours = shapes_as_ours(checkpoint, key_map), _shapes(model)
     if different or signature_of_shapes(theirs) != signature_of_shapes(ours):
         hints = _hint_of_network(checkpoint, key_map)
@@ -613,9 +631,9 @@ def _hint_of_network(checkpoint: Checkpoint, key_map: FileNames) -> list[str]:
     fit = _builders_that_fit(checkpoint, key_map)
     hints = [f"The file fits {' or '.join(fit)}."] if fit else []
     if checkpoint.stranger:
-        hints.append(f"Its source says that {checkpoint.stranger}")
+        hints.append(f"According to its source, {checkpoint.stranger}")
     elif checkpoint.architecture:
-        hints.append(f"Its source says that it is of {checkpoint.architecture!r}.")
+        hints.append(f"According to its source, it is for {checkpoint.architecture!r}.")
     return hints
 
 
@@ -623,8 +641,8 @@ def _hint_of_classes(theirs: int | None, ours: int | None) -> list[str]:
     if None in (theirs, ours) or theirs == ours:
         return []
     return [
-        f"The file has {theirs} classes: build with `classes={theirs}`, or say "
-        "`fresh_classifier=True` to leave out its classifier."
+        f"The file has {theirs} classes: build with `classes={theirs}`, or pass "
+        "`fresh_classifier=True` to ignore its classifier."
     ]
 
 
@@ -632,7 +650,7 @@ def _hint_of_classifier(problems: list[Problem]) -> list[str]:
     if any(p.what == "missing" and _is_in_classifier(p.variable) for p in problems):
         return [
             "The file has no classifier of one layer: `fresh_classifier=True` keeps the model's "
-            "own, `include_top=False` builds none."
+            "classifier, and `include_top=False` builds a model without one."
         ]
     return []
 
@@ -640,13 +658,13 @@ def _hint_of_classifier(problems: list[Problem]) -> list[str]:
 def _hint_of_prefix(
     checkpoint: Checkpoint, key_map: FileNames, problems: list[Problem]
 ) -> list[str]:
-    """Say how to leave out what stands beside the network, if that is all that does not fit."""
+    """Say how to read only the network, if everything else in the file is the problem."""
     prefix, head = key_map.prefix, key_map.head or key_map.prefix
     beside = [p.what == "unexpected" and not (p.tensor or "").startswith(prefix) for p in problems]
     if not (beside and all(beside) and head.startswith(prefix)):
         return []
     place = checkpoint.source.partition("::")[0]
-    return [f"'{place}::{prefix.removesuffix('.')}' takes nothing but the network."]
+    return [f"'{place}::{prefix.removesuffix('.')}' reads only the network."]
 
 
 def _classes(shapes: Mapping[str, Shape]) -> int | None:
@@ -655,7 +673,7 @@ def _classes(shapes: Mapping[str, Shape]) -> int | None:
 
 
 def shapes_as_ours(checkpoint: Checkpoint, key_map: KeyMap | None) -> dict[str, Shape]:
-    """Return the shapes of the variables that the file's tensors are for, by their paths."""
+    """Return the path and shape of the variable for each tensor of the file."""
     shapes: dict[str, Shape] = {}
     if key_map is None:
         return shapes

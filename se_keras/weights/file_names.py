@@ -1,4 +1,4 @@
-"""The additions of a file to the names of a scheme: a prefix, another classifier's name."""
+"""The names of a naming scheme as one file varies them: a prefix, another classifier name."""
 
 import functools
 import re
@@ -12,21 +12,21 @@ from se_keras.weights.identify import PossibleTraits, Shape
 from se_keras.weights.key_maps import KEY_MAPS, KeyMap, Layout, TorchNames, find_key_map
 from se_keras.weights.layer_order import CLASSIFIER
 
-# What users and other programs call the classifier, or the modules that it is in.
+# Names that users and other programs give the classifier or the module around it.
 HEADS = ("classifier", "fc", "head", "heads", "last_linear", "linear", "logits", "output")
-# How the names of our networks' layers begin, the classifier's left out.
+# The first words of our layer names, without the classifier's.
 NETWORK = frozenset({"stem", "stage#", "input", "final", "fc#"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileNames:
-    """The names of a scheme as one file has them.
+    """The names of a naming scheme as one file has them.
 
     Attributes:
-        scheme: whose names they are.
-        prefix: what begins the name of each of the network's tensors.
-        head: the file's name of the classifier, where it is not the scheme's.
-        adapted: path of a variable -> how its tensor becomes it, if not in the scheme's way.
+        scheme: the naming scheme.
+        prefix: the beginning of the name of every tensor of the network.
+        head: the file's name for the classifier, where it differs from the scheme's.
+        adapted: path of a variable -> its layout, where it differs from the scheme's.
     """
 
     scheme: KeyMap
@@ -44,9 +44,9 @@ class FileNames:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what a plan says of them."""
-        prefix = f"taken off: the prefix {self.prefix!r}"
-        head = f"classifier: {self.head!r} of the file"
+        """Return the notes for a plan."""
+        prefix = f"removed: the prefix {self.prefix!r}"
+        head = f"classifier: {self.head!r} in the file"
         adapted = [f"adapted: {path} ({layout.name})" for path, layout in self.adapted.items()]
         return (*([prefix] if self.prefix else ()), *([head] if self.head else ()), *adapted)
 
@@ -69,29 +69,29 @@ class FileNames:
         return self.scheme.ours(own) if name == self.prefix + own else None
 
     def layout(self, path: str, rank: int) -> Layout:
-        """Return the layout of the tensor for the variable of this path; both have this rank."""
+        """Return the layout of the tensor for a variable, given its path and rank."""
         return self.adapted.get(path) or self.scheme.layout(path, rank)
 
     def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
-        """Return why a tensor that no variable takes may be there."""
+        """Return the reason why a tensor may be ignored; `None` if it may not."""
         own = name.removeprefix(self.prefix)
         return self.scheme.reason_to_ignore(name, expected) or self.scheme.reason_to_ignore(
             own, expected
         )
 
     def network(self, expected: Collection[str]) -> frozenset[str]:
-        """Return how the names of the network's tensors begin, without the prefix."""
+        """Return the first words of the names of the network's tensors, without the prefix."""
         return NETWORK | {beginning(name.removeprefix(self.prefix)) for name in expected}
 
     def is_outside(self, name: str, network: Collection[str]) -> bool:
-        """Return whether a tensor is of no part of the network that begins like these."""
-        # Where two layers have one name, Keras' file tells them apart by their place alone.
+        """Return whether a tensor belongs to no part of a network with these first words."""
+        # Where two layers have the same name, only their place in Keras' file tells them apart.
         parts = {beginning(name), beginning(name.removeprefix(self.prefix))}
         return "/vars/" not in name and not parts & set(network)
 
 
 def beginning(name: str) -> str:
-    """Return the first word of a name, without its number.
+    """Return the first word of a name, with `#` in place of its number.
 
     Example:
 
@@ -103,13 +103,13 @@ def beginning(name: str) -> str:
 
 
 def find_names(tensors: Mapping[str, Shape]) -> FileNames | None:
-    """Find the scheme that knows most of the names, and what is around them; `None` if none does.
+    """Find the naming scheme that matches most of the names; `None` if no scheme matches.
 
     Args:
-        tensors: names and shapes of the tensors of a file, in its order.
+        tensors: names and shapes of the tensors, in the order of the file.
 
     Raises:
-        InputError: if the file holds several networks, or the order of its layers is broken.
+        InputError: if the file holds several networks, or layers are missing from its order.
 
     Example:
 
@@ -126,7 +126,7 @@ def find_names(tensors: Mapping[str, Shape]) -> FileNames | None:
 
 
 def _find_prefix(names: Collection[str]) -> str:
-    """Return what stands before the stem and the first unit of a network."""
+    """Return the prefix that comes before the names of the stem and the first unit."""
     found = {
         name.removesuffix(stem)
         for stem, unit in _landmarks()
@@ -137,7 +137,7 @@ def _find_prefix(names: Collection[str]) -> str:
     if len(found) > 1:
         places = [prefix.rstrip(".") or "no prefix" for prefix in sorted(found)]
         raise InputError(
-            f"it holds several networks ({', '.join(map(repr, places))}): say which, as in "
+            f"it holds several networks ({', '.join(map(repr, places))}): name one of them, as in "
             f"'FILE::{places[-1]}'."
         )
     return found.pop() if found else ""
@@ -145,7 +145,7 @@ def _find_prefix(names: Collection[str]) -> str:
 
 @functools.cache
 def _landmarks() -> list[tuple[str, str]]:
-    """Return, for each PyTorch scheme, the names of the kernels of the stem and the first unit."""
+    """Return the kernel names of the stem and the first unit in each PyTorch scheme."""
     stems = ("stem_conv/kernel", "stem_conv1/kernel")
     return [
         (stem, unit)
@@ -157,7 +157,7 @@ def _landmarks() -> list[tuple[str, str]]:
 
 
 def _find_head(scheme: KeyMap, prefix: str, tensors: Mapping[str, Shape]) -> str | None:
-    """Name of the one layer that can be the classifier, where it is not called as in the scheme."""
+    """Return the name of the classifier, where it is not the scheme's name."""
     own = isinstance(scheme, TorchNames) and scheme.theirs(f"{CLASSIFIER}/kernel")
     if not own:
         return None

@@ -1,8 +1,8 @@
-"""Brings a published file onto this machine, whole, or says why not.
+"""Download published files, check them, and explain failures.
 
-Files of the Hugging Face hub go through `huggingface_hub`: its cache, `HF_ENDPOINT`,
-`HF_HUB_OFFLINE`, its progress bar. Files of a release go through `keras.utils.get_file` into
-`$KERAS_HOME/se_keras`, where only files with the right hash are put. What is damaged is removed.
+Files of the Hugging Face hub go through `huggingface_hub`, with its cache, `HF_ENDPOINT`,
+`HF_HUB_OFFLINE` and progress bar. Files of a release go through `keras.utils.get_file` into
+`$KERAS_HOME/se_keras`, which gets only files with the right hash. Damaged files are deleted.
 """
 
 import hashlib
@@ -24,18 +24,18 @@ from se_keras.weights.hub_config import read_json_object
 from se_keras.weights.readers.sharded import read_index
 
 WEIGHTS_FILE = "model.safetensors"
-INDEX_SUFFIX = ".index.json"  # of a list of the files that weights are split over
+INDEX_SUFFIX = ".index.json"  # the index of weights that are split over several files
 USUAL_FILES = (WEIGHTS_FILE, WEIGHTS_FILE + INDEX_SUFFIX, "pytorch_model.bin")
 CONFIG_FILE = "config.json"
 HUB_ADDRESS = re.compile(
     r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@/]+))?(/(?P<file>[^@]+))?", re.ASCII
 )
 SCHEMES = ("hf://", "https://", "http://")
-# A hash as the fragment of an address, as pip writes it: `#sha256=ce0d4300`.
+# A hash at the end of an address, as pip writes it: `#sha256=ce0d4300`.
 HASH = re.compile(r"(?P<algorithm>sha256|md5|sha1(?==[0-9a-f]{40}$))=(?P<digits>[0-9a-f]{8,64})")
 ZIP = ".zip"
 SHA256 = re.compile("[0-9a-f]{64}")
-# What the hub answers to become names in the cache: of commits, and of the files' contents.
+# huggingface_hub names folders and files of its cache after these headers.
 NAMING_HEADERS = ("X-Repo-Commit", "X-Linked-Etag", "ETag", "X-Xet-Hash")
 NAME_IN_CACHE = re.compile(r'(W/)?"?[0-9A-Za-z][0-9A-Za-z._+=-]{0,199}"?')
 
@@ -47,7 +47,7 @@ class HubFile:
     Attributes:
         repo: owner and name, with a slash between them.
         revision: branch, tag or commit; `None` for the main branch.
-        file: path in the repository; `None` for the first of `USUAL_FILES` that it has.
+        file: path in the repository; `None` for the first of `USUAL_FILES` that exists.
     """
 
     repo: str
@@ -61,12 +61,12 @@ class HubFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseFile:
-    """A file at an address of the web, with its hash.
+    """A file on the web, with its hash.
 
     Attributes:
-        address: of the file.
-        algorithm: of the hash.
-        digits: of the hash, all or the first ones.
+        address: address of the file.
+        algorithm: algorithm of the hash.
+        digits: all digits of the hash, or the first ones.
     """
 
     address: str
@@ -85,8 +85,8 @@ class Fetched:
     """A file on this machine.
 
     Attributes:
-        path: of the file.
-        config: content of the `config.json` beside it on the hub; `None` where there is none.
+        path: path of the file.
+        config: content of `config.json` in the same repository; `None` if there is none.
     """
 
     path: Path
@@ -94,16 +94,16 @@ class Fetched:
 
 
 def parse_address(text: str) -> PublishedFile | None:
-    """Return the published file that an address names; `None` if the text is no address.
+    """Return the published file that an address names; `None` if the text is not an address.
 
     Args:
-        text: `hf://owner/repo`, `hf://owner/repo@revision/file` (without a file
-            `model.safetensors`), or an `https://` address with the file's hash after it,
-            `#sha256=...` (its first digits will do), `#sha1=` and all digits, or `#md5=...`. The
-            hash of a `.zip` archive belongs to the one file in it, which alone is kept.
+        text: `hf://owner/repo`, `hf://owner/repo@revision/file` (the default file is
+            `model.safetensors`), or an `https://` address followed by the file's hash:
+            `#sha256=...` (the first 8 digits are enough), `#sha1=...` with all digits, or
+            `#md5=...`. A `.zip` archive must hold one file, and the hash is the hash of that file.
 
     Raises:
-        InputError: for an address that is not whole.
+        InputError: if the address is incomplete.
 
     Example:
 
@@ -140,23 +140,24 @@ def _parse_release(text: str) -> ReleaseFile:
 def _file_name(address: str) -> str:
     try:
         name = PurePosixPath(urllib.parse.urlsplit(address).path).name
-    except ValueError:  # of a bracket that no other closes
+    except ValueError:  # an unclosed bracket
         return ""
     return "" if name == ".." else name.removesuffix(ZIP)
 
 
 def fetch(file: PublishedFile) -> Fetched:
-    """Bring a published file onto this machine, unless it is there already.
+    """Download a published file, unless it is on this machine already.
 
     Raises:
-        InputError: naming the source and the remedy: no connection, nothing under this name, no
-            access, no space, no permission, a file that is damaged or another than was published.
+        InputError: if there is no connection, no such file, no access, no space or no permission,
+            or if the file is damaged or differs from the published one. The message names the
+            source and the remedy.
     """
     return _from_hub(file) if isinstance(file, HubFile) else Fetched(path=_from_release(file))
 
 
 def fetch_config(repository: HubFile) -> dict[str, Any] | None:
-    """Return the `config.json` of a repository, without its weights; `None` if it has none.
+    """Download the `config.json` of a repository without its weights; `None` if it has none.
 
     Raises:
         InputError: as `fetch` does.
@@ -165,7 +166,7 @@ def fetch_config(repository: HubFile) -> dict[str, Any] | None:
 
 
 def cached_config(repository: HubFile) -> dict[str, Any] | None:
-    """Return the `config.json` that an earlier download left; asks nobody for another one.
+    """Return the `config.json` that an earlier download left, without any connection.
 
     Raises:
         InputError: if it is damaged.
@@ -186,7 +187,7 @@ def _from_hub(wanted: HubFile) -> Fetched:
     source = str(wanted)
     path, file = _download_weights(wanted)
     _refuse_damaged(path, source)
-    # cache/snapshots/COMMIT/file: the others come from the same commit, whatever happens between.
+    # cache/snapshots/COMMIT/file: read the config from the same commit as the weights.
     commit = path.parents[len(file.parts) - 1].name
     if file.name.endswith(INDEX_SUFFIX):
         for shard in sorted(set(read_index(path).values())):
@@ -197,7 +198,7 @@ def _from_hub(wanted: HubFile) -> Fetched:
 
 
 def _download_weights(wanted: HubFile) -> tuple[Path, PurePosixPath]:
-    """Get the file that is wanted, or the first of the usual ones that the repository has."""
+    """Download the wanted file, or the first of `USUAL_FILES` that the repository has."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
@@ -239,11 +240,13 @@ def _read_config(source: str, path: Path) -> dict[str, Any]:
         raise
     except ValueError as error:
         _remove(path)
-        raise InputError(_damage(source, f"its {CONFIG_FILE} is no JSON: {error}")) from error
+        raise InputError(
+            _damage(source, f"its {CONFIG_FILE} is not valid JSON: {error}")
+        ) from error
 
 
 def _is_known_missing(repo: str, revision: str | None) -> bool:
-    """Return whether an earlier download noted that the commit has no config."""
+    """Return whether the cache records that the commit has no config."""
     from huggingface_hub import try_to_load_from_cache
 
     noted = try_to_load_from_cache(repo, CONFIG_FILE, revision=revision)
@@ -256,17 +259,17 @@ def _download(source: str, repo: str, revision: str | None, file: str) -> Path:
     try:
         with _refuse_answers_that_are_paths():
             path = Path(hf_hub_download(repo, file, revision=revision))
-    except Exception as error:  # of httpx or httpx2, by the version of huggingface_hub
-        raise InputError(f"can't get {source}: {_hub_reason(error, file)}") from error
+    except Exception as error:  # its type depends on the version of huggingface_hub
+        raise InputError(f"can't get {source}: {_hub_reason(error, file).rstrip('.')}.") from error
     _refuse_outside(path, _cache_folder(repo), source)
     return path
 
 
 @contextmanager
 def _refuse_answers_that_are_paths() -> Iterator[None]:
-    """Check what a hub says before huggingface_hub makes names of files of it.
+    """Check the headers of a hub before huggingface_hub uses them as file names.
 
-    An answer such as `/home/me/thesis.txt` or `../../x` would be linked to, or written to.
+    A header such as `/home/me/thesis.txt` or `../../x` would name a file outside of the cache.
     """
     from huggingface_hub import get_session
 
@@ -286,7 +289,7 @@ def _refuse_paths(response: Any) -> None:
         answer = response.headers.get(header)
         if answer is not None and not NAME_IN_CACHE.fullmatch(answer):
             raise InputError(
-                f"the hub answers {header} {answer[:200]!r}, which is no name of a file"
+                f"the hub's header {header} must be a file name, got {answer[:200]!r}."
             )
 
 
@@ -298,13 +301,12 @@ def _cache_folder(repo: str) -> Path:
 
 
 def _refuse_outside(path: Path, folder: Path, source: str) -> None:
-    """Refuse a file that a link leads out of its folder, and of the cache that the folder is in.
-
-    Such a file is somebody's own: it is neither read nor removed.
-    """
+    """Refuse a link that leads out of the cache: its target is neither read nor deleted."""
     target = path.resolve()
     if not any(target.is_relative_to(allowed.resolve()) for allowed in (folder, folder.parent)):
-        raise InputError(f"{source}: {path} leads out of the cache, to {target}; remove the link")
+        raise InputError(
+            f"{source}: {path} is a link out of the cache, to {target}; delete the link."
+        )
 
 
 def _hub_reason(error: Exception, file: str) -> str:
@@ -314,7 +316,7 @@ def _hub_reason(error: Exception, file: str) -> str:
     status = next((answer.status_code for answer in answers if answer is not None), None)
     if isinstance(error, errors.GatedRepoError) or status == 403:
         return (
-            "its owner gives access on request only: ask for it on the repository's page, then "
+            "its owner gives access on request: ask for it on the repository's page, then run "
             "`hf auth login` or set HF_TOKEN"
         )
     if isinstance(error, errors.RevisionNotFoundError):
@@ -322,7 +324,7 @@ def _hub_reason(error: Exception, file: str) -> str:
     if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
         return (
             f"there is no such repository on {constants.ENDPOINT}, or it is private: check the "
-            "name, or `hf auth login`"
+            "name or run `hf auth login`"
         )
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return f"the repository has no file {file}"
@@ -342,8 +344,8 @@ def _explain_unreached(cause: BaseException) -> str:
             "to download"
         )
     return (
-        f"it is not in the cache {constants.HF_HUB_CACHE}, and {constants.ENDPOINT} does not give "
-        f"it ({in_one_line(cause)}): check the connection and HF_ENDPOINT"
+        f"it is not in the cache {constants.HF_HUB_CACHE}, and the download from "
+        f"{constants.ENDPOINT} failed ({in_one_line(cause)}): check the connection and HF_ENDPOINT"
     )
 
 
@@ -351,7 +353,7 @@ def _explain_unreached(cause: BaseException) -> str:
 
 
 def _from_release(wanted: ReleaseFile) -> Path:
-    # What keras.utils.get_file takes, which does not say where it looks.
+    # The same folder as keras.utils.get_file's, which can't be asked for it.
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     path = home / "se_keras" / wanted.digits / _file_name(wanted.address)
     try:
@@ -360,17 +362,19 @@ def _from_release(wanted: ReleaseFile) -> Path:
     except InputError:
         raise
     except Exception as error:  # get_file raises a bare Exception when the address fails
-        raise InputError(f"can't get {wanted}: {_failure(error, 'KERAS_HOME')}") from error
+        raise InputError(
+            f"can't get {wanted}: {_failure(error, 'KERAS_HOME').rstrip('.')}."
+        ) from error
     _refuse_outside(path, path.parent, str(wanted))
     _refuse_other_hash(path, str(wanted), wanted.algorithm, wanted.digits)
     return path
 
 
 def _download_release(address: str, path: Path) -> None:
-    import keras  # here, so that a name is parsed before TensorFlow starts
+    import keras  # here, so that parsing a name does not start TensorFlow
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Downloaded beside and renamed: a stop leaves no file that looks whole.
+    # Download to a temporary name and rename: an interrupted download never looks whole.
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as partial:
         zipped = address.endswith(ZIP)
         name = path.name + (ZIP if zipped else "")
@@ -395,7 +399,7 @@ def _refuse_other_hash(path: Path, source: str, algorithm: str, digits: str) -> 
         raise InputError(_damage(source, damage))
 
 
-# --- what a file says of itself ------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------------------
 
 
 def _refuse_damaged(path: Path, source: str) -> None:
@@ -409,12 +413,12 @@ def _web_page(path: Path) -> str | None:
     with path.open("rb") as file:
         start = file.read(64).lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
-        return "it is a web page: a proxy or a login page may have answered"
+        return "it is a web page, perhaps from a proxy or a login page"
     return None
 
 
 def _truncation(path: Path) -> str | None:
-    """Return what is wrong with the length of a safetensors file, which its header states."""
+    """Return an error if a safetensors file does not have the length that its header states."""
     if path.suffix != ".safetensors":
         return None
     size = path.stat().st_size
@@ -425,12 +429,12 @@ def _truncation(path: Path) -> str | None:
         tensors = [entry for name, entry in header.items() if name != "__metadata__"]
         end = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
     except (struct.error, ValueError, AttributeError, KeyError, TypeError, IndexError):
-        return "it has no header of a safetensors file"
-    return None if end == size else f"it has {size:,} bytes, and its header speaks of {end:,}"
+        return "it has no safetensors header"
+    return None if end == size else f"it has {size:,} bytes in place of the {end:,} in its header"
 
 
 def _other_content(path: Path) -> str | None:
-    """Return what is wrong with the hash of a cached file: the hub names large files by it."""
+    """Return an error if a cached file differs from its hash: the hub names large files by it."""
     name = path.resolve().name
     if not SHA256.fullmatch(name) or _hash(path, "sha256") == name:
         return None
@@ -443,14 +447,14 @@ def _hash(path: Path, algorithm: str) -> str:
 
 
 def _remove(path: Path) -> None:
-    """Delete a file of the hub's cache: the link, and what it points to."""
+    """Delete a file of the hub's cache: the link and its target."""
     target = path.resolve()
     path.unlink(missing_ok=True)
     target.unlink(missing_ok=True)
 
 
 def _damage(source: str, damage: str) -> str:
-    return f"{source} came damaged, and is removed again: {damage}; run it again"
+    return f"{source}: the download was damaged and has been deleted ({damage}); try again."
 
 
 def _failure(error: Exception, variable: str) -> str:
@@ -458,5 +462,5 @@ def _failure(error: Exception, variable: str) -> str:
     connection = isinstance(error, ConnectionError | TimeoutError)
     if isinstance(error, OSError) and error.strerror and not connection:
         where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror}{where}: make room, or set {variable} to another folder"
-    return f"the download failed ({in_one_line(error)}): check the connection, and run it again"
+        return f"{error.strerror}{where}: free some space, or set {variable} to another folder"
+    return f"the download failed ({in_one_line(error)}): check the connection and try again"

@@ -1,4 +1,4 @@
-"""The `config.json` of a repository on the hub: read once, checked and bounded.
+"""Read and check the `config.json` of a repository on the hub.
 
 The fields are timm's (timm, models/_hub.py). Imports no keras.
 """
@@ -15,12 +15,12 @@ from se_keras.support.schema import Fields, line, mapping, number, row, whole
 from se_keras.weights.class_lists import Labels
 from se_keras.weights.preprocessing import INTERPOLATIONS, Pixels, SecondSize
 
-# Of the sets that timm names none has more than 115,217 classes (Bamboo). What asks for far more
-# costs memory and time, and is a mistake or meant to harm.
+# The largest set that timm names has 115,217 classes (Bamboo). A far larger number costs memory
+# and time, and is a mistake or an attack.
 MAX_CLASSES = 200_000
 MAX_SIDE = 4096
 MAX_BYTES = 1 << 24
-# timm has crops of up to 1.15 of the image, which `load_image` does not do.
+# timm has crops of up to 1.15 times the image, which `load_image` does not support.
 MIN_CROP, MAX_CROP = 0.1, 2
 MIN_STD, MAX_NUMBER = 1e-3, 1e3
 NUMBER_AS_TEXT = re.compile("0|[1-9][0-9]{0,8}")
@@ -31,14 +31,14 @@ _CROP = f"a number from {MIN_CROP} to {MAX_CROP}"
 
 @dataclass(frozen=True, kw_only=True)
 class HubConfig:
-    """The facts that a repository states of its weights.
+    """The description of its weights in a repository.
 
     Attributes:
-        architecture: name of the network; `None` where it says none.
-        num_classes: how many; `None` where it does not say it.
-        labels: identifier and name of each class; `None` where it names none.
-        pixels: what pixels the weights take; unknown where it does not say it, or asks for what
-            `load_image` does not do.
+        architecture: name of the network; `None` if it is not given.
+        num_classes: number of classes; `None` if it is not given.
+        labels: identifier and name of each class; `None` if they are not given.
+        pixels: the pixels that the weights take; unknown if they are not given, or if
+            `load_image` does not support them.
     """
 
     architecture: str | None
@@ -48,39 +48,39 @@ class HubConfig:
 
 
 def read_json_object(path: Path, source: str) -> dict[str, Any]:
-    """Return the object that a `config.json` holds.
+    """Return the JSON object in a `config.json`.
 
     Args:
-        path: of the file.
-        source: of the repository; named in errors.
+        path: path of the file.
+        source: the repository, which errors name.
 
     Raises:
-        InputError: if the file is too large, nested too deep, or holds anything else.
-        ValueError: if it is no JSON.
+        InputError: if the file is too large, too deeply nested, or not an object.
+        ValueError: if the file is not JSON.
     """
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise InputError(
-            f"{source}: its config.json may have {MAX_BYTES:,} bytes, and has {size:,}."
+            f"{source}: its config.json must have at most {MAX_BYTES:,} bytes, got {size:,}."
         )
     try:
         content = json.loads(path.read_text("utf-8"))
     except RecursionError as error:
-        raise InputError(f"{source}: its config.json is nested too deep.") from error
+        raise InputError(f"{source}: its config.json is nested too deeply.") from error
     if not isinstance(content, dict):
-        raise InputError(f"{source}: its config.json is no object.")
+        raise InputError(f"{source}: its config.json must be a JSON object.")
     return content
 
 
 def read_config(content: dict[str, Any], source: str) -> HubConfig:
-    """Return what the content of a `config.json` says.
+    """Check the content of a `config.json`.
 
     Args:
-        content: the object of the file.
-        source: of the repository; named in errors.
+        content: the object in the file.
+        source: the repository, which errors name.
 
     Raises:
-        InputError: if a field has what it may not have.
+        InputError: if a field has a value that it may not have.
 
     Example:
 
@@ -114,7 +114,7 @@ a whole number from 0 to 200,000, got -1.
 
 
 def _labels(fields: Fields, count: int | None) -> Labels | None:
-    told = fields.content.get("label_names") not in ([], {})  # they name nothing, as in timm
+    told = fields.content.get("label_names") not in ([], {})  # empty means no names, as in timm
     read = partial(_names, count=count)
     names = fields.take("label_names", read, _wanted_names(count)) if told else None
     descriptions = fields.take(
@@ -129,10 +129,10 @@ def _labels(fields: Fields, count: int | None) -> Labels | None:
 
 def _wanted_names(count: int | None) -> str:
     if count is None:
-        return "a list of names, each a text of one line (by number only beside `num_classes`)"
+        return "a list of names, each one line of text (names by number need `num_classes`)"
     return (
-        f"{count:,} names, as `num_classes` says, each a text of one line, or an object with names "
-        f"for some of the numbers from 0 to {count - 1:,}"
+        f"{count:,} names (`num_classes`), each one line of text, or an object with names for some "
+        f"of the numbers from 0 to {count - 1:,}"
     )
 
 
@@ -156,7 +156,7 @@ def _number_of(key: str, count: int) -> int:
 
 def _pixels(fields: Fields, has_labels: bool) -> Pixels:
     source = fields.head
-    # timm wrote these fields at the top before it wrote `pretrained_cfg`.
+    # Older files of timm have these fields at the top level, without `pretrained_cfg`.
     image = fields.inside("pretrained_cfg") if "pretrained_cfg" in fields.content else fields
     size = image.take("input_size", _size, _SIZE)
     crop = image.take("crop_pct", _crop, _CROP)
@@ -169,16 +169,16 @@ def _pixels(fields: Fields, has_labels: bool) -> Pixels:
     missing = [name for name, value in (said | {"mean": mean, "std": std}).items() if value is None]
     if missing:
         return Pixels(
-            origin=f"{source}: its config.json does not say how images are prepared: it has no "
+            origin=f"{source}: its config.json does not say how to prepare images: it lacks "
             f"{', '.join(missing)}"
         )
     usual = mode in (None, "center") and interpolation in INTERPOLATIONS
     if not (usual and _is_usual(size, crop)):
         return Pixels(
-            origin=f"{source}: its config.json asks for images that are prepared otherwise than by "
-            f"a resize ({' or '.join(INTERPOLATIONS)}) and a central square crop of three colors: "
-            f"input_size {list(size)}, crop_pct {crop:g}, interpolation {interpolation!r}, "
-            f"crop_mode {mode or 'center'!r}"
+            origin=f"{source}: its config.json asks for images that `load_image` does not make: it "
+            f"resizes ({' or '.join(INTERPOLATIONS)}) and takes a central square crop of three "
+            f"colors. The file has input_size {list(size)}, crop_pct {crop:g}, interpolation "
+            f"{interpolation!r}, crop_mode {mode or 'center'!r}"
         )
     return Pixels(
         size=size[1],
@@ -213,7 +213,7 @@ def _is_usual(size: tuple[int, ...], crop: float) -> bool:
 
 
 def _second(fields: Fields, crop: float | None) -> SecondSize | None:
-    """Read timm's size for tests; `None` where there is none that `load_image` can cut."""
+    """Read timm's test size; `None` if there is none, or none that `load_image` supports."""
     size = fields.take("test_input_size", _size, _SIZE)
     crop = fields.take("test_crop_pct", _crop, _CROP) or crop
     return SecondSize(size=size[1], crop=crop) if size and crop and _is_usual(size, crop) else None

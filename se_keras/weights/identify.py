@@ -8,9 +8,9 @@ from typing import Any
 from se_keras.layers import hidden_width, neighbors
 from se_keras.models.recipes import RECIPES, Recipe, ResNetRecipe, SmallResNetRecipe
 
-# What is to be told apart -> how it is here. A network without a part lacks the entry.
+# A feature that tells networks apart -> its variant. Networks without the feature omit the key.
 Traits = Mapping[str, str]
-# The same of a file whose names do not tell everything: several ways, where it may be any of them.
+# The same for a file whose names leave several variants possible.
 PossibleTraits = Mapping[str, str | tuple[str, ...]]
 Shape = tuple[int, ...]
 
@@ -23,7 +23,7 @@ STEM_POOLS = {
 }
 STRIDES = {"1x1": "on the 1x1", "3x3": "on the 3x3", "pool": "an average pool after the 3x3"}
 ENDS = {True: "with a ReLU before SE", False: "without a ReLU before SE"}
-# The layers that tell them.
+# The layers that show these traits.
 TRAIT_LAYERS = (
     "stem_pool_pad",
     "stem_pool_conv",
@@ -112,21 +112,21 @@ def _traits(
 
 
 def traits_of_architecture(name: str | None) -> Traits:
-    """Return the traits of timm's network of this name; none if the catalog does not have it.
+    """Return the traits of timm's network of this name; none if it is not in the catalog.
 
-    The plain twin of a row is called as the row, without its "se".
+    The twin without SE has the name of the row without "se".
     """
     rows = (row for row in RECIPES if isinstance(row, ResNetRecipe))
     row = next((row for row in rows if name in (row.name, row.name.removeprefix("se"))), None)
     if row is None:
         return {}
-    # What the user may choose in building, a name does not say.
+    # A name does not show the options that the user chooses when building the network.
     return {k: how for k, how in traits_of_recipe(row).items() if k not in row.own_options}
 
 
 def differences(expected: PossibleTraits, found: Traits) -> list[tuple[str, str, str]]:
-    """Return (what, how it is expected, how it is) for all that differs."""
-    # All know of their stem pool; else a trait is of networks that have the part.
+    """Return (trait, expected variants, found variant) for each trait that differs."""
+    # Every network has a stem pool trait; other traits exist only in networks with the feature.
     choices = {what: (how,) if isinstance(how, str) else how for what, how in expected.items()}
     return [
         (what, " or ".join(ways), found[what])
@@ -135,22 +135,22 @@ def differences(expected: PossibleTraits, found: Traits) -> list[tuple[str, str,
     ]
 
 
-# --- which recipe --------------------------------------------------------------------------------
+# --- the recipe ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """Sizes that no two recipes of a naming scheme share.
+    """Sizes that identify a recipe within a naming scheme.
 
     Attributes:
-        stem: channels of its convolutions.
+        stem: channels of the stem's convolutions.
         depths: units in each stage.
         first_unit: shapes of the kernels of the first unit, HWIO.
         projects: whether a shortcut has a convolution.
-        pools_by_convolution: whether one is in the place of the stem's pool.
-        preactivated: whether a normalization stands after the last unit.
+        pools_by_convolution: whether a convolution replaces the stem's pool.
+        preactivated: whether a normalization follows the last unit.
         attention: "se" or "eca"; `None` without either.
-        se: hidden units, or kernel sizes, of the first such block of each stage.
+        se: hidden units (or kernel size) of the first SE (or ECA) block of each stage.
     """
 
     stem: tuple[int, ...]
@@ -185,7 +185,7 @@ def signature_of_shapes(shapes: Mapping[str, Shape]) -> Signature:
 def _gates_of_shapes(
     shapes: Mapping[str, Shape], stages: Sequence[int]
 ) -> tuple[str | None, tuple[int, ...]]:
-    """Return which gates the units have, and their size in the first unit of each stage."""
+    """Return the kind of gate in the units, and its size in the first unit of each stage."""
     for attention, (part, axis) in {"se": ("reduce", -1), "eca": ("conv", 0)}.items():
         names = [f"stage{stage}_block1_se/{part}/kernel" for stage in stages]
         sizes = tuple(shapes[name][axis] for name in names if name in shapes)
@@ -198,7 +198,7 @@ _PLACE = re.compile(r"stage(\d+)_block(\d+)_")
 
 
 def signature_of_recipe(recipe: ResNetRecipe, *, se: bool = True) -> Signature:
-    """Return the signature of a recipe's network, or its plain twin's."""
+    """Return the signature of a recipe's network, with or without SE."""
     stem, planes = recipe.stem_widths[-1], recipe.widths[0]
     unit: tuple[Shape, ...] = ((3, 3, stem, planes), (3, 3, planes, planes))
     if recipe.block.endswith("bottleneck"):
@@ -230,8 +230,8 @@ def builders_that_fit(shapes: Mapping[str, Shape], traits: PossibleTraits) -> li
     """Return the calls of `create` whose networks take weights of these shapes.
 
     Args:
-        shapes: of the variables by their paths.
-        traits: of the networks that the weights are of.
+        shapes: shapes of the variables by their paths.
+        traits: traits of the networks that the weights are for.
     """
     signature = signature_of_shapes(shapes)
     plain = "" if signature.se else ", se=False"
@@ -253,7 +253,7 @@ def builders_that_fit(shapes: Mapping[str, Shape], traits: PossibleTraits) -> li
 
 
 def _variants(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
-    """Yield a row, and its variants by options that change which weights it has."""
+    """Yield a row and its variants: the options that change its weights."""
     yield "", recipe
     if isinstance(recipe, SmallResNetRecipe):
         yield ", shortcut='projection'", replace(recipe, shortcut="projection")

@@ -1,4 +1,4 @@
-"""The first kernel of weights for three colors, adapted to images of other channels."""
+"""Adapt the first kernel of weights for three colors to images with other channels."""
 
 import math
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ INPUT_AXIS = 2  # of a kernel, (height, width, input channels, filters)
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptedInput(Layout):
-    """A kernel for three colors that becomes one for other channels.
+    """The layout of a kernel for three colors that is adapted to other channels.
 
     Attributes:
-        channels: of the variable.
+        channels: number of input channels of the variable.
     """
 
     channels: int
@@ -39,14 +39,14 @@ class AdaptedInput(Layout):
 
 
 def adapt_kernel(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """Return a kernel for three colors as one for other channels, as timm's `adapt_input_conv`.
+    """Adapt a kernel for three colors to other channels, as timm's `adapt_input_conv` does.
 
-    For one channel the kernels of the colors are added: on gray images of three equal channels the
-    one gives what the other gave. For others they are repeated, and scaled by 3 / channels.
+    For one channel the kernels of the three colors are added, so a gray image gives the same
+    output as three equal channels did. Otherwise they are repeated and scaled by 3 / channels.
 
     Args:
-        kernel: (height, width, 3, filters).
-        channels: of the images.
+        kernel: array of shape (height, width, 3, filters).
+        channels: number of channels of the images.
 
     Example:
 
@@ -57,7 +57,9 @@ def adapt_kernel(kernel: np.ndarray, channels: int) -> np.ndarray:
     >>> adapt_kernel(np.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1), 4).ravel()
     array([0.75, 1.5 , 2.25, 0.75])
     """
-    kernel = kernel.astype(np.result_type(kernel.dtype, np.float32))  # half numbers add up badly
+    kernel = kernel.astype(
+        np.result_type(kernel.dtype, np.float32)
+    )  # sums in half precision are too coarse
     if channels == 1:
         return kernel.sum(INPUT_AXIS, keepdims=True)
     repeated = np.concatenate([kernel] * math.ceil(channels / COLORS), axis=INPUT_AXIS)
@@ -67,11 +69,11 @@ def adapt_kernel(kernel: np.ndarray, channels: int) -> np.ndarray:
 def with_adapted_input(
     names: FileNames, model: keras.Model, tensors: Mapping[str, Shape]
 ) -> FileNames:
-    """Return the names of a file, whose first kernel is adapted to the model where it must be.
+    """Return the names of a file, with an adapted first kernel where the model needs one.
 
     Args:
-        names: of the file's tensors.
-        model: that they are for.
+        names: names of the file's tensors.
+        model: the model that takes them.
         tensors: names and shapes of the tensors.
     """
     path = kernel_to_adapt(names, model, tensors)
@@ -93,7 +95,7 @@ def with_adapted_input(
 def kernel_to_adapt(
     names: FileNames, model: keras.Model, tensors: Mapping[str, Shape]
 ) -> str | None:
-    """Return the path of the first kernel, where the file has it for three colors; else `None`."""
+    """Return the path of the first kernel if it needs an adaptation; else `None`."""
     kernel = next((variable for variable in model.weights if len(variable.shape) == 4), None)
     if kernel is None or kernel.shape[INPUT_AXIS] == COLORS:
         return None

@@ -1,6 +1,6 @@
-"""Tables of the tensor names of others and ours: one row a naming scheme, read in both directions.
+"""Translate tensor names between naming schemes and this package, in both directions.
 
-Ours are the paths of a model's variables, such as `stage2_block1_conv1/kernel`.
+Our names are the paths of variables, such as `stage2_block1_conv1/kernel`.
 """
 
 import functools
@@ -16,16 +16,16 @@ from se_keras.graph import innermost_layers
 from se_keras.weights.identify import PossibleTraits, Shape
 from se_keras.weights.layer_order import CLASSIFIER, paths_by_order
 
-# --- how a tensor lies ---------------------------------------------------------------------------
+# --- layouts -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The way from a tensor of a file to a variable of Keras.
+    """The transposition from a tensor of a file to a variable of Keras.
 
     Attributes:
-        name: what a plan prints.
-        axes: of the file's tensor, in Keras' order; those in `ones` left out.
+        name: name of the layout in a printed plan.
+        axes: axes of the file's tensor in Keras' order, without the axes in `ones`.
         ones: axes of length 1 that only the file's tensor has.
     """
 
@@ -63,7 +63,7 @@ def as_is(rank: int) -> Layout:
 CONVOLUTION = Layout(name="OIHW -> HWIO", axes=(2, 3, 1, 0))
 CONVOLUTION_1D = Layout(name="OIK -> KIO", axes=(2, 1, 0))
 MATRIX = Layout(name="OI -> IO", axes=(1, 0))
-# The two layers of SE are 1x1 convolutions in PyTorch, and in classification_models.
+# PyTorch and classification_models implement the two layers of SE as 1x1 convolutions.
 POINTWISE_MATRIX = Layout(name="OI11 -> IO", axes=(1, 0), ones=(2, 3))
 KERAS_POINTWISE_MATRIX = Layout(name="11IO -> IO", axes=(0, 1), ones=(0, 1))
 
@@ -72,15 +72,15 @@ KERAS_POINTWISE_MATRIX = Layout(name="11IO -> IO", axes=(0, 1), ones=(0, 1))
 
 
 class KeyMap(Protocol):
-    """The questions of a plan to a naming scheme."""
+    """A naming scheme, as a conversion plan uses it."""
 
     @property
     def name(self) -> str:
-        """Return what messages call it."""
+        """Return the name of the scheme in messages."""
 
     @property
     def traits(self) -> PossibleTraits:
-        """Return the traits of the networks whose weights are so named."""
+        """Return the traits of the networks whose weights have these names."""
 
     def names(self, model: keras.Model) -> dict[str, str | None]:
         """Return the name of the file's tensor for each path; `None` where the scheme has none."""
@@ -89,13 +89,13 @@ class KeyMap(Protocol):
         """Return the path of the variable for a tensor; `None` for a name of another scheme."""
 
     def layout(self, path: str, rank: int) -> Layout:
-        """Return the layout of the tensor for the variable of this path; both have this rank."""
+        """Return the layout of the tensor for a variable, given its path and rank."""
 
     def reason_to_ignore(self, name: str, expected: Collection[str]) -> str | None:
-        """Return why a tensor that no variable takes may be there."""
+        """Return the reason why a tensor may be ignored; `None` if it may not."""
 
 
-# PyTorch's names of parameters and buffers: of a normalization, of any other layer.
+# PyTorch's names of parameters and buffers: in a normalization, and in any other layer.
 NORM_VARIABLES = {
     "gamma": "weight",
     "beta": "bias",
@@ -104,19 +104,19 @@ NORM_VARIABLES = {
 }
 VARIABLES = {"kernel": "weight", "bias": "bias"}
 COUNTER = "num_batches_tracked"
-AVERAGED = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
+AVERAGED = "n_averaged"  # in torch.optim.swa_utils.AveragedModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateNames:
-    """Names of layers by templates; of their variables, those that we have.
+    """A scheme whose layer names follow templates and whose variable names equal ours.
 
     Attributes:
-        name: what messages call it.
-        layers: our layers and theirs, as templates: `{stage}`, `{block}`, `{n}` are numbers.
-        shift: what is added to our numbers.
-        traits: of the networks whose weights are so named.
-        ignored: beginnings of the names of tensors that nothing of ours takes, and why.
+        name: name of the scheme in messages.
+        layers: our layer names -> theirs; `{stage}`, `{block}` and `{n}` stand for numbers.
+        shift: differences between their numbers and ours.
+        traits: traits of the networks whose weights have these names.
+        ignored: beginnings of the names of unneeded tensors, with the reasons.
     """
 
     separator: ClassVar[str] = "/"
@@ -131,7 +131,7 @@ class TemplateNames:
         return {variable.path: self.theirs(variable.path) for variable in model.weights}
 
     def theirs(self, path: str) -> str | None:
-        """Name of the tensor for the variable of this path; `None` if the scheme has none."""
+        """Return the name of the tensor for a variable's path; `None` if the scheme has none."""
         layer, _, variable = path.rpartition("/")
         leaf = self.variables(layer).get(variable)
         for ours, theirs in self.layers.items():
@@ -152,7 +152,7 @@ class TemplateNames:
         return None
 
     def variables(self, layer: str) -> Mapping[str, str]:
-        """Return our names of the variables of a layer, and theirs."""
+        """Return our names of the variables of a layer -> theirs."""
         return {name: name for name in _variables(layer)}
 
     def layout(self, path: str, rank: int) -> Layout:
@@ -186,11 +186,11 @@ class TorchNames(TemplateNames):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderedNames:
-    """The names of one file whose layers were told by their order.
+    """The names of one file whose layers were identified by their order.
 
     Attributes:
-        name: what messages call the scheme.
-        traits: of the networks whose weights are so named.
+        name: name of the scheme in messages.
+        traits: traits of the networks whose weights have these names.
         paths: name of each tensor -> path of its variable.
     """
 
@@ -247,7 +247,7 @@ class KerasNames:
 
 
 def _strip_models(layer: str, path: str) -> str:
-    """Return a path without the models that a layer is in."""
+    """Return a path without the enclosing models of its layer."""
     parts = path.split("/")
     return "/".join(parts[parts.index(layer) :]) if layer in parts else path
 
@@ -265,7 +265,7 @@ def _variables(layer: str) -> Mapping[str, str]:
 
 
 def _match_numbers(template: str, name: str) -> dict[str, int] | None:
-    """Return the numbers in a name that is made by the template."""
+    """Return the numbers in a name that matches the template; `None` if it does not match."""
     match = _pattern(template).fullmatch(name)
     return match and {key: int(text) for key, text in match.groupdict().items()}
 
@@ -279,7 +279,7 @@ def _pattern(template: str) -> re.Pattern:
 
 
 def _in_units(layers: Mapping[str, str]) -> dict[str, str]:
-    """Return the templates of layers of residual units: ours and theirs."""
+    """Return templates for the layers of residual units: ours -> theirs."""
     return {
         "stage{stage}_block{block}_" + ours: "layer{stage}.{block}." + theirs
         for ours, theirs in layers.items()
@@ -313,7 +313,7 @@ _LEGACY_SE = {
 _LEGACY_STEM = {"stem_conv": "layer0.conv1", "stem_norm": "layer0.bn1"}
 _LEGACY_DEEP_STEM = {"stem_conv{n}": "layer0.conv{n}", "stem_norm{n}": "layer0.bn{n}"}
 
-# Our stages begin with 2 (conv2_x of He et al.) and our blocks with 1, theirs with 1 and 0.
+# Our stages begin at 2 (conv2_x of He et al.) and our blocks at 1; theirs begin at 1 and 0.
 _SHIFT = {"stage": -1, "block": -1}
 _TRAITS = {
     "stem pool": "padded on both sides",
@@ -323,7 +323,7 @@ _TRAITS = {
     "end of basic units": "without a ReLU before SE",
     "normalization": "after its convolution",
 }
-# The average pools of timm's "aa" have no weights: the names do not tell.
+# The average pools of timm's "aa" have no weights, so the names do not show them.
 _STRIDED_OR_POOLED = ("on the 3x3", "an average pool after the 3x3")
 _D_TRAITS: PossibleTraits = {
     **_TRAITS,
@@ -364,7 +364,7 @@ def _cv_stem(ours: str, theirs: str) -> dict[str, str]:
     }
 
 
-# The stride of units is on the 1x1 or on the 3x3 ("b"): the names do not tell.
+# The stride is on the 1x1 or (variants "b") on the 3x3, which the names do not show.
 _CV_TRAITS: PossibleTraits = {
     "stride of units": ("on the 1x1", "on the 3x3"),
     "stride of basic units": "on the 3x3",
@@ -385,7 +385,7 @@ _RS_UNIT = {
     "shortcut_conv": "projection_conv",
     "shortcut_norm": "projection_batch_norm",
 }
-# keras.applications, resnet_rs.py: what it saved itself.
+# keras.applications, resnet_rs.py: files that were saved from its models.
 _KERAS_RS_UNIT = {
     "norm1": "batch_norm_1",
     **{ours: f"_{theirs}" for ours, theirs in _RS_UNIT.items()},
@@ -456,13 +456,13 @@ SCHEMES = (*(key_map.name for key_map in KEY_MAPS), "classification_models")
 
 
 def find_key_map(names: Collection[str]) -> KeyMap | None:
-    """Find the scheme that knows most of the names; `None` if none knows any.
+    """Find the naming scheme that matches most of the names; `None` if no scheme matches any.
 
     Args:
-        names: of the tensors of a file, in its order.
+        names: names of the tensors, in the order of the file.
 
     Raises:
-        InputError: if the order of the layers tells what they are, and is broken.
+        InputError: if the layers are identified by their order, and the order is broken.
 
     Example:
 

@@ -1,7 +1,7 @@
-"""classification_models' layers have few names of their own: their order tells what they are.
+"""Identify the layers of classification_models by their order: most of them have no names.
 
 Keras 2 writes layers by their depth in the graph, and its own `load_weights` reads them by their
-order too. In a residual unit the branch comes first, then SE, then the shortcut, the shorter way.
+order too. In a residual unit the branch comes first, then SE, then the (shorter) shortcut.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from se_keras.weights.identify import Traits
 CLASSIFIER = "predictions"
 SE = ("se/reduce", "se/expand")
 Kinds = list[str]
-# What a layer has -> its kind. Layers with a bias are those of SE and the classifier.
+# Variables of a layer -> its kind. Only SE and the classifier have layers with a bias.
 KINDS = {
     frozenset({"kernel"}): "convolution",
     frozenset({"kernel", "bias"}): "with a bias",
@@ -26,15 +26,15 @@ KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class LayerOrder:
-    """Our names of the layers of one kind of network, in the order of its files.
+    """Our layer names for one kind of network, in the order of its files.
 
     Attributes:
-        name: what messages call it.
-        traits: of the networks.
-        stem: before the first unit.
-        branch: of a unit; SE comes next.
-        shortcut: after it, in the first unit of each stage.
-        end: after the last unit, before the classifier.
+        name: name of the networks in messages.
+        traits: traits of the networks.
+        stem: layers before the first unit.
+        branch: layers of a unit before SE.
+        shortcut: layers after SE in the first unit of each stage.
+        end: layers between the last unit and the classifier.
     """
 
     name: str
@@ -46,31 +46,32 @@ class LayerOrder:
 
     @property
     def unit(self) -> tuple[str, ...]:
-        """Return the layers of a unit, but for those of a shortcut."""
+        """Return the layers of a unit without a shortcut."""
         return (*self.branch, *SE)
 
     def agreement(self, kinds: Kinds) -> int:
-        """Return how many layers match stem and first unit; 0 for a file without any unit."""
+        """Return how many layers match the stem and first unit; 0 for a file without units."""
         if not any(_begins(kinds[start:], self.unit) for start in range(len(kinds))):
             return 0
         pairs = zip(_kinds((*self.stem, *self.unit)), kinds, strict=False)
         return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
     def layers(self, kinds: Kinds, names: Sequence[str]) -> list[str]:
-        """Return our names of the layers of a file.
+        """Return our names for the layers of a file.
 
         Args:
-            kinds: of its layers.
-            names: what the file calls them.
+            kinds: kinds of its layers.
+            names: names of the layers in the file.
 
         Raises:
-            InputError: if they are not units to the end; the message says from where on.
+            InputError: if the layers do not form units up to the end; the message names the first
+                layer that does not fit.
         """
         found = [*self.stem] if _begins(kinds, self.stem) else []
         stage, block = 1, 0
         while _begins(rest := kinds[len(found) :], self.unit):
             with_shortcut = (*self.unit, *self.shortcut)
-            # It may look like the beginning of the next unit: what follows decides.
+            # A shortcut may look like the beginning of the next unit: the layers after it decide.
             opens = _begins(rest, (*with_shortcut, *self.unit)) or self._ends(rest, with_shortcut)
             stage, block = (stage + 1, 1) if opens else (stage, block + 1)
             parts = with_shortcut if opens else self.unit
@@ -80,21 +81,21 @@ class LayerOrder:
         return [*found, *self.end, CLASSIFIER][: len(kinds)]
 
     def _ends(self, kinds: Kinds, before: tuple[str, ...] = ()) -> bool:
-        """Return whether these are all layers up to the end, with a classifier or without."""
+        """Return whether these are the last layers, with or without a classifier."""
         last = (*before, *self.end)
         return kinds in (_kinds(last), _kinds((*last, CLASSIFIER)))
 
     def _complaint(self, rest: Sequence[str]) -> str:
         stem, unit, shortcut = map(", ".join, (self.stem, self.unit, self.shortcut))
         return (
-            f"it has layers of {self.name}, and not only these: where it has "
-            f"{', '.join(rest[:4]) or 'nothing'}, there must be the beginning ({stem}), a unit "
-            f"({unit}; {shortcut} in the first of a stage) or the end"
+            f"its layers begin like {self.name}, but from {', '.join(rest[:4]) or 'the end'} on "
+            f"they must be the beginning ({stem}), a unit ({unit}; {shortcut} in the first of a "
+            f"stage) or the end"
         )
 
 
 def _kinds(layers: Iterable[str]) -> Kinds:
-    """Return the kinds of our layers, by their names."""
+    """Return the kinds of our layers from their names."""
     return list(map(_kind, layers))
 
 
@@ -105,21 +106,21 @@ def _kind(layer: str) -> str:
 
 
 def _begins(kinds: Kinds, layers: Sequence[str]) -> bool:
-    """Return whether the first layers of a file are of the kinds of these."""
+    """Return whether a file's first layers have the kinds of these layers."""
     return kinds[: len(layers)] == _kinds(layers)
 
 
 def paths_by_order(names: Collection[str]) -> tuple[LayerOrder, dict[str, str]] | None:
-    """Return which kind of network a file is of, and the variable's path for each tensor.
+    """Return the kind of network in a file, and the variable's path for each tensor.
 
     Args:
-        names: of its tensors, `layer/variable`, in the order of the file.
+        names: names of the tensors (`layer/variable`), in the order of the file.
 
     Returns:
-        `None` for a file of something else.
+        The kind and the paths, or `None` for another network.
 
     Raises:
-        InputError: if it begins like one of these networks and goes on otherwise.
+        InputError: if the file begins like one of these networks but continues differently.
     """
     layers: dict[str, list[str]] = {}
     for name in names:

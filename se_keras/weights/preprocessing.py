@@ -1,4 +1,4 @@
-"""The pixels that weights were made for, as data. Imports no keras."""
+"""Describe the pixels that weights were trained on. Imports no keras."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,18 +21,18 @@ from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 
 INTERPOLATIONS = ("bilinear", "bicubic")
-# The one set of class names that is no source of weights.
+# The one value of `labels` that is not a source of weights.
 IMAGENET = "imagenet"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SecondSize:
-    """A second size of images that weights were measured at, as timm's `test_input_size`.
+    """A second image size at which weights were measured, like timm's `test_input_size`.
 
     Attributes:
         size: height and width.
         crop: side of the central crop, as a share of the resized image's shorter side.
-        top1: accuracy in percent at this size; `None` where nobody published it.
+        top1: accuracy in percent at this size; `None` if it was not published.
 
     Example:
 
@@ -55,25 +55,25 @@ class SecondSize:
 class Pixels:
     """The pixels that a model takes, and how `load_image` makes them; prints as a table.
 
-    With `mean` and `std` it takes (pixel / 255 - mean) / std. With `raw=True` it takes pixels
-    in 0..255 and normalizes them itself. With neither, nobody knows what it takes.
+    With `mean` and `std` the model takes (pixel / 255 - mean) / std. With `raw=True` it takes
+    pixels in 0..255 and normalizes them itself. With neither, its pixels are unknown.
 
     Attributes:
-        size: height and width of the model's input, or a pair where they differ; `None` where any
-            size goes, or where the size is unknown.
-        crop: side of the central crop, as a share of the resized image's shorter side; `None`
-            where it is unknown.
-        interpolation: of the resize, `"bilinear"` or `"bicubic"`; `None` where it is unknown.
-        second: the second size at which published weights were measured; `None` where there is
-            none.
+        size: height and width of the model's input, or a pair if they differ; `None` if the model
+            takes any size, or if the size is unknown.
+        crop: side of the central crop, as a share of the resized image's shorter side; `None` if
+            it is unknown.
+        interpolation: kind of resize, `"bilinear"` or `"bicubic"`; `None` if it is unknown.
+        second: the second size at which published weights were measured; `None` if there is none.
         mean, std: one number for each channel, on a scale where white is 1.
         raw: whether the model normalizes pixels itself.
         channels: 3 for red, green and blue; 1 for gray.
-        labels: what has the names of the classes: `"imagenet"` or a source; `None` for nothing.
-        origin: what says all this; of unknown pixels, why nothing does.
+        labels: where the names of the classes are: a list such as `"imagenet"`, or a source of
+            weights; `None` if they are unknown.
+        origin: where these facts come from, or why the pixels are unknown.
 
     Raises:
-        InputError: for numbers that no image can be prepared with.
+        InputError: if an attribute is not valid.
 
     Example:
 
@@ -116,7 +116,7 @@ class Pixels:
         }
         check_fields(self, checks)
         if (self.mean is None) != (self.std is None) or (self.raw and self.mean is not None):
-            raise InputError("`mean` and `std` go together, and without `raw=True`.")
+            raise InputError("`mean` and `std` must be given together, and without `raw=True`.")
 
     def _one_a_channel(self, check: Check) -> Check:
         def checked(argument: str, values: Any) -> tuple[float, ...]:
@@ -129,24 +129,24 @@ class Pixels:
 
     @property
     def unknown(self) -> bool:
-        """Return whether nobody knows what the model takes."""
+        """Return whether the model's pixels are unknown."""
         return self.mean is None and not self.raw
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:
-        """Return the size as a pair."""
+        """Return the size as a pair; `None` if there is no single size."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @property
     def at_second_size(self) -> "Pixels | None":
-        """Return the same with the second size and its crop; `None` where there is none."""
+        """Return a copy with the second size and its crop; `None` if there is no second size."""
         if self.second is None:
             return None
         return replace(self, size=self.second.size, crop=self.second.crop, second=None)
 
     @property
     def range(self) -> tuple[float, float] | None:
-        """Return the smallest and largest number that the model gets; `None` if unknown."""
+        """Return the smallest and largest input value of the model; `None` if unknown."""
         if self.raw:
             return 0.0, 255.0
         if self.mean is None or self.std is None:
@@ -160,7 +160,7 @@ class Pixels:
         if self.range is None:
             return f"pixels unknown: {self.origin}"
         sides = self.height_and_width
-        size = "no one size" if sides is None else "{}x{}".format(*sides)
+        size = "any or unknown" if sides is None else "{}x{}".format(*sides)
         crop = "unknown" if self.crop is None else f"{self.crop:g} of the shorter side"
         formula = "raw pixels" if self.raw else "(pixel / 255 - mean) / std"
         rows = [
@@ -179,7 +179,9 @@ def _size(argument: str, value: Any) -> int | tuple[int, int]:
     if not isinstance(value, tuple | list):
         return positive_integer(argument, value)
     if len(value) != 2:
-        raise InputError(f"`{argument}` must be a number or height and width, got {value!r}.")
+        raise InputError(
+            f"`{argument}` must be an integer or a pair (height, width), got {value!r}."
+        )
     height, width = (positive_integer(argument, side) for side in value)
     return height if height == width else (height, width)
 

@@ -1,9 +1,9 @@
 """Every published set of weights for a row of the catalog. Imports no keras.
 
-Top-1 accuracies come from timm's results-imagenet.csv (commit 4e5207c7 of October 2025), and for
-the files of classification_models and pytorchcv from their READMEs, on the validation or test
-images of the data set, at the size and crop that the row states. The data set's own terms may apply
-to weights.
+Top-1 accuracies come from timm's results-imagenet.csv (commit 4e5207c7 of October 2025) and, for
+classification_models and pytorchcv, from their READMEs. They are measured on the validation or test
+images of the data set, at the size and crop of the row. The terms of the data set may apply to the
+weights.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from se_keras.weights.preprocessing import IMAGENET, Pixels, SecondSize
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# How timm prepares images where nothing else is said.
+# timm's defaults for preparing images.
 USUAL: dict[str, Any] = {
     "size": 224,
     "crop": 0.875,
@@ -31,18 +31,19 @@ class Preset:
     """One published set of weights.
 
     Attributes:
-        recipe: name of the row of the catalog that it fits.
-        tag: which of the row's sets it is; see `name`.
+        recipe: name of the catalog's row that the weights fit.
+        tag: tag of the set within the row; see `name`.
         source: `hf://owner/repo`, or the address of a file with its hash after `#`: `sha256=` and
-            its first digits, or `sha1=` or `md5=` and all of them.
-        pixels: what the weights were made for.
-        top1: accuracy in percent, at `pixels.size`; that at the second size is
-            `pixels.second.top1`. `None` of sets with other classes than ImageNet's 1000.
-        origin: who trained it, and how it came here.
-        license: that its publisher states.
+            the first digits, or `sha1=` or `md5=` and all digits.
+        pixels: the pixels that the weights were trained on.
+        top1: accuracy in percent at `pixels.size` (`pixels.second.top1` is the accuracy at the
+            second size). `None` for classes other than ImageNet's 1000.
+        origin: who trained and ported the weights.
+        license: license that the publisher states.
         classes: number of classes.
-        options: of the row, that its network needs to take the weights.
-        best: what `weights="imagenet"` loads: the most accurate of a recipe, at either size.
+        options: options with which the row's network takes the weights.
+        best: whether `weights="imagenet"` loads this set: the most accurate one of the row, at
+            either size.
     """
 
     recipe: str
@@ -58,9 +59,9 @@ class Preset:
 
     @property
     def name(self) -> str:
-        """The full name of the set, such as `seresnet50.a1_in1k`: as timm has it, where it has it.
+        """The full name of the set, such as `seresnet50.a1_in1k`; timm's name if timm has the set.
 
-        It is the default name of a model with these weights too, and travels with the model.
+        A model with these weights gets this name by default, and keeps it in files and clones.
         """
         return f"{self.recipe}.{self.tag}"
 
@@ -75,7 +76,7 @@ _RELEASE = "hujie-frank/SENet, ported by Cadene, kept by timm"
 
 
 def _pixels(recipe: str, tag: str, **more: Any) -> Pixels:
-    """Return the pixels of a set; what is not given uses the defaults."""
+    """Return the pixels of a set, with timm's defaults for what is not given."""
     usual = USUAL | {"labels": IMAGENET, "origin": f"weights {recipe}.{tag}"}
     return Pixels(**usual | more)
 
@@ -85,7 +86,7 @@ def _test(size: int, top1: float | None, crop: float = 1.0) -> SecondSize:
 
 
 def _hub(recipe: str, tag: str, top1: float | None, origin: str, **more: Any) -> Preset:
-    """Return a repository of timm; preprocessing that is not given uses the defaults."""
+    """Return a preset from a repository of timm, with timm's defaults for what is not given."""
     best = more.pop("best", False)
     return Preset(
         recipe=recipe,
@@ -99,7 +100,7 @@ def _hub(recipe: str, tag: str, top1: float | None, origin: str, **more: Any) ->
 
 
 def _imagenet_12k(recipe: str, origin: str, **more: Any) -> Preset:
-    """Return a repository of timm with the 11,821 classes of ImageNet-12k, which it alone names."""
+    """Return a preset from a repository of timm with the 11,821 classes of ImageNet-12k."""
     tag = "sw_in12k"
     preset = _hub(recipe, tag, None, origin, labels=f"hf://timm/{recipe}.{tag}", **more)
     return replace(preset, classes=11_821)
@@ -110,7 +111,7 @@ def _resnet_rs(recipe: str, size: int, crop: float, top1: float, second: SecondS
 
 
 def _release(recipe: str, file: str, top1: float, origin: str, interpolation: str) -> Preset:
-    """Return a file of timm's GitHub releases, whose name ends with digits of its sha256."""
+    """Return a preset from timm's GitHub releases: file names end with digits of their sha256."""
     digits = file.removesuffix(".pth").rpartition("-")[2]
     address = "https://github.com/rwightman/pytorch-image-models/releases/download"
     tag = "in1k"
@@ -128,10 +129,10 @@ def _release(recipe: str, file: str, top1: float, origin: str, interpolation: st
 def _classification_models(
     recipe: str, model: str, md5: str, top1: float, *, best: bool = True, unscaled: bool = False
 ) -> Preset:
-    """Return a file of the release of qubvel/classification_models, with the classifier."""
+    """Return a preset from the release of qubvel/classification_models, with the classifier."""
     address = "https://github.com/qubvel/classification_models/releases/download/0.0.1"
-    # Its README: 224 pixels of 256 at least; it does not say by which resize, Cadene has bilinear.
-    # models/resnet.py: the networks that normalize their input get pixels as they are.
+    # Its README says 224 pixels of 256 and names no interpolation; Cadene's is bilinear.
+    # models/resnet.py: the networks that normalize their input take raw pixels.
     as_they_are = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
     tag = "cm_in1k"
     numbers = as_they_are if unscaled else {}
@@ -147,7 +148,7 @@ def _classification_models(
     )
 
 
-# pytorch/datasets/cifar10_cls_dataset.py of osmr/imgclsmob; CIFAR-100 and SVHN take the same.
+# pytorch/datasets/cifar10_cls_dataset.py of osmr/imgclsmob; also used for CIFAR-100 and SVHN.
 _SMALL: dict[str, Any] = {
     "size": 32,
     "crop": 1.0,
@@ -157,7 +158,7 @@ _SMALL: dict[str, Any] = {
 
 
 def _pytorchcv(recipe: str, file: str, release: str, sha1: str, top1: float, **more) -> Preset:
-    """Return a file of the releases of osmr/imgclsmob, where pytorchcv gets its weights."""
+    """Return a preset from the releases of osmr/imgclsmob, which pytorchcv loads."""
     address = f"https://github.com/osmr/imgclsmob/releases/download/v0.0.{release}"
     best, images = more.get("best", False), more.get("images")
     tag = f"cv_{images or 'in1k'}"
@@ -178,7 +179,7 @@ def _pytorchcv(recipe: str, file: str, release: str, sha1: str, top1: float, **m
 
 
 def _pytorchcv_small(depth: int, images: str, error: str, sha1: str) -> Preset:
-    """Return weights for small images; `error` in 1/100 % is part of the file's name."""
+    """Return a preset for small images; the file's name holds `error` in 1/100 %."""
     return _pytorchcv(
         f"seresnet{depth}",
         f"seresnet{depth}_{images}-{error}",
@@ -191,7 +192,7 @@ def _pytorchcv_small(depth: int, images: str, error: str, sha1: str) -> Preset:
 
 
 def _keras_applications(depth: int, size: int, top1: float, md5: str) -> Preset:
-    """Return a file of keras.applications' ResNet-RS, with the classifier."""
+    """Return a preset of keras.applications' ResNet-RS, with the classifier."""
     address = "https://storage.googleapis.com/tensorflow/keras-applications/resnet_rs"
     recipe, tag = f"resnetrs{depth}", f"keras_in1k_{size}"
     # tensorflow/tpu, resnet_preprocessing.py: a margin of 16 pixels on each side; bicubic.
@@ -471,10 +472,10 @@ PRESETS: tuple[Preset, ...] = (
 
 
 def find_preset(recipe: str) -> Preset:
-    """Return what `weights="imagenet"` loads for a row of the catalog: the best published set.
+    """Return the best published set of a row of the catalog, which `weights="imagenet"` loads.
 
     Raises:
-        InputError: if there is none; the message says for which rows there are.
+        InputError: if there is no such set; the message lists the rows that have one.
 
     Example:
 
@@ -488,15 +489,15 @@ def find_preset(recipe: str) -> Preset:
     others = [repr(row.name) for row in presets_of(recipe)]
     if others:
         raise InputError(
-            f"`weights='imagenet'`: none for ImageNet are published for {recipe}, but "
-            f"{', '.join(others)}: name one of them."
+            f"`weights='imagenet'`: no ImageNet weights are published for {recipe}; name one of "
+            f"its other weights: {', '.join(others)}."
         )
     names = sorted({preset.recipe for preset in PRESETS if preset.best})
     relatives = [name for name in names if name.endswith(f"_{recipe}")]
-    hint = f" (its relatives {' and '.join(relatives)} have some)" if relatives else ""
+    hint = f" (but for its relatives {' and '.join(relatives)})" if relatives else ""
     raise InputError(
-        f"`weights='imagenet'`: none are published for {recipe}{hint}. There are for "
-        f"{', '.join(names)}."
+        f"`weights='imagenet'`: no weights are published for {recipe}{hint}. Networks with "
+        f"published weights: {', '.join(names)}."
     )
 
 
@@ -505,7 +506,7 @@ def _best(recipe: str) -> Preset | None:
 
 
 def preset_of(name_or_address: str) -> Preset | None:
-    """Return the row of a name or an address; `None` where there is no such row.
+    """Return the preset with this name or address; `None` if there is none.
 
     Example:
 
@@ -531,7 +532,7 @@ def presets_of(recipe: str) -> tuple[Preset, ...]:
 
 
 def shared_pixels(recipe: str) -> Pixels:
-    """Return what all published weights of a row share; `None` for each field that differs.
+    """Return the pixels that all published weights of a row share, with `None` where they differ.
 
     Example:
 
@@ -540,7 +541,7 @@ def shared_pixels(recipe: str) -> Pixels:
     (224, None)
     """
     first, *others = [preset.pixels for preset in presets_of(recipe)] or [
-        Pixels(origin="there are no published weights for it")
+        Pixels(origin="it has no published weights")
     ]
     if not others:
         return first

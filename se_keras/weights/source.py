@@ -1,4 +1,4 @@
-"""The source that `weights=` names, parsed once at the door: all others ask the object."""
+"""Parse the argument `weights=` into a `WeightSource`, which all other modules use."""
 
 import os
 import re
@@ -19,10 +19,10 @@ from se_keras.weights.preprocessing import Pixels
 from se_keras.weights.readers import READERS, Checkpoint, model_name_of_file, open_file
 
 BEST = "imagenet"
-# `file.pth::state_dict`; what stands after `::` in the address of a host has a colon or a slash.
+# `file.pth::state_dict`; in an address, the text after `::` has a colon or a slash.
 KEYED = re.compile(r"(?P<place>.+)::(?P<key>[^:/\\]+)", re.DOTALL)
-# The name is what Keras keeps of a model wherever it goes: in files, in clones, in other models.
-# It may hold no slash, and TensorFlow takes few other signs; the hub allows no `--` in a name.
+# A model keeps its name in files, in clones and in other models, so the name holds the source. A
+# name may hold no slash and few other signs; the hub allows no `--` in names.
 OF_HUB = re.compile(
     r"(?P<recipe>[^.]+)\.hf--(?P<owner>[\w.-]+?)--(?P<repo>[\w.-]+?)(--(?P<revision>[\w.-]+))?",
     re.ASCII,
@@ -31,17 +31,16 @@ OF_HUB = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class WeightSource:
-    """Weights, wherever they are; nothing is fetched or opened before it is asked for.
+    """Published weights or a file of weights; downloaded and opened only when needed.
 
     Attributes:
-        text: what the user called them; so they are named in messages.
-        published: where they are published; `None` for a file of this machine.
-        path: of a file of this machine; `None` for published ones.
-        key: which of several sets in a file of PyTorch, as in `file.pth::state_dict`.
-        preset: the row of published weights; `None` for others.
-        cached_only: whether nobody is asked for the `config.json` of a repository that is not on
-            this machine yet: so it is with what the name of a model says, which may come with a
-            file of anybody's.
+        text: the user's name for the weights, which messages show.
+        published: the published file; `None` for a file on this machine.
+        path: path of a file on this machine; `None` for published weights.
+        key: the set of weights within a PyTorch file, as in `file.pth::state_dict`.
+        preset: the preset of published weights; `None` for other weights.
+        cached_only: whether to read `config.json` only if it is on this machine already. This is
+            so for a source from the name of a model, which may come from a stranger's file.
     """
 
     text: str
@@ -59,7 +58,7 @@ class WeightSource:
         """Open the weights, and close their file at the end.
 
         Raises:
-            InputError: if they can't be had, or are not whole or not of their kind.
+            InputError: if the weights can't be downloaded, are damaged or of another kind.
             MissingExtraError: for a PyTorch file without PyTorch.
         """
         path = self.path or self._fetched.path
@@ -69,7 +68,7 @@ class WeightSource:
 
     @cached_property
     def origin(self) -> "WeightSource | None":
-        """Return the published weights that these are: of a `.keras` file, by its model's name."""
+        """Return the published weights, which the model's name in a `.keras` file may name."""
         if self.path is None:
             return self
         name = model_name_of_file(self.path)
@@ -77,17 +76,17 @@ class WeightSource:
 
     @cached_property
     def pixels(self) -> Pixels:
-        """Return what pixels the weights take; `unknown` is true of them where nothing says it.
+        """Return the pixels that the weights take, or unknown pixels if they are not stated.
 
         Raises:
-            InputError: if a repository of the hub can't be asked.
+            InputError: if a repository of the hub can't be reached.
         """
         if self.preset is not None:
             return self.preset.pixels
         if isinstance(self.published, hub.HubFile):
             return self._pixels_of_repository()
         if self.path is None or self.origin is None:
-            return Pixels(origin="a file of weights does not say it")
+            return Pixels(origin="a file of weights does not state them")
         return self.origin.pixels
 
     def _pixels_of_repository(self) -> Pixels:
@@ -100,15 +99,15 @@ class WeightSource:
         if config is not None:
             return config.pixels
         if self.cached_only:
-            return Pixels(origin=f"its weights are those of {self}; give that, to look there")
-        return Pixels(origin=f"{self} has no config.json that says how images are prepared")
+            return Pixels(origin=f"its weights come from {self}; pass that source to look there")
+        return Pixels(origin=f"{self} has no config.json that says how to prepare images")
 
     @cached_property
     def labels(self) -> Labels | None:
-        """Return identifier and name of each class; `None` where nothing says them.
+        """Return the identifier and name of each class; `None` if they are unknown.
 
         Raises:
-            InputError: if a repository of the hub can't be asked.
+            InputError: if a repository of the hub can't be reached.
         """
         if self.preset is not None and self.preset.pixels.labels in LISTS:
             return labels_of_list(self.preset.pixels.labels)
@@ -118,10 +117,10 @@ class WeightSource:
 
     @property
     def architecture(self) -> str | None:
-        """Return the name of the network that the weights are for; `None` where nothing says it.
+        """Return the name of the network that the weights are for; `None` if it is unknown.
 
         Raises:
-            InputError: if a repository of the hub can't be asked.
+            InputError: if a repository of the hub can't be reached.
         """
         if self.preset is not None:
             return self.preset.recipe
@@ -132,39 +131,39 @@ class WeightSource:
         """Return the row of the catalog that the weights are for.
 
         Raises:
-            InputError: if nothing says it, or the catalog has no such network.
+            InputError: if the network is unknown, or not in the catalog.
         """
         name = self.architecture
         if name is None:
-            raise InputError(f"{self} does not say what network it is for: name it with --model.")
+            raise InputError(f"{self} does not name its network: give it with --model.")
         if self._stranger is not None:
             raise InputError(f"{self} can't be loaded without --model: {self._stranger}")
         return find_recipe(name)
 
     @property
     def _stranger(self) -> str | None:
-        """Say of a network that the catalog does not have what it is, and who has it."""
+        """Return a sentence on a network that is not in the catalog, and on who has it."""
         name, place = self.architecture, self.published
         if name is None or name in _rows() or not isinstance(place, hub.HubFile):
             return None
         if f"se{name}" in _rows():
-            return f"it is of {name!r}, which is create('se{name}', se=False) here."
+            return f"it is for {name!r}, which is create('se{name}', se=False) here."
         address = f"hf-hub:{place.repo}" + (f"@{place.revision}" if place.revision else "")
         return (
-            f"it is of {name!r}, a network that se_keras does not have: timm, which names networks "
-            f"so, loads it by timm.create_model({address!r}, pretrained=True)."
+            f"it is for {name!r}, a network that se_keras does not have. If timm has it, "
+            f"timm.create_model({address!r}, pretrained=True) loads it."
             f"{did_you_mean(name, _rows())}"
         )
 
     def model_name(self, recipe: str) -> str | None:
-        """Return the name of a model that says where its weights come from.
+        """Return a model name that contains the source of the weights.
 
         Args:
-            recipe: name of the model's row.
+            recipe: name of the model's row in the catalog.
 
         Returns:
-            The name of the set or, for another repository of the hub, the row and the repository;
-            `None` for what a name can't hold, such as a file.
+            The name of the set, or the row and the repository for other weights of the hub;
+            `None` for a source that a name can't hold, such as a file.
 
         Example:
 
@@ -194,7 +193,7 @@ class WeightSource:
 
     @cached_property
     def _config(self) -> HubConfig | None:
-        """The `config.json` of a repository: of the commit of its weights, where they are here."""
+        """The `config.json` of a repository, from the same commit as weights on this machine."""
         if not isinstance(self.published, hub.HubFile):
             return None
         if "_fetched" in vars(self):
@@ -214,16 +213,17 @@ def parse_source(
     """Return the weights that a user names.
 
     Args:
-        given: `"imagenet"`, the best that are published for `recipe`; the full name of published
-            weights, `"seresnet50.a1_in1k"`; `"hf://owner/repo[@revision][/file]"`; an `https://`
-            address with a hash; the path of a file, `~` for the home folder; of a file of PyTorch
-            with several sets of weights, `"file.pth::key"`; or a `WeightSource`, as it is.
-        recipe: name of the network that they are for.
-        argument: how the caller calls `given`; named in errors.
-        others: what else the caller takes; what is spelled much like it is named in errors.
+        given: `"imagenet"` for the best published weights of `recipe`; the full name of published
+            weights, such as `"seresnet50.a1_in1k"`; `"hf://owner/repo[@revision][/file]"`; an
+            `https://` address with a hash; the path of a file, with `~` for the home folder;
+            `"file.pth::key"` for one of several sets of weights in a PyTorch file; or a
+            `WeightSource`, which is returned.
+        recipe: name of the network that the weights are for.
+        argument: the caller's name for `given`, which errors show.
+        others: other values that the caller takes; errors suggest similar ones.
 
     Raises:
-        InputError: if it is none of these.
+        InputError: if `given` is none of these.
 
     Example:
 
@@ -246,12 +246,12 @@ def parse_source(
 
 
 def _parse_published(text: str, recipe: str | None, argument: str) -> WeightSource | None:
-    """Return the published weights that a text names; `None` if it can only be a path."""
+    """Return the published weights that a text names; `None` if the text can only be a path."""
     if text == BEST:
         if recipe is None:
             raise InputError(
-                f"`{argument}='{BEST}'` stands for the best published weights of a network: name "
-                "the network (--model on the command line), or the weights themselves, such as "
+                f"`{argument}='{BEST}'` means the best published weights of a network: name the "
+                "network (--model on the command line), or name the weights, such as "
                 "'seresnet50.a1_in1k'."
             )
         return replace(_of_preset(presets.find_preset(recipe)), text=text)
@@ -276,8 +276,8 @@ def _parse_path(text: str, argument: str, others: Iterable[str]) -> WeightSource
             return WeightSource(text=text, path=path, key=key)
     if text in _rows():
         names = [preset.name for preset in presets.presets_of(text)]
-        hint = f" Published for it are {', '.join(map(repr, names))}." if names else ""
-        raise InputError(f"`{argument}`: {text!r} names a network, not its weights.{hint}")
+        hint = f" Its published weights: {', '.join(map(repr, names))}." if names else ""
+        raise InputError(f"`{argument}` must name weights, got the network {text!r}.{hint}")
     published = [name for row in presets.PRESETS for name in (row.name, row.source)]
     hint = did_you_mean(text, [BEST, *others, *published])
     if "://" in text:
@@ -299,7 +299,7 @@ def _choices(argument: str, given: Any) -> str:
 
 
 def split_name(name: str) -> tuple[str, WeightSource | None]:
-    """Return the row's name and the weights that a model's name speaks of; `None` for no weights.
+    """Split a model's name into the row of the catalog and the weights; `None` for no weights.
 
     Example:
 
@@ -321,9 +321,9 @@ def split_name(name: str) -> tuple[str, WeightSource | None]:
 
 
 def labels_named(name: str) -> Labels | None:
-    """Return the classes that `Pixels.labels` names: a known list, or a repository's.
+    """Return the classes of a known list or a repository, as `Pixels.labels` names them.
 
-    The repository is not asked: its `config.json` came with its weights.
+    The hub is not asked: the `config.json` of the repository was downloaded with its weights.
     """
     if name in LISTS:
         return labels_of_list(name)

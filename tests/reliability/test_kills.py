@@ -98,7 +98,9 @@ def test_a_signal_stops_in_a_line(name, number, forks, unbroken, workplace, tmp_
         if ended.code:
             assert ended.code == SIGNALS[number], ended
             assert "stopped" in ended.err
-            assert name != "train" or "--resume" in ended.err or "Nothing was begun" in ended.err
+            assert (
+                name != "train" or "--resume" in ended.err or "The run has not started" in ended.err
+            )
         assert_nothing_half(name, place, whole)
         assert_nothing_beside(place, workplace, COMMANDS[name][1])
         if ended.code and not (name != "train" and (place / COMMANDS[name][1]).exists()):

@@ -1,4 +1,4 @@
-"""Open files of weights: names, shapes and types at once, values when they are asked for."""
+"""Open files of weights: read names, shapes and types at once, and values when needed."""
 
 import zipfile
 from collections.abc import Callable, Iterator
@@ -32,14 +32,14 @@ def open_file(
     """Open a file of weights, and close it at the end.
 
     Args:
-        path: of a file whose name ends as one of `READERS`.
-        called: what the user called it.
-        key: which of several sets of weights in a file of PyTorch; or how the names of the tensors
-            begin, where a file holds several networks.
-        architecture: name of the network, where something beside the file gives one.
+        path: a file whose name ends like one of `READERS`.
+        called: the user's name for the file, which messages show.
+        key: the set of weights within a PyTorch file; or, if a file holds several networks, the
+            prefix of one network's tensors.
+        architecture: name of the network, if it is known from elsewhere than the file.
 
     Raises:
-        InputError: if the file is not whole or not of its kind.
+        InputError: if the file is damaged or of another kind.
         MissingExtraError: for a PyTorch file without PyTorch.
     """
     with _reader(path, called, key)(path) as contents:
@@ -55,16 +55,21 @@ def open_file(
 
 
 def _refuse_unusual_names(contents: Contents, path: Path) -> None:
-    """Refuse what no message could show, and more tensors than any network has."""
+    """Refuse unprintable or very long names, and more tensors than any network has."""
     if len(contents.tensors) > MAX_TENSORS:
-        raise InputError(f"{path} has more than {MAX_TENSORS:,} tensors.")
+        raise InputError(
+            f"{path} must have at most {MAX_TENSORS:,} tensors, got {len(contents.tensors):,}."
+        )
     for name in contents.tensors:
         if not name.isprintable() or len(name) > MAX_NAME:
-            raise InputError(f"{path} has a tensor whose name is no text: {name[:80]!a}.")
+            raise InputError(
+                f"{path}: tensor names must be printable, with at most {MAX_NAME} characters, got "
+                f"{name[:80]!a}."
+            )
 
 
 def model_name_of_file(path: Path) -> str | None:
-    """Return the name of the model in a `.keras` file; `None` for other files."""
+    """Return the name of the model in a `.keras` file; `None` for any other file."""
     with damage_named(f"{path} is not a whole .keras file"):
         if path.suffix.lower() != ".keras" or not zipfile.is_zipfile(path):
             return None
@@ -76,9 +81,7 @@ def _reader(path: Path, called: str, key: str | None) -> Callable:
         (READERS[suffix] for suffix in READERS if path.name.lower().endswith(suffix)), None
     )
     if reader is None:
-        raise InputError(
-            f"the name of a file of weights must end with {', '.join(READERS)}, got {called!r}."
-        )
+        raise InputError(f"the file of weights must end with {', '.join(READERS)}, got {called!r}.")
     if key is None:
         return reader
     with_sets = reader in (open_torch, open_zipped_torch)
@@ -87,12 +90,12 @@ def _reader(path: Path, called: str, key: str | None) -> Callable:
 
 @contextmanager
 def _open_part(reader: Callable, path: Path, key: str) -> Iterator[Contents]:
-    """Open a file of one set of weights: the tensors whose names begin with the key."""
+    """Open the tensors of a file whose names begin with the key."""
     with reader(path) as contents:
         found = {k: tensor for k, tensor in contents.tensors.items() if k.startswith(f"{key}.")}
         if not found:
-            raise InputError(f"{path} has no weights {key!r}: no tensor's name begins with it.")
-        note = f"weights: {key!r} of the file"
+            raise InputError(f"{path} has no weights {key!r}: no name of a tensor begins with it.")
+        note = f"weights: {key!r} in the file"
         yield replace(contents, tensors=found, notes=(*contents.notes, note))
 
 
@@ -104,7 +107,7 @@ READERS: dict[str, Callable] = {
     ".pt": open_torch,
     ".bin": open_torch,
     ".ckpt": open_torch,
-    ".tar": open_torch,  # .pth.tar, as timm's training has it
+    ".tar": open_torch,  # .pth.tar, as timm's training writes it
     ".h5": open_keras_h5,
     ".weights.json": open_keras_shards,
     ".keras": open_keras_archive,

@@ -1,7 +1,7 @@
-"""Open HDF5 files that are not ours, and find the variables that Keras 3 put into them.
+"""Open untrusted HDF5 files, and find the variables that Keras 3 wrote to them.
 
-HDF5 trusts its files: one may name another file whose bytes it then reads, ask for memory without
-end, or hold it in a loop. So nothing is read before all of a file has been seen to be plain.
+HDF5 trusts its files: a harmful file can make it read other files, take endless memory or loop
+forever. So the whole structure of a file is checked before any value is read.
 """
 
 import math
@@ -32,12 +32,12 @@ MAX_ITEMS = 100_000  # SENet-154 of classification_models has 45,000 groups and 
 MAX_DEPTH = 32
 MAX_NAME = 1000  # bytes
 MAX_TEXTS = 2**20  # bytes of one attribute
-# A dataset may say that it is this much, or so many times what is stored of it.
+# A dataset may unpack to FREE_BYTES, or to a limited multiple of its stored size.
 FREE_BYTES = 2**20
 MAX_EXPANSION = 100
-MAX_FREE_CHUNK = 2**16  # bytes of a chunk that is larger than its dataset
+MAX_FREE_CHUNK = 2**16  # allowed bytes of a chunk that is larger than its dataset
 FILTERS = (b"shuffle", b"deflate", b"fletcher32")  # in the order in which h5py applies them
-# Run in a process of its own. Links to other files are not followed.
+# This runs in a process of its own, and follows no links to other files.
 LOOK = """
 import sys, h5py
 with h5py.File(sys.argv[1]) as file:
@@ -59,14 +59,14 @@ def open_h5_tensors(file: Path | IO[bytes], path: Path) -> Iterator[dict[str, Te
 
 @contextmanager
 def open_h5(file: Path | IO[bytes], path: Path) -> Iterator[Items]:
-    """Open a file whose parts are all plain: groups, and datasets of numbers that it stores.
+    """Open a file that holds nothing but groups and stored datasets of numbers.
 
     Args:
-        file: its path, or itself within an archive.
-        path: named in errors.
+        file: path of the file, or an open file within an archive.
+        path: path that errors name.
 
     Raises:
-        InputError: if it is damaged or has parts of any other kind.
+        InputError: if the file is damaged or holds anything else.
     """
     import h5py
 
@@ -90,7 +90,7 @@ def open_h5(file: Path | IO[bytes], path: Path) -> Iterator[Items]:
 
 
 def _try_in_another_process(content: IO[bytes]) -> None:
-    """Refuse a file whose groups end the process that looks into them."""
+    """Refuse a file whose groups crash HDF5, which would end this process."""
     content.seek(0)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "copy.h5")
@@ -98,15 +98,15 @@ def _try_in_another_process(content: IO[bytes]) -> None:
             shutil.copyfileobj(content, opened)
         command = [sys.executable, "-c", LOOK, str(copy)]
         done = subprocess.run(command, capture_output=True, timeout=LONGEST_LOOK, check=False)
-    if done.returncode not in (0, 1):  # 1 is an error of Python, which comes here again
-        raise ValueError("HDF5 breaks down over its groups")
+    if done.returncode not in (0, 1):  # 1 is an error of Python, which will be raised here too
+        raise ValueError("HDF5 crashes when it reads its groups")
 
 
 # --- groups and datasets -------------------------------------------------------------------------
 
 
 def _walk(group: Any, place: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """Give what is in a group and below, in the order of names, as visititems does."""
+    """Yield all items in a group and below in the order of their names, as visititems does."""
     import h5py
 
     for name in _links(group, place, seen):
@@ -123,7 +123,7 @@ def _walk(group: Any, place: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
 
 
 def _links(group: Any, place: str, seen: set[int]) -> list[bytes]:
-    """Return the names in a group; each object of the file has one."""
+    """Return the names in a group, and refuse a second name of the same object."""
     import h5py
 
     if place.count("/") >= MAX_DEPTH:
@@ -132,11 +132,13 @@ def _links(group: Any, place: str, seen: set[int]) -> list[bytes]:
 
     def add(name: bytes, link: Any) -> None:
         if len(name) > MAX_NAME or not name.decode().isprintable():
-            raise ValueError(f"a name in {place or '/'} is no text of at most {MAX_NAME} bytes")
+            raise ValueError(
+                f"a name in {place or '/'} is not printable text of at most {MAX_NAME} bytes"
+            )
         if link.type != h5py.h5l.TYPE_HARD:
             raise ValueError(f"{place}/{name.decode()} is a link to another place")
         if link.u in seen:
-            raise ValueError(f"{place}/{name.decode()} has another name too")
+            raise ValueError(f"{place}/{name.decode()} has a second name")
         if len(seen) >= MAX_ITEMS:
             raise ValueError(f"it has more than {MAX_ITEMS:,} groups and datasets")
         seen.add(link.u)
@@ -147,15 +149,15 @@ def _links(group: Any, place: str, seen: set[int]) -> list[bytes]:
 
 
 def _refuse_other_storage(dataset: Any, place: str) -> None:
-    """Refuse values in another file or dataset, and those that the file does not hold."""
+    """Refuse values that are in another file or dataset, or that are missing."""
     import h5py
 
     made = dataset.get_create_plist()
     layout = made.get_layout()
     if layout not in (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED):
-        raise ValueError(f"{place} is put together from other datasets")
+        raise ValueError(f"{place} is assembled from other datasets")
     if made.get_external_count():
-        raise ValueError(f"{place} is kept in another file")
+        raise ValueError(f"{place} is stored in another file")
     size = math.prod(dataset.shape) * dataset.get_type().get_size()
     if layout == h5py.h5d.CHUNKED:
         _refuse_unusual_chunks(dataset, made, size, place)
@@ -173,27 +175,27 @@ def _refuse_unusual_chunks(dataset: Any, made: Any, size: int, place: str) -> No
         raise ValueError(f"{place} has {dataset.get_num_chunks():,} of its {count:,} chunks")
     if size > max(FREE_BYTES, MAX_EXPANSION * dataset.get_storage_size()):
         stored = dataset.get_storage_size()
-        raise ValueError(f"{place} stores {stored:,} bytes, and would take {size:,}")
+        raise ValueError(f"{place} stores {stored:,} bytes, and would unpack to {size:,}")
     filters = [made.get_filter(number)[3] for number in range(made.get_nfilters())]
     if filters != [name for name in FILTERS if name in filters]:
-        raise ValueError(f"{place} is packed by {b', '.join(filters)!r}")
+        raise ValueError(f"{place} is compressed by {b', '.join(filters)!r}")
     if filters:
         _refuse_swelling_chunks(dataset, count, length, place)
 
 
 def _refuse_swelling_chunks(dataset: Any, count: int, length: int, place: str) -> None:
-    """Refuse chunks that unpack to more than they should: HDF5 unpacks each to its end."""
+    """Refuse chunks that unpack to more than their size: HDF5 unpacks each chunk completely."""
     for number in range(count):
         info = dataset.get_chunk_info(number)
         if info.size > 1.01 * length + 100:
             raise ValueError(f"{place} has a chunk of {info.size:,} bytes in place of {length:,}")
         _, packed = dataset.read_direct_chunk(info.chunk_offset)
         if len(zlib.decompressobj().decompress(packed, length + 1)) > length:
-            raise ValueError(f"{place} has a chunk that swells beyond its {length:,} bytes")
+            raise ValueError(f"{place} has a chunk that unpacks to more than its {length:,} bytes")
 
 
 def _refuse_other_types(dataset: Any, place: str) -> None:
-    """Refuse what is no plain number; bfloat16, which HDF5 lacks, is two bytes with a mark."""
+    """Refuse all but plain numbers; bfloat16, which HDF5 lacks, is two bytes with a mark."""
     dtype = dataset.dtype
     marked = _is_marked(dataset)
     if marked != (dtype.str == "|V2") or (dtype.kind not in "biuf" and not marked):
@@ -216,10 +218,10 @@ def _refuse_more_than_stored(datasets: Sequence[Any], size: int) -> None:
 
 
 def texts_of(item: Any, name: str) -> list[str] | None:
-    """Return the texts of an attribute; `None` where there is none.
+    """Return the texts of an attribute; `None` if there is no such attribute.
 
     Raises:
-        ValueError: if it is no text and no list of texts.
+        ValueError: if the attribute is neither a text nor a list of texts.
     """
     import h5py
 
@@ -227,7 +229,7 @@ def texts_of(item: Any, name: str) -> list[str] | None:
     if not h5py.h5a.exists(item.id, key):
         return None
     attribute = h5py.h5a.open(item.id, key)
-    if 0 in attribute.shape:  # an empty list, which Keras 2 keeps as one of numbers
+    if 0 in attribute.shape:  # Keras 2 stores an empty list as a list of numbers
         return []
     is_text = isinstance(attribute.get_type(), h5py.h5t.TypeStringID)
     if not is_text or len(attribute.shape) > 1 or attribute.get_storage_size() > MAX_TEXTS:
@@ -247,7 +249,7 @@ def is_dataset(item: Any) -> bool:
 
 
 def tensors_of(items: Items) -> dict[str, Tensor]:
-    """Return the tensors at places such as `layers/conv2d_1/vars/0`, by their layer's own name."""
+    """Return the tensors at paths such as `layers/conv2d_1/vars/0`, named by their layers."""
     names = {
         place: texts_of(item, "name") for place, item in items.items() if place.endswith("/vars")
     }
@@ -260,14 +262,14 @@ def tensors_of(items: Items) -> dict[str, Tensor]:
 
 
 def _own_name(named: Mapping[str, list[str] | None], place: str) -> str:
-    """Return the name of a layer: Keras numbers layers by class, and keeps names with variables."""
+    """Return the name of a layer, which Keras stores with the variables (paths hold numbers)."""
     if "/vars/" not in place or place.startswith("optimizer/"):
         return place
     *layers, _, number = place.split("/")
     names: list[str] = []
     for depth, part in enumerate(layers, start=1):
         (name,) = named.get("/".join([*layers[:depth], "vars"])) or [part]
-        # A model within the model is no part of the names of its layers' variables.
+        # Names of variables do not contain the names of nested models.
         names = [] if part == "layers" else [*names, name]
     return "/".join([*names, number])
 

@@ -1,9 +1,8 @@
-"""Refuse HDF5 files whose lists would hold HDF5 in a loop without end.
+"""Refuse HDF5 files whose linked lists would make HDF5 loop forever.
 
-Two lists of an HDF5 file say in each part where the next begins: the free places of a local heap
-(`HEAP`, the names in a group), and the objects of a global heap (`GCOL`, texts of attributes). HDF5
-1.14 follows them wherever they lead. Layout: the HDF5 File Format Specification 3.0, III.D and
-III.E.
+An HDF5 file has two kinds of linked list: the free places of a local heap (`HEAP`, the names in a
+group), and the objects of a global heap (`GCOL`, texts of attributes). HDF5 1.14 follows them
+without checks. Layout: the HDF5 File Format Specification 3.0, III.D and III.E.
 """
 
 import os
@@ -13,23 +12,23 @@ from typing import IO
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LOCAL_HEAP, GLOBAL_HEAP = b"HEAP\0\0\0\0", b"GCOL\1\0\0\0"
-# Large groups of HDF5 2.0; HDF5 1.14 can be led out of its memory by a damaged one.
+# Large groups of HDF5 2.0; a damaged one can make HDF5 1.14 access memory out of bounds.
 FRACTAL_HEAP = b"FRHP\0"
-HEAD = 8  # bytes of the longest
-# Where the base of all addresses stands, by the version of the superblock.
+HEAD = 8  # bytes of the longest signature
+# Version of the superblock -> position of the base of all addresses.
 BASE = {0: 24, 1: 28, 2: 12, 3: 12}
 BLOCK = 2**20
-LAST_FREE = 1  # in place of an offset
+LAST_FREE = 1  # marks the end of a list in place of an offset
 
 
 def refuse_endless_lists(file: IO[bytes]) -> dict[bytes, list[int]]:
-    """Read a file from its beginning to its end.
+    """Check all linked lists of a file.
 
     Returns:
-        Where each kind of heap stands, by the first bytes of the kind.
+        The positions of the heaps, by their signature.
 
     Raises:
-        ValueError: if it does not begin as an HDF5 file, or a list in it is damaged.
+        ValueError: if the file does not begin like an HDF5 file, or one of its lists is damaged.
     """
     _refuse_other_beginnings(file)
     places: dict[bytes, list[int]] = {LOCAL_HEAP: [], GLOBAL_HEAP: [], FRACTAL_HEAP: []}
@@ -45,18 +44,19 @@ def refuse_endless_lists(file: IO[bytes]) -> dict[bytes, list[int]]:
 def refuse_long_texts(
     file: IO[bytes], heaps: Iterable[int], values: Iterable[tuple[int, int]], longest: int
 ) -> None:
-    """Refuse texts that say that they are longer than any is: HDF5 takes the memory first.
+    """Refuse texts with a huge stated length, for which HDF5 would allocate memory.
 
-    A text is kept as its length (4 bytes), the place of its global heap (8) and its number there.
+    A text is stored as its length (4 bytes), the position of its global heap (8 bytes) and its
+    number in the heap.
 
     Args:
         file: an open HDF5 file.
-        heaps: places of its global heaps.
-        values: places and lengths of the tensors, which are no text.
-        longest: bytes that a text may have.
+        heaps: positions of its global heaps.
+        values: positions and lengths of the tensors, which hold no text.
+        longest: maximum length of a text in bytes.
 
     Raises:
-        ValueError: if there is a longer one.
+        ValueError: if a text is longer.
     """
     rest = _rest_of(file, values)
     for heap in set(heaps):
@@ -64,14 +64,14 @@ def refuse_long_texts(
         at = rest.find(address, 4)
         while at >= 0:
             (length,) = struct.unpack_from("<I", rest, at - 4)
-            # Other numbers than addresses can have these bytes, half in one and half in the next.
+            # At other offsets, two neighboring numbers can have the same bytes by chance.
             if length > longest and at % 8 == 4:
-                raise ValueError(f"it has a text that would have {length:,} bytes")
+                raise ValueError(f"it has a text with a stated length of {length:,} bytes")
             at = rest.find(address, at + 1)
 
 
 def _rest_of(file: IO[bytes], values: Iterable[tuple[int, int]]) -> bytes:
-    """Return all but the values; what stood at a multiple of 8 bytes does so still."""
+    """Return the file without the values; multiples of 8 bytes stay multiples of 8 bytes."""
     rest, end = bytearray(), 0
     size = file.seek(0, os.SEEK_END)
     for place, length in [*sorted(values), (size, 0)]:
@@ -82,16 +82,16 @@ def _rest_of(file: IO[bytes], values: Iterable[tuple[int, int]]) -> bytes:
 
 
 def _refuse_other_beginnings(file: IO[bytes]) -> None:
-    """Refuse what moves all addresses, or gives them another length than 8."""
+    """Refuse a file that shifts all addresses, or whose addresses do not have 8 bytes."""
     file.seek(0)
     start = file.read(max(BASE.values()) + 8)
     if start[:8] != SIGNATURE:
-        raise ValueError("it does not begin as one")
+        raise ValueError("it does not begin like one")
     version = start[8]
     lengths = start[13:15] if version < 2 else start[9:11]
     base = BASE[version]
     if lengths != b"\x08\x08" or any(start[base : base + 8]):
-        raise ValueError("its addresses are of another kind")
+        raise ValueError("its addresses do not have 8 bytes, or are shifted")
 
 
 def _places_of_heads(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -11,14 +11,14 @@ import numpy as np
 from se_keras.weights.readers.hdf5 import Items, texts_of
 from se_keras.weights.readers.tensors import Tensor
 
-# Datasets of h5py by the names of their variables.
+# Names of variables -> datasets of h5py.
 Variables = Mapping[str, Any]
 
-ROOT = "model_weights"  # where the weights are in the file of a whole model
+ROOT = "model_weights"  # the group of the weights in the file of a whole model
 
 
 def weights_within(items: Items) -> Items:
-    """Return the part of a file that holds weights: all of it, or a part of a whole model."""
+    """Return the part of a file that holds weights: all of it, or a group of a whole model."""
     if ROOT not in items:
         return items
     below = {place: item for place, item in items.items() if place.startswith(f"{ROOT}/")}
@@ -31,7 +31,7 @@ def tensors_of_keras2(weights: Items) -> dict[str, Tensor]:
     """Return the tensors in the order in which Keras wrote the layers.
 
     Raises:
-        ValueError: if they are of another layout, or others than are listed.
+        ValueError: if the file has another layout, or its lists do not match its datasets.
     """
     return {name: _join_parts(datasets) for name, datasets in _parts_of_tensors(weights).items()}
 
@@ -53,18 +53,18 @@ def _parts_of_tensors(items: Items) -> dict[str, list[Any]]:
     """Find the datasets of each tensor, in the order in which Keras wrote the layers.
 
     Returns:
-        `layer/variable` -> one dataset; for a convolution in groups, of which classification_models
-        has a layer each, `first layer ... last layer/kernel` -> one a group, to be concatenated.
+        `layer/variable` -> one dataset. classification_models has one layer for each group of a
+        grouped convolution: `first layer ... last layer/kernel` -> their datasets, to concatenate.
 
     Raises:
-        ValueError: if the file is of another layout, or lists other datasets than it has.
+        ValueError: if the file has another layout, or its lists do not match its datasets.
     """
     groups = itertools.groupby(_layers(items).items(), _group_key)
     return dict(itertools.chain.from_iterable(_merge_groups(dict(group)) for _, group in groups))
 
 
 def _layers(items: Items) -> dict[str, Variables]:
-    """Return those that have weights."""
+    """Return the layers that have weights."""
     names = list_of_texts(items[""], "layer_names")
     lost = [name for name in names if name not in items]
     if lost:
@@ -85,7 +85,7 @@ def _layers(items: Items) -> dict[str, Variables]:
 
 
 def list_of_texts(group: Any, attribute: str) -> list[str]:
-    """Return a list of names; Keras 2 splits those over 64 KB into `names0`, `names1`, ..."""
+    """Return a list of names; Keras 2 splits lists over 64 KB into `names0`, `names1`, ..."""
     whole = texts_of(group, attribute)
     if whole is not None:
         return whole
@@ -103,7 +103,7 @@ def _shorten_names(datasets: Variables) -> Variables:
 
 
 def _group_key(layer: tuple[str, Variables]) -> Any:
-    """Return a key that groups of one convolution share: no normalization is between them."""
+    """Return a key that consecutive groups of one convolution share."""
     name, variables = layer
     if set(variables) != {"kernel"}:
         return name

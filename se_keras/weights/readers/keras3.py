@@ -19,7 +19,7 @@ from se_keras.weights.readers.tensors import Contents, Tensor
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 KIND = "is not a whole .keras file"
-# Arguments of layers that are lengths of their variables' axes, and how large they may be without.
+# Arguments of layers that set the sizes of variables, and the largest size without a variable.
 SIZES = ("units", "filters", "input_dim", "output_dim", "key_dim", "value_dim", "num_heads")
 FREE_SIZE = 4096
 MAX_CONFIG = 2**24  # bytes; SENet-154 has 2 MB
@@ -35,7 +35,7 @@ def open_keras_archive(path: Path) -> Iterator[Contents]:
 
 
 def name_in_archive(path: Path) -> str | None:
-    """Return the name of the model in a `.keras` file; `None` if it has none.
+    """Return the name of the model in a `.keras` file; `None` if it has no name.
 
     Raises:
         InputError: if the file is damaged.
@@ -46,14 +46,14 @@ def name_in_archive(path: Path) -> str | None:
 
 
 def load_archive(path: Path) -> keras.Model:
-    """Load the model in a `.keras` file, without what it was compiled with.
+    """Load the model in a `.keras` file, without its compilation.
 
-    Nothing in the file decides which code runs: Keras refuses the layers that would.
+    The file can't run code of its own: Keras refuses the layers that could.
 
     Raises:
-        InputError: if the file is damaged, or it holds what can't be loaded so.
+        InputError: if the file is damaged, or Keras refuses one of its layers.
     """
-    # Keras trusts HDF5 and the archive: all of it is looked at before.
+    # Keras trusts HDF5 and the archive, so check both first.
     with (
         _open_archive(path) as archive,
         _open_weights(archive, path) as tensors,
@@ -61,13 +61,13 @@ def load_archive(path: Path) -> keras.Model:
     ):
         _refuse_sizes_without_weights(_read_config(archive), tensors)
     with damage_named(f"can't read {path}"), tempfile.TemporaryDirectory() as folder:
-        if path.suffix != ".keras":  # such as .KERAS: Keras goes by the name
+        if path.suffix != ".keras":  # such as .KERAS: Keras only takes .keras
             path = Path(shutil.copy(path, Path(folder) / "model.keras"))
         return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 def _refuse_sizes_without_weights(config: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a layer that would make variables larger than all that the file has values for."""
+    """Refuse a layer whose variables would be larger than any that the file has values for."""
     axes = {length for tensor in tensors.values() for length in tensor.shape}
     parts = [config]
     while parts:
@@ -83,7 +83,7 @@ def _refuse_sizes(config: dict[str, Any], axes: set[int]) -> None:
     for name in SIZES:
         size = config.get(name)
         if isinstance(size, int | float) and size > FREE_SIZE and size not in axes:
-            raise ValueError(f"a layer has {size:,} {name}, and no weights of that size")
+            raise ValueError(f"a layer has {size:,} {name}, but no weights of that size")
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def _open_weights(archive: zipfile.ZipFile, path: Path) -> Iterator[dict[str, Te
         with damage_named(f"{path} {KIND}"):
             weights: IO[bytes] = opened.enter_context(archive.open(WEIGHTS))
             if archive.getinfo(WEIGHTS).compress_type != zipfile.ZIP_STORED:
-                # Each step back would unpack all that is before it again.
+                # Each step back in the packed file would unpack it again from the start.
                 unpacked = opened.enter_context(tempfile.TemporaryFile())
                 shutil.copyfileobj(weights, unpacked)
                 weights = unpacked
@@ -122,7 +122,7 @@ def traits_of_config(config: dict[str, Any]) -> Traits:
 
 
 def _layers_of_config(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the configurations of all layers, those in models within the model too."""
+    """Yield the configurations of all layers, including layers of nested models."""
     inner = [config["layer"]] if isinstance(config.get("layer"), dict) else []
     for layer in [*config.get("layers", ()), *inner]:
         yield layer["config"]

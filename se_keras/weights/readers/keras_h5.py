@@ -1,4 +1,4 @@
-"""Read HDF5 files of Keras by what is in them: their names end alike, whatever wrote them."""
+"""Read HDF5 files of Keras 2 and 3 by their contents: their file names do not differ."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ KIND = "is not a whole file of Keras' weights"
 
 @contextmanager
 def open_keras_h5(path: Path) -> Iterator[Contents]:
-    """Open weights of Keras 3 or 2, or a whole model that either wrote to HDF5."""
+    """Open weights, or a whole model, that Keras 3 or 2 wrote to HDF5."""
     with open_h5(path, path) as items:
         with damage_named(f"{path} {KIND}"):
             contents = _contents(items)
@@ -42,7 +42,7 @@ def _contents(items: Items) -> Contents:
 
 
 def _tensors_of_layers(weights: Items) -> dict[str, Tensor]:
-    """Return the tensors of a whole model, named as in other files of Keras 3: layer and number."""
+    """Return the tensors of a whole model, named by layer and number as in other Keras 3 files."""
     tensors: dict[str, Tensor] = {}
     for layer in list_of_texts(weights[""], "layer_names"):
         seen: dict[str, int] = {}
@@ -50,7 +50,7 @@ def _tensors_of_layers(weights: Items) -> dict[str, Tensor]:
             own = variable.rpartition("/")[0]
             seen[own] = number = seen.get(own, -1) + 1
             name = f"{own}/{number}"
-            if name in tensors:  # of another model within the model
+            if name in tensors:  # a layer of another nested model has this name
                 name = f"layers/{layer}/{own}/vars/{number}"
             tensors[name] = tensor_of(weights[f"{layer}/{variable}"])
     held = sum(map(is_dataset, weights.values()))

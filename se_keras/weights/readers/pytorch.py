@@ -1,4 +1,4 @@
-"""Read files of PyTorch: nothing but tensors, no code."""
+"""Read tensors from PyTorch files, without running code."""
 
 import re
 import warnings
@@ -16,12 +16,12 @@ from se_keras.support.errors import InputError, damage_named, extra, lines_of
 from se_keras.weights.readers.archives import refuse_unusual_members
 from se_keras.weights.readers.tensors import Contents, Tensor, as_bfloat16
 
-# Where training programs put weights beside other things, in the order in which timm looks.
+# Keys under which training programs store weights, in the order in which timm tries them.
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net")
-# How many dictionaries weights may be in.
+# The deepest nesting of dictionaries that is searched.
 DEPTH = 4
 
-# The names of the dictionaries that a set of weights is in, from the outermost on.
+# The keys that lead to a set of weights, from the outermost dictionary on.
 Place = tuple[str, ...]
 StateDict = Mapping[str, Any]
 
@@ -31,19 +31,19 @@ def open_torch(path: Path, key: str | None = None) -> Iterator[Contents]:
     """Open the weights in a file.
 
     Args:
-        path: of the file.
-        key: which of its sets of weights, such as `state_dict`, or `model.state_dict` for one in
-            two dictionaries, or the beginning of names in one of them; by default the set that
-            timm takes.
+        path: path of the file.
+        key: the set of weights to read: a key such as `state_dict`, keys of nested dictionaries
+            such as `model.state_dict`, or the beginning of names in a set; by default the set
+            that timm takes.
 
     Raises:
         InputError: if the file is damaged, holds anything but weights and plain values, has no set
-            of this key, or several of which none is usual.
+            with this key, or has several sets and none that timm would take.
         MissingExtraError: without PyTorch.
     """
     sets = dict(_find_sets(_load(path)))
     if not sets:
-        raise InputError(f"{path} must hold a state_dict, tensors by their names.")
+        raise InputError(f"{path} must hold a state_dict: tensors by their names.")
     place, state = _usual(sets, path) if key is None else _named(sets, key, path)
     with damage_named(f"{path} is not a whole PyTorch file"):
         tensors = {name: _torch_tensor(tensor) for name, tensor in state.items()}
@@ -53,12 +53,12 @@ def open_torch(path: Path, key: str | None = None) -> Iterator[Contents]:
 def _load(path: Path) -> Any:
     with extra("torch"):
         import torch
-    # timm's training leaves its arguments beside the weights: a class that holds values, no code.
+    # timm's training stores its arguments with the weights: a class that only holds values.
     allowed = torch.serialization.get_safe_globals()
     namespace = torch.serialization.safe_globals([] if Namespace in allowed else [Namespace])
     _refuse_tar(path)
     with damage_named(f"{path} is not a whole PyTorch file"):
-        # The format before PyTorch 1.6 is no zip file, and can't be mapped into memory.
+        # The format before PyTorch 1.6 is not a zip file, and can't be mapped into memory.
         mapped = zipfile.is_zipfile(path)
         if mapped:
             with zipfile.ZipFile(path) as archive:
@@ -66,24 +66,24 @@ def _load(path: Path) -> Any:
     try:
         with namespace, warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    # PyTorch's unpickler takes a damaged file for commands: anything may come of it.
+    # PyTorch's unpickler runs a damaged file as commands, which can raise any error.
     except Exception as error:
         raise InputError(
-            f"{path} is not a whole PyTorch file of nothing but tensors (others are not opened: "
-            f"they can run code): {_reason(error)}."
+            f"{path} is damaged, or not a PyTorch file of tensors alone (other PyTorch files are "
+            f"not opened, because they can run code): {_reason(error)}."
         ) from error
 
 
 def _refuse_tar(path: Path) -> None:
-    """Refuse a real archive: what PyTorch users call `.pth.tar` is one in name only."""
+    """Refuse a real tar archive: a `.pth.tar` of PyTorch is an archive in name only."""
     with path.open("rb") as file:
         start = file.read(262)
     if start.endswith(b"ustar") or start.startswith(b"\x1f\x8b"):
-        raise InputError(f"{path} is an archive: unpack it, and give the file of weights in it.")
+        raise InputError(f"{path} is an archive: unpack it and give the file of weights in it.")
 
 
 def _reason(error: Exception) -> str:
-    """Return what PyTorch complains of, without its advice to open the file nevertheless."""
+    """Return PyTorch's complaint without its advice to open the file nevertheless."""
     text = " ".join(lines_of(error))
     unknown = re.search(r"GLOBAL (\S+)", text)
     if unknown:
@@ -91,7 +91,7 @@ def _reason(error: Exception) -> str:
             f"it holds {_printable(unknown[1])}; torch.save(model.state_dict(), ...) writes "
             "tensors alone"
         )
-    # From the second sentence on PyTorch says what it could be told to do.
+    # From the second sentence on, PyTorch gives this advice.
     text = text.rpartition("WeightsUnpickler error: ")[2]
     return _printable(re.split(r"\.(?=\s|$)| Check the documentation", text)[0])
 
@@ -104,7 +104,7 @@ def _printable(text: str) -> str:
 
 
 def _find_sets(content: Any, place: Place = ()) -> Iterator[tuple[Place, StateDict]]:
-    """Yield each dictionary of nothing but tensors, and where it is."""
+    """Yield each dictionary of tensors alone, with its place."""
     import torch
 
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
@@ -117,19 +117,19 @@ def _find_sets(content: Any, place: Place = ()) -> Iterator[tuple[Place, StateDi
 
 
 def _usual(sets: Mapping[Place, StateDict], path: Path) -> tuple[Place, StateDict]:
-    """Return the set that timm takes; one of another name, if there is no other."""
+    """Return the set that timm takes, or the only set if there is just one."""
     first = min(map(_rank, sets))
     places = [place for place in sets if _rank(place) == first]
     if len(places) > 1:
         raise InputError(
-            f"{path} holds several sets of weights, {_list(places)}: say which, as in "
+            f"{path} holds several sets of weights, {_list(places)}: name one of them, as in "
             f"'{path}::{_address(places[0])}'."
         )
     return places[0], sets[places[0]]
 
 
 def _rank(place: Place) -> list[int]:
-    """Return where timm looks for it, dictionary by dictionary, up to the first unknown one."""
+    """Return the rank of a place in timm's order, key by key, up to the first unknown key."""
     ranks = []
     for name in place:
         ranks.append(WRAPPERS.index(name) if name in WRAPPERS else len(WRAPPERS))
@@ -139,7 +139,7 @@ def _rank(place: Place) -> list[int]:
 
 
 def _named(sets: Mapping[Place, StateDict], key: str, path: Path) -> tuple[Place, StateDict]:
-    """Return the set of this key, or the tensors of a set whose names begin with it."""
+    """Return the set with this key, or the tensors of a set whose names begin with the key."""
     for place in sorted(sets, key=len, reverse=True):
         address = _address(place)
         if key == address:
@@ -165,9 +165,9 @@ def _notes(key: str, sets: Mapping[Place, StateDict], path: Path) -> tuple[str, 
         return ()
     others = [place for place in sets if place and _address(place) != key]
     if not others:
-        return (f"weights: {key!r} of the file",)
+        return (f"weights: {key!r} in the file",)
     example = f"'{path.name}::{_address(others[0])}'"
-    return (f"weights: {key!r} of the file, which also has {_list(others)}: {example}",)
+    return (f"weights: {key!r} in the file, which also has {_list(others)}: {example}",)
 
 
 def _list(places: Iterable[Place]) -> str:
@@ -184,7 +184,7 @@ def _address(place: Place) -> str:
 def _torch_tensor(tensor: Any) -> Tensor:
     dtype = str(tensor.dtype).removeprefix("torch.")
     stored = not tensor.is_meta and str(tensor.layout) == "torch.strided"
-    # One number of the file can be said to be a billion.
+    # A harmful file can state a size that its storage does not have.
     if not stored or tensor.untyped_storage().nbytes() < tensor.nbytes:
         dtype = "not stored as an array"
     return Tensor(shape=tuple(tensor.shape), dtype=dtype, read=partial(_torch_values, tensor))

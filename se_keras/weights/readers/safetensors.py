@@ -11,7 +11,7 @@ import numpy as np
 from se_keras.support.errors import damage_named
 from se_keras.weights.readers.tensors import Contents, Tensor
 
-# Of safetensors' header.
+# Types in a safetensors header -> NumPy's or ml_dtypes' names.
 DTYPES = {
     "F16": "float16",
     "BF16": "bfloat16",
@@ -24,7 +24,7 @@ DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-# Bytes of the header, before it is read; 1,000 tensors need 100 kB.
+# Maximum bytes of the header; 1,000 tensors need 100 kB.
 MAX_HEADER = 2**24
 
 
@@ -46,16 +46,18 @@ def _refuse_long_header(path: Path) -> None:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
     if length > MAX_HEADER:
-        raise ValueError(f"its header would have {length:,} bytes, more than {MAX_HEADER:,}")
+        raise ValueError(
+            f"its header has a stated length of {length:,} bytes, more than {MAX_HEADER:,}"
+        )
 
 
 class _MappedFile:
     """A safetensors file, mapped into memory.
 
-    Pages that were read stay there until the file is unmapped: it is mapped anew now and then.
+    Pages that were read stay in memory until the file is unmapped, so it is remapped regularly.
     """
 
-    LEAST = 16 * 2**20  # bytes that are read between two maps
+    LEAST = 16 * 2**20  # bytes that are read before the file is remapped
 
     def __init__(self, path: Path):
         self.path = path

@@ -1,4 +1,4 @@
-"""Read weights that are split over several files, by the index that lists them."""
+"""Read weights that are split over several files, which an index lists."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ def open_index(path: Path) -> Iterator[Contents]:
     """Open the files that a `model.safetensors.index.json` lists.
 
     Raises:
-        InputError: if one is not there or not whole, or has other tensors than are listed.
+        InputError: if a file is missing or damaged, or its tensors differ from the list.
     """
     listed: dict[str, set[str]] = {}
     for name, shard in read_index(path).items():
@@ -36,7 +36,8 @@ def open_index(path: Path) -> Iterator[Contents]:
             different = sorted(names ^ contents.tensors.keys())
             if different:
                 raise InputError(
-                    f"{path} does not list each tensor of {shard} once: {', '.join(different[:3])}."
+                    f"{path} must list each tensor of {shard} once, but differs in "
+                    f"{', '.join(different[:3])}."
                 )
             tensors |= contents.tensors
         yield Contents(tensors=tensors, notes=(f"{len(listed)} files, listed in {path.name}",))
@@ -47,7 +48,7 @@ def open_keras_shards(path: Path) -> Iterator[Contents]:
     """Open the files that a `.weights.json` of Keras lists.
 
     Raises:
-        InputError: if one is not there or not whole, or has other variables than are listed.
+        InputError: if a file is missing or damaged, or its variables differ from the list.
     """
     listed = {
         (place.strip("/"), shard)
@@ -66,7 +67,7 @@ def open_keras_shards(path: Path) -> Iterator[Contents]:
                 _merge(merged, items)
         if held != listed:
             other = min(held ^ listed)
-            raise InputError(f"{path} does not list {other[0]} of {other[1]} as it is.")
+            raise InputError(f"{path} and its files differ in {other[0]} of {other[1]}.")
         with damage_named(f"{path} does not fit its files"):
             tensors = tensors_of(merged)
         note = f"{len(places)} files, listed in {path.name}"
@@ -78,11 +79,11 @@ def _parent(place: str) -> str:
 
 
 def _merge(merged: dict[str, Any], items: Items) -> None:
-    """Add the parts of a file to the others' parts, which may be in the same groups."""
+    """Merge the items of one file into the items of the others; they may share groups."""
     for place, item in items.items():
         if is_dataset(item) and place in merged:
-            raise ValueError(f"{place} is in another file too")
-        # The first of the files that a layer's variables are in has the layer's name.
+            raise ValueError(f"{place} is in several files")
+        # Only the first file with variables of a layer has the layer's name.
         if place not in merged or (place.endswith("/vars") and texts_of(item, "name")):
             merged[place] = item
 
@@ -91,19 +92,19 @@ def shard_beside(path: Path, shard: str) -> Path:
     """Return the path of a file that an index lists.
 
     Raises:
-        InputError: if it does not lie beside the index.
+        InputError: if the file is not in the folder of the index.
     """
     found = path.with_name(shard)
     if not found.is_file():
-        raise InputError(f"{path} lists {shard}, which does not lie beside it.")
+        raise InputError(f"{path} lists {shard}, which is not in the same folder.")
     return found
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """Return the file of each tensor that an index lists: a name, without a folder.
+    """Return the file name of each tensor that an index lists.
 
     Raises:
-        InputError: if it is damaged, or lists anything but such files beside it.
+        InputError: if the index is damaged, or lists anything but names of files in its folder.
     """
     weight_map = read_weight_map(path)
     for shard in weight_map.values():
@@ -112,35 +113,35 @@ def read_index(path: Path) -> dict[str, str]:
 
 
 def read_weight_map(path: Path) -> dict[str, Any]:
-    """Return what an index lists, unchecked.
+    """Return the list of an index, without checking its entries.
 
     Raises:
-        InputError: if it lists nothing, or far too much.
+        InputError: if the list is empty or far too long.
     """
     if path.stat().st_size > MAX_INDEX:
-        raise InputError(f"{path} is no index of weights: it has more than {MAX_INDEX:,} bytes.")
+        raise InputError(f"{path} must be an index of weights of at most {MAX_INDEX:,} bytes.")
     try:
         weight_map = json.loads(path.read_bytes())["weight_map"]
-    # Not JSON, not UTF-8, nested without end, of another kind.
+    # The file is not JSON, not UTF-8, nested too deeply, or of another kind.
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a whole index of weights, with a weight_map.") from error
+        raise InputError(f"{path} must be an index of weights: JSON with a weight_map.") from error
     if not isinstance(weight_map, dict) or not weight_map:
-        raise InputError(f"{path} is not a whole index of weights: its weight_map lists nothing.")
+        raise InputError(f"{path} must be an index of weights: its weight_map lists no tensors.")
     if len({str(shard) for shard in weight_map.values()}) > MAX_SHARDS:
-        raise InputError(f"{path} lists more than {MAX_SHARDS:,} files.")
+        raise InputError(f"{path} must list at most {MAX_SHARDS:,} files.")
     return weight_map
 
 
 def check_shard(path: Path, shard: Any, suffixes: tuple[str, ...]) -> bool:
-    """Return True, or refuse what is no name of a file of weights beside the index.
+    """Return True, or refuse anything but the name of a file of weights.
 
     Raises:
-        InputError: naming the index and what it lists.
+        InputError: if it is anything else; the message names the index and the entry.
     """
     plain = isinstance(shard, str) and shard.isprintable() and not set(shard) & set("/\\:")
     if not plain or not shard.endswith(suffixes) or shard in suffixes:
         raise InputError(
-            f"{path} lists {str(shard)[:200]!r}: it must be the name of a file beside it that ends "
-            f"with {' or '.join(suffixes)}."
+            f"{path}: each entry must be the name of a file in the same folder that ends with "
+            f"{' or '.join(suffixes)}, got {str(shard)[:200]!r}."
         )
     return True

@@ -1,4 +1,4 @@
-"""An open file of weights: tensors by name, and the facts that it states of their network."""
+"""An open file of weights: its tensors by name, and facts about their network."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +14,9 @@ class Tensor:
     """A tensor of a file.
 
     Attributes:
-        shape: its shape.
-        dtype: NumPy's or ml_dtypes' name of its type.
-        read: gives its values.
+        shape: shape of the tensor.
+        dtype: NumPy's or ml_dtypes' name of the type.
+        read: function that returns the values.
     """
 
     shape: Shape
@@ -29,13 +29,13 @@ class Checkpoint:
     """An open file of weights.
 
     Attributes:
-        source: what the user called it.
-        tensors: its tensors by their names.
-        architecture: name of the network, where `config.json` of the hub gives one.
-        stranger: a sentence on the network, where it is none of the catalog.
-        of_keras: whether Keras 3 wrote it.
-        traits: of the network, where the file tells.
-        notes: sentences on what was chosen in the file, for the plan.
+        source: the user's name for the file.
+        tensors: the tensors by their names.
+        architecture: name of the network, if the hub's `config.json` states it.
+        stranger: a sentence on the network, if it is not in the catalog.
+        of_keras: whether Keras 3 wrote the file.
+        traits: traits of the network, if the file shows them.
+        notes: sentences for the plan on the choices that were made within the file.
     """
 
     source: str
@@ -47,17 +47,17 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
     def read(self, name: str) -> np.ndarray:
-        """Return the values of a tensor, which are of the shape and type that the file gave.
+        """Return the values of a tensor, and check their shape and type.
 
         Raises:
-            InputError: if they can't be read, or are others.
+            InputError: if the values can't be read, or have another shape or type.
         """
         tensor = self.tensors[name]
         with damage_named(f"can't read {self.source}"):
             values = tensor.read()
             if values.shape != tensor.shape or str(values.dtype) != tensor.dtype:
                 raise ValueError(
-                    f"{name} was {tensor.dtype} {tensor.shape} before it was read, and is "
+                    f"{name} must be {tensor.dtype} {tensor.shape}, got "
                     f"{values.dtype} {values.shape}"
                 )
         return values

@@ -1,4 +1,4 @@
-"""Read files of PyTorch in a zip archive of their own, as pytorchcv publishes them."""
+"""Read PyTorch files that are each packed in a zip archive, as pytorchcv publishes them."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ KIND = ".pth"
 
 @contextmanager
 def open_zipped_torch(path: Path, key: str | None = None) -> Iterator[Contents]:
-    """Open the weights in the one `.pth` file of an archive.
+    """Open the weights in the only file of an archive, a `.pth` file.
 
     Args:
-        path: of the archive.
-        key: as of `open_torch`.
+        path: path of the archive.
+        key: the set of weights to read, as in `open_torch`.
 
     Raises:
         InputError: if the archive or the file is damaged, or holds anything else.
@@ -27,7 +27,7 @@ def open_zipped_torch(path: Path, key: str | None = None) -> Iterator[Contents]:
     """
     with ExitStack() as opened:
         folder = opened.enter_context(tempfile.TemporaryDirectory())
-        unpacked = Path(folder) / f"weights{KIND}"  # a file, so that it is mapped into memory
+        unpacked = Path(folder) / f"weights{KIND}"  # a file can be mapped into memory
         unpack_single_file(path, KIND, unpacked)
         try:
             contents = opened.enter_context(open_torch(unpacked, key))
