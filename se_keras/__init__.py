@@ -10,7 +10,7 @@ from se_keras.support.startup import is_command
 
 __version__ = "0.1.0"
 
-# The public names, by the modules that they live in.
+# The public names by their modules.
 _HOMES = {
     "blocks": ["se_block"],
     "class_names": ["decode_predictions"],
@@ -38,13 +38,13 @@ __all__ = sorted([*_HOME_OF, "ops"])
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name, or a public module that is not loaded yet."""
+    """Return a public name or module, and import it if needed."""
     if name in ("ops", "train"):
         return import_module(f"se_keras.{name}")
     if name in _HOME_OF:
         return getattr(import_module(f"se_keras.{_HOME_OF[name]}"), name)
     hint = did_you_mean(name, __all__)
-    # With `obj` given, Python adds no suggestion of its own after ours.
+    # Setting `obj` keeps Python from adding its own suggestion.
     raise AttributeError(f"module 'se_keras' has no attribute {name!r}.{hint}", obj=None)
 
 
@@ -55,6 +55,6 @@ def __dir__() -> list[str]:
 if is_command():
     end_at_once_on_signals()
 else:
-    # At once, since Keras finds the layers of a saved model only where their modules are loaded.
+    # Import all at once: Keras finds the layers of a saved model only if they are imported.
     for _home in _HOMES:
         import_module(f"se_keras.{_home}")

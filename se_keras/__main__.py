@@ -1,4 +1,4 @@
-"""`python -m se_keras`."""
+"""Run the command line as `python -m se_keras`."""
 
 import sys
 

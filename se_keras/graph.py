@@ -1,13 +1,13 @@
-"""A functional model as a graph that can be read, edited and built into a new model.
+"""Read a functional model as a graph, edit the graph, and build a new model from it.
 
-The only module that knows how Keras keeps a network. A node is one call of a layer or of an
-operation of `keras.ops`; the edges are the symbolic tensors of the traced model. A nested model is
-one node with a graph of its own, so that nesting survives an edit on either level.
+Only this module uses Keras' internal data structures of networks. A node is one call of a layer or
+of an operation of `keras.ops`; the edges are the symbolic tensors of the traced model. A nested
+model is one node with its own graph, so that edits on either level keep the nesting.
 
     graph = trace(model)
     for node in graph.nodes: ...                     # execution order
     graph.insert(keras.layers.ReLU(), graph.nodes[3].output)
-    new = graph.build()                              # `model` is as it was
+    new = graph.build()                              # `model` is unchanged
 """
 
 import inspect
@@ -25,15 +25,15 @@ from keras import KerasTensor, tree
 from se_keras.support.errors import InputError, in_one_line
 from se_keras.support.tables import format_table
 
-# Keras walks a network from its outputs by recursion, one call for each layer of the longest chain,
-# in building it and in loading its file: over 1,500 in ResNet-RS-420, where Python allows 1,000.
+# Keras builds and loads a network by recursion, with one call for each layer of the longest chain:
+# ResNet-RS-420 needs over 1,500, but Python's default limit is 1,000.
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 4_000))
 
 Shape = tuple[int | None, ...]
 
 
 def shape_fits(shape: Shape, expected: Shape) -> bool:
-    """Return whether a shape is what another one, with `None` for open sizes, allows.
+    """Return whether a shape fits an expected shape, in which `None` allows any size.
 
     Example:
 
@@ -51,12 +51,12 @@ class Node:
     """One call of an operation.
 
     Attributes:
-        name: name of the operation; of its second call `name#2`, and so on.
-        op: what is called: a layer, a nested model, or an operation of `keras.ops`.
-        args, kwargs: what it is called with: `KerasTensor`s, constants, and structures of both.
-        outputs: the tensors that it gives, flat.
-        subgraph: the graph inside, if `op` is a functional or Sequential model. All calls of one
-            model have the same.
+        name: name of the operation; its second call is `name#2`, and so on.
+        op: the called layer, nested model or operation of `keras.ops`.
+        args, kwargs: arguments of the call: `KerasTensor`s, constants, and structures of both.
+        outputs: the output tensors as a flat list.
+        subgraph: the inner graph, if `op` is a functional or Sequential model. All calls of a
+            model share it.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Node:
 
     @property
     def inputs(self) -> list[KerasTensor]:
-        """All tensors among the arguments, flat, in their order."""
+        """All tensors among the arguments, as a flat list in order."""
         return _tensors((self.args, self.kwargs))
 
     @property
@@ -80,9 +80,9 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """The result of `trace`; see the module.
+    """The result of `trace`: a model as a graph.
 
-    Edits change the graph, never the model that it came from.
+    Edits change the graph, but never the traced model.
 
     Attributes:
         model: the traced model.
@@ -94,15 +94,15 @@ class Graph:
     inputs: Any
     outputs: Any
     _producers: dict[KerasTensor, Node] = field(repr=False)
-    # What the calls of this model fix for all inside: see `_note_calls`.
+    # The `training` arguments of the calls of this model: see `_note_calls`.
     _trainings: set[bool | None] = field(default_factory=set, repr=False)
     _takes_masks: bool = field(default=False, repr=False)
-    # All graphs of one `trace`.
+    # All graphs of the same `trace`.
     _family: Collection["Graph"] = field(default=(), repr=False)
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
-        """The inputs and all calls that the outputs need, each after what it consumes."""
+        """The inputs and all calls that the outputs need, in execution order."""
         order: dict[Node, None] = {}
         opened: set[Node] = set()
         waiting = [self._producers[tensor] for tensor in reversed(self._end_tensors())]
@@ -151,7 +151,7 @@ class Graph:
     # --- reading ---------------------------------------------------------------------------------
 
     def producer(self, tensor: KerasTensor) -> Node:
-        """Return the node that makes a tensor; for an input of the model, its `InputLayer`."""
+        """Return the node that outputs a tensor; for an input of the model, its `InputLayer`."""
         return self._producers[tensor]
 
     def consumers(self, tensor: KerasTensor) -> list[Node]:
@@ -168,38 +168,38 @@ class Graph:
         return consumers[0] if len(consumers) == 1 and not self.is_output(tensor) else None
 
     def has_mask(self, tensor: KerasTensor) -> bool:
-        """Return whether a mask may come with a tensor: Keras hands it to what takes the tensor."""
+        """Return whether a tensor may have a mask, which Keras passes to its consumers."""
         return tensor in self._masked
 
     def may_train(self, node: Node) -> bool:
-        """Return whether a call may train where `training=` is not given to the model.
+        """Return whether a call may be in training mode if the model is called without `training=`.
 
-        What a call of a model is given holds for all inside, whatever is given there. It may be a
-        tensor; and a model may be called several times.
+        The `training` argument of a model's call holds for all inner calls. It may be a tensor, and
+        a model may be called several times.
         """
         return True in {_training_of(node, fixed) for fixed in self._trainings}
 
     def __contains__(self, node: Node) -> bool:
-        """Return whether a node is one of `nodes`: edits may have taken it out."""
+        """Return whether a node is still one of `nodes`, after edits."""
         return node in self._node_set
 
     def calls_of(self, op: keras.Operation) -> int:
-        """Return how often the traced model calls an operation, nested models included."""
+        """Return how often the traced model calls an operation, including nested models."""
         return sum(node.op is op for graph in self._family for node in graph.nodes)
 
     def find(self, name: str) -> Node:
-        """Return the node of this name.
+        """Return the node with this name.
 
         Raises:
-            InputError: if there is none.
+            InputError: if there is no such node.
         """
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise InputError(f"`name`: {self.model.name!r} has no node {name!r}.")
+        raise InputError(f"`name` must be the name of a node of {self.model.name!r}, got {name!r}.")
 
     def graphs(self) -> Iterator[tuple[str, "Graph"]]:
-        """Yield this graph and the nested ones, each once, with the path that leads to it.
+        """Yield this graph and all nested graphs, each once, with its path.
 
         Yields:
             `("", graph)`, then `("backbone/", subgraph)`, ...
@@ -217,7 +217,7 @@ class Graph:
         """Yield the calls of layers or operations of a class, in this graph and nested ones.
 
         Yields:
-            The path of the graph that the node is in, that graph, and the node.
+            The path of the graph that contains the node, the graph, and the node.
         """
         for path, graph in self.graphs():
             for node in graph.nodes:
@@ -225,10 +225,10 @@ class Graph:
                     yield path, graph, node
 
     def shapes(self, input_shapes: Sequence[Shape]) -> dict[KerasTensor, Shape]:
-        """Return the shapes of this graph's tensors, not of nested ones, for given inputs.
+        """Return the shapes of this graph's tensors (without nested graphs) for given inputs.
 
         Args:
-            input_shapes: with the batch axis, in the order of `model.inputs`.
+            input_shapes: shapes with the batch axis, in the order of `model.inputs`.
         """
         shapes = dict(zip(_tensors(self.inputs), map(tuple, input_shapes), strict=True))
         for node in self.nodes:
@@ -254,13 +254,13 @@ class Graph:
     def add(self, op: keras.Operation, *args: Any, **kwargs: Any) -> Node:
         """Call a new operation on tensors of this graph.
 
-        The node becomes part of `nodes` as soon as an output needs it: see `redirect`.
+        The node becomes part of `nodes` when an output needs it: see `redirect`.
 
         Args:
-            op: a new layer, or an operation of `keras.ops`, that no model holds. It is built.
-            *args, **kwargs: what to call it with, as in a functional model.
+            op: a new layer or operation of `keras.ops` that no model has. It is built.
+            *args, **kwargs: arguments of the call, as in a functional model.
         """
-        # On tensors without a past: the traced model's own would remember the call.
+        # Use new tensors, because the traced model's own tensors would record the call.
         outputs = op(*_map_tensors(_detach, args), **_map_tensors(_detach, kwargs))
         calls = sum(node.op is op for node in set(self._producers.values()))
         node = Node(_call_name(op, calls + 1), op, args, kwargs, _tensors(outputs))
@@ -270,11 +270,11 @@ class Graph:
     def redirect(
         self, old: KerasTensor, new: KerasTensor, into: Iterable[Node] | None = None
     ) -> None:
-        """Let consumers of one tensor take another one.
+        """Make consumers of one tensor take another tensor.
 
         Args:
             old, new: tensors of this graph.
-            into: the nodes that shall change; `None` for all in `nodes`, and the model's outputs.
+            into: the consumers to change; `None` for all `nodes` and the model's outputs.
         """
 
         def switch(tensor: KerasTensor) -> KerasTensor:
@@ -289,7 +289,7 @@ class Graph:
         self._forget_order()
 
     def set_outputs(self, outputs: Any) -> None:
-        """Make other tensors of this graph, in any structure, the outputs of the model."""
+        """Set the outputs of the model: tensors of this graph, in any structure."""
         self.outputs = outputs
         self._forget_order()
 
@@ -300,36 +300,36 @@ class Graph:
     def insert(
         self, op: keras.Operation, after: KerasTensor, into: Iterable[Node] | None = None
     ) -> Node:
-        """Put a new operation of one tensor between a tensor and its consumers (or some of them).
+        """Insert a new operation between a tensor and all or some of its consumers.
 
         Args:
             op: as in `add`.
-            after: the tensor that it takes.
-            into: the consumers that shall take its output; `None` for all, and the outputs.
+            after: the tensor that the operation takes.
+            into: the consumers that take its output; `None` for all, and the model's outputs.
         """
         node = self.add(op, after)
         self.redirect(after, node.output, into)
         return node
 
     def build(self) -> keras.Model:
-        """Build a new model of this graph, on copies of all operations with their weights.
+        """Build a new model from this graph, with copies of all operations and weights.
 
-        Layer names, trainable flags and dtype policies are kept; so is the class, if it can be
-        made from inputs and outputs (else it is `keras.Model`); a Sequential model that is still a
-        chain stays one. What `compile` set is not carried over.
+        Layer names, trainable flags and dtype policies are kept. The class is kept if it can be
+        made from inputs and outputs, else it is `keras.Model`; a Sequential model that is still a
+        chain stays Sequential. The new model is not compiled.
 
         Raises:
-            InputError: for an operation that can't be made again from its config, and for layers
-                that share weights without being one layer.
+            InputError: if an operation can't be recreated from its config, or different layers
+                share weights.
         """
         return _Builder().build(self)
 
 
 def trace(model: keras.Model) -> Graph:
-    """Read a functional or Sequential model; no layer is called for it.
+    """Read a functional or Sequential model as a graph, without calling its layers.
 
     Raises:
-        InputError: for any other object, and for a Sequential model that is not built.
+        InputError: if `model` is another object, or a Sequential model that is not built.
 
     Example:
 
@@ -349,7 +349,7 @@ def trace(model: keras.Model) -> Graph:
     """
     if not is_functional(model):
         raise InputError(
-            "`model` must be a functional model or a Sequential one that is built; got "
+            "`model` must be a functional model or a built Sequential model, got "
             f"{type(model).__name__}, whose layers are called in Python code, or not called yet."
         )
     graph = _trace(model, {})
@@ -359,15 +359,16 @@ def trace(model: keras.Model) -> Graph:
 
 
 def open_layer(node: Node, copies: bool = True) -> Graph | None:
-    """Return the calls that a layer of the user's makes in inference.
+    """Return the graph of the calls that a custom layer makes in inference.
 
     Args:
         node: a call of the layer.
-        copies: calls a copy of the layer, with its weights: layers inside remember such calls.
+        copies: whether to call a copy of the layer, so that its inner layers do not record the
+        call.
 
     Returns:
-        What `trace` gives for a model of this one layer; `None` if it takes several tensors, can't
-        be made again from its config, or its code can't be called on symbolic tensors.
+        The result of `trace` for a model of this layer; `None` if it takes several tensors, can't
+        be recreated from its config, or can't be called on symbolic tensors.
 
     Example:
 
@@ -388,7 +389,7 @@ def open_layer(node: Node, copies: bool = True) -> Graph | None:
     try:
         layer = _copy_of(node) if copies else node.op
         return trace(keras.Model(x, layer.call(x), name=node.op.name))
-    except Exception:  # code of the user's that needs numbers can raise anything
+    except Exception:  # custom code can raise any error on symbolic tensors
         return None
 
 
@@ -400,7 +401,7 @@ def _copy_of(node: Node) -> keras.Layer:
 
 
 def is_functional(model: Any) -> bool:
-    """Return whether Keras recorded all calls of a model, and no code of its own makes them."""
+    """Return whether Keras recorded all calls of a model, so that no Python code makes them."""
     return (
         isinstance(model, keras.Model)
         and type(model).call.__module__.split(".")[0] == "keras"
@@ -409,7 +410,7 @@ def is_functional(model: Any) -> bool:
 
 
 def is_quantized(layer: keras.Layer) -> bool:
-    """Return whether a layer or model, or a part of it, has weights in fewer bits.
+    """Return whether a layer or model, or a part of it, is quantized.
 
     Example:
 
@@ -423,7 +424,7 @@ def is_quantized(layer: keras.Layer) -> bool:
 
 
 def innermost_layers(model: keras.Model) -> Iterator[keras.Layer]:
-    """Yield the layers of a model, in place of each nested model its own.
+    """Yield the layers of a model, with nested models replaced by their layers.
 
     Example:
 
@@ -462,7 +463,7 @@ def _trace(model: keras.Model, known: dict[keras.Model, Graph]) -> Graph:
 
 
 def _note_calls(graph: Graph) -> None:
-    """Let each nested graph know what its calls fix, and what the calls of those around it do."""
+    """Note in each nested graph the `training` arguments of its calls and of enclosing calls."""
     for node in graph.nodes:
         inner = node.subgraph
         if inner is None:
@@ -479,15 +480,15 @@ def _note_calls(graph: Graph) -> None:
 
 
 def _training_of(node: Node, fixed: bool | None) -> bool | None:
-    """Return the `training` of a call, where `fixed` is that around it; a tensor may be on."""
+    """Return the `training` of a call within a call with `fixed`; `True` may be a tensor."""
     value = node.kwargs.get("training") if fixed is None else fixed
     return value if value is None else isinstance(value, KerasTensor) or bool(value)
 
 
 def _records(model: keras.Model) -> Iterator[Any]:
     """Yield Keras' records of the calls in a model, inputs first."""
-    # Public API can't read a model without calling its layers again (`clone_model`), after which
-    # `layer.output` is another tensor, or serializing them (`get_config`), which many can't.
+    # With public API, a model can only be read by calling its layers again (`clone_model`), which
+    # changes `layer.output`, or by serializing them (`get_config`), which many layers can't do.
     by_depth = keras.Function(model.inputs, model.outputs, name=model.name)._nodes_by_depth
     for depth in sorted(by_depth, reverse=True):
         yield from by_depth[depth]
@@ -522,8 +523,8 @@ def _output_shapes(node: Node, shapes: dict[KerasTensor, Shape]) -> list[Shape]:
         return [inside[tensor] for tensor in _tensors(node.subgraph.outputs)]
 
     def resize(tensor: KerasTensor) -> KerasTensor:
-        # Outside of a layer's own call its weights are not cast to its compute type, so its
-        # inputs must have the type of the weights.
+        # Outside of a layer's call, its weights are not cast to its compute type, so its inputs
+        # must have the type of the weights.
         is_layer_float = isinstance(node.op, keras.Layer) and "float" in tensor.dtype
         return KerasTensor(
             shapes[tensor], node.op.variable_dtype if is_layer_float else tensor.dtype
@@ -532,18 +533,21 @@ def _output_shapes(node: Node, shapes: dict[KerasTensor, Shape]) -> list[Shape]:
     args, kwargs = _map_tensors(resize, node.args), _map_tensors(resize, node.kwargs)
     try:
         spec = node.op.compute_output_spec(*args, **kwargs)
-    except ValueError as error:  # Keras' own, for sizes that this layer can't take
+    except ValueError as error:  # raised by Keras for sizes that this layer can't take
         sizes = ", ".join(str(shapes[tensor]) for tensor in node.inputs)
         reason = in_one_line(error)
-        raise InputError(f"{node.name!r} can't take an input of shape {sizes}: {reason}") from error
+        raise InputError(
+            f"`input_shape`: {node.name!r} can't take an input of shape {sizes}: "
+            f"{reason.rstrip('.')}."
+        ) from error
     return [tuple(tensor.shape) for tensor in _tensors(spec)]
 
 
 def in_model_order(given: Any, inputs: Any) -> list[Any]:
-    """Return what is given for the inputs of a model, flat, in the order of `model.inputs`.
+    """Return one value for each input of a model, in the order of `model.inputs`.
 
     Args:
-        given: one thing for each input, in the structure of the inputs, or by their names.
+        given: one value for each input, in the structure of the inputs, or by their names.
         inputs: the input tensors, in the structure of `model.input`.
 
     Example:
@@ -561,7 +565,7 @@ def in_model_order(given: Any, inputs: Any) -> list[Any]:
 
 def nested_inputs(node: Node) -> list[KerasTensor]:
     """Return the tensors that a call of a nested model takes, in the order of its `inputs`."""
-    assert node.subgraph is not None  # or it calls no model
+    assert node.subgraph is not None  # the node calls a model
     given = node.args[0] if node.args else node.kwargs["inputs"]
     return in_model_order(given, node.subgraph.inputs)
 
@@ -570,7 +574,7 @@ def nested_inputs(node: Node) -> list[KerasTensor]:
 
 
 class _Builder:
-    """Builds a graph and those nested in it, with one copy of each operation."""
+    """Build a graph and its nested graphs, with one copy of each operation."""
 
     def __init__(self):
         self.copies: dict[keras.Operation, keras.Operation] = {}
@@ -579,7 +583,7 @@ class _Builder:
     def build(self, graph: Graph) -> keras.Model:
         _refuse_tied_weights(graph)
         model = self._model(graph)
-        # A model's flag reaches all its layers, so the outermost goes first.
+        # Setting a model's flag sets it in all its layers, so the outermost model goes first.
         for old, new in reversed(self.models):
             new.trainable = old.trainable
         for old, new in self.copies.items():
@@ -621,7 +625,7 @@ class _Builder:
 
 
 def _remake(op: keras.Operation) -> keras.Operation:
-    # Layers that a layer makes in its constructor mostly follow the global policy: here its own.
+    # Inner layers that a constructor makes mostly use the global policy: set it to the layer's.
     before = keras.config.dtype_policy()
     policy = getattr(op, "dtype_policy", before)
     if type(policy) is keras.dtype_policies.DTypePolicy:
@@ -630,7 +634,8 @@ def _remake(op: keras.Operation) -> keras.Operation:
         return type(op).from_config(op.get_config())
     except (NotImplementedError, TypeError, ValueError) as error:
         raise InputError(
-            f"{op.name!r} ({type(op).__name__}) can't be made again from its config: {error}"
+            f"`model`: {op.name!r} ({type(op).__name__}) can't be recreated from its config: "
+            f"{str(error).rstrip('.')}."
         ) from error
     finally:
         keras.config.set_dtype_policy(before)
@@ -643,35 +648,36 @@ def _copy_state(old: keras.Layer, new: keras.Layer) -> None:
     if specs[0] != specs[1]:
         for part in filter(_is_changed, old._flatten_layers()):
             raise InputError(
-                f"{old.name!r} ({type(old).__name__}) can't be made again: {part.name!r} was "
-                "quantized or given LoRA, which the config does not say. Change the model first, "
-                "then call `quantize` or `enable_lora` on the new one."
+                f"`model`: {old.name!r} ({type(old).__name__}) can't be recreated: {part.name!r} "
+                "was quantized or got LoRA, which its config does not have. Change the model "
+                "first, then call `quantize` or `enable_lora` on the new model."
             )
         raise InputError(
-            f"{old.name!r} ({type(old).__name__}): made again from its config it has "
-            f"{specs[1]}, not {specs[0]}."
+            f"`model`: {old.name!r} ({type(old).__name__}) must have {specs[0]} when it is "
+            f"recreated from its config, got {specs[1]}."
         )
-    # Public API shows no sublayers, and the sublayers of a frozen part have flags of their own.
+    # Public API does not list sublayers, and the sublayers of a frozen part have their own flags.
     for part, copy in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
         copy.trainable = part.trainable
-        if getattr(part, "lora_enabled", False):  # Keras sets it to the rank
+        if getattr(part, "lora_enabled", False):  # enabling LoRA sets it to the rank
             copy.lora_alpha = part.lora_alpha
     for variable, copy in zip(_variables(old), _variables(new), strict=True):
-        # A copy: JAX would share the buffer, and training the new model would free it.
+        # Copy the values: JAX would share the buffer, which training the new model would free.
         copy.assign(keras.ops.copy(variable))
         copy.trainable = variable.trainable
     for part in new._flatten_layers():
-        if hasattr(part, "finalize_state"):  # keras.layers.Normalization: constants of its weights
+        # keras.layers.Normalization computes constants from its weights.
+        if hasattr(part, "finalize_state"):
             part.finalize_state()
 
 
 def _is_changed(layer: keras.Layer) -> bool:
-    """Return whether a layer got other weights than it was built with."""
+    """Return whether the weights of a layer were replaced after it was built."""
     return layer.quantization_mode is not None or getattr(layer, "lora_enabled", False)
 
 
 def _copy_assets(old: keras.Layer, new: keras.Layer) -> None:
-    # Before the weights: a quantized layer's weights depend on its assets.
+    # This comes before the weights, because a quantized layer's weights depend on its assets.
     for part, copy in zip(old._flatten_layers(), new._flatten_layers(), strict=False):
         if hasattr(part, "save_assets") and type(copy) is type(part):
             with tempfile.TemporaryDirectory() as folder:
@@ -680,9 +686,9 @@ def _copy_assets(old: keras.Layer, new: keras.Layer) -> None:
 
 
 def _variables(layer: keras.Layer) -> list[keras.Variable]:
-    """Return the variables of a layer, sorted by name within a part where names are unique.
+    """Return the variables of a layer, sorted by name within each part with unique names.
 
-    A layer that was quantized has its weights in another order than one that is made so.
+    A layer that was quantized later has its weights in another order than one made quantized.
     """
     known: set[int] = set()
     ordered: list[keras.Variable] = []
@@ -695,7 +701,7 @@ def _variables(layer: keras.Layer) -> list[keras.Variable]:
 
 
 def _specification(layer: keras.Layer) -> list[str]:
-    """Return what must be alike in a copy; no names, which Keras may have numbered."""
+    """Return the facts that a copy must share; not the names, which Keras may number."""
     parts = layer._flatten_layers(include_self=False)
     return [
         *(f"{v.dtype} weights {tuple(v.shape)}" for v in _variables(layer)),
@@ -711,15 +717,15 @@ def _refuse_tied_weights(graph: Graph) -> None:
             owner = owners.setdefault(id(weight), node.op)
             if owner is not node.op:
                 raise InputError(
-                    f"{owner.name!r} and {node.op.name!r} share the weight {weight.name!r}; "
-                    "copies of both would each have their own."
+                    f"`model`: {owner.name!r} and {node.op.name!r} share the weight "
+                    f"{weight.name!r}, but copies of them would not."
                 )
 
 
 def _is_chain(graph: Graph) -> bool:
     previous = graph.nodes[0].output
     for node in graph.nodes[1:]:
-        # What a Sequential model gives by itself: a dropout's record has `training=False`.
+        # A Sequential model itself passes `training` and `mask`.
         given = set(node.kwargs) - {"training", "mask"}
         if not isinstance(node.op, keras.Layer) or given or node.args != (previous,):
             return False

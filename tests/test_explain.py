@@ -292,7 +292,7 @@ def test_a_gate_that_is_not_finite_is_named():
 
 def test_models_without_se_or_without_a_graph_are_refused():
     x = keras.Input((4,))
-    with pytest.raises(ValueError, match="no SE layer"):
+    with pytest.raises(ValueError, match="must have an SE layer"):
         record_excitations(keras.Model(x, layers.Dense(2)(x)), np.zeros((2, 4)))
     with pytest.raises(ValueError, match="functional"):
         record_excitations(SqueezeExcite(2), np.zeros((2, 4)))
@@ -471,7 +471,9 @@ def test_constant_gates_go_into_what_is_before_them(before):
     plan = plan_pruning(model, stats, keep=0)
     (row,) = [row for row in plan.layers if row.name == "se"]
     folded = "can't" not in named and "others" not in named
-    assert row.reason.startswith(f"goes into {named}" if folded else "leaves a constant")
+    assert row.reason.startswith(
+        f"folded into {named}" if folded else "replaced by a constant layer"
+    )
     assert named in row.reason
     new = prune_se(model, stats, keep=0)
     assert se_layers(new) == []
@@ -936,7 +938,9 @@ def test_arrays_of_two_inputs_are_read_as_their_batches(data):
 def test_arrays_of_two_inputs_are_of_one_length():
     left, right = keras.Input((4, 4, 8)), keras.Input((4, 4, 8))
     model = keras.Model([left, right], SqueezeExcite(2)(layers.Add()([left, right])))
-    with pytest.raises(se_keras.InputError, match="`data` must have as many images for each input"):
+    with pytest.raises(
+        se_keras.InputError, match="`data` must have equally many images for each input"
+    ):
         se_keras.record_excitations(model, ([LEFT, RIGHT[:3]], OF_TWO), verbose=False)
 
 

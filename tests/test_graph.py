@@ -355,7 +355,7 @@ def test_the_private_parts_of_keras_that_the_graph_rests_on():
 
 
 def test_a_name_that_is_not_there():
-    with pytest.raises(ValueError, match="'residual' has no node 'conv9'"):
+    with pytest.raises(ValueError, match="name of a node of 'residual', got 'conv9'"):
         trace(residual()).find("conv9")
 
 
@@ -544,7 +544,7 @@ def test_a_layer_without_a_config_is_refused_by_name():
 
     x = keras.Input((4,))
     model = keras.Model(x, Stubborn(object(), name="stubborn")(x))
-    with pytest.raises(ValueError, match=r"'stubborn' \(Stubborn\) can't be made again"):
+    with pytest.raises(ValueError, match=r"'stubborn' \(Stubborn\) can't be recreated"):
         trace(model).build()
 
 

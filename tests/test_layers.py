@@ -407,7 +407,7 @@ def test_an_integer_of_numpy_is_an_integer():
 
 
 def test_a_divisor_beside_reduced_channels_is_refused():
-    with pytest.raises(ValueError, match=r"`divisor` rounds.*`reduced_channels=4` it must stay 1"):
+    with pytest.raises(ValueError, match=r"`divisor` rounds.*`reduced_channels=4` it must be 1"):
         SqueezeExcite(reduced_channels=4, divisor=8)
 
 

@@ -279,7 +279,7 @@ def test_what_no_config_says_is_refused_with_the_remedy():
     image = keras.Input(SHAPE)
     model = keras.Model(image, OwnDense(name="own")(image))
     model.quantize("int8")
-    words = "'own' .* can't be made again: 'hidden' was quantized .* on the new one"
+    words = "'own' .* can't be recreated: 'hidden' was quantized .* on the new model"
     with pytest.raises(se_keras.InputError, match=words):
         se_keras.optimize(model, verbose=False)
 

@@ -114,7 +114,10 @@ def test_the_work_of_each_is_counted():
         ),
         ({"se_options": {"extent": 2}}, "`extent=2` is an option of attention='ge', not of 'se'"),
         ({"se_options": {"fusion": "max"}}, "`fusion='max'` is an option of attention='scse', not"),
-        ({"attention": "ge", "ratio": 8}, "`ratio=8` changes nothing with `extra_params=False`"),
+        (
+            {"attention": "ge", "ratio": 8},
+            "`ratio` must stay at its default with `extra_params=False`",
+        ),
         ({"attention": "eca", "se": False}, "and `attention` need `se=True`"),
         ({"attention": "scse", "se_options": {"ratio": 2}}, r"must not have \['ratio'\]"),
     ],

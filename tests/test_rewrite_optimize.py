@@ -123,9 +123,12 @@ def test_the_narrow_gate_is_the_formula(groups):
     ("made", "reason"),
     [
         ([layers.Conv2D(32, 1, activation="relu")], "it reads what an activation"),
-        ([layers.Conv2D(32, 3)], "it reads a convolution over more than one position"),
-        ([layers.Conv2D(32, 1, strides=2)], "it reads a convolution over more than one position"),
-        ([layers.Conv2D(4, 1)], "the map before the pointwise convolution is no narrower"),
+        ([layers.Conv2D(32, 3)], "its input comes from a convolution that is not pointwise"),
+        (
+            [layers.Conv2D(32, 1, strides=2)],
+            "its input comes from a convolution that is not pointwise",
+        ),
+        ([layers.Conv2D(4, 1)], "the map before the pointwise convolution is not narrower"),
     ],
 )
 def test_the_gate_stays_on_the_wide_map_where_algebra_or_cost_forbid_the_narrow_one(made, reason):
@@ -206,7 +209,7 @@ def test_what_training_adds_is_taken_out_and_what_is_asked_for_stays():
     sampled = keras.Model(x, layers.Dropout(0.5)(layers.Dense(8)(x), training=True))
     assert "Dropout" in kinds(se_keras.optimize(sampled, verbose=False))
     assert texts(sampled, done=False) == {
-        "it is called with training=True, or a model around it is"
+        "it, or a model that contains it, is called with training=True"
     }
 
 

@@ -309,19 +309,21 @@ def test_se_inside_other_layers_is_recorded_and_stays():
 
 def test_a_layer_whose_code_needs_numbers_stays_closed():
     model = model_of(lambda x: ReadsNumbers(name="unit")(x))
-    with pytest.raises(ValueError, match="'network' has no SE layer"):
+    with pytest.raises(ValueError, match="'network' must have an SE layer"):
         record_excitations(model, uniform((1, 5, 6, 3)), verbose=False)
 
 
 def test_a_model_without_se_is_told_what_counts():
     model = model_of(NO_SE["swish"])
-    with pytest.raises(ValueError, match="'network' has no SE layer: neither `SqueezeExcite`, nor"):
+    with pytest.raises(ValueError, match="'network' must have an SE layer: `SqueezeExcite`, or"):
         record_excitations(model, uniform((1, 5, 6, 3)), verbose=False)
 
 
 def test_remove_se_takes_out_layers_of_it_alone_and_says_what_else_is_there():
     model = model_of(SE["reshape"])
-    with pytest.raises(ValueError, match=r"layer to remove; its SE is in stock layers: 'expand'\."):
+    with pytest.raises(
+        ValueError, match=r"layer to remove; its SE is in layers of Keras: 'expand'\."
+    ):
         remove_se(model)
     gates = find_gates(trace(remove_se(insert_se(model, ["map"], force=True))))
     assert list(gates) == ["expand"]
@@ -407,7 +409,7 @@ def test_a_masked_map_keeps_its_gate():
     stats = record_excitations(with_constant_gates(model), [np.ones((2, 9), "int32")])
     plan = plan_pruning(model, stats, keep=0)
     assert plan.layers[0].keep
-    assert plan.layers[0].reason.startswith("stays: a mask comes with the map")
+    assert plan.layers[0].reason.startswith("stays: its map has a mask")
     assert plan.parameters == plan.macs == 0
     assert list(find_gates(trace(plan.apply(model)))) == ["se"]
 

@@ -911,22 +911,26 @@ REFUSED = [
     (Subclassed, {}, "`model` must be a functional model .* got Subclassed"),
     (dense_only, {}, "`where`: .* has no site for 'auto'"),
     (two_units, {"where": "concat"}, "'network' has no site for 'concat'"),
-    (unknown_channels, {"where": ["relu"]}, "number of channels after 'relu' is not known"),
+    (unknown_channels, {"where": ["relu"]}, "number of channels after 'relu' must be known"),
     (two_units, {"where": ["a1_rel"]}, r"no layer 'a1_rel'. Did you mean 'a1_relu' or"),
-    (two_units, {"where": ["logits"]}, r"'logits' gives \(None, 3\), which is no feature map"),
-    (two_units, {"where": "("}, "is no regular expression: '\\('"),
+    (two_units, {"where": ["logits"]}, r"'logits' must output a feature map .* got \(None, 3\)"),
+    (two_units, {"where": "("}, "must be a regular expression, got '\\('"),
     (two_units, {"where": []}, "`where` must be 'auto', one of .* got \\[\\]"),
     (two_units, {"where": 3}, "`where` must be 'auto', one of .* got"),
     (two_units, {"where": [3]}, "`where` must be 'auto', one of .* got"),
     (two_units, {"placement": "conv3x3"}, "`placement` must be one of .* got 'conv3x3'"),
-    (u_net, {"placement": "pre"}, "`placement='pre'` is for residual units"),
-    (two_units, {"where": ["a1"], "placement": "pre"}, "`placement='pre'` is for residual units"),
-    (two_units, {"stages": [2]}, r"`stages` must be some of \[1\], those with sites, got \[2\]"),
+    (u_net, {"placement": "pre"}, "`placement='pre'` needs residual units"),
+    (two_units, {"where": ["a1"], "placement": "pre"}, "`placement='pre'` needs residual units"),
+    (
+        two_units,
+        {"stages": [2]},
+        r"`stages` must be some of \[1\], the stages with sites, got \[2\]",
+    ),
     (two_units, {"stages": 1}, r"`stages` must be numbers of stages, as in \[2, 3\], got 1"),
-    (two_units, {"skip_last_stage": True}, r"of the stages with sites, \[1\], none is left"),
+    (two_units, {"skip_last_stage": True}, r"the stages with sites are \[1\]"),
     (two_units, {"ratio": 0}, "`ratio` must be a positive integer, got 0"),
     (two_units, {"gate_scale": 3.0}, "`gate_scale` is what warm_start=True sets"),
-    (two_units, {"gate_activation": "tanh"}, "`gate_activation` must give one number .* got one"),
+    (two_units, {"gate_activation": "tanh"}, "`gate_activation` must have one value .* got "),
     (two_units, {"gate_activation": "softmax"}, "0.5 for two channels and 0.333333 for three"),
 ]
 
@@ -968,7 +972,9 @@ def test_a_plan_decides_alone():
     model = audio()
     plan = find_sites(model, ratio=4)
     for option in ({"ratio": 8}, {"stages": [1]}, {"pool": "max"}):
-        with pytest.raises(se_keras.InputError, match=f"`{next(iter(option))}` is the plan's"):
+        with pytest.raises(
+            se_keras.InputError, match=f"`{next(iter(option))}` is part of the plan"
+        ):
             insert_se(model, plan, **option)
 
 
@@ -1008,15 +1014,15 @@ def residual_unit(between=False):
     ("planned", "given", "message"),
     [
         (two_units, audio, "it has no layer 'a2_bn', and 1 more"),
-        (one_convolution, lambda: one_convolution(12), "'relu' gives 12 channels, not 8"),
-        (residual_unit, lambda: residual_unit(True), "'add' does not take what 'conv' gives"),
+        (one_convolution, lambda: one_convolution(12), "'relu' has 12 channels, not 8"),
+        (residual_unit, lambda: residual_unit(True), "'add' does not take the output of 'conv'"),
         (shared_backbone, two_units, "it has no layer 'network/a2_bn', and 1 more"),
     ],
 )
 def test_a_plan_of_another_model_is_refused(planned, given, message):
     model, other = planned(), given()
     plan = find_sites(model)
-    start = f"`model`: {other.name!r} is another than the plan was made for, {model.name!r}: "
+    start = f"`model`: {other.name!r} does not fit the plan, which was made for {model.name!r}: "
     with pytest.raises(se_keras.InputError, match=re.escape(f"{start}{message}.")):
         insert_se(other, plan)
 
@@ -1031,7 +1037,7 @@ def test_a_plan_is_not_applied_twice_to_one_model(placement):
 def test_a_start_is_chosen_where_a_plan_is_applied():
     model = audio()
     plan = find_sites(model, gate_activation="tanh")
-    with pytest.raises(se_keras.InputError, match="`gate_activation` must give one number"):
+    with pytest.raises(se_keras.InputError, match="`gate_activation` must have one value"):
         plan.apply(model)
     for se in se_by_name(plan.apply(model, warm_start=False)).values():
         assert np.any(array(se.expand.kernel) != 0)
@@ -1066,12 +1072,12 @@ def test_the_command_passes_its_options_on(saved, capsys):
     out = saved.with_name("se.keras")
     arguments = ["insert", str(saved), "-o", str(out)]
     assert main([*arguments, "--skip-last-stage", "--no-warm-start"]) == 2
-    assert "none is left" in capsys.readouterr().err
+    assert "leave no site" in capsys.readouterr().err
     assert main([*arguments, "--stages", "1", "--no-warm-start"]) == 0
     (first, second) = se_by_name(keras.saving.load_model(out)).values()
     assert first.gate_scale == second.gate_scale == 1.0
     assert main(["insert", str(out), "--dry-run", "--placement", "pre"]) == 2
-    assert "--placement pre is for residual units" in capsys.readouterr().err
+    assert "--placement pre needs residual units" in capsys.readouterr().err
     again = ["insert", str(out), "-o", str(out)]
     assert main(again) == 2
     assert "at 2 of 2 sites already" in capsys.readouterr().err

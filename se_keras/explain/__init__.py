@@ -1,7 +1,7 @@
-"""The gates of a trained model, as numbers and as pictures.
+"""Analyze the gates of a trained model, in numbers and pictures.
 
-`record` runs a model over images and keeps statistics of all gates, `statistics` is what it gives,
-`plots` draws them, `pruning` takes out the layers whose gates hardly vary.
+`record` runs a model over images and collects statistics of all gates, `statistics` holds them,
+`plots` draws them, and `pruning` removes the layers whose gates hardly vary.
 """
 
 from se_keras.explain.plots import plot_excitations

@@ -1,4 +1,4 @@
-"""`plot_excitations`: the paper's Figures 6 and 7, and a picture of all layers."""
+"""`plot_excitations`: draw the paper's Figures 6 and 7, and a picture of all layers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The paper draws 50 channels, four classes in Figure 6 and two in Figure 7 (sec. 7.2). Here there
-# are as many classes as matplotlib has colors.
+# The paper draws 50 channels, with four classes in Figure 6 and two in Figure 7 (sec. 7.2). Here
+# the number of classes is limited by matplotlib's colors.
 SHOWN_CHANNELS = 50
 COMPARED_CLASSES, SPREAD_CLASSES = 10, 2
 LEGEND_COLUMNS = 6
-# Beyond so many layers their names would overlap.
+# With more layers, their names would overlap.
 NAMED_LAYERS = 60
 HEAT_COLUMNS = 512
 
@@ -31,29 +31,29 @@ def plot_excitations(
     classes: Sequence[str | int] | None = None,
     path: str | Path | None = None,
 ) -> "dict[str, Figure]":
-    """Draw what the SE layers do (arXiv 1709.01507, sec. 7.2).
+    """Draw statistics of the gates (arXiv 1709.01507, sec. 7.2).
 
-    A notebook shows the figures after `%matplotlib inline`.
+    In a notebook, run `%matplotlib inline` to see the figures.
 
     Args:
-        stats: what `record_excitations` gave.
-        classes: the classes to compare, by name or number; `None` for all, of more than ten
-            for the first ten. The titles say how many of them are shown.
-        path: a folder for the pictures, `classes.png`, `spread.png` and `layers.png`; it is made
-            if it is not there. `None` to write nothing.
+        stats: result of `record_excitations`.
+        classes: the classes to compare, by name or number; `None` for the first ten. The titles
+            state the number of shown classes.
+        path: a folder for `classes.png`, `spread.png` and `layers.png`, which is made if needed;
+            `None` writes no files.
 
     Returns:
         Three `matplotlib` figures by name:
 
-        - `"classes"`, the paper's Figure 6: mean gate of 50 channels, evenly chosen, for the
-          classes and for all images; one panel for the last SE layer of each stage, that is of
-          each row of layers with equally many channels;
-        - `"spread"`, its Figure 7: mean and standard deviation within the first two of the classes,
-          in the same layers;
+        - `"classes"`, the paper's Figure 6: mean gate of 50 evenly chosen channels, for each class
+          and for all images. There is a panel for the last SE layer of each stage (a stage is a
+          sequence of layers with equally many channels);
+        - `"spread"`, the paper's Figure 7: mean and standard deviation within the first two of the
+          classes, in the same layers;
         - `"layers"`: mean and standard deviation of every channel of every layer over all images.
 
     Raises:
-        InputError: for a class that `stats` does not have.
+        InputError: if `stats` does not have a class.
         MissingExtraError: without matplotlib.
 
     Example:
@@ -67,7 +67,7 @@ def plot_excitations(
     >>> sorted(se_keras.plot_excitations(stats, classes=[0, 1]))
     ['classes', 'layers', 'spread']
     """
-    instance_of("stats", stats, ExcitationStats, "what `record_excitations` gives")
+    instance_of("stats", stats, ExcitationStats, "the result of `record_excitations`")
     chosen = stats.classes[:COMPARED_CLASSES] if classes is None else classes
     row = chosen.tolist() if isinstance(chosen, np.ndarray) else chosen
     is_row = isinstance(row, Sequence) and not isinstance(row, str | bytes)
@@ -88,7 +88,7 @@ def plot_excitations(
 
 
 def last_of_stages(layers: Sequence[LayerStats]) -> list[LayerStats]:
-    """Return the last layer of each row of layers with equally many channels."""
+    """Return the last layer of each sequence of layers with equally many channels."""
     following = [*layers[1:], None]
     return [
         layer
@@ -106,8 +106,8 @@ def _draw_classes(stats: ExcitationStats, numbers: Sequence[int]) -> "Figure":
         axes.plot(shown, layer.mean_of_all[shown], "k--", label="all images", linewidth=1.5)
     _add_legend(figure, panels)
     figure.suptitle(
-        f"Mean gate of {_classes_in_words(stats, numbers)}: where the lines part, the layer tells "
-        "classes apart"
+        f"Mean gate of {_classes_in_words(stats, numbers)}: where the lines differ, the layer "
+        "distinguishes classes"
     )
     return figure
 
@@ -123,13 +123,13 @@ def _draw_spread(stats: ExcitationStats, numbers: Sequence[int]) -> "Figure":
     _add_legend(figure, panels)
     figure.suptitle(
         f"Gates of {_classes_in_words(stats, numbers)}: mean and standard deviation over the "
-        "images of each"
+        "images of each class"
     )
     return figure
 
 
 def _draw_layers(stats: ExcitationStats) -> "Figure":
-    """Draw each layer as a row of full width, its channels sorted by their mean gate."""
+    """Draw each layer as a row of full width, with channels sorted by their mean gate."""
     means, stds = [], []
     for layer in stats.layers:
         order = np.argsort(layer.mean_of_all)
@@ -158,7 +158,7 @@ def _make_panels(layers: Sequence[LayerStats]) -> "tuple[Figure, Panels]":
     columns = 1 if len(layers) == 1 else 2
     rows = -(-len(layers) // columns)
     figure = new_figure(5.5 * columns, 0.8 + 2.2 * rows)
-    # One scale, so that a layer that hardly varies looks so.
+    # All panels share one scale, so that layers can be compared.
     grid: Any = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     panels = list(zip(grid, layers, strict=False))
     for axes, layer in panels:
@@ -188,4 +188,5 @@ def _add_legend(figure: "Figure", panels: Panels) -> None:
     columns = min(LEGEND_COLUMNS, len(names))
     legend = figure.legend(handles, names, loc="outside lower center", ncols=columns)
     for text in legend.get_texts():
-        text.set(parse_math=False, fontfamily=fonts)  # a dollar sign in a name is no formula
+        # A dollar sign in a name must not start a formula.
+        text.set(parse_math=False, fontfamily=fonts)

@@ -1,4 +1,4 @@
-"""`prune_se`: SE layers whose gates hardly vary become constants, in the layers before them."""
+"""`prune_se`: replace SE layers whose gates hardly vary by constants in the layers before them."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,15 +27,16 @@ class PlannedLayer:
     """The plan for one SE layer.
 
     Attributes:
-        name: as in the statistics.
-        channels: of its map.
-        variability: of its gates; see `LayerStats`.
-        keep: it stays.
-        gate: the constants, one a channel, that take its place; none if it stays.
-        into: the layers that take over its mean gates; none if it stays, or leaves a constant.
-        reason: in words.
-        parameters: that go with it; 0 where another call of the layer stays or has them already.
-        macs: multiply-adds of one call that go.
+        name: name of the layer in the statistics.
+        channels: number of channels of its map.
+        variability: variability of its gates; see `LayerStats`.
+        keep: whether the layer stays.
+        gate: the constants that replace its gates, one per channel; none if it stays.
+        into: the layers that take the constants; none if it stays, or a `Rescaling` layer remains.
+        reason: description in words.
+        parameters: number of removed parameters; 0 if another call of the layer stays or counts
+            them already.
+        macs: number of removed multiply-adds for one call.
     """
 
     name: str
@@ -53,10 +54,10 @@ class PlannedLayer:
 class PruningPlan:
     """The result of `plan_pruning`; prints as a table.
 
-    It holds names and numbers: pickle it, copy it, apply it as often as you like.
+    A plan holds only names and numbers: it can be pickled, copied and applied many times.
 
     Attributes:
-        model: name of the model that it was made for.
+        model: name of the model that the plan was made for.
         layers: all SE layers, in the order of the statistics.
     """
 
@@ -65,12 +66,12 @@ class PruningPlan:
 
     @property
     def parameters(self) -> int:
-        """All parameters that go."""
+        """The number of removed parameters."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
     def macs(self) -> int:
-        """All multiply-adds that go."""
+        """The number of removed multiply-adds."""
         return sum(layer.macs for layer in self.layers)
 
     def __str__(self) -> str:
@@ -78,22 +79,22 @@ class PruningPlan:
             [row.name, f"{row.variability:.3f}", row.parameters, row.macs, row.reason]
             for row in self.layers
         ]
-        header = ["layer", "variability", "parameters", "multiply-adds", "what becomes of it"]
-        gone = f"{sum(not row.keep for row in self.layers)} of {len(rows)} go"
+        header = ["layer", "variability", "parameters", "multiply-adds", "outcome"]
+        gone = f"{sum(not row.keep for row in self.layers)} of {len(rows)} removed"
         return format_table(header, [*rows, ["total", None, self.parameters, self.macs, gone]])
 
     def apply(self, model: keras.Model) -> keras.Model:
-        """Make the constants in a copy of a model, as `prune_se` does.
+        """Carry the plan out in a copy of a model, as `prune_se` does.
 
         Args:
-            model: the one that the plan was made for, or another with the same SE layers: a clone,
-                or the model that was read from a file.
+            model: the model that the plan was made for, or one with the same SE layers, such as a
+                clone or a model loaded from a file.
 
         Returns:
             The new model; it is not compiled.
 
         Raises:
-            InputError: for a model with other SE layers, and as `trace` and `Graph.build` do.
+            InputError: if the model has other SE layers, or can't be rebuilt.
 
         Example:
 
@@ -111,8 +112,8 @@ class PruningPlan:
         planned = {layer.name: layer.channels for layer in self.layers}
         if own != planned:
             raise InputError(
-                f"`model`: {model.name!r} is another than the plan was made for, {self.model!r}: "
-                f"its SE layers and their channels are {own}, planned are {planned}."
+                f"`model`: {model.name!r} does not fit the plan, which was made for "
+                f"{self.model!r}: its SE layers and their channels must be {planned}, got {own}."
             )
         gates = {layer.name: np.array(layer.gate) for layer in self.layers if not layer.keep}
         _make_constant(graph, found, gates)
@@ -120,7 +121,7 @@ class PruningPlan:
 
 
 def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep | None) -> PruningPlan:
-    """Return what `prune_se` does with each SE layer; take and raise what it does.
+    """Plan what `prune_se` does with each SE layer, from the same arguments.
 
     Example:
 
@@ -134,17 +135,17 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep | Non
     >>> images = np.random.default_rng(0).random((8, 8, 8, 3), "float32")
     >>> stats = se_keras.record_excitations(model, images, verbose=False)
     >>> print(plan_pruning(model, stats, keep=0.0))
-    layer  variability  parameters  multiply-adds  what becomes of it
-    se     0.000               148            128  goes into conv
-    total                      148            128  1 of 1 go
+    layer  variability  parameters  multiply-adds  outcome
+    se     0.000               148            128  folded into conv
+    total                      148            128  1 of 1 removed
     """
-    instance_of("stats", stats, ExcitationStats, "what `record_excitations` gives, or a plan")
+    instance_of("stats", stats, ExcitationStats, "the result of `record_excitations`, or a plan")
     graph, found, own = _read(model)
     recorded = {layer.name: layer.channels for layer in stats.layers}
     if own != recorded:
         raise InputError(
-            "`stats` must come from this model: its SE layers and their channels are "
-            f"{own}, recorded are {recorded}."
+            "`stats` must come from this model, whose SE layers and their channels are "
+            f"{own}, got {recorded}."
         )
     kept = _names_to_keep(stats, keep)
     gates = {layer.name: layer.mean_of_all for layer in stats.layers if layer.name not in kept}
@@ -167,26 +168,26 @@ def plan_pruning(model: keras.Model, stats: ExcitationStats, *, keep: Keep | Non
 def prune_se(
     model: keras.Model, stats: ExcitationStats | PruningPlan, *, keep: Keep | None = None
 ) -> keras.Model:
-    """Return a copy of a model in which SE layers whose gates hardly vary are constants.
+    """Return a copy of a model in which constants replace SE layers whose gates hardly vary.
 
     The mean gates of a layer multiply the weights of the convolution, dense layer or batch
-    normalization before it, through activations and pools that let a factor pass, and into the
-    branches of a concatenation. Where that can't be, as before a layer that others read too, a
-    `Rescaling` layer with the constants is left. Where the gates are the same for all images, the
-    new model computes what `model` does.
+    normalization before it, also through activations and pools that pass factors, and in the
+    branches of a concatenation. Where this is not possible, for example if other layers use the
+    same map, a `Rescaling` layer with the constants remains. If the gates are the same for all
+    images, the new model computes the same as `model`.
 
     Args:
-        model: a functional or Sequential model; it stays as it is.
-        stats: what `record_excitations` gave for it; or the plan that `plan_pruning` made of that.
-        keep: the share of the SE layers that stay, in [0, 1]: the ones of largest `variability`;
-            or the names of those that stay. A plan has decided that already.
+        model: a functional or Sequential model, which is not changed.
+        stats: result of `record_excitations` for the model, or a plan from `plan_pruning`.
+        keep: the share of SE layers to keep, in [0, 1], those with the largest `variability`; or
+            the names of the layers to keep. `None` with a plan, which has decided this already.
 
     Returns:
         The new model; it is not compiled.
 
     Raises:
-        InputError: for statistics or a plan of another model, a `keep` out of range, and as `trace`
-            and `Graph.build` do.
+        InputError: if the statistics or plan belong to another model, `keep` is out of range, or
+            the model can't be rebuilt.
 
     Example:
 
@@ -202,12 +203,14 @@ def prune_se(
     if not isinstance(stats, PruningPlan):
         stats = plan_pruning(model, stats, keep=keep)
     elif keep is not None:
-        raise InputError("`keep` is the plan's: give it to `plan_pruning`, not to `prune_se`.")
+        raise InputError(
+            "`keep` is part of the plan: give it to `plan_pruning`, not to `prune_se`."
+        )
     return stats.apply(model)
 
 
 def _read(model: keras.Model) -> tuple[Graph, dict[str, Gate], dict[str, int]]:
-    """Return the graph, the SE layers that can go, and the channels of all by name."""
+    """Return the graph, the removable SE layers, and the channels of all SE layers by name."""
     opened = trace(model)
     open_layers(opened)
     channels = {name: gate.channels for name, gate in gates_of_model(opened).items()}
@@ -216,15 +219,15 @@ def _read(model: keras.Model) -> tuple[Graph, dict[str, Gate], dict[str, int]]:
 
 
 def _names_to_keep(stats: ExcitationStats, keep: Keep | None) -> set[str]:
-    """Return the names of the SE layers that stay."""
+    """Return the names of the SE layers to keep."""
     if isinstance(keep, Collection) and not isinstance(keep, str | bytes | Mapping):
         names = [layer.name for layer in stats.layers]
         for name in keep:
             if name not in names:
                 hint = did_you_mean(name, names)
-                raise InputError(f"`keep`: there is no SE layer {name!r}.{hint}")
+                raise InputError(f"`keep` must name SE layers of the model, got {name!r}.{hint}")
         return set(keep)
-    kept = share("keep", keep, "the share of the SE layers that stay, in [0, 1], or their names")
+    kept = share("keep", keep, "the share of SE layers to keep, in [0, 1], or their names")
     number = math.floor(kept * len(stats.layers) + 0.5)
     by_variability = sorted(stats.layers, key=lambda layer: -layer.variability)
     return {layer.name for layer in by_variability[:number]}
@@ -236,19 +239,19 @@ def _make_constant(
     constants: Mapping[str, np.ndarray],
     plan_only: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Put constants in the places of SE layers, and these into the layers before where they can go.
+    """Replace SE layers by constants, and fold these into the layers before if possible.
 
     Args:
-        root: the graph of the model; it and those in it are changed.
+        root: the graph of the model, which is changed with its nested graphs.
         found: all SE layers.
-        constants: (C,), by the names of those that go.
-        plan_only: change no weights, so that the graph is of no further use.
+        constants: constants (C,) by the names of the removed layers.
+        plan_only: whether to leave the weights unchanged; the graph can't be used afterwards.
 
     Returns:
-        For each of these what its row of the plan says.
+        The fields of the plan's row for each removed layer.
     """
     paths = {graph: path for path, graph in root.graphs()}
-    # By their numbers: once an SE layer is gone, the next one takes another tensor.
+    # By index, because removing an SE layer changes the input tensor of the next one.
     inputs = {
         name: [tensor is gate.x for tensor in gate.node.inputs].index(True)
         for name, gate in found.items()
@@ -273,16 +276,16 @@ def _replace(
     try:
         targets = find_targets(graph, constant, x, factor(scale, gate.axis), training=True)
     except LeftAlone as reason:
-        return {**gone, "reason": f"leaves a constant: {reason.naming(path)}"}
+        return {**gone, "reason": f"replaced by a constant layer: {reason.naming(path)}"}
     take_out(graph, constant)
     apply(graph, [] if plan_only else targets, training=True)
     into = tuple(path + target.node.name for target in targets)
-    where = f"goes into {', '.join(into)}" if into else "goes: it is always 1"
+    where = f"folded into {', '.join(into)}" if into else "removed: it is always 1"
     return {**gone, "into": into, "reason": where}
 
 
 def _work_that_goes(root: Graph, gone: Sequence[Node]) -> tuple[int, int]:
-    """Return the parameters and multiply-adds that go with calls."""
+    """Return the parameters and multiply-adds of removed calls."""
     calls = [inner for node in gone for inner in _innermost(node)]
     stay = {
         id(weight)
@@ -297,7 +300,7 @@ def _work_that_goes(root: Graph, gone: Sequence[Node]) -> tuple[int, int]:
 
 
 def _innermost(node: Node) -> Iterator[Node]:
-    """Yield a call, or those in a nested model that it calls."""
+    """Yield a call, or the calls within the nested model that it calls."""
     if node.subgraph is None:
         yield node
     else:

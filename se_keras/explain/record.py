@@ -1,4 +1,4 @@
-"""`record_excitations`: the gates of a model over images, in one pass."""
+"""`record_excitations`: measure the gates of a model over images, in one pass."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from se_keras.support.batches import read_batches
 from se_keras.support.errors import InputError
 from se_keras.support.progress import progress_style
 
-BATCH_SIZE = 32  # in which arrays go through the model
+BATCH_SIZE = 32  # batch size for arrays
 UNLABELED_CLASS = "all"
 
 
@@ -28,32 +28,33 @@ def record_excitations(
     class_names: Sequence[str] | None = None,
     verbose: bool = True,
 ) -> ExcitationStats:
-    """Measure the gates of a model's SE layers, for each layer, class and channel.
+    """Measure the gates of a model's SE layers for each layer, class and channel.
 
-    SE layers are those of `SqueezeExcite`, and what is the same in stock layers, as in the
-    MobileNetV3 and EfficientNet of keras.applications: a product of a map and one number a channel,
-    from a global pool of that map and layers with weights.
+    SE layers are `SqueezeExcite` and SE in layers of Keras, as in the MobileNetV3 and EfficientNet
+    of keras.applications: a product of a map and one number per channel, which layers with weights
+    compute from a global pool of the map.
 
-    One pass in inference mode. Kept are counts, means and sums of squares in float64, so that the
-    memory does not depend on the number of images.
+    The model runs once over the data in inference mode. Only counts, means and sums of squares are
+    stored (in float64), so the memory does not depend on the number of images.
 
     Args:
-        model: a functional or Sequential model with SE layers, nested ones too. It stays as it is.
+        model: a functional or Sequential model with SE layers, also in nested models. It is not
+            changed.
         data: batches of images, as the model takes them, and labels: a `tf.data.Dataset`, a
-            `keras.utils.PyDataset` or any iterable of them; or two arrays, `(images, labels)`. For
+            `keras.utils.PyDataset` or any other iterable; or two arrays, `(images, labels)`. For
             several inputs `images` is a list, a tuple or a dict of arrays. Labels are class numbers
-            (N,) or one row of scores an image (N, classes), of which the largest counts. Without
-            labels all images are of the one class "all".
-        class_names: names of the classes 0, 1, ...; without them their numbers.
-        verbose: shows a progress bar.
+            (N,) or rows of scores (N, classes), of which the largest selects the class. Without
+            labels all images have the class "all".
+        class_names: names of the classes 0, 1, ...; `None` for their numbers.
+        verbose: whether to show a progress bar.
 
     Returns:
-        The statistics; they print as a table of the layers.
+        The statistics, which print as a table of the layers.
 
     Raises:
-        InputError: for a model that is not functional or has no SE layer; for data without
-            an image or without an end, and batches that the model can't take; for labels of
-            another kind or without a name; for gates that are not finite.
+        InputError: if the model is not functional or has no SE layer; if the data has no image, is
+            endless or does not fit the model; if labels are invalid or have no name; or if gates
+            are not finite.
 
     Example:
 
@@ -103,24 +104,24 @@ Watched = dict[Node, tuple[Gate, list[Any]]]
 
 
 class GateModel(keras.Model):
-    """Gives the gates of all SE layers of a graph, (N, C) each.
+    """A model that returns the gates (N, C) of all SE layers of a graph.
 
-    A layer in a nested model that is called k times gives (k N, C), one call after the other.
-    The layers of the traced model itself are called, on arrays: it is neither copied, nor called
-    on symbolic tensors, which it would remember.
+    For a layer in a nested model that is called k times, it returns (k N, C), one call after the
+    other. It calls the layers of the traced model on arrays, so nothing is copied, and no call on
+    symbolic tensors is recorded.
 
     Attributes:
         graph: the graph.
-        watched: the SE layers, by their names with the path.
+        watched: the SE layers by their names with path.
     """
 
     def __init__(self, graph: Graph):
         super().__init__(autocast=False)
         self.graph = graph
-        # So that Keras knows the weights.
+        # This makes Keras track the weights.
         self.networks = [inner.model for _, inner in graph.graphs()]
         self.watched = gates_of_model(graph)
-        # On small images XLA saves nothing and compiles for ten seconds.
+        # Compiling by XLA takes seconds, and saves nothing on small images.
         self.jit_compile = False
 
     def call(self, inputs: Any) -> list[Any]:
@@ -133,17 +134,17 @@ class GateModel(keras.Model):
 
 
 def gates_of_model(graph: Graph) -> dict[str, Gate]:
-    """Return the SE layers of a graph and of those nested in it, by name with path.
+    """Return the SE layers of a graph and of its nested graphs, by name with path.
 
     Raises:
-        InputError: if there are none.
+        InputError: if there are no SE layers.
     """
     gates = find_gates(graph)
     if not gates:
         raise InputError(
-            f"`model`: {graph.model.name!r} has no SE layer: neither `SqueezeExcite`, nor a "
-            "product of a map and one number a channel, from a global pool of that map and layers "
-            "with weights."
+            f"`model`: {graph.model.name!r} must have an SE layer: `SqueezeExcite`, or a product "
+            "of a map and one number per channel, which layers with weights compute from a global "
+            "pool of the map."
         )
     return gates
 
@@ -151,7 +152,7 @@ def gates_of_model(graph: Graph) -> dict[str, Gate]:
 def _run_graph(
     graph: Graph, inputs: Sequence[Any], watched: Watched, training: Any = None
 ) -> list[Any]:
-    """Compute a graph's outputs, flat, and append the gates on the way to their lists."""
+    """Compute a graph's outputs as a flat list, and append all gates to their lists."""
     values = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
 
     def value(leaf: Any) -> Any:
@@ -179,7 +180,7 @@ def _run_graph(
 
 
 class _MaskTaker(keras.layers.Layer):
-    """Calls a function of a tensor and the mask that Keras hands on with it, or another one."""
+    """A layer that calls a function of a tensor and its mask, which Keras passes to it."""
 
     def __init__(self, function: Callable[[Any, Any], Any]):
         super().__init__(autocast=False)
@@ -208,7 +209,7 @@ def _gate_vectors(gate: Gate, values: Mapping[KerasTensor, Any], mask: Any) -> A
 
 
 class _Moments:
-    """Count, mean and sum of squared deviations of vectors, and how many numbers are extreme."""
+    """Count, mean, sum of squared deviations, and number of extreme values of vectors."""
 
     def __init__(self, channels: int):
         self.count = 0
@@ -216,7 +217,7 @@ class _Moments:
 
     def add(self, values: np.ndarray, gate_scale: float) -> None:
         # Chan, Golub and LeVeque 1979 ("Updating formulae and a pairwise algorithm for computing
-        # sample variances"): two parts' means and sums of squares give the whole's.
+        # sample variances"): combine the means and sums of squares of two parts.
         number, mean = len(values), values.mean(axis=0)
         change, total = mean - self.mean, self.count + number
         self.squares += ((values - mean) ** 2).sum(axis=0)
@@ -236,7 +237,7 @@ class _Totals:
         self.by_class: dict[int, _Moments] = {}
 
     def add(self, values: np.ndarray, numbers: np.ndarray) -> None:
-        """Take a batch: gates (k N, C) of k calls one after the other, classes (N,)."""
+        """Add a batch: gates (k N, C) of k calls one after the other, and classes (N,)."""
         if not np.isfinite(values).all():
             raise InputError(f"`model`: the gates of {self.name!r} are not finite on these images.")
         numbers = np.tile(numbers, len(values) // len(numbers))
@@ -278,18 +279,18 @@ def _show_progress(data: Any, inputs: int, verbose: bool) -> Iterator[tuple[Any,
 
 
 def _read_data(data: Any, inputs: int) -> tuple[Iterable, float | None]:
-    """Return batches, and how many they are if that is known."""
+    """Return batches and their number; `None` if it is unknown."""
     arrays = _whole_arrays(data, inputs)
     if arrays is not None:
         lengths = {len(array) for array in tree.flatten(arrays[0])}
         if len(lengths) > 1:
-            raise InputError(f"`data` must have as many images for each input, got {lengths}.")
+            raise InputError(f"`data` must have equally many images for each input, got {lengths}.")
         starts = range(0, lengths.pop(), BATCH_SIZE)
         return (_rows(arrays, start) for start in starts), len(starts)
     wanted = "batches of images and labels, or NumPy arrays: the images, one each input, and labels"
     batches, number = read_batches("data", data, wanted)
     if number == math.inf:
-        raise InputError("`data` must have an end; it repeats for ever.")
+        raise InputError("`data` must be finite, got an endless data set.")
     return batches, number
 
 
@@ -298,7 +299,7 @@ def _rows(arrays: tuple, start: int) -> tuple:
 
 
 def _whole_arrays(data: Any, inputs: int) -> tuple | None:
-    """Return images and labels, or images alone; `None` if they are no whole arrays."""
+    """Return images and labels, or only images; `None` if the data are not arrays."""
     if _are_images(data, inputs):
         return (data,)
     if isinstance(data, tuple) and 1 <= len(data) <= 2 and _are_images(data[0], inputs):
@@ -307,7 +308,7 @@ def _whole_arrays(data: Any, inputs: int) -> tuple | None:
 
 
 def _are_images(data: Any, inputs: int) -> bool:
-    """Return whether it is an array, or one for each input, by name or in their order."""
+    """Return whether the data is an array, or an array for each input, by name or in order."""
     if isinstance(data, np.ndarray):
         return True
     values = list(data.values() if isinstance(data, Mapping) else data) if _holds(data) else []
@@ -325,7 +326,7 @@ def _check_images(images: Any, graph: Graph) -> None:
     got = [array.shape for array in arrays]
     if len(got) != len(expected) or not all(map(shape_fits, got, expected)):
         raise InputError(f"`data` must have batches of the shapes {expected}, got {got}.")
-    # Here too: the fused ReLU of some processors makes 0 of NaN, so that no gate would show it.
+    # Check the images too, because a fused ReLU can turn NaN into 0 before any gate.
     if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
         raise InputError("`data` must have finite numbers, got NaN or infinity.")
 
@@ -342,12 +343,12 @@ def _class_numbers(images: Any, labels: Any, class_names: Sequence[str] | None) 
     whole = numbers.dtype.kind in "iubf" and np.all(numbers == numbers.astype(int))
     if numbers.shape != (number, 1) or not whole or numbers.min(initial=0) < 0:
         raise InputError(
-            f"`data`: labels of {number} images must be their class numbers, or a row of scores "
-            f"each; got {numbers.dtype} of the shape {tuple(labels.shape)}."
+            f"`data`: labels of {number} images must be class numbers or rows of scores, got "
+            f"{numbers.dtype} of shape {tuple(labels.shape)}."
         )
     if class_names is not None and numbers.max(initial=0) >= len(class_names):
         raise InputError(
-            f"`class_names` must have a name for each class; got {len(class_names)} names, and an "
+            f"`class_names` must have a name for each class, got {len(class_names)} names, but an "
             f"image of class {int(numbers.max())}."
         )
     return numbers[:, 0].astype(int)

@@ -11,24 +11,24 @@ from se_keras.support.errors import InputError
 from se_keras.support.files import write_csv
 from se_keras.support.tables import format_table
 
-# A gate below or above these parts of `gate_scale` is saturated.
+# A gate below or above these multiples of `gate_scale` is saturated.
 CLOSED_BOUND, OPEN_BOUND = 0.1, 0.9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerStats:
-    """The gates of one SE layer over images: K classes, C channels; everything in float64.
+    """Statistics of the gates of one SE layer with K classes and C channels, in float64.
 
-    A layer that is called several times for an image (in a nested model that is) counts each call.
+    If a layer is called several times for an image (in a nested model), each call counts.
 
     Attributes:
-        name: of the layer; inside a nested model `backbone/se1`, of its second call `se1#2`. Of SE
-            in stock layers that of the product, or where Keras chose it that of the gate's last
-            layer with weights.
-        gate_scale: the constant factor of its gates; 1 for SE in stock layers.
-        count: gates in each class, (K,).
-        mean, std: of each channel's gate in each class, (K, C); the standard deviation is that of
-            the population.
+        name: name of the layer; in a nested model `backbone/se1`, for its second call `se1#2`. SE
+            in layers of Keras has the name of the product, or, if Keras chose this name, of the
+            gate's last layer with weights.
+        gate_scale: the constant factor of its gates; 1 for SE in layers of Keras.
+        count: number of gates in each class, (K,).
+        mean, std: mean and (population) standard deviation of each channel's gate in each class,
+            (K, C).
         closed, open: share of gates below 0.1 and above 0.9 times `gate_scale`, (K, C).
     """
 
@@ -46,21 +46,21 @@ class LayerStats:
 
     @property
     def mean_of_all(self) -> np.ndarray:
-        """Mean of each channel's gate over all images, (C,)."""
+        """The mean of each channel's gate over all images, (C,)."""
         return self._mean_over_images(self.mean)
 
     @property
     def std_of_all(self) -> np.ndarray:
-        """Standard deviation of each channel's gate over all images, (C,)."""
+        """The standard deviation of each channel's gate over all images, (C,)."""
         return np.sqrt(self._variance_within + self._variance_between)
 
     @property
     def variability(self) -> float:
-        """Share of the gates that changes from image to image, 0 to 1.
+        """The variation of the gates between images, relative to their size, 0 to 1.
 
-        The root of sum_c Var(s_c) / sum_c E(s_c^2) over the channels c: 0 where each gate is the
-        same for all images, so that a constant does what the layer does. The scale of the gates,
-        which the next convolution can make up for, drops out.
+        It is the root of sum_c Var(s_c) / sum_c E(s_c^2) over the channels c. It is 0 if each gate
+        is the same for all images, so that a constant can replace the layer. It does not depend
+        on the scale of the gates, for which the next convolution can compensate.
         """
         variance = self.std_of_all**2
         energy = (variance + self.mean_of_all**2).sum()
@@ -68,17 +68,17 @@ class LayerStats:
 
     @property
     def specificity(self) -> float:
-        """Share of that change which goes with the class, 0 to 1: eta squared.
+        """The share of the gates' variance that lies between the classes, 0 to 1: eta squared.
 
-        sum_c Var_k(E(s_c | k)) / sum_c Var(s_c) over the channels c: the share of the variance that
-        lies between the classes k. Labels that say nothing give about (K - 1) / (images - 1).
+        It is sum_c Var_k(E(s_c | k)) / sum_c Var(s_c) over the channels c, with classes k. Random
+        labels give about (K - 1) / (images - 1).
         """
         total = (self._variance_within + self._variance_between).sum()
         return float(self._variance_between.sum() / total) if total else 0.0
 
     @property
     def summary(self) -> dict[str, float]:
-        """The layer in a few numbers: what the table and `layers.csv` show."""
+        """The layer in a few numbers, as in the table and in `layers.csv`."""
         return {
             "mean": self.mean_of_all.mean(),
             "std": self.std_of_all.mean(),
@@ -107,25 +107,24 @@ class ExcitationStats:
     `stats["stage2_block1_se"]` is one layer.
 
     Attributes:
-        classes: names of the classes that the images were of, in the order of their numbers.
-        layers: the SE layers, in the order of `se_keras.graph.Graph.graphs`: the outer
-            model first, each model's in execution order.
+        classes: names of the images' classes, in the order of their numbers.
+        layers: the SE layers in execution order, those in nested models last.
     """
 
     classes: tuple[str, ...]
     layers: tuple[LayerStats, ...]
 
     def __getitem__(self, name: str) -> LayerStats:
-        """Return the layer of this name."""
+        """Return the layer with this name."""
         for layer in self.layers:
             if layer.name == name:
                 return layer
         names = [layer.name for layer in self.layers]
-        hint = did_you_mean(name, names) or f" There are {', '.join(names)}."
+        hint = did_you_mean(name, names) or f" The SE layers: {', '.join(names)}."
         raise KeyError(f"no SE layer {name!r}.{hint}")
 
     def class_number(self, name: str | int) -> int:
-        """Return the place of a class in `classes`, by its name; a number stands for its digits.
+        """Return the index of a class in `classes`, given its name; a number means its digits.
 
         Raises:
             InputError: if there is no such class.
@@ -143,7 +142,7 @@ class ExcitationStats:
         return format_table(["layer", "channels", *self.layers[0].summary], rows)
 
     def write_layers(self, path: Path) -> None:
-        """Write a CSV file with one row a layer: what the table shows."""
+        """Write a CSV file with one row for each layer, as in the table."""
         rows = (
             (layer.name, layer.channels, *map(_format_number, layer.summary.values()))
             for layer in self.layers
@@ -151,7 +150,7 @@ class ExcitationStats:
         write_csv(path, ("layer", "channels", *self.layers[0].summary), rows)
 
     def write_channels(self, path: Path) -> None:
-        """Write a CSV file with one row a layer, class and channel."""
+        """Write a CSV file with one row for each layer, class and channel."""
         header = ("layer", "class", "channel", "count", "mean", "std")
         shares = (f"below {CLOSED_BOUND}", f"above {OPEN_BOUND}")
         write_csv(path, (*header, *shares), self._channel_rows())

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation and its kin: layers that multiply a map by a gate."""
+"""Squeeze-and-excitation and related layers, which multiply a map by a gate."""
 
 from se_keras.layers.base import (
     NORM_EPSILON,
@@ -15,7 +15,7 @@ from se_keras.layers.gather_excite import GatherExcite
 from se_keras.layers.spatial_channel import SpatialChannelSqueezeExcite
 from se_keras.layers.squeeze_excite import SqueezeExcite, hidden_width, se_options
 
-# What `attention` calls them.
+# Values of the option `attention` -> layers.
 GATES: dict[str, type[ChannelGate]] = {
     "se": SqueezeExcite,
     "eca": EfficientChannelAttention,

@@ -1,4 +1,4 @@
-"""The base of layers that compute a gate from a map and multiply the map by it."""
+"""The base class of layers that compute a gate from a map and multiply the map by it."""
 
 import inspect
 import json
@@ -21,14 +21,14 @@ from se_keras.support.arguments import (
 )
 from se_keras.support.errors import InputError
 
-# What `Model.quantize` and `Dense.enable_lora` change in a dense layer, as its config names it.
+# The options in a dense layer's config that `Model.quantize` and `Dense.enable_lora` change.
 PART_OPTIONS = ("dtype", "quantization_config", "lora_rank", "lora_alpha")
 # The options of every Keras layer.
 KERAS_OPTIONS = ("name", "dtype", "trainable", "autocast", "activity_regularizer", "input_shape")
 # torchvision's and timm's constants; momentum 0.1 of PyTorch is 0.9 of Keras.
 NORM_EPSILON = 1e-5
 NORM_MOMENTUM = 0.9
-# The ends of the names of arguments that Keras resolves, and where it does.
+# Endings of argument names -> the functions of Keras that resolve them.
 RESOLVED: dict[str, Any] = {
     "activation": keras.activations,
     "initializer": keras.initializers,
@@ -64,19 +64,19 @@ class GateOptions(LayerOptions, total=False):
 
 
 class ChannelGate(keras.layers.Layer):
-    """A layer that multiplies a map by a gate which the map decides.
+    """A layer that multiplies a map by a gate that depends on the map.
 
-    A kind of it says which layers it has inside (`part_names`, `part_shapes`, `build_parts`), what
-    gate they give (`excite`), and which of them, at zero, make it constant (`last_parts`).
+    A subclass defines its inner layers (`part_names`, `part_shapes`, `build_parts`), its gate
+    (`excite`), and the inner layers whose zero weights make the gate constant (`last_parts`).
 
     Args:
-        pool: `"avg"` or `"max"`: how a channel becomes one number.
-        gate_activation: makes the gate; any Keras activation.
-        gate_scale: a constant other than 0 that multiplies the gate.
-        use_bias: whether the layers inside have biases.
+        pool: `"avg"` or `"max"`: reduces each channel to one number.
+        gate_activation: activation of the gate; any Keras activation.
+        gate_scale: a factor of the gate, other than 0.
+        use_bias: whether the inner layers have biases.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.
         kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
-            kernel_constraint, bias_constraint: for all layers inside, as in `keras.layers.Dense`.
+            kernel_constraint, bias_constraint: for all inner layers, as in `keras.layers.Dense`.
         **kwargs: `name`, `dtype` and `trainable`, as in every Keras layer.
 
     Input and output shape:
@@ -84,13 +84,13 @@ class ChannelGate(keras.layers.Layer):
         The spatial sizes may be unknown.
 
     Masks:
-        With a mask, (N, *spatial) or its first axes, only the positions that it marks decide the
-        gate, which multiplies all; the mask is handed on. A sample without any such position has
-        the gate of a map of zeros.
+        With a mask (N, *spatial), or the first axes of it, the gate depends only on the positions
+        where the mask is true, but multiplies all positions. The mask is passed on. A sample
+        without such positions has the gate of a map of zeros.
 
     Raises:
-        InputError: for an argument of the wrong kind, when the layer is made; for an input of
-            another rank or an unknown number of channels, when it is built.
+        InputError: if an argument is invalid (when the layer is made), or if the input has another
+            rank or an unknown number of channels (when it is built).
     """
 
     def __init__(
@@ -125,40 +125,41 @@ class ChannelGate(keras.layers.Layer):
         self.bias_constraint = resolve("bias_constraint", bias_constraint)
         self.part_options: dict[str, dict[str, Any]] = {}
 
-    # --- what a kind says ------------------------------------------------------------------------
+    # --- subclasses
+    # --------------------------------------------------------------------------------
 
-    # Whether `excite` takes the map with its channels last, whatever the layer takes.
+    # Whether `excite` takes the map with its channels last for any data format.
     excites_channels_last: ClassVar[bool] = False
 
     def part_names(self) -> tuple[str, ...]:
-        """Return the attributes that hold the layers inside, in the order of their weights."""
+        """Return the attribute names of the inner layers, in the order of their weights."""
         raise NotImplementedError
 
     def part_shapes(self, channels: int, sizes: tuple) -> dict[str, tuple[tuple, tuple]]:
-        """Return what the layers with a kernel take and give, without the axis of samples."""
+        """Return input and output shapes of inner layers with a kernel, without the batch axis."""
         raise NotImplementedError
 
     def map_parts(self) -> tuple[str, ...]:
-        """Return those layers inside that read a map of many positions."""
+        """Return the inner layers that take a map of many positions."""
         return ()
 
     def build_parts(self, channels: int, sizes: tuple[int | None, ...]) -> None:
-        """Make the layers inside, for a map of so many channels and of these spatial sizes."""
+        """Make the inner layers for a map with these channels and spatial sizes."""
         raise NotImplementedError
 
     def excite(self, inputs: ops.Tensor, mask: ops.Tensor | None) -> ops.Tensor:
-        """Return the gate without `gate_scale`: (N, C), or of the rank of the input."""
+        """Return the gate without `gate_scale`: (N, C), or with the rank of the input."""
         raise NotImplementedError
 
     def last_parts(self) -> tuple[str, ...]:
-        """Return those layers inside that make the gate constant where their weights are zero."""
+        """Return the inner layers that make the gate constant if their weights are zero."""
         return self.part_names()[-1:]
 
     def gate_at_zero(self, channels: int) -> float:
-        """Return that constant, without `gate_scale`, for a map of so many channels."""
+        """Return this constant gate, without `gate_scale`, for a map with these channels."""
         return float(self.gate_activation(keras.ops.zeros((1, channels)))[0, 0])
 
-    # --- what they share -------------------------------------------------------------------------
+    # --- shared methods --------------------------------------------------------------------------
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) not in (3, 4, 5):
@@ -179,16 +180,16 @@ class ChannelGate(keras.layers.Layer):
         return ops.recalibrate(inputs, self.gate(inputs, mask), self.data_format)
 
     def gate(self, inputs: ops.Tensor, mask: ops.Tensor | None = None) -> ops.Tensor:
-        """Return the gate itself: what `call` multiplies the input by.
+        """Return the gate, by which `call` multiplies the input.
 
         Args:
-            inputs: a map such as `call` takes.
-            mask: true at the positions that count; `None` for all.
+            inputs: a map, as for `call`.
+            mask: true at the positions to use; `None` for all.
 
         Returns:
-            A tensor of the rank of the input, with 1 for the axes along which it is the same:
-            (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`, for one gate a channel. With a
-            sigmoid its numbers lie between 0 and `gate_scale`.
+            A tensor with the rank of the input, and size 1 for axes along which it is constant:
+            (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`, for one gate per channel. With a
+            sigmoid, its values are between 0 and `gate_scale`.
         """
         if not self.built:
             self.build(inputs.shape)
@@ -206,7 +207,7 @@ class ChannelGate(keras.layers.Layer):
         """Return the arguments with which the gate is exactly 1 after `start_at_zero`.
 
         Raises:
-            InputError: if there are none.
+            InputError: if there are no such arguments.
 
         Example:
 
@@ -216,29 +217,29 @@ class ChannelGate(keras.layers.Layer):
         """
         if not self.last_parts():
             raise InputError(
-                f"{self.name}: no weights of this {type(self).__name__} make its gate constant, so "
-                "that it can't begin as the identity; pass warm_start=False."
+                f"{self.name}: this {type(self).__name__} can't start as the identity, because "
+                "none of its weights make the gate constant: pass warm_start=False."
             )
-        # A softmax depends on how many channels there are; no one scale makes up for that.
+        # A softmax depends on the number of channels, so no single scale can compensate for it.
         at_zero, of_more = self.gate_at_zero(2), self.gate_at_zero(3)
         if not at_zero or at_zero != of_more or at_zero * (1 / at_zero) != 1:
             raise InputError(
-                "`gate_activation` must give one number other than 0 at 0 for a warm start, got "
-                f"one that gives {at_zero:g} for two channels and {of_more:g} for three; pass "
-                "warm_start=False, or take 'sigmoid' or 'hard_sigmoid'."
+                "`gate_activation` must have one value other than 0 at 0 for a warm start, got "
+                f"{at_zero:g} for two channels and {of_more:g} for three: pass "
+                "warm_start=False, or use 'sigmoid' or 'hard_sigmoid'."
             )
         return {"gate_scale": 1 / at_zero}
 
     def start_at_zero(self) -> None:
-        """Set the weights to zero that make the gate constant; the layer must be built."""
+        """Set the weights of `last_parts` to zero; the layer must be built."""
         for name in self.last_parts():
             for weight in getattr(self, name).weights:
-                # The weights of a frozen layer too, so that `trainable_weights` is not the list.
+                # Not `trainable_weights`, which leaves out the weights of a frozen layer.
                 if not weight.name.startswith("moving_"):
                     weight.assign(keras.ops.zeros(weight.shape, weight.dtype))
 
     def changed_options(self) -> set[str]:
-        """Return the names of the arguments that are not at their defaults."""
+        """Return the names of the arguments that differ from their defaults."""
         return {
             name
             for name, default in _defaults_of(type(self)).items()
@@ -270,22 +271,22 @@ class ChannelGate(keras.layers.Layer):
         return layer
 
     def save_assets(self, dir_path: str) -> None:
-        """Write how the layers inside are quantized, if they are.
+        """Write the quantization of the inner layers, if there is any.
 
-        A container whose config does not hold this layer makes it again as it was at first.
+        A container whose config does not include this layer recreates it without quantization.
         """
         if parts := self._changed_parts():
             Path(dir_path, "parts.json").write_text(json.dumps(parts))
 
     def load_assets(self, dir_path: str | None) -> None:
-        """Quantize the layers inside as `save_assets` says; their weights are read later."""
+        """Quantize the inner layers as saved by `save_assets`; their weights are loaded later."""
         path = Path(dir_path, "parts.json") if dir_path else None
         if path is None or not path.exists():
             return
         for name, options in json.loads(path.read_text()).items():
             _change_part(getattr(self, name), _part_arguments(options))
 
-    # --- the layers inside -----------------------------------------------------------------------
+    # --- inner layers ----------------------------------------------------------------------------
 
     def make_part(
         self,
@@ -296,13 +297,13 @@ class ChannelGate(keras.layers.Layer):
         kernel: str = "kernel",
         **arguments: Any,
     ) -> keras.layers.Layer:
-        """Make and build a layer with weights, with the arguments that all of them share.
+        """Make and build an inner layer with weights, with the arguments that all of them share.
 
         Args:
-            kind: its class.
-            name: of the layer, and of the attribute that is to hold it.
-            shape: of its input.
-            kernel: what its class calls the kernel in its arguments.
+            kind: class of the layer.
+            name: name of the layer and of its attribute.
+            shape: shape of its input.
+            kernel: prefix of the kernel's arguments in its class.
             **arguments: further arguments of the class.
         """
         options = _part_arguments(self.part_options.get(name, {}))
@@ -323,9 +324,9 @@ class ChannelGate(keras.layers.Layer):
         return part
 
     def part_policy(self, name: str) -> Any:
-        """Return the dtype policy of a layer inside."""
-        # Under a mixed policy those that read (N, C) keep the type of their variables: that costs
-        # nothing, and in float16 their sums overflow on maps that are themselves finite.
+        """Return the dtype policy of an inner layer."""
+        # Under a mixed policy, layers on (N, C) compute in the type of their variables: this costs
+        # nothing, and in float16 their sums could overflow.
         policy = self.dtype_policy
         if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
             own = policy[f"{self.path}/{name}"]
@@ -338,7 +339,7 @@ class ChannelGate(keras.layers.Layer):
         return policy
 
     def _changed_parts(self) -> dict[str, dict[str, Any]]:
-        # Never by path: the layer's path depends on the model that it is saved from.
+        # Not by path, because a layer's path depends on the model that contains it.
         if not self.built:
             return dict(self.part_options)
         parts = {}
@@ -369,7 +370,7 @@ def _defaults_of(kind: type[ChannelGate]) -> dict[str, Any]:
     parameters = [p for each in kinds for p in inspect.signature(each).parameters.values()]
     named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
     defaults: dict[str, Any] = {}
-    for parameter in named:  # the first of a name is that of the kind itself
+    for parameter in named:  # the first parameter of a name is the subclass's
         defaults.setdefault(parameter.name, parameter.default)
     return defaults
 
@@ -380,7 +381,7 @@ def _part_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _change_part(part: keras.layers.Dense, options: Mapping[str, Any]) -> None:
-    """Quantize a dense layer that is built, and give it its LoRA, as `options` have it."""
+    """Quantize a built dense layer and enable LoRA, according to `options`."""
     policy = keras.dtype_policies.get(options["dtype"])
     if policy.quantization_mode != part.quantization_mode:
         part.quantize(policy.quantization_mode, config=options.get("quantization_config"))
@@ -389,7 +390,7 @@ def _change_part(part: keras.layers.Dense, options: Mapping[str, Any]) -> None:
 
 
 def _clone_initializer(initializer: Any) -> Any:
-    # An initializer draws the same values each time it is called: each layer needs its own.
+    # An initializer draws the same values at each call, so each layer needs its own.
     return initializer.clone() if isinstance(initializer, keras.Initializer) else initializer
 
 
@@ -397,11 +398,11 @@ def resolve(argument: str, value: Any) -> Any:
     """Return the activation, initializer, regularizer or constraint that `value` stands for.
 
     Args:
-        argument: its name, which ends with what it is.
+        argument: name of the argument, whose last word is its kind.
         value: a name, a config or a function.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -411,7 +412,7 @@ def resolve(argument: str, value: Any) -> Any:
     """
     kind = argument.rpartition("_")[-1]
     message = f"`{argument}` must be a Keras {kind}, its name or a function, got {value!r}."
-    # Keras takes the values themselves as an initializer: of one shape, and each layer has others.
+    # Keras takes arrays as initializers, but their one shape can't fit all inner layers.
     if isinstance(value, np.ndarray | np.generic) or keras.ops.is_tensor(value):
         raise InputError(message)
     try:
@@ -424,11 +425,11 @@ def resolve_dtype(argument: str, value: Any) -> keras.DTypePolicy:
     """Return the dtype policy that `value` stands for.
 
     Args:
-        argument: its name.
-        value: a name, a config, a policy, or `None` for Keras' global one.
+        argument: name of the argument.
+        value: a name, a config, a policy, or `None` for Keras' global policy.
 
     Raises:
-        InputError: for anything else.
+        InputError: if `value` is anything else.
 
     Example:
 
@@ -444,7 +445,7 @@ def resolve_dtype(argument: str, value: Any) -> keras.DTypePolicy:
         ) from error
 
 
-# What every Keras layer takes. Keras' own errors would not name the argument.
+# Checks for the options of every Keras layer: Keras' own errors would not name the argument.
 KERAS_CHECKS: dict[str, Check] = {
     "name": keras_name,
     "dtype": resolve_dtype,

@@ -1,4 +1,4 @@
-"""`EffectiveSqueezeExcite`: eSE, a gate from one layer as wide as the map."""
+"""`EffectiveSqueezeExcite`: eSE, a gate from a single layer without reduction."""
 
 from typing import Unpack
 
@@ -16,11 +16,11 @@ class EffectiveSqueezeExcite(ChannelGate):
     timm's `EffectiveSEModule`.
 
     Args:
-        **kwargs: those of every gate, as in `SqueezeExcite`: `pool`, `gate_activation` (here
-            `"hard_sigmoid"` unless given), `gate_scale`, `use_bias`, `data_format`,
+        **kwargs: the arguments of every gate, as in `SqueezeExcite`: `pool`, `gate_activation`
+            (default `"hard_sigmoid"`), `gate_scale`, `use_bias`, `data_format`,
             `kernel_initializer`, ..., and `name`, `dtype`, `trainable`.
 
-    Shapes, masks and errors are those of `SqueezeExcite`.
+    Shapes, masks and errors are as in `SqueezeExcite`.
 
     Attributes:
         dense: the `Dense` layer W, C -> C (after `build`).

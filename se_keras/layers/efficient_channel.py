@@ -1,4 +1,4 @@
-"""`EfficientChannelAttention`: ECA, a gate from each channel's neighbors."""
+"""`EfficientChannelAttention`: ECA, a gate from neighboring channels."""
 
 import math
 from typing import Unpack
@@ -13,19 +13,19 @@ from se_keras.support.errors import InputError
 
 @keras.saving.register_keras_serializable(package="se_keras")
 class EfficientChannelAttention(ChannelGate):
-    """Efficient channel attention: a convolution over the channels in place of SE's two layers.
+    """Efficient channel attention: a convolution over the channels instead of SE's two layers.
 
-    Source: Wang et al., arXiv 1910.03151, section 3.2; the equations are in `se_keras.ops`. It is
-    timm's `EcaModule`, whose kernel has three weights at least, also for less than 8 channels.
+    Source: Wang et al., arXiv 1910.03151, section 3.2; the equations are in `se_keras.ops`. It
+    equals timm's `EcaModule`, whose kernel has at least three weights.
 
     Args:
-        kernel_size: k, odd: how many channels decide a gate; `None` for what the paper takes for
-            so many channels, `neighbors`.
-        **kwargs: those of every gate, as in `SqueezeExcite`: `pool`, `gate_activation`,
-            `gate_scale`, `use_bias` (here `False` unless given), `data_format`,
+        kernel_size: the odd kernel size k; `None` for the paper's function of the number of
+            channels, `neighbors`.
+        **kwargs: the arguments of every gate, as in `SqueezeExcite`: `pool`, `gate_activation`,
+            `gate_scale`, `use_bias` (default `False`), `data_format`,
             `kernel_initializer`, ..., and `name`, `dtype`, `trainable`.
 
-    Shapes, masks and errors are those of `SqueezeExcite`.
+    Shapes, masks and errors are as in `SqueezeExcite`.
 
     Attributes:
         conv: the `Conv1D` layer over the channels, (N, C, 1) -> (N, C, 1) (after `build`).
@@ -71,9 +71,9 @@ class EfficientChannelAttention(ChannelGate):
 
 
 def neighbors(channels: int) -> int:
-    """Return ECA's kernel size: the odd number at (log2 C + b) / gamma, with gamma 2 and b 1.
+    """Return ECA's kernel size: an odd number near (log2 C + b) / gamma, with gamma 2 and b 1.
 
-    As in the authors' code: it is rounded down, and an even number up.
+    As in the authors' code, it is rounded down, and an even result is increased by 1.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""`GatherExcite`: GE, a gate from windows of the map."""
+"""`GatherExcite`: GE, gates for windows of the map."""
 
 import math
 from typing import Unpack
@@ -14,7 +14,7 @@ from se_keras.support.errors import InputError
 EXTENTS = (0, 2, 4, 8)
 NORM = {"momentum": NORM_MOMENTUM, "epsilon": NORM_EPSILON}
 DEPTHWISE = {1: keras.layers.DepthwiseConv1D, 2: keras.layers.DepthwiseConv2D}
-# The arguments of the two layers of `use_mlp`, and of any layer with weights.
+# Arguments of the two layers of `use_mlp`, and of any inner layer with weights.
 OF_BIASES = ("use_bias", "bias_initializer", "bias_regularizer", "bias_constraint")
 OF_MLP = ("ratio", "reduced_channels", "divisor", *OF_BIASES)
 OF_WEIGHTS = ("activation", "kernel_initializer", "kernel_regularizer", "kernel_constraint")
@@ -22,24 +22,23 @@ OF_WEIGHTS = ("activation", "kernel_initializer", "kernel_regularizer", "kernel_
 
 @keras.saving.register_keras_serializable(package="se_keras")
 class GatherExcite(TwoLayerGate):
-    """Gather-excite: each channel has a gate for each part of the map, or one for the whole.
+    """Gather-excite: each channel has a gate for each part of the map, or one for the whole map.
 
-    Source: Hu et al., arXiv 1810.12348, section 3; the equations are in `se_keras.ops`. It is
-    timm's `GatherExcite`; but with weights a global extent gives one number a channel, as in the
-    paper, where timm pads the map.
+    Source: Hu et al., arXiv 1810.12348, section 3; the equations are in `se_keras.ops`. It equals
+    timm's `GatherExcite`, except for a global extent with weights: there timm pads the map, but
+    the paper and this layer compute one number per channel.
 
     Args:
-        extent: e: 2, 4, 8, or 0 for the whole map.
-        extra_params: gathers by depthwise convolutions with normalization, not by means: the
-            paper's GE-theta, in place of GE-theta-minus. With `extent=0` the kernel is as large as
-            the map, whose sizes must be known.
-        use_mlp: puts SE's two layers after the gathering: with `extra_params` the paper's
-            GE-theta-plus.
-        **kwargs: `ratio` (16), `reduced_channels`, `divisor` for `use_mlp`, `activation`, and
-            those of every gate, as in `SqueezeExcite`.
+        extent: the extent e: 2, 4, 8, or 0 for the whole map.
+        extra_params: whether to gather by depthwise convolutions with normalization instead of
+            means: the paper's GE-theta instead of GE-theta-minus. With `extent=0` the kernel has
+            the size of the map, which must be known.
+        use_mlp: whether SE's two layers follow: with `extra_params` the paper's GE-theta-plus.
+        **kwargs: `ratio` (16), `reduced_channels`, `divisor` for `use_mlp`, `activation`, and the
+            arguments of every gate, as in `SqueezeExcite`.
 
-    Shapes, masks and errors are those of `SqueezeExcite`; but `gate` has the shape of the input,
-    with an extent, and with `extra_params` an input has rank 3 or 4.
+    Shapes, masks and errors are as in `SqueezeExcite`, except that `gate` has the shape of the
+    input if there is an extent, and that `extra_params` needs an input of rank 3 or 4.
 
     Attributes:
         conv1, norm1, ...: the convolutions and their normalizations (after `build`).
@@ -72,13 +71,13 @@ class GatherExcite(TwoLayerGate):
         unused |= set() if use_mlp else {*OF_MLP}
         for name in sorted(self.changed_options() & unused):
             raise InputError(
-                f"`{name}={getattr(self, name)!r}` changes nothing with "
-                f"`extra_params={extra_params}` and `use_mlp={use_mlp}`."
+                f"`{name}` must stay at its default with `extra_params={extra_params}` and "
+                f"`use_mlp={use_mlp}`, which do not use it, got {getattr(self, name)!r}."
             )
 
     @property
     def convolutions(self) -> range:
-        """The numbers of the convolutions that gather."""
+        """The numbers of the gathering convolutions."""
         return range(1, self.extra_params * (1 + int(math.log2(self.extent or 2))))
 
     def map_parts(self) -> tuple[str, ...]:
@@ -126,19 +125,19 @@ class GatherExcite(TwoLayerGate):
     def _refuse_sizes(self, sizes: tuple[int | None, ...]) -> None:
         if len(sizes) not in DEPTHWISE:
             raise InputError(
-                f"{self.name}: `extra_params=True` takes maps of rank 3 and 4, for which Keras has "
-                f"depthwise convolutions; got rank {len(sizes) + 2}."
+                f"{self.name}: `extra_params=True` needs maps of rank 3 or 4, for which Keras has "
+                f"depthwise convolutions, got rank {len(sizes) + 2}."
             )
         if not self.extent and None in sizes:
             raise InputError(
                 f"{self.name}: `extra_params=True` with `extent=0` has a weight for each position, "
-                f"so that the sizes of the map must be known; got {sizes}."
+                f"so the sizes of the map must be known, got {sizes}."
             )
 
     def call(
         self, inputs: ops.Tensor, mask: ops.Tensor | None = None, training: bool | None = None
     ) -> ops.Tensor:
-        # Keras hands `training` on to the normalizations, where the layer has the argument.
+        # Keras passes `training` on to inner layers only if `call` has the argument.
         return super().call(inputs, mask)
 
     def excite(self, inputs: ops.Tensor, mask: ops.Tensor | None) -> ops.Tensor:

@@ -1,4 +1,4 @@
-"""`SpatialChannelSqueezeExcite`: scSE, gates of the channels and of the positions."""
+"""`SpatialChannelSqueezeExcite`: scSE, a gate for channels and a gate for positions."""
 
 from typing import Unpack
 
@@ -16,17 +16,18 @@ class SpatialChannelSqueezeExcite(TwoLayerGate):
     Source: Roy et al., arXiv 1803.02579, section 2; the equations are in `se_keras.ops`.
 
     Args:
-        ratio: reduction ratio r of the gate of the channels; the paper takes 2.
-        fusion: `"sum"` of both products, as in the paper, or `"max"`, the larger of the two, as
-            in its authors' later code (arXiv 1808.08127).
-        **kwargs: `reduced_channels`, `divisor`, `activation`, and those of every gate, as in
-            `SqueezeExcite`.
+        ratio: reduction ratio r of the gate for channels; the paper uses 2.
+        fusion: `"sum"` of both products, as in the paper, or `"max"`, the larger product, as in
+            the authors' later work (arXiv 1808.08127).
+        **kwargs: `reduced_channels`, `divisor`, `activation`, and the arguments of every gate, as
+            in `SqueezeExcite`.
 
-    Shapes, masks and errors are those of `SqueezeExcite`; but `gate` has the shape of the input.
+    Shapes, masks and errors are as in `SqueezeExcite`, except that `gate` has the shape of the
+    input.
 
     Attributes:
-        reduce, expand: the two `Dense` layers of the gate of the channels (after `build`).
-        spatial: the `Dense` layer of that of the positions, C -> 1 (after `build`).
+        reduce, expand: the two `Dense` layers of the gate for channels (after `build`).
+        spatial: the `Dense` layer of the gate for positions, C -> 1 (after `build`).
 
     Example:
 

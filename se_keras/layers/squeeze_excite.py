@@ -1,4 +1,4 @@
-"""`SqueezeExcite`: the SE block as one Keras layer, and what gates with two layers share."""
+"""`SqueezeExcite`: the SE block as one Keras layer, and the base of gates with two layers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Unpack
@@ -22,13 +22,13 @@ class TwoLayerOptions(GateOptions, total=False):
 
 
 class TwoLayerGate(ChannelGate):
-    """A gate with a narrow layer and a wide one inside, `reduce` and `expand`.
+    """A gate from two inner layers: the narrow `reduce`, and `expand`.
 
     Args:
         ratio: reduction ratio r; the hidden width is `max(1, channels // ratio)`.
-        reduced_channels: the hidden width itself, in place of `ratio`.
-        divisor: rounds the hidden width that `ratio` gives to the nearest multiple, at least one.
-        activation: between the two layers; any Keras activation.
+        reduced_channels: the hidden width, instead of `ratio`.
+        divisor: the hidden width from `ratio` is rounded to a multiple of it, at least one.
+        activation: activation between the two layers; any Keras activation.
         **kwargs: as in `ChannelGate`.
 
     Attributes:
@@ -53,13 +53,13 @@ class TwoLayerGate(ChannelGate):
             self.reduced_channels = positive_integer("reduced_channels", reduced_channels)
             if self.divisor != 1:
                 raise InputError(
-                    "`divisor` rounds the hidden width that `ratio` gives; with "
-                    f"`reduced_channels={reduced_channels}` it must stay 1, got {divisor}."
+                    "`divisor` rounds the hidden width from `ratio`: with "
+                    f"`reduced_channels={reduced_channels}` it must be 1, got {divisor}."
                 )
         self.activation = resolve("activation", activation)
 
     def hidden_channels(self, channels: int) -> int:
-        """Return the hidden width for an input of so many channels."""
+        """Return the hidden width for an input with this number of channels."""
         if self.reduced_channels is not None:
             return self.reduced_channels
         return hidden_width(channels, self.ratio, self.divisor)
@@ -80,27 +80,27 @@ class TwoLayerGate(ChannelGate):
 
 @keras.saving.register_keras_serializable(package="se_keras")
 class SqueezeExcite(TwoLayerGate):
-    """Squeeze-and-excitation: each channel is multiplied by a gate that the whole map decides.
+    """Squeeze-and-excitation: multiply each channel by a gate that depends on the whole map.
 
     Source: Hu et al., arXiv 1709.01507, section 3; the equations are in `se_keras.ops`.
 
     Args:
         ratio: reduction ratio r; the hidden width is `max(1, channels // ratio)`.
-        reduced_channels: the hidden width itself, in place of `ratio`.
-        divisor: rounds the hidden width that `ratio` gives to the nearest multiple, at least one.
+        reduced_channels: the hidden width, instead of `ratio`.
+        divisor: the hidden width from `ratio` is rounded to a multiple of it, at least one.
             For even values this is timm's `make_divisible` with `round_limit=0`; its non-legacy
             networks use 8.
         pool: `"avg"` or `"max"` (paper, Table 11).
-        activation: between the two layers; any Keras activation.
-        gate_activation: makes the gate; any Keras activation (paper, Table 12).
-        gate_scale: a constant other than 0 that multiplies the gate. With 2 and `expand` at zero
-            a sigmoid gate starts at exactly 1: the layer begins as the identity.
-        use_bias: whether both layers have biases. The paper's ablations have none, the released
-            weights do.
+        activation: activation between the two layers; any Keras activation.
+        gate_activation: activation of the gate; any Keras activation (paper, Table 12).
+        gate_scale: a factor of the gate, other than 0. With 2 and zero weights in `expand`, a
+            sigmoid gate is exactly 1, so the layer starts as the identity.
+        use_bias: whether both layers have biases. The paper's ablations have no biases, but the
+            released weights do.
         data_format: `"channels_last"`, `"channels_first"`, or `None` for Keras' global setting.
-        kernel_initializer, bias_initializer: of both layers, as in `keras.layers.Dense`.
-        kernel_regularizer, bias_regularizer: of both layers.
-        kernel_constraint, bias_constraint: of both layers.
+        kernel_initializer, bias_initializer: initializers of both layers, as in `Dense`.
+        kernel_regularizer, bias_regularizer: regularizers of both layers.
+        kernel_constraint, bias_constraint: constraints of both layers.
         **kwargs: `name`, `dtype` and `trainable`, as in every Keras layer.
 
     Input and output shape:
@@ -108,17 +108,17 @@ class SqueezeExcite(TwoLayerGate):
         The spatial sizes may be unknown.
 
     Masks:
-        With a mask, (N, *spatial) or its first axes, only the positions that it marks decide the
-        gate, which multiplies all; the mask is handed on. A sample without any such position has
-        the gate of a map of zeros.
+        With a mask (N, *spatial), or the first axes of it, the gate depends only on the positions
+        where the mask is true, but multiplies all positions. The mask is passed on. A sample
+        without such positions has the gate of a map of zeros.
 
     Attributes:
         reduce: the `Dense` layer W1, C -> hidden (after `build`).
         expand: the `Dense` layer W2, hidden -> C (after `build`).
 
     Raises:
-        InputError: for an argument of the wrong kind, when the layer is made; for an input of
-            another rank or an unknown number of channels, when it is built.
+        InputError: if an argument is invalid (when the layer is made), or if the input has another
+            rank or an unknown number of channels (when it is built).
 
     Example:
 
@@ -132,7 +132,7 @@ class SqueezeExcite(TwoLayerGate):
     580
     """
 
-    # The arguments of its bases are here by name for who asks for help on this one.
+    # The arguments of the base classes are repeated here so that `help` shows them.
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class SqueezeExcite(TwoLayerGate):
 
 
 def hidden_width(channels: int, ratio: int, divisor: int = 1) -> int:
-    """Return how many hidden units `SqueezeExcite` has for a map of so many channels.
+    """Return the hidden width of `SqueezeExcite` for a map with this number of channels.
 
     Example:
 
@@ -208,7 +208,7 @@ def se_options() -> tuple[str, ...]:
 
 
 def _without_policy_map(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config with the policies of the parts by name: old files have them by path."""
+    """Return the config with the policies of inner layers by name; old files have paths."""
     config = dict(config)
     policy = config.get("dtype")
     policy = keras.dtype_policies.deserialize(policy) if isinstance(policy, dict) else policy

@@ -1,1 +1,1 @@
-"""Rules that rewrite a model: the same outputs from fewer or other layers."""
+"""Rewrite a model by rules: the same outputs from fewer or other layers."""

@@ -1,9 +1,9 @@
-"""A constant factor for each channel moves back through what commutes with it, into weights:
+"""Move a constant factor for each channel back through layers that commute, into weights:
 
     c * relu(pool(W x + b)) = relu(pool((c W) x + c b))        for c >= 0
 
-Batch normalization is a factor and a shift, a gate that does not depend on the map is a factor. A
-shift moves through fewer layers. What holds in inference alone is told from what holds in training.
+Batch normalization is a factor and a shift; a constant gate is a factor. A shift moves through
+fewer layers. Some moves are only valid in inference.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,58 +22,58 @@ OVER_SPACE = ("pool", "upsampling", "other")
 
 
 class Change(NamedTuple):
-    """`scale * x + shift`, both (C,), along one axis of x."""
+    """The change `scale * x + shift`, with (C,) numbers along one axis of x."""
 
     scale: Array
     shift: Array
     axis: int
 
     def passes(self, factors: str, shifts: bool = False) -> bool:
-        """Return whether it moves through what passes these factors, and shifts if so."""
+        """Return whether the change moves through a layer that passes these factors and shifts."""
         if np.any(self.shift) and not shifts:
             return False
         return factors == "all" or (factors == "positive" and bool(self.scale.min() >= 0))
 
     def split(self, sizes: Sequence[int]) -> list["Change"]:
-        """Return the parts for maps of so many channels, joined in this order."""
+        """Split the change for maps with these numbers of channels, in this order."""
         ends = np.cumsum(sizes)[:-1]
         parts = zip(np.split(self.scale, ends), np.split(self.shift, ends), strict=True)
         return [Change(scale, shift, self.axis) for scale, shift in parts]
 
 
 class Target(NamedTuple):
-    """A layer that takes a change, or the part of it that is for its channels."""
+    """A layer that takes a change, or the part for its channels."""
 
     node: Node
     change: Change
 
 
 def factor(scale: Array, axis: int) -> Change:
-    """Return the change that multiplies."""
+    """Return a change that only multiplies."""
     return Change(scale, np.zeros_like(scale), axis)
 
 
 def put_factor(
     graph: Graph, node: Node, x: KerasTensor, scale: Array, axis: int, name: str
 ) -> Node:
-    """Return a constant factor in place of a product of a map and its gate.
+    """Replace the product of a map and its gate by a constant factor.
 
     Args:
         graph: the graph of the product.
-        node: the product: any call that gives `x` times a gate.
-        x: the tensor of the map, which the product takes.
-        scale: (C,), along `axis` of `x`.
-        axis: as above.
-        name: for the new `Rescaling` layer.
+        node: the product: any call that computes `x` times a gate.
+        x: the map that the product takes.
+        scale: factors (C,) along `axis` of `x`.
+        axis: the axis of the channels.
+        name: name of the new `Rescaling` layer.
 
     Raises:
-        LeftAlone: if a mask comes with the map, which a product of Keras hands on in another way.
+        LeftAlone: if the map has a mask, which a product of Keras passes on differently.
     """
     if graph.has_mask(x) and not isinstance(node.op, SqueezeExcite):
-        raise LeftAlone("a mask comes with the map, which it does not hand on as a factor does")
+        raise LeftAlone("its map has a mask, which a constant factor would pass on differently")
     shape = [1] * len(x.shape)
     shape[axis] = len(scale)
-    # With all axes: Keras would shape a vector by the global data format.
+    # With all axes, because Keras would reshape a vector by the global data format.
     layer = layers.Rescaling(scale.reshape(shape).tolist(), dtype=node.output.dtype, name=name)
     constant = graph.add(layer, x)
     graph.redirect(node.output, constant.output)
@@ -81,23 +81,23 @@ def put_factor(
 
 
 def fold_factor(graph: Graph, node: Node) -> str | None:
-    """Return a constant factor and offset go into the weights of the layers before."""
+    """Fold a constant factor and offset into the weights of the layers before."""
     if type(node.op) is not layers.Rescaling:
         return None
     return fold(graph, node, _change_of(graph, node))
 
 
 def fold(graph: Graph, node: Node, change: Change, training: bool = False) -> str:
-    """Take out a node of one map that makes a change, with the change in the layers before.
+    """Remove a node that changes its map, and fold the change into the layers before.
 
     Args:
         graph: the graph of the node.
         node: the node.
-        change: what it does to the map.
-        training: keeps what training does.
+        change: the change of the map.
+        training: whether the result must also be equal in training.
 
     Returns:
-        What was done, in words.
+        A description in words.
 
     Raises:
         LeftAlone: if no layers before it can take the change.
@@ -106,17 +106,17 @@ def fold(graph: Graph, node: Node, change: Change, training: bool = False) -> st
     take_out(graph, node)
     apply(graph, targets, training)
     if not targets:
-        return "taken out: it changes nothing"
+        return "removed: it changes nothing"
     return f"folded into the layer{'s' * (len(targets) > 1)} before it"
 
 
 def take_out(graph: Graph, node: Node) -> None:
-    """Let what takes a node's output take its input."""
+    """Make the consumers of a node's output take its input."""
     graph.redirect(node.output, node.inputs[0])
 
 
 def apply(graph: Graph, targets: Sequence[Target], training: bool = False) -> None:
-    """Put layers with other weights in the places of those that were found."""
+    """Replace the found layers by layers with changed weights."""
     for node, change in targets:
         new = scaled(graph, node, change.scale, change.shift, training)
         graph.redirect(node.output, new.output)
@@ -125,17 +125,17 @@ def apply(graph: Graph, targets: Sequence[Target], training: bool = False) -> No
 def find_targets(
     graph: Graph, node: Node, x: KerasTensor, change: Change, training: bool = False
 ) -> list[Target]:
-    """Return the layers that can change a map which a node takes: none if nothing changes.
+    """Return the layers that can apply a change to a node's input; none if nothing changes.
 
     Args:
-        graph: the graph of the node; it is only read.
+        graph: the graph of the node, which is not changed.
         node: the node.
-        x: the map, which it takes.
-        change: of the map.
-        training: keeps what training does.
+        x: the map that the node takes.
+        change: the change of the map.
+        training: whether the result must also be equal in training.
 
     Raises:
-        LeftAlone: if a layer on the way does not let the change through, or can't take it.
+        LeftAlone: if a layer on the way does not pass the change, or can't take it.
     """
     if node.output.dtype != x.dtype:
         raise LeftAlone("it changes the type")
@@ -162,7 +162,7 @@ def _targets(
 
 
 def _lets_through(graph: Graph, node: Node, change: Change, training: bool) -> bool:
-    """Return whether a change of a layer's only input is the same change of its output."""
+    """Return whether changing a layer's only input changes its output in the same way."""
     kind = kind_of(node.op)
     if len(node.inputs) != 1 or len(node.outputs) != 1:
         return False
@@ -174,13 +174,13 @@ def _lets_through(graph: Graph, node: Node, change: Change, training: bool) -> b
 
 
 def _parts(node: Node, change: Change) -> list[tuple[KerasTensor, Change]]:
-    """Return the maps that a node joins or adds, and the change of each; none for another node."""
+    """Return the maps that a node joins or adds, with their changes; none for other nodes."""
     maps, shape, axis = node.inputs, node.outputs[0].shape, change.axis
     if len(maps) < 2 or len(set(maps)) < len(maps):
         return []
     if isinstance(node.op, keras.Layer) and not is_stock(node.op):
         return []
-    name = type(node.op).__name__  # that of an operation of keras.ops is the same
+    name = type(node.op).__name__  # operations of keras.ops have the same names
     sizes = [part.shape[axis] for part in maps]
     if name == "Concatenate" and node.op.axis % len(shape) == axis:
         return list(zip(maps, change.split(sizes), strict=True))
@@ -204,7 +204,7 @@ def _refuse(graph: Graph, node: Node, change: Change) -> None:
 
 
 def _change_of(graph: Graph, node: Node) -> Change:
-    """Return what a `Rescaling` does to the channels."""
+    """Return the change that a `Rescaling` layer makes."""
     x = node.inputs[0]
     scale, shift = (np.asarray(values, "float64") for values in (node.op.scale, node.op.offset))
     if scale.ndim in (1, 2) and keras.config.image_data_format() == "channels_first":
@@ -218,6 +218,6 @@ def _change_of(graph: Graph, node: Node) -> Change:
     axis = int(axes.pop()) if axes else channel_axis(graph.producer(x).op, len(x.shape))
     channels = x.shape[axis]
     if axes or min(ends) < 0 or channels is None or not {scale.size, shift.size} <= {1, channels}:
-        raise LeftAlone("it changes more than the channels")
+        raise LeftAlone("it does not scale by channel alone")
     scale, shift = (np.resize(values.ravel(), channels) for values in (scale, shift))
     return Change(scale, shift, axis)

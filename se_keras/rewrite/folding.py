@@ -1,10 +1,9 @@
-"""Rules that take out, or fold into the weights before it, what inference knows beforehand.
+"""Rules for inference: remove layers without effect, and fold layers into the weights before them.
 
-`write_padding` and `write_pool` are beside them: they put an operation or a stock layer of Keras in
-place of a layer of this package.
+`write_padding` and `write_pool` replace a layer of this package by an operation or layer of Keras.
 
-A rule is called with a graph and a node. It gives `None` for a node of another kind, edits the
-graph and says what it did, or raises `LeftAlone` with the reason.
+A rule is called with a graph and a node. It returns `None` for a node of another kind, edits the
+graph and returns a description, or raises `LeftAlone` with the reason.
 """
 
 import keras
@@ -17,11 +16,11 @@ from se_keras.rewrite.factors import Change, fold
 from se_keras.rewrite.layer_kinds import kind_of
 from se_keras.rewrite.scaling import LeftAlone, array, channel_axis
 
-TRAINS = "it is called with training=True, or a model around it is"
+TRAINS = "it, or a model that contains it, is called with training=True"
 
 
 def drop_inert(graph: Graph, node: Node) -> str | None:
-    """Take out dropout, drop path, noise and the identity."""
+    """Remove dropout, drop path, noise and identity layers."""
     linear = type(node.op) is layers.Activation and node.op.activation is keras.activations.linear
     if len(node.outputs) != 1 or not (kind_of(node.op).inert or linear):
         return None
@@ -31,11 +30,11 @@ def drop_inert(graph: Graph, node: Node) -> str | None:
     if x.dtype != node.output.dtype:
         raise LeftAlone("it changes the type")
     graph.redirect(node.output, x)
-    return "taken out: inference passes it through"
+    return "removed: it has no effect in inference"
 
 
 def write_padding(graph: Graph, node: Node) -> str | None:
-    """Write `ChannelPadding` as `keras.ops.pad`: the model loads without this package."""
+    """Write `ChannelPadding` as `keras.ops.pad`, which loads without this package."""
     if type(node.op) is not ChannelPadding:
         return None
     (x,) = node.inputs
@@ -48,16 +47,16 @@ def write_padding(graph: Graph, node: Node) -> str | None:
 
 
 def write_pool(graph: Graph, node: Node) -> str | None:
-    """Write `EvenAveragePooling2D` as its stock layer: the model loads without this package."""
+    """Write `EvenAveragePooling2D` as Keras' layer, which loads without this package."""
     if type(node.op) is not EvenAveragePooling2D:
         return None
     stock = layers.AveragePooling2D.from_config(node.op.get_config())
     graph.redirect(node.output, graph.add(stock, *node.inputs).output)
-    return "written as a stock layer"
+    return "written as a layer of Keras"
 
 
 def fold_normalization(graph: Graph, node: Node) -> str | None:
-    """Fold batch normalization: its moving statistics are a factor and a shift for each channel."""
+    """Fold batch normalization, whose moving statistics are a factor and shift per channel."""
     if type(node.op) is not layers.BatchNormalization:
         return None
     if graph.may_train(node):

@@ -1,11 +1,11 @@
-"""Rules for the gates of squeeze-and-excitation; see `folding` for what a rule is.
+"""Rules for the gates of squeeze-and-excitation; `folding` describes rules.
 
-The identity that `squeeze_before_pointwise` uses: where the map is u = W y + b, a 1x1 convolution
-of a narrower map y, the squeeze and the first layer of the excitation need u only through its mean:
+`squeeze_before_pointwise` uses an identity: if the map is u = W y + b, a 1x1 convolution of a
+narrower map y, then the squeeze and the first layer of the excitation can be computed from y:
 
     F mean(u) + f = (F W) mean(y) + (F b + f)
 
-F W is one small matrix. The gate is known before u is, from fewer values.
+F W is one small matrix, and mean(y) has fewer values than mean(u).
 """
 
 from typing import Any
@@ -42,10 +42,10 @@ MEAN_POOLS = tuple(pool for (kind, _), pool in POOLS.items() if kind == "avg")
 
 
 def fold_constant_gate(graph: Graph, node: Node) -> str | None:
-    """Make a factor of a gate that does not depend on the map; it may be folded.
+    """Replace a gate that does not depend on the map by a constant factor.
 
-    So it is where one of its layers has only zeros: after a warm start, or where training switched
-    it off.
+    A gate is constant if one of its layers has only zeros: after a warm start, or if training
+    switched it off.
     """
     gate = read_gate(graph, node)
     if gate is None:
@@ -54,7 +54,7 @@ def fold_constant_gate(graph: Graph, node: Node) -> str | None:
     if constant is None:
         return None
     put_factor(graph, node, gate.x, constant, gate.axis, f"{gate.name.replace('#', '_')}_constant")
-    return "a constant factor: it does not depend on the map"
+    return "replaced by a constant factor: it does not depend on the map"
 
 
 def _constant_of_layer(gate: Gate) -> Array | None:
@@ -70,7 +70,7 @@ def _constant_of_layer(gate: Gate) -> Array | None:
 
 
 def _constant_of_product(gate: Gate) -> Array | None:
-    """Return the gate in stock layers, (C,), if each way from the pools leads through zeros."""
+    """Return the gate in stock layers, (C,), if each path from the pools has a layer of zeros."""
     inside = frozenset(gate.nodes)
     nodes = [node for node in gate.graph.nodes if node in inside]
     if any(map(gate.graph.may_train, nodes)) or not any(map(_has_zeros, nodes)):
@@ -78,7 +78,7 @@ def _constant_of_product(gate: Gate) -> Array | None:
     values: dict[KerasTensor, Any] = {}
     constant: set[KerasTensor] = set()
     for node in nodes:
-        if not values.keys() >= {*node.inputs}:  # a pool: of any map
+        if not values.keys() >= {*node.inputs}:  # a pool: use any map
             shapes = ([size or 1 for size in t.shape] for t in node.outputs)
             outputs = list(map(keras.ops.zeros, shapes, (t.dtype for t in node.outputs)))
         else:
@@ -94,7 +94,7 @@ def _constant_of_product(gate: Gate) -> Array | None:
 
 
 def _has_zeros(node: Node) -> bool:
-    """Return whether a layer gives its bias, whatever it takes."""
+    """Return whether a layer's output is its bias for any input."""
     linear = kind_of(node.op).form in LINEAR_FORMS and has_plain_weights(node.op)
     kernels = [weight for weight in node.op.weights if "kernel" in weight.name] if linear else []
     return any(not np.any(array(kernel)) for kernel in kernels)
@@ -108,8 +108,8 @@ def lower_squeeze_excite(graph: Graph, node: Node) -> str | None:
         raise LeftAlone("it is quantized")
     x = node.inputs[0]
     if node.kwargs.get("mask") is not None or graph.has_mask(x):
-        raise LeftAlone("it takes a mask, which the layers of Keras treat in another way")
-    name = node.name.replace("#", "_")  # a layer that is called again is one more here
+        raise LeftAlone("it takes a mask, which Keras' layers treat differently")
+    name = node.name.replace("#", "_")  # each further call becomes a layer of its own
     gate = _add_gate(graph, node.op, x, name)
     product = graph.add(layers.Multiply(dtype=node.op.dtype_policy, name=name), [x, gate])
     graph.redirect(node.output, product.output)
@@ -153,7 +153,7 @@ def _add_pointwise(
 ) -> KerasTensor:
     """Add a dense layer as a 1x1 convolution.
 
-    Engines compute it in the layout of the map; a dense layer on (N, 1, 1, C) costs transposes.
+    Engines compute it in the layout of the map; a dense layer on (N, 1, 1, C) needs transposes.
     """
     convolution = CONVOLUTION_OF_RANK[len(x.shape) - 2](
         dense.units,
@@ -191,7 +191,7 @@ def fold_gate_scale(graph: Graph, node: Node) -> str | None:
 
 
 def keep_dimensions(graph: Graph, node: Node) -> str | None:
-    """Let a global pool keep its dimensions where its (N, C) is reshaped to (N, 1, 1, C)."""
+    """Make a global pool keep its dimensions if its (N, C) is reshaped to (N, 1, 1, C)."""
     if type(node.op) is not layers.Reshape:
         return None
     pool = graph.producer(node.inputs[0])
@@ -204,14 +204,14 @@ def keep_dimensions(graph: Graph, node: Node) -> str | None:
         return None
     kept = with_weights(graph, pool, {}, keepdims=True)
     graph.redirect(node.output, kept.output)
-    return "taken out: the pool before it keeps the dimensions"
+    return "removed: the pool before it keeps the dimensions"
 
 
 def squeeze_before_pointwise(graph: Graph, node: Node) -> str | None:
-    """Compute the gate from the narrow map before the last 1x1 convolution: see the module.
+    """Compute the gate from the narrow map before the last 1x1 convolution (see the module).
 
-    The cost rule: the mean then reads C_in values at each position in place of C_out, and the first
-    layer of the gate has C_in inputs in place of C_out; so it pays where C_in < C_out.
+    The mean then reads C_in instead of C_out values at each position, and the first layer of the
+    gate has C_in instead of C_out inputs. So the rule applies if C_in < C_out.
     """
     if type(node.op) not in MEAN_POOLS:
         return None
@@ -225,12 +225,12 @@ def squeeze_before_pointwise(graph: Graph, node: Node) -> str | None:
     if not is_linear(wide):
         raise LeftAlone("it reads what an activation or another layer gives")
     if not is_pointwise(wide) or type(wide.op) is layers.Dense:
-        raise LeftAlone("it reads a convolution over more than one position")
+        raise LeftAlone("its input comes from a convolution that is not pointwise")
     matrix, shift = pointwise_matrix(wide)
     if node.kwargs.get("mask") is not None or graph.has_mask(wide.inputs[0]):
-        raise LeftAlone("a mask would decide over which positions it averages")
+        raise LeftAlone("its input has a mask, which changes the average")
     if matrix.shape[0] >= matrix.shape[1]:
-        raise LeftAlone("the map before the pointwise convolution is no narrower")
+        raise LeftAlone("the map before the pointwise convolution is not narrower")
     first, bias = pointwise_matrix(reduce)
     weights = {"kernel": matrix @ first, "bias": shift @ first + bias}
     mean = graph.add(_copy(node.op), wide.inputs[0])

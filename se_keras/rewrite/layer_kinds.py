@@ -1,4 +1,4 @@
-"""One table of Keras' stock layers, for counting, surgery and rewriting."""
+"""A table of Keras' layers with the facts that counting, surgery and rewriting need."""
 
 import inspect
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ class Kind:
     """The kind of a layer.
 
     Attributes:
-        form: what surgery sees in it; "scaling" drops or scales what it takes.
-        inert: what training alone knows: inference gives its input on as it is.
-        passes: the numbers c with f(c x) = c f(x), one a channel, in inference and in training;
-            see `passing`, since the options of a layer may narrow it.
-        shifts: f(x + b) = f(x) + b, for one number b a channel.
-        free: it multiplies and adds no more than a few times an element, or not at all.
+        form: role of the layer for surgery; "scaling" drops or scales its input.
+        inert: whether inference passes the input through unchanged.
+        passes: the factors c for each channel with f(c x) = c f(x), in inference and in training.
+            The options of a layer may restrict them: see `passing`.
+        shifts: whether f(x + b) = f(x) + b for a number b for each channel.
+        free: whether its multiply-adds are not counted.
     """
 
     form: Form = "other"
@@ -51,7 +51,7 @@ UNKNOWN = Kind(free=False)
 
 
 def _rows(names: str, **facts: Any) -> dict[type[keras.Layer], Kind]:
-    """Return a row for each layer; `{}` stands for the number of spatial axes."""
+    """Return a row for each layer name; `{}` stands for the number of spatial axes."""
     found = (getattr(layers, name.format(rank), None) for name in names.split() for rank in RANKS)
     return {layer: Kind(**facts) for layer in found if layer is not None}
 
@@ -91,12 +91,12 @@ KINDS = {
 }
 STOCK = frozenset(filter(inspect.isclass, vars(layers).values()))
 CONVOLUTION_FORMS = ("convolution", "depthwise", "separable", "transposed")
-# With a kernel whose last axes are channels, and a bias.
+# Layers with a bias and a kernel whose last axes are channels.
 LINEAR_FORMS = (*CONVOLUTION_FORMS, "dense")
 
 
 def is_stock(op: keras.Operation) -> bool:
-    """Return whether an operation is a layer of `keras.layers`, and no class made from one.
+    """Return whether an operation is a layer of `keras.layers`, and not a subclass of one.
 
     Example:
 
@@ -109,7 +109,7 @@ def is_stock(op: keras.Operation) -> bool:
 
 
 def kind_of(op: keras.Operation) -> Kind:
-    """Return the kind of a stock layer; other layers may compute what they like.
+    """Return the kind of a Keras layer; other layers are of no known kind.
 
     Example:
 
@@ -122,7 +122,7 @@ def kind_of(op: keras.Operation) -> Kind:
 
 
 def kind_like(op: keras.Operation) -> Kind:
-    """Return the kind of a stock layer, or of the one that a layer of the user's is made from.
+    """Return the kind of a Keras layer, or of the Keras layer that a custom layer subclasses.
 
     Example:
 
@@ -136,7 +136,7 @@ def kind_like(op: keras.Operation) -> Kind:
 
 
 def passing(op: keras.Operation) -> Passes:
-    """Return the factors of the channels that a layer with its options lets through.
+    """Return the factors that a layer with its options passes.
 
     Example:
 
@@ -155,7 +155,7 @@ def passing(op: keras.Operation) -> Passes:
 
 
 def passing_of(activation: Any) -> Passes:
-    """Return the factors that an activation lets through; `None` is no activation."""
+    """Return the factors that an activation passes; `None` means no activation."""
     if activation in (None, keras.activations.linear):
         return "all"
     homogeneous = (keras.activations.relu, keras.activations.leaky_relu)

@@ -26,16 +26,16 @@ class Rule:
     """One rewrite.
 
     Attributes:
-        name: as the report shows it.
-        apply: see `se_keras.rewrite.folding`.
+        name: name of the rule in the report.
+        apply: the rule, as described in `se_keras.rewrite.folding`.
     """
 
     name: str
     apply: Callable[[Graph, Node], str | None]
 
 
-# In this order: a factor goes into a normalization too, which is folded then; and a gate reads the
-# narrow map only when nothing stands between them.
+# The order matters: a factor may go into a normalization, which is folded later; and a gate can
+# only use the narrow map if no other layer is in between.
 RULES = (
     Rule(name="inert layers", apply=drop_inert),
     Rule(name="channel padding", apply=write_padding),
@@ -69,10 +69,10 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationReport:
-    """The result of `report_optimization`; prints as a table of what is done and what is not.
+    """The result of `report_optimization`; prints as a table.
 
     Attributes:
-        steps: one for each layer that a rule is for.
+        steps: one step for each layer that a rule is made for.
     """
 
     steps: tuple[Step, ...]
@@ -90,16 +90,13 @@ class OptimizationReport:
 
 
 def report_optimization(model: keras.Model) -> OptimizationReport:
-    """Return what `optimize` does to a model, and what it leaves alone.
-
-    It is no plan, since each rule works on what the rules before it made: all of them are applied
-    to a graph of the model, of which no model is built.
+    """Report what `optimize` changes in a model, and what it leaves alone, without building it.
 
     Args:
-        model: a functional or Sequential model; nested models are walked.
+        model: a functional or Sequential model; nested models are included.
 
     Raises:
-        InputError: for a model that is not functional.
+        InputError: if the model is not functional.
 
     Example:
 
@@ -125,7 +122,7 @@ def _rewrite(graph: Graph) -> OptimizationReport:
 
 
 def _sweep(rule: Rule, path: str, graph: Graph) -> Iterator[Step]:
-    for node in graph.nodes:  # as they are before the sweep
+    for node in graph.nodes:  # the nodes before the sweep
         if node not in graph:
             continue
         try:
@@ -137,26 +134,26 @@ def _sweep(rule: Rule, path: str, graph: Graph) -> Iterator[Step]:
 
 
 def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
-    """Return a model for inference with equal outputs, in layers and operations of Keras only.
+    """Rewrite a model for inference: equal outputs from fewer layers, all of them from Keras.
 
-    Batch normalization is folded into the layers before it; dropout and the like are taken out;
-    `SqueezeExcite` becomes stock layers, and its gate is computed from the narrow map before the
-    last 1x1 convolution where that is exact and cheaper (`se_keras.rewrite.gates`); constant gates
-    become weights. Any functional model will do, with SE or without.
+    Batch normalization is folded into the layers before it, dropout and noise layers are removed,
+    `SqueezeExcite` is written as layers of Keras, and constant gates become weights. A gate is
+    computed from the narrow map before the last 1x1 convolution if that is exact and cheaper
+    (`se_keras.rewrite.gates`). Any functional model can be optimized, with or without SE.
 
     Args:
-        model: a functional or Sequential model; it stays as it is. Nested models, shared layers,
-            several inputs and outputs are kept. Masks of `Embedding`, `Masking` and calls inside
-            count as in `model`; `mask=` of a call of the whole new model has no such effect.
-        verbose: prints the report: what was done, what was left alone and why.
+        model: a functional or Sequential model, which is not changed. Nested models, shared layers,
+            and several inputs and outputs are kept. Masks from layers such as `Embedding` and
+            `Masking` still work; a `mask=` in the call of the new model is ignored.
+        verbose: whether to print the report of `report_optimization`.
 
     Returns:
-        The new model, which is not meant to be trained. In float32 its outputs differ by rounding
-        only. It loads without this package, if `model` has no layers of the user's own.
+        The new model, which is not meant for training. In float32 its outputs differ only by
+        rounding. It loads without this package if `model` has no other custom layers.
 
     Raises:
-        InputError: for a model that is not functional, and for one that can't be made again from
-            the configs of its layers.
+        InputError: if the model is not functional, or its layers can't be recreated from their
+            configs.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Layers that are linear in the channels: what they compute, and the same with other weights."""
+"""Read the weights of linear layers, and add copies of layers with other weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from se_keras.rewrite.layer_kinds import LINEAR_FORMS, kind_of
 
 Array = np.ndarray
 
-# A rewritten layer never draws its weights, and nobody trains it.
+# Rewritten layers are for inference: drop initializers, regularizers and constraints.
 _INFERENCE_CONFIG = {
     **{f"{part}_initializer": "zeros" for part in ("kernel", "depthwise", "pointwise", "bias")},
     **{
@@ -24,11 +24,11 @@ _INFERENCE_CONFIG = {
 
 
 class LeftAlone(Exception):  # noqa: N818  (a reason, not an error)
-    """The reason for which a rule does not apply to a node of its kind.
+    """The reason why a rule does not apply to a node of its kind.
 
     Args:
-        text: the reason; `{}` in it stands for the layer that is in the way.
-        node: that layer.
+        text: the reason; `{}` stands for the layer that prevents it.
+        node: the layer that prevents it.
     """
 
     def __init__(self, text: str, node: Node | None = None):
@@ -39,17 +39,17 @@ class LeftAlone(Exception):  # noqa: N818  (a reason, not an error)
         return self.args[0].format("the layer before it")
 
     def naming(self, path: str) -> str:
-        """Return the reason with the name of the layer in the way, in the model of this path."""
+        """Return the reason, with the path and name of the layer that prevents the rule."""
         return self.args[0].format(path + self.node.name if self.node else "")
 
 
 def array(variable: Any) -> Array:
-    """Return the values of a weight in float64, in which weights are folded."""
+    """Return the values of a weight in float64, the type for folding."""
     return keras.ops.convert_to_numpy(getattr(variable, "value", variable)).astype("float64")
 
 
 def has_plain_weights(layer: keras.Layer) -> bool:
-    """Return whether what a layer computes with are the numbers in its weights."""
+    """Return whether a layer computes directly with its weights (without quantization or LoRA)."""
     quantized = getattr(layer, "quantization_mode", None) is not None
     return not quantized and not getattr(layer, "lora_enabled", False)
 
@@ -74,7 +74,7 @@ def is_pointwise(node: Node) -> bool:
 
 
 def channel_axis(layer: keras.Layer, rank: int) -> int:
-    """Return which axis of an output of so many axes has the channels."""
+    """Return the axis of the channels in an output of the given rank."""
     if isinstance(layer, layers.BatchNormalization):
         axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
         return axis % rank
@@ -82,13 +82,13 @@ def channel_axis(layer: keras.Layer, rank: int) -> int:
 
 
 def scaled(graph: Graph, node: Node, scale: Array, shift: Array, training: bool = False) -> Node:
-    """Return a layer that gives `scale * layer(x) + shift`, per channel, on the input of another.
+    """Add a copy of a layer that computes `scale * layer(x) + shift` for each channel.
 
     Args:
-        graph: the graph of both.
+        graph: the graph of the layer.
         node: a linear layer or a batch normalization.
-        scale, shift: (C,).
-        training: keeps what training does with the layer.
+        scale, shift: numbers (C,).
+        training: whether the result must also be equal in training.
     """
     op = node.op
     normalizes = type(op) is layers.BatchNormalization
@@ -113,7 +113,7 @@ def _scale_shape(layer: keras.Layer, kernel: Array) -> tuple[int, ...]:
     form = kind_of(layer).form
     if form == "transposed":  # (..., out, in)
         return (kernel.shape[-2], 1)
-    if form == "depthwise":  # (..., in, multiplier); the outputs are in that order
+    if form == "depthwise":  # (..., in, multiplier), the order of the outputs
         return kernel.shape[-2:]
     return kernel.shape[-1:]
 

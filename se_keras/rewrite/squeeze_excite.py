@@ -1,8 +1,7 @@
-"""Squeeze-and-excitation in a graph: layers of it, and the same in layers of Keras.
+"""Find squeeze-and-excitation in a graph: `SqueezeExcite` layers, and SE in layers of Keras.
 
-Of the second kind is a product `x * f(x)` with one number a channel from f, if f begins with a
-global pool of x and has weights. So it is in keras.applications' and KerasHub's networks. Names
-play no part.
+A product `x * f(x)` is SE if f begins with a global pool of x, has weights, and gives one number
+for each channel. This is how keras.applications and KerasHub write SE. Names are not used.
 """
 
 import re
@@ -17,7 +16,7 @@ from se_keras.graph import Graph, Node, open_layer
 from se_keras.layers import SqueezeExcite
 from se_keras.rewrite.layer_kinds import is_stock, kind_like, kind_of
 
-# The classes of keras.ops are not public, so operations go by the names of their classes.
+# The classes of keras.ops are not public, so operations are found by their class names.
 REDUCTIONS = {"mean", "max", "min", "sum", "std", "var", "average", "median"}
 
 
@@ -26,14 +25,14 @@ class Gate:
     """One call of squeeze-and-excitation.
 
     Attributes:
-        name: readable and unique in the model: that of the layer or of the product, or where Keras
-            chose that one, of the last layer of the gate that has a name; with the path.
-        graph: that the call is in.
+        name: readable and unique name in the model, with the path: the name of the layer or the
+            product, or, if Keras chose this name, of the last named layer of the gate.
+        graph: the graph of the call.
         node: the call of `SqueezeExcite`, or the product.
         x: the map that is multiplied.
-        factor: what it is multiplied by, (N, 1, 1, C); `None` inside a `SqueezeExcite` layer.
-        nodes: from the pools to the factor, later ones first; none for a `SqueezeExcite` layer.
-        axis: of the channels in `x`.
+        factor: the gate (N, 1, 1, C); `None` for a `SqueezeExcite` layer.
+        nodes: nodes from the pools to the gate, in reverse order; none for a `SqueezeExcite` layer.
+        axis: axis of the channels in `x`.
     """
 
     name: str
@@ -50,12 +49,12 @@ class Gate:
 
     @property
     def scale(self) -> float:
-        """Return the constant factor that the layer names: `gate_scale`."""
+        """Return the constant factor of the layer: its `gate_scale`."""
         return self.node.op.gate_scale if self.factor is None else 1.0
 
 
 def find_gates(graph: Graph) -> dict[str, Gate]:
-    """Return all squeeze-and-excitation of a graph and of those nested in it, by name.
+    """Return all SE of a graph and of its nested graphs, by name.
 
     Example:
 
@@ -72,20 +71,20 @@ def find_gates(graph: Graph) -> dict[str, Gate]:
     found: dict[str, Gate] = {}
     for path, inner in graph.graphs():
         for gate in gates_of(inner, path):
-            # A gate that multiplies twice is two.
+            # A gate that multiplies two maps counts twice.
             name = gate.name if gate.name not in found else path + gate.node.name
             found[name] = replace(gate, name=name)
     return found
 
 
 def open_layers(graph: Graph, copies: bool = True) -> None:
-    """Let layers of the user's that have squeeze-and-excitation inside be nested graphs.
+    """Turn custom layers that contain SE into nested graphs.
 
-    Such a graph can be read and computed, not built.
+    Such a graph can be read and computed, but not built.
 
     Args:
-        graph: it is changed, with those nested in it.
-        copies: whether the layers are copied first, so that theirs do not remember the calls.
+        graph: the graph, which is changed with its nested graphs.
+        copies: whether to copy the layers first, so that inner layers do not record the calls.
     """
     for _, inner in list(graph.graphs()):
         for node in inner.nodes:
@@ -97,7 +96,7 @@ def open_layers(graph: Graph, copies: bool = True) -> None:
 
 
 def gates_of(graph: Graph, path: str = "") -> Iterator[Gate]:
-    """Yield the squeeze-and-excitation of one graph, without those nested in it."""
+    """Yield the SE of one graph, without its nested graphs."""
     for node in graph.nodes:
         gate = read_gate(graph, node, path)
         if gate is not None:
@@ -105,7 +104,7 @@ def gates_of(graph: Graph, path: str = "") -> Iterator[Gate]:
 
 
 def read_gate(graph: Graph, node: Node, path: str = "") -> Gate | None:
-    """Return the squeeze-and-excitation that a call is, if it is one."""
+    """Return the gate of a call that is SE; `None` for other calls."""
     if isinstance(node.op, SqueezeExcite):
         x = node.inputs[0]
         last = len(x.shape) - 1
@@ -135,13 +134,13 @@ def op_name(node: Node) -> str:
 
 
 def is_own_layer(node: Node) -> bool:
-    """Return whether a node is a layer of the user's: no model, and not one of `keras.layers`."""
+    """Return whether a node is a custom layer: neither a model nor a layer of Keras."""
     known = is_stock(node.op) or isinstance(node.op, SqueezeExcite)
     return isinstance(node.op, keras.Layer) and node.subgraph is None and not known
 
 
 def upstream(graph: Graph, node: Node) -> Iterator[Node]:
-    """Yield a node and all before it, near ones first; for a nested model its nodes."""
+    """Yield a node and all nodes before it, near nodes first; for a nested model its nodes."""
     seen: dict[Node, None] = {node: None}
     waiting = deque(seen)
     while waiting:
@@ -153,14 +152,14 @@ def upstream(graph: Graph, node: Node) -> Iterator[Node]:
 
 
 def format_of(graph: Graph, node: Node) -> str:
-    """Return what the nearest layer that knows of one says, from a node backward."""
+    """Return the data format of the nearest layer with one, from a node backward."""
     near = (_own_data_format(each) for each in upstream(graph, node))
     return next(filter(None, near), keras.config.image_data_format())
 
 
 def _own_data_format(node: Node) -> str | None:
-    # Zero-padding alone is not asked. Keras has no other layer to pad channels with, so files that
-    # were saved before `ChannelPadding` was here, and networks of others, give it the wrong format.
+    # Ignore zero-padding: some networks pad channels with it, and give it the wrong format for
+    # this.
     padding = isinstance(node.op, layers.ZeroPadding2D)
     return None if padding else getattr(node.op, "data_format", None)
 
@@ -169,10 +168,10 @@ def _own_data_format(node: Node) -> str | None:
 
 
 def _channel_axes(product: Node, x: KerasTensor, factor: KerasTensor) -> list[int]:
-    """Return the axes of a map along which a factor may have a number each: one, or none."""
+    """Return the axis of a map along which a factor varies, as a list: one axis, or none."""
     rank = len(x.shape)
     missing = rank - len(factor.shape)
-    # The layer gives a vector (N, C) axes after the first, NumPy before it.
+    # `Multiply` adds axes to a vector (N, C) after the first axis, NumPy before it.
     vector = missing > 0 and isinstance(product.op, layers.Multiply) and len(factor.shape) == 2
     if rank not in (3, 4, 5) or not (vector or missing == 0):
         return []
@@ -191,14 +190,14 @@ def _channel_axes(product: Node, x: KerasTensor, factor: KerasTensor) -> list[in
 def _nodes_from_pools(
     graph: Graph, factor: KerasTensor, x: KerasTensor, axis: int
 ) -> tuple[Node, ...]:
-    """Return the nodes that compute a factor from global pools of a map alone, or none."""
+    """Return the nodes that compute a factor only from global pools of a map, or none."""
     found: dict[Node, None] = {}
     waiting = [factor]
     while waiting:
         node = graph.producer(waiting.pop())
         if node in found:
             continue
-        # The map itself, as in `x * sigmoid(x)`, or what is before it.
+        # It depends on the map itself, as in `x * sigmoid(x)`, or on an earlier map.
         if not node.inputs or any(tensor is x for tensor in node.outputs):
             return ()
         found[node] = None
@@ -208,7 +207,7 @@ def _nodes_from_pools(
 
 
 def _pools(graph: Graph, node: Node, x: KerasTensor, axis: int) -> bool:
-    """Return whether a call gives one number a channel of `x`, and takes nothing else."""
+    """Return whether a call takes only `x`, and gives one number for each channel."""
     mask = node.kwargs.get("mask")
     inputs = [tensor for tensor in node.inputs if tensor is not mask]
     if len(inputs) != 1 or len(node.outputs) != 1:
@@ -218,7 +217,7 @@ def _pools(graph: Graph, node: Node, x: KerasTensor, axis: int) -> bool:
 
 
 def _axis_that_stays(graph: Graph, node: Node, x: KerasTensor) -> int | None:
-    """Return the only axis beside the batch that a call does not pool, or `None`."""
+    """Return the only axis besides the batch axis that a call does not pool, or `None`."""
     op, rank = node.op, len(x.shape)
     by_format = 1 if getattr(op, "data_format", None) == "channels_first" else rank - 1
     form = kind_like(op).form
@@ -228,12 +227,12 @@ def _axis_that_stays(graph: Graph, node: Node, x: KerasTensor) -> int | None:
         return by_format if _covers_all(op, x.shape, by_format) else None
     if op_name(node) in REDUCTIONS:
         kept = _axis_not_reduced(op.axis, rank)
-        # The operation does not say what the other axes are: one number a row is no gate.
+        # The operation does not say which axis has the channels: one number per row is not a gate.
         last = format_of(graph, node) == "channels_last"
         return kept if kept == (rank - 1 if last else 1) else None
     if node.subgraph is not None:
         return _axis_of_model(node, rank)
-    # What is in a layer of the user's can't be seen, but that it leaves one number a channel.
+    # The inside of a custom layer is unknown; only its output shape shows one number per channel.
     if (is_own_layer(node) or isinstance(op, layers.Lambda)) and rank > 2:
         sizes = [size for size in node.output.shape[1:] if size != 1]
         return next((axis for axis in (rank - 1, 1) if sizes == [x.shape[axis]]), None)
@@ -257,7 +256,7 @@ def _axis_not_reduced(axes: int | tuple[int, ...] | None, rank: int) -> int | No
 
 
 def _axis_of_model(node: Node, rank: int) -> int | None:
-    """Return the axis that a nested model pools its only input to, in all that it gives."""
+    """Return the axis to which a nested model pools its only input, in all outputs."""
     assert node.subgraph is not None  # or it calls no model
     inputs, outputs = (keras.tree.flatten(t) for t in (node.subgraph.inputs, node.subgraph.outputs))
     if len(inputs) != 1 or len(outputs) != 1:
@@ -269,7 +268,7 @@ def _axis_of_model(node: Node, rank: int) -> int | None:
 
 
 def _is_same_map(graph: Graph, tensor: KerasTensor, axis: int, x: KerasTensor, of_x: int) -> bool:
-    """Return whether a tensor has the channels of a map, at the axis that is said, unchanged."""
+    """Return whether a tensor has the unchanged channels of a map at the given axis."""
     while tensor is not x:
         node = graph.producer(tensor)
         rank = len(tensor.shape)
@@ -277,7 +276,7 @@ def _is_same_map(graph: Graph, tensor: KerasTensor, axis: int, x: KerasTensor, o
         if not passes and not (_is_reshape(node) and axis == rank - 1):
             return False
         before = node.inputs[0]
-        # A reshape may join the axes of space, where the channels are the last one.
+        # A reshape may merge spatial axes if the channels are last.
         if before.shape[-1] != tensor.shape[-1]:
             return False
         axis += len(before.shape) - rank
@@ -304,6 +303,6 @@ def _readable_name(product: Node, nodes: tuple[Node, ...]) -> str:
 
 
 def _is_numbered(node: Node) -> bool:
-    """Return whether Keras chose the name: that of the class, and a number."""
+    """Return whether Keras chose the name: the class name with a number."""
     name = re.sub(r"(_\d+)?(#\d+)?$", "", node.name)
     return name.replace("_", "") == type(node.op).__name__.lower()

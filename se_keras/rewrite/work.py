@@ -1,4 +1,4 @@
-"""Multiply-adds and activations of one call; see `se_keras.counting` for what counts."""
+"""Count the multiply-adds and activations of one call, as described in `se_keras.counting`."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,8 +11,8 @@ from se_keras.layers import ChannelGate
 from se_keras.rewrite.layer_kinds import is_stock, kind_like
 from se_keras.support.errors import InputError
 
-# One function a kind of layer: (layer, shape of its input, of its output), both without the batch
-# axis -> (multiply-adds, activations).
+# One function for each kind of layer, from (layer, input shape, output shape) without the batch
+# axis to (multiply-adds, activations).
 
 Sizes = tuple[int, ...]
 Work = tuple[int, int]
@@ -35,7 +35,7 @@ def _work_of_separable(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
 
 
 def _work_of_transposed(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
-    # Every input element meets the whole kernel once (fvcore's conv_flop_count, transposed).
+    # Each input element is multiplied by the whole kernel (fvcore's conv_flop_count, transposed).
     return math.prod(x) * math.prod(layer.kernel_size) * layer.filters, math.prod(y)
 
 
@@ -44,7 +44,7 @@ def _work_of_dense(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
 
 
 def _work_of_einsum(layer: keras.Layer, x: Sizes, y: Sizes) -> Work:
-    # By the equation: Keras leaves in `y` open what `output_shape` says None for.
+    # Use the equation, because `y` has None wherever `output_shape` has None.
     operands, output = layer.equation.split("->")
     given, kernel = operands.split(",")
     before, _, after = given.partition("...")
@@ -79,7 +79,7 @@ WORK_FUNCTIONS: dict[str, Callable[[keras.Layer, Sizes, Sizes], Work]] = {
     "dense": _work_of_dense,
     "einsum": _work_of_einsum,
 }
-# Operations of keras.ops that sum products: their classes are not public, so they go by name.
+# Operations of keras.ops that sum products, by the names of their classes, which are not public.
 # fmt: off
 SUMMING_OPS = frozenset({
     "Matmul", "Einsum", "Dot", "Tensordot", "Inner", "Vdot", "Conv", "DepthwiseConv",
@@ -89,34 +89,34 @@ SUMMING_OPS = frozenset({
 
 
 def work_of(node: Node, shapes: Mapping[keras.KerasTensor, Shape]) -> tuple[int | None, int]:
-    """Return the multiply-adds of a call for one image, and the elements that it gives.
+    """Return the multiply-adds of a call for one image, and the elements of its output.
 
     Args:
-        node: a call of a layer or an operation, of no model.
-        shapes: of what it takes and gives, with the batch axis.
+        node: a call of a layer or operation, not of a model.
+        shapes: shapes of its inputs and outputs, with the batch axis.
 
     Returns:
         The multiply-adds, `None` if they are not counted; the activations.
 
     Raises:
-        InputError: if a size that is needed is not known.
+        InputError: if a needed size is unknown.
     """
     is_gate = isinstance(node.op, ChannelGate)
     function = _work_of_gate if is_gate else WORK_FUNCTIONS.get(kind_like(node.op).form)
     if function is None:
         return (0 if _is_free(node.op) else None), 0
     x, y = shapes[node.inputs[0]][1:], shapes[node.outputs[0]][1:]
-    # The squeeze leaves no sizes, so the sizes of a map under SE need not be known.
+    # The cost of SE does not depend on the spatial sizes, because the squeeze removes them.
     if None in x and not (is_gate and not node.op.excites_channels_last):
         raise InputError(
-            f"`input_shape` must be given, such as (224, 224, 3): the model leaves sizes open, and "
-            f"{node.name!r} takes {(None, *x)}."
+            f"`input_shape` must be given, such as (224, 224, 3), because the model leaves sizes "
+            f"open: {node.name!r} takes {(None, *x)}."
         )
     return function(node.op, cast(Sizes, x), cast(Sizes, y))
 
 
 def _is_free(op: keras.Operation) -> bool:
-    """Return whether an operation counts nothing: free, without weights, or element-wise."""
+    """Return whether an operation is not counted: free, without weights, or element-wise."""
     if not isinstance(op, keras.Layer):
         return type(op).__name__ not in SUMMING_OPS
     return kind_like(op).free or not (is_stock(op) or op.weights)

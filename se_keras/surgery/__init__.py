@@ -1,8 +1,8 @@
-"""Squeeze-and-excitation into a model that is there already, and out of it.
+"""Insert squeeze-and-excitation into an existing model, or remove it.
 
-`nodes` says what single nodes of a graph are, `patterns` how they make units and modules, `rules`
-where SE goes among these. `sites` makes a plan of it (`find_sites`), `plan` is that plan, names and
-numbers, and carries it out. `insertion` does both (`insert_se`), or takes SE out (`remove_se`).
+`nodes` classifies single nodes of a graph, `patterns` finds units and modules, and `rules` finds
+places for SE. `sites` makes a plan (`find_sites`), and `plan` holds it and carries it out.
+`insertion` does both (`insert_se`), and removes SE (`remove_se`).
 """
 
 from se_keras.surgery.insertion import insert_se, remove_se

@@ -1,4 +1,4 @@
-"""`insert_se` and `remove_se`: squeeze-and-excitation into a built model, and out of it."""
+"""`insert_se` and `remove_se`: insert SE into a model, and remove it."""
 
 import inspect
 from collections.abc import Collection
@@ -28,31 +28,31 @@ def insert_se(
     force: bool = False,
     **options: Any,
 ) -> keras.Model:
-    """Put squeeze-and-excitation into a copy of a model.
+    """Insert squeeze-and-excitation into a copy of a model.
 
-    Weights, names, trainable flags, dtype policies, nesting and sharing stay as in `model`,
-    which stays as it is. Each new layer has the name of the one that it follows, with `_se`; in a
-    model that is frozen as a whole (`model.trainable = False`) it is frozen too.
+    The copy keeps weights, names, trainable flags, dtype policies, nesting and sharing; `model` is
+    not changed. A new layer has the name of the layer before it, with `_se`. It is frozen if the
+    whole model is frozen (`model.trainable = False`).
 
     Args:
         model: a functional or Sequential model.
-        where, ratio, placement, stages, skip_last_stage: see `find_sites`. Or `where` is the plan
-            that it gave for this model or one with the same layers: then what the plan was made
-            with is not given again.
-        warm_start: every gate is 1 at first, so that the new model computes what `model` does:
-            the layer `expand` starts at zero, and `gate_scale` makes up for the activation (2 for
-            a sigmoid). `False` is the paper's initialization.
-        force: inserts also where squeeze-and-excitation is there already.
-        **options: further arguments of `SqueezeExcite`. A warm start sets `gate_scale`, and
-            `expand`'s initial weights.
+        where, ratio, placement, stages, skip_last_stage: as in `find_sites`. `where` may also be a
+            plan from `find_sites` for this model or one with the same layers; the other arguments
+            belong to the plan then, and can't be given again.
+        warm_start: whether every gate starts at 1, so that the new model computes the same as
+            `model`: `expand` starts at zero, and `gate_scale` compensates for the activation (2 for
+            a sigmoid). `False` uses the paper's initialization.
+        force: whether to insert SE even at places that have it already.
+        **options: further arguments of `SqueezeExcite`. A warm start sets `gate_scale` and the
+            initial weights of `expand`.
 
     Returns:
         The new model; it is not compiled.
 
     Raises:
-        InputError: as `find_sites` does; where a site has squeeze-and-excitation and `force` is
-            not given; for a warm start that the gate's activation can't give.
-        TypeError: for an option that `SqueezeExcite` does not have.
+        InputError: as in `find_sites`; if a site has SE already and `force` is not given; or if the
+            activation of the gate allows no warm start.
+        TypeError: if `SqueezeExcite` does not have an option.
 
     Example:
 
@@ -86,15 +86,15 @@ def insert_se(
 
 
 def remove_se(model: keras.Model) -> keras.Model:
-    """Return a copy of a model without its `SqueezeExcite` layers; what they took goes on as it is.
+    """Return a copy of a model without its `SqueezeExcite` layers.
 
-    SE in stock layers stays.
+    SE in layers of Keras stays.
 
     Args:
         model: a functional or Sequential model.
 
     Raises:
-        InputError: for a model that is not functional, or has no such layer.
+        InputError: if the model is not functional, or has no such layer.
 
     Example:
 
@@ -118,11 +118,11 @@ def remove_se(model: keras.Model) -> keras.Model:
 def _other_gates(graph: Graph) -> str:
     first, *more = find_gates(graph) or [""]
     more_of_them = f" and {len(more)} more" if more else ""
-    return first and f"; its SE is in stock layers: {first!r}{more_of_them}"
+    return first and f"; its SE is in layers of Keras: {first!r}{more_of_them}"
 
 
 def _refuse_choices(plan: InsertionPlan, ratio: int, choice: dict[str, Any]) -> None:
-    """Refuse what the plan has decided already."""
+    """Refuse arguments that the plan has decided already."""
     parameters = inspect.signature(insert_se).parameters
     given = [
         name
@@ -133,5 +133,5 @@ def _refuse_choices(plan: InsertionPlan, ratio: int, choice: dict[str, Any]) -> 
         given.insert(0, "ratio")
     if given:
         raise InputError(
-            f"`{given[0]}` is the plan's: give it to `find_sites`, not to `insert_se`."
+            f"`{given[0]}` is part of the plan: give it to `find_sites`, not to `insert_se`."
         )

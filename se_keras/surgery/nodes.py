@@ -1,4 +1,4 @@
-"""Questions to single nodes of a graph, as far as squeeze-and-excitation cares."""
+"""Classify single nodes of a graph for surgery."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ from se_keras.layers import SqueezeExcite
 from se_keras.rewrite.layer_kinds import CONVOLUTION_FORMS, kind_like
 from se_keras.rewrite.squeeze_excite import format_of, is_own_layer, op_name, upstream
 
-# The classes of keras.ops are not public, so operations go by the names of their classes.
+# The classes of keras.ops are not public, so operations are found by their class names.
 ACTIVATION_OPS = {name.replace("_", "") for name in dir(keras.activations)} - {"linear"}
 SCALING_OPS = {"multiply", "truedivide", "divide", "identity", "cast"}
 
@@ -20,7 +20,7 @@ SCALING_OPS = {"multiply", "truedivide", "divide", "identity", "cast"}
 def kernels(node: Node) -> list[int]:
     """Return the sizes of a node's kernels, 1 for a dense layer; empty if it has none.
 
-    Of a nested model all, of a layer of the user's those weights that have a kernel's rank.
+    For a nested model these are all kernels, for a custom layer all weights with a kernel's rank.
     """
     if node.subgraph is not None:
         return [size for inner in node.subgraph.nodes for size in kernels(inner)]
@@ -32,7 +32,7 @@ def kernels(node: Node) -> list[int]:
         return [1]
     if not is_own_layer(node):
         return []
-    # Two axes of a convolution's kernel are channels, one at least is space.
+    # A convolution's kernel has two axes of channels and at least one spatial axis.
     rank = max(3, len(node.outputs[0].shape))
     return [math.prod(w.shape[:-2]) for w in node.op.weights if len(w.shape) == rank]
 
@@ -54,13 +54,13 @@ def is_convolution(node: Node) -> bool:
 
 
 def channels_of(graph: Graph, tensor: KerasTensor) -> int | None:
-    """Return how many channels a map has; `None` if that is open."""
+    """Return the number of channels of a map; `None` if it is unknown."""
     first = format_of(graph, graph.producer(tensor)) == "channels_first"
     return tensor.shape[1 if first else -1]
 
 
 def dtype_policy_of(graph: Graph, tensor: KerasTensor) -> str | keras.DTypePolicy:
-    """Return the policy of the nearest layer before a map that computes in the map's type."""
+    """Return the policy of the nearest earlier layer that computes in the map's type."""
     for node in upstream(graph, graph.producer(tensor)):
         policy: Any = getattr(node.op, "dtype_policy", None)
         plain = type(policy) is keras.DTypePolicy
@@ -76,12 +76,12 @@ def is_depthwise(node: Node) -> bool:
 
 
 def is_separable(node: Node) -> bool:
-    """Return whether a layer is depthwise and pointwise in one."""
+    """Return whether a layer is a depthwise and a pointwise convolution in one."""
     return kind_like(node.op).form == "separable"
 
 
 def is_addition(node: Node) -> bool:
-    """Return whether a node adds maps of one shape; a custom layer may (scaled addition)."""
+    """Return whether a node adds maps of one shape, perhaps as a custom layer."""
     shapes = {tensor.shape for tensor in (*node.inputs, *node.outputs)}
     adds = isinstance(node.op, layers.Add) or op_name(node) == "add"
     return len(shapes) == 1 and (adds or (is_own_layer(node) and not node.op.weights))
@@ -109,25 +109,25 @@ def is_scaling(node: Node) -> bool:
 
 
 def has_activation(node: Node) -> bool:
-    """Return whether a layer applies one, as `Conv2D(..., activation="relu")` does."""
+    """Return whether a layer applies an activation, as `Conv2D(..., activation="relu")` does."""
     activation = getattr(node.op, "activation", None)
     return activation not in (None, keras.activations.linear)
 
 
 def is_activation(node: Node) -> bool:
-    """Return whether a node is an activation and nothing else."""
+    """Return whether a node is only an activation."""
     linear = isinstance(node.op, layers.Activation) and not has_activation(node)
     is_layer = kind_like(node.op).form == "activation" and not linear
     return is_layer or (op_name(node) in ACTIVATION_OPS and len(node.inputs) == 1)
 
 
 def is_prediction(node: Node) -> bool:
-    """Return whether a node is a softmax, sigmoid or tanh: on an output map, a prediction."""
+    """Return whether a node is a softmax, sigmoid or tanh, which predicts on an output map."""
     return is_gate(node) or _activation_name(node) == "tanh"
 
 
 def is_gate(node: Node) -> bool:
-    """Return whether a node is a softmax or sigmoid: on a factor of a product, a gate."""
+    """Return whether a node is a softmax or sigmoid, which makes a factor a gate."""
     kinds = ("softmax", "sigmoid", "hard_sigmoid", "hardsigmoid")
     return _activation_name(node) in kinds or isinstance(node.op, layers.Softmax)
 
@@ -141,7 +141,7 @@ def is_pool(node: Node) -> bool:
 
 
 def ends_maps(node: Node) -> bool:
-    """Return whether no map comes after a node: a global pool, or a flattening."""
+    """Return whether a node ends the feature maps: a global pool or a flattening."""
     return isinstance(node.op, layers.Flatten) or kind_like(node.op).form == "global pool"
 
 
@@ -153,11 +153,11 @@ def upsamples(node: Node) -> bool:
 
 
 def stride(node: Node) -> float:
-    """Return by how much a node lowers the resolution; below 1 if it raises it."""
+    """Return the factor by which a node reduces the resolution; below 1 if it increases it."""
     form = kind_like(node.op).form
     if form == "upsampling":
         return 1 / _largest_factor(node.op.size)
-    # Layers of the user's call it either way.
+    # Custom layers use either name.
     given = getattr(node.op, "strides", None) or getattr(node.op, "stride", None)
     if given is None and is_own_layer(node):
         return _shrinkage(node)
@@ -166,11 +166,11 @@ def stride(node: Node) -> float:
 
 
 def _shrinkage(node: Node) -> float:
-    """Return the stride that the sizes tell, a power of two: a convolution may take some border."""
+    """Return the stride from the sizes, as a power of two: a convolution may drop a border."""
     before, after = (tensors[0].shape for tensors in (node.inputs, node.outputs))
     if len(before) != len(after) or len(before) < 3:
         return 1
-    # Of four axes or five the third is of space in either data format.
+    # With four or five axes, the third axis is spatial in both data formats.
     by_format = 1 if keras.config.image_data_format() == "channels_last" else 2
     axis = 2 if len(before) > 3 else by_format
     if not (before[axis] and after[axis]):
@@ -192,7 +192,7 @@ def is_squeeze_excite(node: Node) -> bool:
 
 
 def holds_squeeze_excite(node: Node) -> bool:
-    """Return whether a custom layer has two small layers in a row: C to fewer, and back."""
+    """Return whether a custom layer has two dense layers in a row: C to fewer, and back."""
     pairs = itertools.pairwise(_matrix_shapes(node) if is_own_layer(node) else ())
     return any(
         math.prod((*first[:-2], *second[:-2])) == 1

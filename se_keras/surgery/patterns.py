@@ -1,7 +1,6 @@
-"""Where a network forks and joins: residual units, concatenated branches, convolutions in a row.
+"""Find residual units, concatenated branches and chains of convolutions in a network.
 
-Everything is read off the graph: what a node computes and what takes its output. Names play no
-part.
+All of this is read from the graph: operations and their consumers. Names are not used.
 """
 
 import itertools
@@ -37,12 +36,12 @@ from se_keras.surgery.nodes import (
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """The nodes that lead to one input of a join, and to nothing else.
+    """The nodes that lead only to one input of a join.
 
     Attributes:
-        nodes: latest first; empty if the input itself goes elsewhere too.
-        entries: the tensors that feed it from outside.
-        sources: the nodes that give these.
+        nodes: the nodes, latest first; empty if the input has other consumers too.
+        entries: the tensors that the branch takes from outside.
+        sources: the nodes that output the entries.
     """
 
     nodes: tuple[Node, ...]
@@ -55,7 +54,7 @@ class Branch:
 
     @property
     def work(self) -> tuple[int, int]:
-        """Its kernels and their sizes: what a branch has more of than a shortcut."""
+        """The number and total size of its kernels: a branch has more than a shortcut."""
         return len(self.kernels), sum(self.kernels)
 
     @property
@@ -64,18 +63,18 @@ class Branch:
 
     @property
     def upsamples(self) -> bool:
-        """True if it comes back from a lower resolution, other than from a global pool (ASPP)."""
+        """Whether it returns from a lower resolution, except from a global pool (ASPP)."""
         return any(map(upsamples, self.nodes)) and not any(map(ends_maps, self.nodes))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualUnit:
-    """A branch and a shortcut that start at one node.
+    """A branch and a shortcut that start at the same node.
 
     Attributes:
         join: the node that merges them.
-        inner, skip: its inputs from the branch and from the shortcut.
-        branch, shortcut: what leads to them.
+        inner, skip: the inputs of the join from the branch and from the shortcut.
+        branch, shortcut: the nodes that lead to these inputs.
     """
 
     join: Node
@@ -86,13 +85,13 @@ class ResidualUnit:
 
     @property
     def fork(self) -> KerasTensor:
-        """Return what the branch starts at."""
+        """Return the tensor at which the branch starts."""
         (tensor,) = self.branch.entries
         return tensor
 
     @property
     def is_residual(self) -> bool:
-        """True if both start together, and the branch computes more than the shortcut."""
+        """Whether both start together, and the branch computes more than the shortcut."""
         starts_once = len(self.branch.entries) == 1
         starts_together = starts_once and self.branch.sources == self.shortcut.sources
         computes = self.branch.convolves and self.branch.work > self.shortcut.work
@@ -102,13 +101,13 @@ class ResidualUnit:
 
 @dataclass(frozen=True, kw_only=True)
 class Concatenation:
-    """A concatenation and what leads to it.
+    """A concatenation and its branches.
 
     Attributes:
-        node: the node itself.
-        branches: one an input.
-        leaves: the tensors that it joins, through concatenations that it joins.
-        starts_together: whether its branches do.
+        node: the node of the concatenation.
+        branches: one branch for each input.
+        leaves: the joined tensors, also through nested concatenations.
+        starts_together: whether its branches start at the same node.
     """
 
     node: Node
@@ -122,22 +121,25 @@ class Concatenation:
 
     @cached_property
     def is_module(self) -> bool:
-        """True if its branches start together, one has a kernel above 1x1, and none comes back
-        from a lower resolution, as in a U-Net. (1x1 alone: a projection, as in NASNet.)"""
+        """Whether it is a module: its branches start together, and one has a kernel above 1x1.
+
+        With 1x1 kernels alone it is a projection, as in NASNet. No branch may return from a lower
+        resolution, as in a U-Net.
+        """
         spatial = any(size > 1 for branch in self.branches for size in branch.kernels)
         returns = any(branch.upsamples for branch in self.branches)
         return len(self.branches) > 1 and spatial and not returns and self.starts_together
 
 
 class Structure:
-    """One graph, in which `x * f(x)` counts as one step from `x`, whatever is in `f`.
+    """The structure of one graph, in which `x * f(x)` is one step from `x`, for any `f`.
 
-    So hand-written squeeze-and-excitation, attention or swish does not hide what it stands in.
+    So handwritten SE, attention or swish does not hide the unit around it.
 
     Attributes:
-        graph: the graph that is read.
-        gates: each such multiplication, and the `x` that it takes.
-        order: of execution; the number of each node.
+        graph: the graph.
+        gates: each such multiplication -> its `x`.
+        order: each node -> its number in execution order.
     """
 
     def __init__(self, graph: Graph):
@@ -171,24 +173,24 @@ class Structure:
         return [node for node in self.graph.consumers(tensor) if node not in self._within_gates]
 
     def previous(self, node: Node) -> Node | None:
-        """Return the node that feeds this one, if it is only one."""
+        """Return the only node that this node takes its input from; `None` for several."""
         inputs = self.inputs(node)
         return self.graph.producer(inputs[0]) if len(inputs) == 1 else None
 
     def next(self, node: Node) -> Node | None:
-        """Return the node that alone takes the output of this one."""
+        """Return the only consumer of this node's output; `None` for several."""
         if len(node.outputs) != 1 or self.graph.is_output(node.output):
             return None
         consumers = self.consumers(node.output)
         return consumers[0] if len(consumers) == 1 else None
 
     def branch(self, join: Node, *tensors: KerasTensor) -> Branch:
-        """Walk back from inputs of `join` through everything that leads to them only."""
+        """Collect the nodes that lead only to the given inputs of `join`."""
         starts = {self.graph.producer(tensor): {tensor} for tensor in tensors}
         nodes: dict[Node, None] = {}
         entries: set[KerasTensor] = set()
         taken = dict(starts)
-        # From the latest node to the earliest: when its turn comes, all its consumers were seen.
+        # Go from the latest node to the earliest, so that all consumers of a node come before it.
         while taken:
             node = max(taken, key=self.order.__getitem__)
             fed = taken.pop(node)
@@ -202,7 +204,7 @@ class Structure:
         return Branch(nodes=tuple(nodes), entries=frozenset(entries), sources=sources)
 
     def _feeds_only(self, node: Node, nodes: Set[Node]) -> bool:
-        """Return whether a node is no input and feeds these nodes only."""
+        """Return whether a node is not an input, and only these nodes take its output."""
         return bool(node.inputs) and all(
             consumer in nodes and not self.graph.is_output(tensor)
             for tensor in node.outputs
@@ -221,7 +223,7 @@ class Structure:
 
     @cached_property
     def residual_units(self) -> list[ResidualUnit]:
-        """The innermost ones: a skip around other units (as in EDSR) is no unit."""
+        """The innermost residual units; a skip around other units (as in EDSR) is not a unit."""
         units: list[ResidualUnit] = []
         joins: set[Node] = set()
         for node in self.graph.nodes:
@@ -241,15 +243,15 @@ class Structure:
         return unit if unit.is_residual and self._skips(unit) else None
 
     def _skips(self, unit: ResidualUnit) -> bool:
-        """Return whether the shortcut is one: at most a projection."""
+        """Return whether the shortcut is at most a projection."""
         if not self.is_concatenation(unit.join):
             return len(unit.shortcut.kernels) <= 1
-        # ShuffleNet concatenates with a pool or with a share of the channels; what DenseNet
-        # concatenates with goes on into the branch too.
+        # ShuffleNet concatenates with a pool or a part of the channels. In DenseNet the
+        # concatenated map also goes into the branch.
         return not unit.shortcut.kernels and len(self.consumers(unit.skip)) <= 1
 
     def _is_part_of_a_module(self, unit: ResidualUnit) -> bool:
-        """Return whether its fork feeds other branches of a module too (a cell of NASNet)."""
+        """Return whether its fork also feeds other branches of a module (a cell of NASNet)."""
         return any(
             branch.kernels and unit.join not in branch.nodes and unit.fork in branch.entries
             for module in self._concatenations
@@ -274,7 +276,7 @@ class Structure:
         )
 
     def _starts_together(self, node: Node) -> bool:
-        """Return whether its branches start at one map; they may fork later (Inception-v3)."""
+        """Return whether all branches start at one map; they may fork later (Inception-v3)."""
         groups = [[tensor] for tensor in node.inputs]
         while len(groups) > 1:
             sources = [self.branch(node, *group).sources for group in groups]
@@ -306,7 +308,7 @@ class Structure:
         return [
             module
             for module in candidates
-            # With units in its branches it is a stage, as in CSPNet.
+            # A module with units in its branches is a stage, as in CSPNet.
             if module.node not in in_units | joins
             and joins.isdisjoint(module.inside)
             and not any(module.leaves < other.leaves for other in candidates)
@@ -314,14 +316,14 @@ class Structure:
 
     @cached_property
     def transitions(self) -> list[Node]:
-        """Return what feeds a dense block from another one (DenseNet's transition layers)."""
+        """Return the nodes between two dense blocks (DenseNet's transition layers)."""
         ends = {module.node for module in self.modules if self._find_start(module) is not None}
         starts = [self._find_start(module) for module in self.modules]
         maps = [node for node in starts if node is not None and len(node.outputs) == 1]
         return [node for node in maps if self._follows(node, ends)]
 
     def _find_start(self, module: Concatenation) -> Node | None:
-        """Return the input of a dense block: all its layers start at it or at each other."""
+        """Return the input of a dense block, at which its layers start, or at each other."""
         producers = {self.graph.producer(tensor) for tensor in module.leaves}
         inner = [other for other in self._concatenations if other.leaves <= module.leaves]
         sources = {node for other in inner for branch in other.branches for node in branch.sources}
@@ -338,7 +340,7 @@ class Structure:
 
     @cached_property
     def convolutions(self) -> list[Node]:
-        """Return the convolutions of feature maps, without gates and what follows a global pool."""
+        """Return the convolutions of feature maps, without gates and nodes after a global pool."""
         pooled: set[Node] = set()
         found = []
         for node in self.graph.nodes:
@@ -351,9 +353,9 @@ class Structure:
 
     @cached_property
     def hidden_units(self) -> list[Node]:
-        """Layers of the user's, if most convolutions are in such layers with several inside.
+        """Custom layers with several convolutions each, if they contain most convolutions.
 
-        A MobileNet or an EfficientNet of such layers shows no residual unit; these are the units.
+        A MobileNet or EfficientNet of such layers shows no residual units, so these are its units.
         """
         own = [node for node in self.convolutions if is_own_convolution(node)]
         spatial = [node for node in own if max(kernels(node)) > 1]
@@ -362,9 +364,9 @@ class Structure:
         return spatial if 2 * inside > all_kernels else []
 
     def activation(self, node: Node) -> Node | None:
-        """Return what gives the activation of a convolution: itself, or a node soon after it.
+        """Return the node with the activation of a convolution: itself, or a node after it.
 
-        A layer of the user's is taken to have its own.
+        A custom layer is assumed to include its activation.
         """
         while not (has_activation(node) or is_own_convolution(node) or self.activates(node)):
             following = self.next(node)
@@ -375,21 +377,21 @@ class Structure:
         return node
 
     def gates_a_product(self, node: Node) -> bool:
-        """Return whether a node is a sigmoid or softmax that a product takes, as in gated units."""
+        """Return whether a node is a sigmoid or softmax whose output is multiplied."""
         return is_gate(node) and any(map(is_multiplication, self.consumers(node.output)))
 
     def activates(self, node: Node) -> bool:
-        """Return whether a node is an activation, also one written out, as `x * sigmoid(x)`."""
+        """Return whether a node is an activation, also in the form `x * sigmoid(x)`."""
         written_out = node in self.gates and not self._factors[node].kernels
         return is_activation(node) or written_out
 
     def normalized(self, node: Node) -> Node:
-        """Return the normalization of a convolution, or the convolution."""
+        """Return the normalization after a convolution, or the convolution if there is none."""
         following = self.next(node)
         return following if following is not None and is_normalization(following) else node
 
     def is_pointwise(self, node: Node) -> bool:
-        """Return whether a convolution is 1x1 after a depthwise one, or both in one layer."""
+        """Return whether a convolution is 1x1 after a depthwise one, or a layer that has both."""
         if is_separable(node):
             return True
         before = self.previous(node)
@@ -397,14 +399,14 @@ class Structure:
             before = self.previous(before)
         return kernels(node) == [1] and before is not None and is_depthwise(before)
 
-    # --- squeeze-and-excitation that is there ----------------------------------------------------
+    # --- existing squeeze-and-excitation -------------------------------------------------------
 
     def is_squeeze_excite(self, node: Node) -> bool:
         """Return whether a node is an SE layer, or a product with a gate for each channel."""
         return node in self._squeeze_excites or is_squeeze_excite(node)
 
     def holds_squeeze_excite(self, node: Node) -> bool:
-        """Return whether it is inside a node, or is the node."""
+        """Return whether a node contains SE, or is SE."""
         if node.subgraph is not None:
             inside = Structure(node.subgraph)
             return any(map(inside.holds_squeeze_excite, node.subgraph.nodes))

@@ -1,4 +1,4 @@
-"""`InsertionPlan`: where squeeze-and-excitation goes in a model, in names and numbers."""
+"""`InsertionPlan`: the places for SE in a model, as names and numbers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from se_keras.surgery.nodes import channels_of, dtype_policy_of
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """One place for a layer of squeeze-and-excitation.
+    """One place for an SE layer.
 
     Attributes:
-        after: name of the layer after which it goes; in a nested model `backbone/conv1`.
-        output: which of the outputs of that layer it takes, from 0.
-        into: names of the layers beside it that shall take what it gives; `None` for all.
-        channels: of the map there.
-        reduced_channels: hidden width of the layer.
-        parameters: that it adds; 0 where an earlier site has the same layer.
-        stage: s where the input has 2**s times the height and width of the map, as in "C2 to C5"
-            of feature pyramids; 2 is the paper's conv2_x in ResNet-50.
-        reason: why it is a site.
-        has_se: squeeze-and-excitation is there already.
-        shares: number of the site (of the plan, from 0) whose layer it has; its own if none. A
-            layer that the model calls twice has one layer of SE after both calls.
+        after: name of the layer before the SE layer; in a nested model `backbone/conv1`.
+        output: index of the output of that layer.
+        into: names of the layers that take the output of SE; `None` for all consumers.
+        channels: number of channels of the map.
+        reduced_channels: hidden width of the SE layer.
+        parameters: number of added parameters; 0 if an earlier site has the same SE layer.
+        stage: s, if the input has 2**s times the height and width of the map, as in "C2 to C5" of
+            feature pyramids; 2 is the paper's conv2_x in ResNet-50.
+        reason: reason why it is a site.
+        has_se: whether SE is there already.
+        shares: index of the site whose SE layer is reused here (its own index if it has one). If
+            the model calls a layer twice, both calls are followed by the same SE layer.
     """
 
     after: str
@@ -51,12 +51,12 @@ class Site:
 class InsertionPlan:
     """The result of `find_sites`; prints as a table.
 
-    It holds names and numbers: pickle it, copy it, apply it as often as you like.
+    A plan holds only names and numbers: it can be pickled, copied and applied many times.
 
     Attributes:
-        model: name of the model that it was made for.
-        sites: the outer model's first, each model's in execution order.
-        ratio, options: of the layers, as `find_sites` was given them.
+        model: name of the model that the plan was made for.
+        sites: sites in execution order, those in nested models last.
+        ratio, options: arguments of the SE layers, as given to `find_sites`.
     """
 
     model: str
@@ -66,7 +66,7 @@ class InsertionPlan:
 
     @property
     def parameters(self) -> int:
-        """All parameters that the plan adds."""
+        """The number of parameters that the plan adds."""
         return sum(site.parameters for site in self.sites)
 
     def apply(
@@ -75,16 +75,16 @@ class InsertionPlan:
         """Insert squeeze-and-excitation into a copy of a model, as `insert_se` does.
 
         Args:
-            model: the one that the plan was made for, or another with the same layers at its
-                sites: a clone, or the model that was read from a file.
-            warm_start, force: see `insert_se`.
+            model: the model that the plan was made for, or one with the same layers at the sites,
+                such as a clone or a model loaded from a file.
+            warm_start, force: as in `insert_se`.
 
         Returns:
             The new model; it is not compiled.
 
         Raises:
-            InputError: as `insert_se` does, and for a model that lacks a layer of the plan, or has
-                another number of channels there.
+            InputError: as in `insert_se`, and if the model lacks a layer of the plan or has another
+                number of channels there.
 
         Example:
 
@@ -115,7 +115,7 @@ class InsertionPlan:
         return graph.build()
 
     def _places(self, graph: Graph) -> list["_Place"]:
-        """Find the sites in the graph of a model, before any is changed."""
+        """Find the sites in the graph of a model before changing it."""
         graphs = dict(graph.graphs())
         nodes = {path + node.name: node for path, inner in graphs.items() for node in inner.nodes}
         self._refuse_other_model(graph, (_missing(site, nodes) for site in self.sites))
@@ -128,7 +128,7 @@ class InsertionPlan:
         if found:
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             raise InputError(
-                f"`model`: {graph.model.name!r} is another than the plan was made for, "
+                f"`model`: {graph.model.name!r} does not fit the plan, which was made for "
                 f"{self.model!r}: {found[0]}{more}."
             )
 
@@ -143,7 +143,7 @@ class InsertionPlan:
             )
 
     def _make_layers(self, places: list["_Place"], options: dict[str, Any]) -> list[SqueezeExcite]:
-        """Make one layer for each site; sites of one layer share it."""
+        """Make the SE layer for each site; some sites share a layer."""
         names = {place.graph: {node.op.name for node in place.graph.nodes} for place in places}
         layers: list[SqueezeExcite] = []
         for index, (site, place) in enumerate(zip(self.sites, places, strict=True)):
@@ -191,7 +191,7 @@ class _Place(NamedTuple):
 
     @property
     def has_layer(self) -> bool:
-        """True if `SqueezeExcite` stands there: the plan may have been applied already."""
+        """Whether `SqueezeExcite` is there: the plan may have been applied already."""
         near = (self.after, *self.graph.consumers(self.tensor))
         return any(isinstance(node.op, SqueezeExcite) for node in near)
 
@@ -202,7 +202,7 @@ def _missing(site: Site, nodes: dict[str, Node]) -> str | None:
     if missing:
         return f"it has no layer {missing[0]!r}"
     count = len(nodes[site.after].outputs)
-    return None if site.output < count else f"{site.after!r} gives {count} outputs"
+    return None if site.output < count else f"{site.after!r} has {count} outputs"
 
 
 def _place(site: Site, graphs: dict[str, Graph], nodes: dict[str, Node]) -> _Place:
@@ -215,16 +215,16 @@ def _problem_of_channels(site: Site, place: _Place) -> str | None:
     channels = channels_of(place.graph, place.tensor)
     if channels == site.channels:
         return None
-    return f"{site.after!r} gives {channels} channels, not {site.channels}"
+    return f"{site.after!r} has {channels} channels, not {site.channels}"
 
 
 def _problem_of_way(site: Site, place: _Place) -> str | None:
     strangers = [node.name for node in place.into or () if place.tensor not in node.inputs]
-    return f"{strangers[0]!r} does not take what {site.after!r} gives" if strangers else None
+    return f"{strangers[0]!r} does not take the output of {site.after!r}" if strangers else None
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Return the path of the model that a node is in, and the node's own name."""
+    """Split a name into the path of the enclosing model and the node's own name."""
     path, slash, own = name.rpartition("/")
     return path + slash, own
 
@@ -241,7 +241,7 @@ def _unused_name(base: str, taken: set[str]) -> str:
 
 
 def _neutral_options(ratio: int, options: dict[str, Any]) -> dict[str, float]:
-    """Return what makes a gate exactly 1 where `expand` gives 0."""
+    """Return the options that make a gate exactly 1 if `expand` returns 0."""
     if "gate_scale" in options:
         raise InputError("`gate_scale` is what warm_start=True sets; pass warm_start=False for it.")
     return SqueezeExcite(ratio, **options).warm_start_options()

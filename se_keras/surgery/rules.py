@@ -1,4 +1,4 @@
-"""The rules by which places for squeeze-and-excitation are found, one function a rule."""
+"""The rules that find places for SE: one function for each rule."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -21,17 +21,17 @@ Structures = list[tuple[str, Structure]]
 
 @dataclass(frozen=True, kw_only=True)
 class Spot:
-    """A tensor after which squeeze-and-excitation may go.
+    """A tensor after which SE can be inserted.
 
     Attributes:
-        structure: of the graph that it is in.
-        path: of that graph.
-        tensor: what it takes.
-        into: the nodes that shall take its output; `None` for all.
-        reason: why it is here.
-        placed: it depends on the placement in residual units.
-        within: the nodes of its unit; squeeze-and-excitation inside any of them is for this place.
-        around: other nodes that may already be squeeze-and-excitation for this place.
+        structure: structure of the graph that contains the tensor.
+        path: path of this graph.
+        tensor: the tensor.
+        into: the consumers that take the output of SE; `None` for all.
+        reason: reason why SE can be inserted here.
+        placed: whether the place depends on the placement in residual units.
+        within: the nodes of its unit; SE inside any of them counts as SE at this place.
+        around: other nodes that may already be SE at this place.
     """
 
     structure: Structure
@@ -59,15 +59,15 @@ class Spot:
 
 
 def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:
-    """Find all places in a graph and the nested ones.
+    """Find all places in a graph and its nested graphs.
 
     Args:
-        graph: of the model.
-        where: see `find_sites`.
-        placement: in residual units; one of `PLACES`.
+        graph: graph of the model.
+        where: as in `find_sites`.
+        placement: placement in residual units; one of `PLACES`.
 
     Raises:
-        InputError: for a `where` of another kind, or a name that no layer has.
+        InputError: if `where` is invalid, or names a layer that does not exist.
     """
     structures = [(path, Structure(inner)) for path, inner in graph.graphs()]
     if isinstance(where, str) and where in RULES:
@@ -95,7 +95,7 @@ def _find_by_rules(structures: Structures, rules: Iterable["Rule"], placement: s
 
 
 def residual(structure: Structure, placement: str) -> Iterator[Spot]:
-    """Yield the place in each residual unit, as in Fig. 5 of the paper."""
+    """Yield the place in each residual unit (Fig. 5 of the paper)."""
     for unit in structure.residual_units:
         tensor, into = CUTS[placement](structure, unit)
         following, _ = _cut_post(structure, unit)
@@ -148,7 +148,7 @@ REASONS = {
 
 
 def concat(structure: Structure, placement: str) -> Iterator[Spot]:
-    """Yield the places after each module's concatenation and each dense block's transition."""
+    """Yield the place after each module's concatenation and each transition of dense blocks."""
     for module in structure.modules:
         reason = f"concatenation of {len(module.branches)} branches"
         yield Spot(structure=structure, tensor=module.node.output, reason=reason)
@@ -157,7 +157,7 @@ def concat(structure: Structure, placement: str) -> Iterator[Spot]:
 
 
 def pointwise(structure: Structure, placement: str) -> Iterator[Spot]:
-    """Yield the places after each pointwise convolution of a depthwise separable one."""
+    """Yield the place after each pointwise convolution of a depthwise separable one."""
     for node in filter(structure.is_pointwise, structure.convolutions):
         after = structure.activation(node) or structure.normalized(node)
         reason = f"pointwise convolution {node.name}"
@@ -165,7 +165,7 @@ def pointwise(structure: Structure, placement: str) -> Iterator[Spot]:
 
 
 def conv(structure: Structure, placement: str) -> Iterator[Spot]:
-    """Yield the places after each activated convolution that is no prediction and no gate."""
+    """Yield the place after each activated convolution, except predictions and gates."""
     for node in structure.convolutions:
         after = structure.activation(node)
         if after is None or len(after.outputs) != 1:
@@ -177,7 +177,7 @@ def conv(structure: Structure, placement: str) -> Iterator[Spot]:
 
 
 def hidden(structure: Structure, placement: str) -> Iterator[Spot]:
-    """Yield the places after each custom layer that has a whole unit inside."""
+    """Yield the place after each custom layer that contains a whole unit."""
     for node in structure.hidden_units:
         if len(node.outputs) == 1:
             reason = f"layer with convolutions inside: {len(kernels(node))}"
@@ -186,20 +186,21 @@ def hidden(structure: Structure, placement: str) -> Iterator[Spot]:
 
 Rule = Callable[[Structure, str], Iterator[Spot]]
 RULES = {"residual": residual, "concat": concat, "conv": conv, "pointwise": pointwise}
-# The paper's sec. 3.3 and 4: modules and residual units where a network has them, or layers that
-# hide them. What has neither is a chain, of separable convolutions (MobileNet) or of plain ones
-# (VGG).
+# The paper's sec. 3.3 and 4: residual units and modules if a network has them, else custom layers
+# that hide them. Any other network is a chain of separable (MobileNet) or plain convolutions (VGG).
 AUTO_RULES = ((residual, concat), (hidden,), (pointwise,), (conv,))
 
 
-# --- places that are named -----------------------------------------------------------------------
+# --- named places ------------------------------------------------------------------------------
 
 
 def _find_by_pattern(structures: Structures, pattern: str) -> list[Spot]:
     try:
         matches = re.compile(pattern).fullmatch
     except re.error as error:
-        raise InputError(f"`where` is no regular expression: {pattern!r} ({error}).") from error
+        raise InputError(
+            f"`where` must be a regular expression, got {pattern!r} ({error})."
+        ) from error
     return _make_spots(
         structures, lambda names, node: any(map(matches, names)), f"matches {pattern}"
     )
@@ -238,19 +239,19 @@ def _make_spots(
 
 
 def _names_of(path: str, node: Node) -> set[str]:
-    """Return what a user may call a node; all calls of a layer have its name."""
+    """Return the names that a user may give for a node; all calls of a layer have its name."""
     return {node.name, node.op.name, path + node.name, path + node.op.name}
 
 
 def is_map(node: Node) -> bool:
-    """Return whether squeeze-and-excitation can stand after a node."""
+    """Return whether SE can be inserted after a node."""
     if not node.inputs or len(node.outputs) != 1:
         return False
     return 3 <= len(node.output.shape) <= 5 and "float" in node.output.dtype
 
 
 def _check_names(structures: Structures, names: Iterable[str]) -> set[str]:
-    """Return the names, each of which must be that of a layer with a feature map."""
+    """Return the names; refuse names that are not of a layer with a feature map."""
     nodes = {
         name: node
         for path, structure in structures
@@ -280,6 +281,6 @@ def _refuse_no_map(name: str, node: Node) -> None:
     if not is_map(node):
         shapes = [tensor.shape for tensor in node.outputs]
         raise InputError(
-            f"`where`: {name!r} gives {shapes[0] if len(shapes) == 1 else shapes}, which is no "
-            "feature map: (N, L, C), (N, H, W, C) or (N, D, H, W, C) of floats."
+            f"`where`: {name!r} must output a feature map of floats, (N, L, C), (N, H, W, C) or "
+            f"(N, D, H, W, C), got {shapes[0] if len(shapes) == 1 else shapes}."
         )

@@ -1,4 +1,4 @@
-"""`find_sites`: where squeeze-and-excitation goes in a model, as a plan."""
+"""`find_sites`: find the places for SE in a model, as a plan."""
 
 import inspect
 import math
@@ -34,39 +34,38 @@ def find_sites(
     skip_last_stage: bool = False,
     **options: Any,
 ) -> InsertionPlan:
-    """Find where squeeze-and-excitation goes in a model (the paper's sec. 3.3 and Fig. 5).
+    """Find the places for squeeze-and-excitation in a model (the paper's sec. 3.3 and Fig. 5).
 
     Args:
-        model: a functional or Sequential model; nested models are walked.
+        model: a functional or Sequential model; nested models are included.
         where: one of
 
-            - `"residual"`: the branch of each residual unit, before the addition and before what
-              scales or drops the branch;
-            - `"concat"`: after the outermost concatenation of each module of branches; of a
-              dense block after its last one, and after the transition to the next block;
+            - `"residual"`: the branch of each residual unit, before the addition and before any
+              layer that scales or drops the branch;
+            - `"concat"`: after the outermost concatenation of each module of branches; in dense
+              blocks after the last concatenation, and after the transition to the next block;
             - `"pointwise"`: after each pointwise convolution that follows a depthwise one, and
-              its activation if it has one;
+              after its activation if there is one;
             - `"conv"`: after the activation of each convolution;
-            - `"auto"`: residual units and concatenations; if there are none, layers of your own
-              that hide most of the convolutions, several in each (SE goes after the layer);
-              else `"pointwise"`, else `"conv"`;
-            - a regular expression that a layer's whole name matches;
-            - a list of layer names, in nested models as `"backbone/conv1"` or `"conv1"`;
-            - a function that says of a layer whether SE goes after it.
+            - `"auto"`: residual units and concatenations; if there are none, custom layers that
+              contain most of the convolutions, several each; else `"pointwise"`, else `"conv"`;
+            - a regular expression that matches the whole name of a layer;
+            - a list of layer names; for nested models `"backbone/conv1"` or `"conv1"`;
+            - a function that returns whether SE goes after a layer.
         ratio: reduction ratio r.
-        placement: in residual units `"standard"`, `"pre"`, `"post"` or `"identity"`.
-        stages: only sites of these stages (see `Site`); `None` for all.
-        skip_last_stage: leaves out the stage of the lowest resolution, which has most of the
-            parameters (the paper's sec. 4 and 6.4).
+        placement: placement in residual units: `"standard"`, `"pre"`, `"post"` or `"identity"`.
+        stages: use only sites of these stages (see `Site`); `None` for all.
+        skip_last_stage: whether to leave out the stage with the lowest resolution, which has most
+            of the parameters (the paper's sec. 4 and 6.4).
         **options: further arguments of `SqueezeExcite`.
 
     Returns:
-        The plan; it prints as a table.
+        The plan, which prints as a table.
 
     Raises:
-        InputError: for a model that is not functional, for one without such a site, and for a
-            site whose number of channels is not known.
-        TypeError: for an option that `SqueezeExcite` does not have.
+        InputError: if the model is not functional or has no such site, or if the number of channels
+            at a site is unknown.
+        TypeError: if `SqueezeExcite` does not have an option.
 
     Example:
 
@@ -98,11 +97,11 @@ def refuse_other_options(function: Callable, options: dict[str, Any]) -> None:
     """Refuse options that neither a function of this package nor `SqueezeExcite` has.
 
     Args:
-        function: takes a model, its own arguments, and `SqueezeExcite`'s as `options`.
-        options: what the user gave besides the arguments of the function.
+        function: a function with its own arguments, and those of `SqueezeExcite` as `options`.
+        options: the user's options besides the arguments of the function.
 
     Raises:
-        TypeError: for an option that is not the user's to give.
+        TypeError: if an option is unknown.
     """
     known = {*inspect.signature(function).parameters, *se_options()}
     refuse_unknown_options(function.__name__, options, known - {"model", "options", "data_format"})
@@ -112,12 +111,12 @@ def _refuse_no_site(model: keras.Model, where: Where, placement: str, spots: lis
     if not spots:
         names = ("auto", *RULES, *(layer.name for layer in model.layers))
         hint = did_you_mean(where, names) or (
-            " Name the layers after which SE shall go, as in where=['conv1_relu', 'conv2_relu']."
+            " Name the layers to insert SE after, as in where=['conv1_relu', 'conv2_relu']."
         )
         raise InputError(f"`where`: {model.name!r} has no site for {where!r}.{hint}")
     if placement != "standard" and not any(spot.placed for spot in spots):
         raise InputError(
-            f"`placement={placement!r}` is for residual units, and {model.name!r} has none for "
+            f"`placement={placement!r}` needs residual units, but {model.name!r} has none with "
             f"where={where!r}."
         )
 
@@ -126,7 +125,7 @@ def _refuse_no_site(model: keras.Model, where: Where, placement: str, spots: lis
 
 
 def _strides(graph: Graph, of_input: float) -> dict[KerasTensor, float]:
-    """Return by how much the resolution of each map is lower than the model input's."""
+    """Return the ratio of the input's resolution to the resolution of each map."""
     strides: dict[KerasTensor, float] = {}
     for node in graph.nodes:
         before = max(map(strides.__getitem__, node.inputs), default=of_input)
@@ -143,14 +142,16 @@ def _select_stages(
     numbered: list[tuple[Spot, int]], stages: Collection[int] | None, skip_last_stage: bool
 ) -> list[tuple[Spot, int]]:
     present = sorted({stage for _, stage in numbered})
-    words = f"some of {present}, those with sites"
+    words = f"some of {present}, the stages with sites"
     wanted = set(present if stages is None else integers("stages", stages, words))
     if not wanted <= set(present):
         raise InputError(f"`stages` must be {words}, got {stages!r}.")
     if skip_last_stage:
         wanted.discard(present[-1])
     if not wanted:
-        raise InputError(f"`stages`: of the stages with sites, {present}, none is left.")
+        raise InputError(
+            f"`stages` and `skip_last_stage` leave no site: the stages with sites are {present}."
+        )
     return [(spot, stage) for spot, stage in numbered if stage in wanted]
 
 
@@ -163,7 +164,7 @@ def _make_sites(numbered: list[tuple[Spot, int]], layer: SqueezeExcite) -> Itera
     for index, (spot, stage) in enumerate(numbered):
         channels = _channels(spot)
         calls = _find_weighted_calls(spot)
-        # Two sites after one call of a layer are two; sites after two calls of it are one.
+        # Two sites after one call of a layer get two SE layers; sites after two calls share one.
         key = (frozenset(node.op for node in calls), repeats[calls], channels)
         repeats[calls] += 1
         owner = owners.setdefault(key, index)
@@ -184,7 +185,7 @@ def _make_sites(numbered: list[tuple[Spot, int]], layer: SqueezeExcite) -> Itera
 
 
 def _find_weighted_calls(spot: Spot) -> frozenset[Node]:
-    """Return the nearest calls of layers with weights, on all ways back."""
+    """Return the nearest calls of layers with weights, on all paths back."""
     found, waiting = set(), [spot.after]
     while waiting:
         node = waiting.pop()
@@ -199,7 +200,7 @@ def _channels(spot: Spot) -> int:
     channels = channels_of(spot.graph, spot.tensor)
     if channels is None:
         raise InputError(
-            f"`where`: the number of channels after {spot.path + spot.after.name!r} is not known, "
-            f"its shape is {spot.tensor.shape}."
+            f"`where`: the number of channels after {spot.path + spot.after.name!r} must be known, "
+            f"got the shape {spot.tensor.shape}."
         )
     return channels
