@@ -524,7 +524,7 @@ def test_what_nothing_says_is_not_guessed(kind):
     assert str(found) == f"pixels unknown: {found.origin}"
     for call in (se_keras.preprocess_input, se_keras.load_image):
         with pytest.raises(
-            InputError, match=r"is unknown: .* Give .*se_keras\.Pixels\(mean"
+            InputError, match=r"are unknown: .* Give .*se_keras\.Pixels\(mean"
         ) as caught:
             call(pixels((24, 24, 3)), model)
         assert found.origin in str(caught.value)

@@ -361,7 +361,9 @@ def test_json_comes_back(content, tmp_path_factory):
 def test_what_is_no_json_object_is_named(content, tmp_path):
     path = tmp_path / "report.json"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"can't read .*report.json: it (is no JSON|must hold) "):
+    with pytest.raises(
+        InputError, match=r"can't read .*report.json: it (is not valid JSON|must hold) "
+    ):
         files.read_json(path)
 
 

@@ -546,7 +546,7 @@ def sharp_images(folder, side):
 
 # A square of up to 2 * (24 / 0.7) pixels is kept as it is; a larger one is resized before.
 @pytest.mark.parametrize(("side", "most", "mean"), [(70, 0, 0), (40, 0, 0), (150, 12, 2.5)])
-@pytest.mark.parametrize("room", [2**20, 0], ids=["in memory", "read anew"])
+@pytest.mark.parametrize("room", [2**20, 0], ids=["in memory", "read again"])
 def test_a_random_part_is_what_pillow_cuts_out_of_the_file(
     side, most, mean, room, tmp_path, monkeypatch
 ):
@@ -908,7 +908,10 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(unbroken, tmp_path, m
         file.write(b"X")
     train_small(config(), tmp_path / "run", resume=True)
     said = capsys.readouterr().out
-    assert "checkpoint-0002.weights.h5: it is not as it was written. The run goes on after" in said
+    assert (
+        "checkpoint-0002.weights.h5: it was changed after it was written. The run goes on after"
+        in said
+    )
     assert_same_run(unbroken, tmp_path / "run")
 
 
@@ -1152,7 +1155,9 @@ def test_an_image_that_changes_is_named_and_one_that_is_touched_is_not(folder):
     os.utime(first, (1, 1))
     data.read_whole(found, first)
     write_image(Path(second), (9, 9, 9), seed=7)
-    with pytest.raises(InputError, match=r"can't read the image .*: it has changed meanwhile\.$"):
+    with pytest.raises(
+        InputError, match=r"can't read the image .*: it has changed since the run started\.$"
+    ):
         data.read_whole(found, second)
 
 

@@ -133,7 +133,9 @@ def test_a_history_that_was_edited_is_not_the_runs(run, capsys):
     path = run / "history.csv"
     path.write_text(path.read_text().replace("0.5", "0.75", 1))
     assert not is_finished(run, dict(SETTINGS))
-    assert "history.csv is not as it was written. It is made again." in capsys.readouterr().out
+    assert (
+        "history.csv was changed after it was written. It is made again." in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(

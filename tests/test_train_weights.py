@@ -185,7 +185,7 @@ def head_of_its_own(x):
 OTHER_HEADS = {
     "MobileNet": (
         [POOL(keepdims=True, name="before"), CONV(name="old"), layers.Reshape((4,))],
-        "takes the place of 'old'",
+        "replaces 'old'",
     ),
     "MobileNetV3": (
         [
@@ -196,7 +196,7 @@ OTHER_HEADS = {
             layers.Flatten(),
             layers.Activation("softmax"),
         ],
-        "takes the place of 'old'",
+        "replaces 'old'",
     ),
     "VGG": (
         [
@@ -204,12 +204,12 @@ OTHER_HEADS = {
             DENSE(activation="relu", name="before"),
             DENSE(activation="softmax", name="old"),
         ],
-        "takes the place of 'old'",
+        "replaces 'old'",
     ),
-    "nested": ([head_of_its_own], "takes the place of 'old'"),
+    "nested": ([head_of_its_own], "replaces 'old'"),
     "flat": (
         [layers.Flatten(name="before"), layers.Dropout(0.5, name="drop")],
-        "stands on its features",
+        "follows its features",
     ),
 }
 
@@ -243,7 +243,7 @@ class Coded(keras.Model):
 
 
 UNFIT = {
-    "can't be told": [
+    "can't be found": [
         lambda: classifier(POOL(), DENSE(activation="relu")),
         lambda: classifier(POOL(), DENSE(), layers.ReLU()),
     ],
@@ -267,13 +267,13 @@ def test_a_model_without_one_clear_classifier_is_refused(make, message, folder):
     ("settings", "model", "message"),
     [
         ({"pixels": None}, backbone, r"`pixels`: raw, imagenet, tf, or"),
-        ({"pixels": "seresnet32"}, backbone, "what pixels seresnet32 takes is unknown"),
+        ({"pixels": "seresnet32"}, backbone, "the pixels that seresnet32 takes are unknown"),
         ({"image_size": 9}, backbone, "`image_size` must be 8, .* got 9"),
         ({"image_size": None}, lambda: backbone((None, None, 3)), None),
-        ({"no_se": True}, backbone, "`no_se` and `precision` are for a network by its name"),
-        ({"precision": "mixed_float16"}, backbone, "`precision` are for a network by its name"),
+        ({"no_se": True}, backbone, "`no_se` and `precision` need a network by its name"),
+        ({"precision": "mixed_float16"}, backbone, "`precision` need a network by its name"),
         ({"model": "seresnet20"}, backbone, "replaces the model of the settings, seresnet20"),
-        ({"weights": "imagenet"}, backbone, "`weights` are for a network by its name"),
+        ({"weights": "imagenet"}, backbone, "`weights` need a network by its name"),
         ({"model": "gone.keras"}, None, "`model`: there is no gone.keras"),
         ({"weights": "gone.safetensors"}, None, "there is no file 'gone.safetensors'"),
         ({"weights": "imagenet"}, None, "name the network"),
@@ -282,7 +282,7 @@ def test_a_model_without_one_clear_classifier_is_refused(make, message, folder):
         ({"unfreeze": 1, "pixels": None}, None, "`unfreeze` needs `weights`"),
         ({"layer_decay": 0.5, "pixels": None}, None, "`layer_decay` needs `weights`"),
         ({"tuning_rate": 0.5, "pixels": None}, None, "`tuning_rate` needs `weights`"),
-        ({}, lambda: backbone((8, 12, 1)), "takes images of 8x12, training has squares only"),
+        ({}, lambda: backbone((8, 12, 1)), "must take square images, got 8x12"),
     ],
 )
 def test_what_a_run_cannot_begin_with_is_named(settings, model, message):
@@ -314,16 +314,20 @@ def test_the_folder_of_a_run_stands_for_its_model(tmp_path, monkeypatch):
 
 
 def test_weights_whose_pixels_nobody_knows_are_refused(weights, folder):
-    with pytest.raises(InputError, match=r"what pixels .*some.keras takes is unknown.*raw"):
+    with pytest.raises(InputError, match=r"the pixels that .*some.keras takes are unknown.*raw"):
         start_of(TrainConfig(data=folder, model="seresnet20", weights=weights))
 
 
 def test_sizes_and_channels_that_do_not_fit_are_named(folder):
-    with pytest.raises(InputError, match="any size: say which by `image_size`"):
+    with pytest.raises(InputError, match=r"`image_size` must be given, because .* any size"):
         start_of(config(data=folder), backbone((None, None, 3)))
-    with pytest.raises(InputError, match="small takes 3 channels, and the images of digits have 1"):
+    with pytest.raises(
+        InputError, match=r"must have 3 channels for .*small, but the images of digits have 1"
+    ):
         built(config(), backbone((8, 8, 3)))
-    with pytest.raises(InputError, match=r"small takes 1 channel, and the images of .* have 3"):
+    with pytest.raises(
+        InputError, match=r"must have 1 channel for .*small, but the images of .* have 3"
+    ):
         built(config(data=folder), backbone())
 
 

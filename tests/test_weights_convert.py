@@ -796,7 +796,7 @@ def test_two_networks_in_one_file_are_refused(good, headless, tmp_path):
         both = {f"{p}{k}": v.copy() for p in (prefix, "ema.module.") for k, v in tensors.items()}
         for network in (model, headless):
             with pytest.raises(
-                InputError, match=r"several networks \(.*'ema.module'.*\): say which"
+                InputError, match=r"several networks \(.*'ema.module'.*\): name one of them"
             ):
                 load(network, both, tmp_path / "a.safetensors")
 

@@ -63,7 +63,7 @@ class Branch:
 
     @property
     def upsamples(self) -> bool:
-        """Whether it returns from a lower resolution, except from a global pool (ASPP)."""
+        """Return whether it returns from a lower resolution, except from a global pool (ASPP)."""
         return any(map(upsamples, self.nodes)) and not any(map(ends_maps, self.nodes))
 
 
@@ -91,7 +91,7 @@ class ResidualUnit:
 
     @property
     def is_residual(self) -> bool:
-        """Whether both start together, and the branch computes more than the shortcut."""
+        """Return whether both start together, and the branch computes more than the shortcut."""
         starts_once = len(self.branch.entries) == 1
         starts_together = starts_once and self.branch.sources == self.shortcut.sources
         computes = self.branch.convolves and self.branch.work > self.shortcut.work
@@ -121,7 +121,7 @@ class Concatenation:
 
     @cached_property
     def is_module(self) -> bool:
-        """Whether it is a module: its branches start together, and one has a kernel above 1x1.
+        """Return whether it is a module: branches start together, one has a kernel above 1x1.
 
         With 1x1 kernels alone it is a projection, as in NASNet. No branch may return from a lower
         resolution, as in a U-Net.

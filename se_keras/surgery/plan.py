@@ -191,7 +191,7 @@ class _Place(NamedTuple):
 
     @property
     def has_layer(self) -> bool:
-        """Whether `SqueezeExcite` is there: the plan may have been applied already."""
+        """Return whether `SqueezeExcite` is there: the plan may have been applied already."""
         near = (self.after, *self.graph.consumers(self.tensor))
         return any(isinstance(node.op, SqueezeExcite) for node in near)
 

@@ -1,7 +1,7 @@
 """The checkpoints of a run: the weights and the state of the optimizer after an epoch.
 
-Beside each stands a small file with its SHA-256 and the rows of the history up to its epoch. That
-one comes first: the renaming of the checkpoint is what finishes an epoch.
+Each has a small file of notes with its SHA-256 and the rows of the history up to its epoch. The
+notes are written first: an epoch is finished when its checkpoint is renamed.
 """
 
 import hashlib
@@ -27,15 +27,15 @@ CHECKPOINT, NOTES = "checkpoint-{:04d}.weights.h5", "checkpoint-{:04d}.json"
 
 
 class _Memory(io.BytesIO):
-    """A file in memory, with a name that Keras takes for one of weights."""
+    """A file in memory with a name that Keras accepts for weights."""
 
     def __str__(self) -> str:
         return "memory.weights.h5"
 
 
 def save(folder: Path, model: "keras.Model", history: History) -> None:
-    """Save the checkpoint of the last epoch of `history`; keep that before it, and the best."""
-    # HDF5 ends the process where it finds no room on the disk.
+    """Save the checkpoint of the last epoch; keep the one before it, and the best one."""
+    # HDF5 would crash the process on a full disk.
     content = _Memory()
     model.save_weights(content)
     with content.getbuffer() as view:
@@ -62,7 +62,7 @@ def load(model: "keras.Model", folder: Path, epoch: int, team: "Team") -> None:
 
 @contextmanager
 def _share_file(path: Path | None, team: "Team") -> Iterator[Path]:
-    """Share the first process' file with every process: other machines need not see its folder."""
+    """Send the first process' file to every process, which may run on other machines."""
     if path is not None and team.share.processes == 1:
         yield path
         return
@@ -79,11 +79,11 @@ def find_checkpoints(folder: Path) -> dict[int, Path]:
 
 
 def restore(folder: Path) -> tuple[History, list[str]]:
-    """Find the last epoch that a run can go on from.
+    """Find the last epoch from which a run can continue.
 
     Returns:
-        The rows of the epochs up to it, and a line for each checkpoint that is damaged. The best of
-        these epochs has a whole checkpoint too.
+        The rows of the epochs up to it, and a line for each damaged checkpoint. The best of these
+        epochs also has an undamaged checkpoint.
     """
     histories: dict[int, History] = {}
     damage = []
@@ -99,19 +99,19 @@ def restore(folder: Path) -> tuple[History, list[str]]:
 
 
 def _check(folder: Path, epoch: int, path: Path) -> History:
-    """Return the history up to a checkpoint; refuse one that is not whole."""
+    """Return the history up to a checkpoint; refuse a damaged one."""
     content, history = _read_notes(folder, epoch)
     try:
         with open_regular(path) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != content.get("sha256"):
-                raise ValueError("it is not as it was written")
+                raise ValueError("it was changed after it was written")
     except (OSError, ValueError) as error:
         raise InputError(f"can't read {path}: {error}.") from error
     return history
 
 
 def _read_notes(folder: Path, epoch: int) -> tuple[dict[str, Any], History]:
-    """Return what stands beside a checkpoint, and the history in it."""
+    """Return the notes of a checkpoint, and the history in them."""
     notes = folder / NOTES.format(epoch)
     content = read_json(notes)
     try:
@@ -119,24 +119,24 @@ def _read_notes(folder: Path, epoch: int) -> tuple[dict[str, Any], History]:
     except (TypeError, ValueError) as error:
         raise InputError(f"can't read {notes}: it has no history.") from error
     if len(history) != epoch:
-        raise InputError(f"can't read {notes}: it has {len(history)} epochs, not {epoch}.")
+        raise InputError(f"can't read {notes}: it must have {epoch} epochs, got {len(history)}.")
     return content, history
 
 
 def check_against_notes(history: History, file: Path) -> None:
-    """Refuse a history, read from `file`, that is not what the last checkpoint was written with.
+    """Refuse a history (read from `file`) that differs from the notes of the last checkpoint.
 
     Raises:
-        InputError: if they differ, or what is beside the checkpoint is damaged.
+        InputError: if they differ, or the notes are damaged.
     """
     if (file.parent / NOTES.format(len(history))).exists():
         _, written = _read_notes(file.parent, len(history))
         if str(written) != str(history):  # NaN is not equal to itself
-            raise InputError(f"{file} is not as it was written.")
+            raise InputError(f"{file} was changed after it was written.")
 
 
 def remove_checkpoints(folder: Path, keep: Collection[int] = ()) -> None:
-    """Delete all but those of some epochs."""
+    """Delete all checkpoints except for some epochs."""
     kept = {name.format(epoch) for name in (CHECKPOINT, NOTES) for epoch in keep}
     for path in folder.glob("checkpoint-*"):
         if path.name not in kept and re.fullmatch(r"checkpoint-\d+\.(weights\.h5|json)", path.name):

@@ -1,12 +1,12 @@
-"""Where the images come from, and how they reach the model.
+"""Read the images of a data set, and feed them to the model.
 
-`open_data` reads labels and names only. `prepare` then looks at every image once, and keeps as many
-as fit into memory. `training_batches` and `test_batches` are what the model sees: images of raw
-pixels, float32 in 0..255, and one-hot labels.
+`open_data` reads only labels and names. `prepare` then reads every image once, and keeps as many as
+fit into memory. `training_batches` and `test_batches` give the model raw pixels (float32 in 0..255)
+and one-hot labels.
 
-Where training sees a random part of each image (`Defaults.zoom`), the images are read and kept as
-large squares, each part is cut out of its square, and its pixels are resized once. Squares of no
-more than `DETAIL` times the pixels that the smallest part needs keep the file's pixels.
+If training uses random crops of each image (`Defaults.zoom`), images are read and kept as large
+squares, and each crop is cut from its square and resized once. Squares with at most `DETAIL` times
+the side that the smallest crop needs keep the file's pixels.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ from se_keras.train.config import DEFAULTS, Defaults, TrainConfig
 from se_keras.train.duplicates import COPY_SIZE, Twin, find_twins, small_copy
 from se_keras.train.splits import PARTS, check_counts, count_parts, divide, read_parts
 
-# Decoded images stay in memory up to here; the others are read anew each epoch.
+# Decoded images stay in memory up to this size; the others are read again in each epoch.
 CACHE_BYTES = 2**31
-# Sides of a square that is kept for random parts, relative to its smallest part at the model's
-# size. Resized twice, photos then differ by one level on average from photos resized once.
+# Side of a kept square, relative to its smallest crop at the model's size. With this value, photos
+# that are resized twice differ by one level on average from photos that are resized once.
 DETAIL = 2
-# Images that one call of Python reads for TensorFlow: a call costs as much as a small image.
+# Images that TensorFlow reads with one call of Python: a call costs as much as a small image.
 READ_AT_ONCE = 32
 
 CLASS_NAMES = {
@@ -64,8 +64,8 @@ class Share:
     """The part of each batch that one of several processes reads.
 
     Attributes:
-        process: its number, from 0.
-        processes: how many there are.
+        process: number of the process, from 0.
+        processes: number of processes.
 
     Example:
 
@@ -80,7 +80,7 @@ class Share:
     processes: int = 1
 
     def of(self, indices: tf.Tensor, batch_size: int) -> tf.Tensor:
-        """Return a process' indices of whole batches; `batch_size` is a multiple of `processes`."""
+        """Return the indices for this process; `batch_size` is a multiple of `processes`."""
         batches = tf.reshape(indices, (-1, self.processes, batch_size // self.processes))
         return tf.reshape(batches[:, self.process], (-1,))
 
@@ -93,10 +93,10 @@ class Split:
     """One part of a data set.
 
     Attributes:
-        items: what the images are read from: uint8 of shape (N, H, W, C), or N objects that are
-            paths or, uint8 (H, W, C), images that were read already.
+        items: sources of the images: a uint8 array (N, H, W, C), or N objects that are paths or
+            uint8 images (H, W, C).
         labels: class numbers, (N,).
-        names: of the files, relative to the data's folder, or the numbers in the data set; (N,).
+        names: names of the files relative to the data's folder, or numbers in the data set, (N,).
     """
 
     items: np.ndarray
@@ -119,12 +119,12 @@ class ImageData:
     Attributes:
         class_names: names of the classes, by number.
         channels: 1 for gray images, 3 for color.
-        size: height and width that the images are brought to.
+        size: height and width to which images are resized.
         train, validation, test: the parts.
-        split: in words, how they were parted.
-        left_out: in a line, what of a folder is no image; empty where nothing was left out.
-        twins: images of a folder that are in two parts; known after `prepare`.
-        defaults: what fits the data set; has the augmentation.
+        split: description of the split in words.
+        left_out: a line on the files of a folder that are not images; empty if there are none.
+        twins: images of a folder that are in two parts, found by `prepare`.
+        defaults: defaults of the data set, with the augmentation.
     """
 
     class_names: tuple[str, ...]
@@ -149,7 +149,7 @@ class ImageData:
 
     @property
     def counts(self) -> np.ndarray:
-        """Images of each class (row) in each part (column)."""
+        """The number of images of each class (row) in each part (column)."""
         names = np.repeat(PARTS, [len(part) for part in self.parts.values()])
         labels = np.concatenate([part.labels for part in self.parts.values()])
         return count_parts(names, labels, len(self.class_names))
@@ -157,11 +157,11 @@ class ImageData:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """A data set before it is parted.
+    """A data set before the split.
 
     Attributes:
         everything: the images.
-        own_parts: the name of each one's part; empty where the data are not divided.
+        own_parts: part of each image; empty if the data are not divided.
     """
 
     everything: Split
@@ -172,10 +172,10 @@ class Source:
 
 
 class ImageFile(str):  # noqa: SLOT000  (its slots would have no defaults)
-    """The path of an image, and what the file was when `fingerprint` read it.
+    """The path of an image, with the state of the file when `fingerprint` read it.
 
     Attributes:
-        state: size and time; `None` before it was read.
+        state: size and time; `None` before the file was read.
         digest: SHA-256 of the content.
     """
 
@@ -183,16 +183,18 @@ class ImageFile(str):  # noqa: SLOT000  (its slots would have no defaults)
     digest: bytes = b""
 
     def remember(self) -> None:
-        """Read the file, and keep what it is."""
+        """Read the file and remember its state."""
         self.state, self.digest = self._look()
 
     def check(self) -> None:
-        """Refuse a file that is not what it was."""
+        """Refuse a file that has changed."""
         if self.state is not None and self._state() != self.state:
             self.state, digest = self._look()
             if digest != self.digest:
                 name = name_of(self)
-                raise InputError(f"can't read the image {name}: it has changed meanwhile.")
+                raise InputError(
+                    f"can't read the image {name}: it has changed since the run started."
+                )
 
     def _state(self) -> tuple[int, int]:
         with self._named():
@@ -220,11 +222,11 @@ def open_data(config: TrainConfig) -> ImageData:
         config: completed settings.
 
     Returns:
-        The data; the images of a folder are not read yet (see `prepare`).
+        The data; images of a folder are not read yet (see `prepare`).
 
     Raises:
-        InputError: if there is no such data set, it can't be had, or a folder has not at least two
-            classes with an image in each part.
+        InputError: if the data set does not exist or can't be downloaded, or a folder does not have
+            at least two classes with an image in each part.
 
     Example:
 
@@ -290,11 +292,11 @@ def _keras_dataset(name: str) -> Source:
             keras.datasets, name
         ).load_data()
     except Exception as error:
-        # Keras raises a bare `Exception` where a download fails.
+        # Keras raises a bare `Exception` if a download fails.
         raise InputError(
-            f"{name} is neither in Keras' cache nor can it be downloaded ({in_one_line(error)}). "
-            f"With a network run keras.datasets.{name}.load_data() once, and copy "
-            "~/.keras/datasets here; `--data digits` needs no network"
+            f"`data`: {name} is not in Keras' cache, and the download failed "
+            f"({in_one_line(error)}). Run keras.datasets.{name}.load_data() on a machine with a "
+            "network, and copy its ~/.keras/datasets to this one. `--data digits` needs no network."
         ) from error
     images = np.concatenate([train_images, test_images])
     images = images if images.ndim == 4 else images[..., np.newaxis]
@@ -329,15 +331,15 @@ def _folder(folder: Path) -> Source:
 
 
 def fingerprint(data: ImageData) -> str:
-    """Return what differs where the images, their names, their classes or their parts differ.
+    """Return a hash of the images, their names, their classes and their parts.
 
-    It does not depend on where the folder is. Reads every file.
+    It does not depend on the place of the folder. Every file is read.
 
     Args:
-        data: not prepared yet.
+        data: the data before `prepare`.
 
     Raises:
-        InputError: naming the files that can't be read.
+        InputError: if files can't be read; the message names them.
     """
     whole = hashlib.sha256(repr(data.class_names).encode())
     for name, part in data.parts.items():
@@ -356,14 +358,14 @@ def prepare(data: ImageData) -> ImageData:
     """Read every image once, with a progress bar for a folder.
 
     Returns:
-        The same data, with as many images in memory as fit there (`CACHE_BYTES`), and the twins.
+        The same data with the twins, and with as many images in memory as fit (`CACHE_BYTES`).
 
     Raises:
-        InputError: naming the files that can't be read.
+        InputError: if files can't be read; the message names them.
     """
     if _has_size(data, data.train):
         return data
-    # Training comes last: it can do with less of the memory.
+    # Training images come last: they are read only if memory is left.
     parts = {name: data.parts[name] for name in reversed(PARTS)}
     items = np.concatenate([_objects(part.items) for part in parts.values()])
     is_folder = data.train.items.dtype == object
@@ -388,7 +390,7 @@ def prepare(data: ImageData) -> ImageData:
     for_each_image(read, len(items), progress)
     kept = sum(isinstance(item, np.ndarray) for item in items)
     if is_folder and kept < len(items):
-        print(f"{kept:,} of them stay in memory, the others are read anew in each epoch.")
+        print(f"{kept:,} of them stay in memory; the others are read again in each epoch.")
     if is_folder:
         places = np.repeat(list(parts), [len(part) for part in parts.values()])
         names = np.concatenate([part.names for part in parts.values()])
@@ -412,7 +414,7 @@ def _objects(items: Sequence[Any] | np.ndarray) -> np.ndarray:
 
 
 def read_whole(data: ImageData, item: Any) -> np.ndarray:
-    """Read an image as a test sees it: at the model's size, as `load_image` gives it."""
+    """Read an image for a test: at the model's size, like `load_image`."""
     if isinstance(item, np.ndarray) and item.shape == data.image_shape:
         return item
     return _read(item, data.size, data.channels)
@@ -425,7 +427,7 @@ def _read(item: Any, size: int, channels: int, enlarge: bool = True) -> np.ndarr
 
 
 def read_square(data: ImageData, item: Any) -> np.ndarray:
-    """Read what the random parts of an image are cut out of, or the image where they are not."""
+    """Read the square from which crops are cut, or the image if there are no random crops."""
     if data.defaults.zoom == 1:
         return read_whole(data, item)
     side = DETAIL * math.ceil(data.size / data.defaults.zoom)
@@ -445,26 +447,27 @@ def training_batches(
     weights: np.ndarray | None = None,
     more: Augmentation = NO_MORE,
 ) -> tuple[tf.data.Dataset, int]:
-    """Return the training images of all these epochs, one after the other, shuffled and augmented.
+    """Return the training images of some epochs in order, shuffled and augmented.
 
-    An epoch is drawn from the seed and its own number: a run that goes on in the middle sees what
-    an unbroken one sees, and processes that share its batches see together what one alone sees.
-    The last images of an epoch that do not fill a batch are left out; each epoch leaves out others.
+    The random numbers of an epoch depend on the seed and the number of the epoch. So a resumed run
+    sees the same images as an uninterrupted one, and several processes together see the same images
+    as a single one. The last images of an epoch that do not fill a batch are left out, other images
+    in each epoch.
 
     Args:
-        data: prepared (see `prepare`).
-        batch_size: images in a batch, over all processes.
-        seed: of shuffles and augmentation.
-        epochs: their numbers.
-        parts: equal parts that each batch comes in, one after the other.
-        share: what this process reads of each part.
-        weights: what an image of each class counts, (classes,); `None` where all count alike.
-        more: augmentation beyond that of the data set. Images are mixed with those that come with
-            them: of their part of a batch, and of what this process reads of it.
+        data: the data after `prepare`.
+        batch_size: number of images in a batch, over all processes.
+        seed: seed of shuffling and augmentation.
+        epochs: numbers of the epochs.
+        parts: number of equal parts in which each batch is given.
+        share: the share of each part that this process reads.
+        weights: weight of each class, (classes,); `None` for equal weights.
+        more: augmentation besides the data set's. An image is mixed with images of the same part
+            and process.
 
     Returns:
-        Batches, or parts of them, of images (N, H, W, C), labels (N, classes) and, where
-        there are any, weights (N,); and how many make an epoch.
+        Batches (or parts of them) of images (N, H, W, C), labels (N, classes) and, if there are
+        any, weights (N,); and the number of them in an epoch.
     """
     batches, part_size = len(data.train) // batch_size, batch_size // parts
     augment, change, mix = augmentation(data.defaults), more.change(), more.mix()
@@ -483,7 +486,7 @@ def training_batches(
         return read_whole(data, random_part(square, data.defaults.zoom, its_seed))
 
     def changed(image: tf.Tensor, label: tf.Tensor, its_seed: tf.Tensor) -> tuple:
-        # Not those that `augment` splits off.
+        # Not the random numbers that `augment` uses.
         fresh = tf.random.experimental.stateless_fold_in(its_seed, 1)
         own_seed, batch_seed = tf.unstack(tf.random.split(fresh, 2))
         return change(augment(image, its_seed), own_seed), label, batch_seed
@@ -505,14 +508,14 @@ def training_batches(
 
 
 def test_batches(data: ImageData, batch_size: int) -> tf.data.Dataset:
-    """Return the test images in order, as they are, in batches."""
+    """Return the test images in batches, in order and unchanged."""
     return part_batches(data, "test", batch_size)
 
 
 def part_batches(
     data: ImageData, part: str, batch_size: int, weights: np.ndarray | None = None
 ) -> tf.data.Dataset:
-    """Return the images of a part in order, as they are, in batches."""
+    """Return the images of a part in batches, in order and unchanged."""
     split = data.parts[part]
     indices = tf.data.Dataset.range(len(split)).map(lambda index: (index,))
     examples = _take_images(indices, data, split).map(
@@ -528,11 +531,11 @@ def full_batches(
     share: Share = ALL,
     weights: np.ndarray | None = None,
 ) -> tuple[tf.data.Dataset, int]:
-    """Return the images of a part in full batches: several devices need equal parts.
+    """Return the images of a part in full batches, because several devices need equal shares.
 
     Returns:
         Batches of images (N, H, W, C), one-hot labels (N, classes) and weights (N,), which are 0
-        for the images that fill up the last batch; and the number of images with those.
+        for the padding of the last batch; and the number of images including the padding.
     """
     split = data.parts[part]
     count = len(split)
@@ -565,9 +568,9 @@ def _weigh_mixed(weights: np.ndarray | None, labels: tf.Tensor) -> tuple[tf.Tens
 
 
 def _in_batches(examples: tf.data.Dataset, size: int, count: int) -> tf.data.Dataset:
-    """Cut what `_take_images` gives, so many images, to batches of another size."""
+    """Rebatch the `count` images from `_take_images` to another size."""
     batches = examples.rebatch(size, drop_remainder=count % size == 0).map(_to_floats)
-    # Keras warns of data that end where it does not know their number.
+    # Keras warns if data of unknown size end.
     known = tf.data.experimental.assert_cardinality(-(-count // size))
     return batches.apply(known).prefetch(tf.data.AUTOTUNE)
 
@@ -582,16 +585,16 @@ def _take_images(
     split: Split,
     read: Callable[..., np.ndarray] | None = None,
 ) -> tf.data.Dataset:
-    """Put images and targets in the place of numbers, several at once.
+    """Replace indices by images and labels, several at a time.
 
     Args:
         indices: tuples that begin with the number of an image in the split.
         data: the data set.
-        split: its part.
-        read: makes an image, uint8, of such a tuple; `None` for what a test sees of it.
+        split: a part of the data set.
+        read: function from such a tuple to a uint8 image; `None` reads the image for a test.
 
     Returns:
-        Batches of images, one-hot labels, and what came with the numbers.
+        Batches of images, one-hot labels, and the other elements of the tuples.
     """
     labels = tf.constant(split.labels)
     in_tensor = read is None and _has_size(data, split)
@@ -609,7 +612,7 @@ def _take_images(
         if images is not None:
             pixels = tf.gather(images, numbers)
         else:
-            # Not paths in tensors, which take no names of other bytes than UTF-8.
+            # Paths stay outside of tensors, which can't hold names that are not UTF-8.
             pixels = tf.numpy_function(read_all, [numbers, *more], tf.uint8, stateful=False)
             pixels = tf.ensure_shape(pixels, (None, *data.image_shape))
         targets = tf.one_hot(tf.gather(labels, numbers), len(data.class_names))
@@ -623,10 +626,10 @@ _errors: list[InputError] = []
 
 @contextmanager
 def image_errors() -> Iterator[None]:
-    """Raise the error of an image as it was: TensorFlow makes pages of its own of it.
+    """Raise the original error of an image, which TensorFlow would bury in its own messages.
 
     Raises:
-        InputError: naming the image that can't be read, or has changed.
+        InputError: if an image can't be read or has changed; the message names it.
     """
     _errors.clear()
     try:
@@ -638,7 +641,7 @@ def image_errors() -> Iterator[None]:
 
 
 def random_part(square: np.ndarray, zoom: float, seed: Any) -> np.ndarray:
-    """Cut a square part out of an image, of at least the share `zoom` of its side.
+    """Cut a random square with at least the share `zoom` of the image's side.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The speed of a run, and the time that it waits for its images."""
+"""Measure the speed of a run, and the time that it waits for images."""
 
 import time
 
@@ -8,11 +8,11 @@ import tensorflow as tf
 
 
 class InputClock(keras.callbacks.Callback):
-    """Measures each epoch: images a second, and the share of the time spent waiting for input.
+    """A callback that measures images per second, and the share of time waiting for input.
 
-    A step waits from its begin until its batch has arrived, if it had not before. Where the device
-    still computes an earlier step meanwhile, as a GPU does, that counts too: the share is an upper
-    bound. The first step of an epoch is left out, since the first of all compiles the model.
+    A step waits from its beginning until its batch arrives. The share is an upper bound, because a
+    device such as a GPU may compute an earlier step meanwhile. The first step of an epoch is left
+    out, because the very first one compiles the model.
     """
 
     def __init__(self, images_a_step: int):
@@ -22,7 +22,7 @@ class InputClock(keras.callbacks.Callback):
         self.arrived: dict[int, float] = {}
 
     def watch(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Return the same batches, and note when each leaves for the model."""
+        """Return the same batches, and note the time when each is handed to the model."""
 
         def note(number: np.ndarray) -> np.ndarray:
             self.arrived[int(number)] = time.perf_counter()
@@ -52,7 +52,7 @@ class InputClock(keras.callbacks.Callback):
         self.counted += 1
 
     def figures(self) -> dict[str, float]:
-        """Return the figures of the epoch that ends; of its only step, if it has no other."""
+        """Return the figures of the finished epoch (of its only step if it has just one)."""
         begun = self.first_begun if self.first_ended is None else self.first_ended
         seconds = self.ended - (begun if self.counted else self.first_begun)
         return {

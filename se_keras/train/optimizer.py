@@ -18,13 +18,13 @@ MOMENTUM = 0.9
 def build_optimizer(
     config: TrainConfig, model: keras.Model, updates: int, *, mirrored: bool = False
 ) -> keras.Optimizer:
-    """Return SGD with Nesterov's momentum, as the settings say, built for a model.
+    """Return SGD with Nesterov momentum and the given settings, built for a model.
 
     Args:
         config: completed settings.
-        model: its trainable variables are what the optimizer updates.
-        updates: of the weights, in the whole run.
-        mirrored: whether it is made for a `tf.distribute.MirroredStrategy`.
+        model: the model whose trainable variables are updated.
+        updates: number of updates of the weights in the whole run.
+        mirrored: whether the model is trained in a `tf.distribute.MirroredStrategy`.
     """
     options = {
         "learning_rate": _schedule(config, updates),
@@ -35,8 +35,8 @@ def build_optimizer(
     if config.accumulate > 1:
         options["gradient_accumulation_steps"] = config.accumulate
     if config.ema is not None:
-        # Keras averages at each part of a batch, not at each update. This momentum comes to the
-        # same, but for the last update, which is added once only.
+        # Keras averages at each part of a batch and not at each update. This momentum has the same
+        # effect, except for the last update, which is added only once.
         options |= {"use_ema": True, "ema_momentum": config.ema ** (1 / config.accumulate)}
     if config.layer_decay is not None:
         options["shares"] = _shares(model, config.layer_decay)
@@ -47,7 +47,7 @@ def build_optimizer(
     else:
         optimizer = keras.optimizers.SGD(global_clipnorm=config.clip_norm, **options)
     optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.ndim < 2])
-    # Keras does this by itself only where the global policy is float16.
+    # Keras does this itself only if the global policy is float16.
     if config.precision == "mixed_float16":
         scaled = MirroredLossScale if mirrored else keras.optimizers.LossScaleOptimizer
         optimizer = scaled(optimizer)
@@ -56,7 +56,7 @@ def build_optimizer(
 
 
 def _shares(model: keras.Model, decay: float) -> list[float]:
-    """Return the part of the learning rate of each variable that is trained."""
+    """Return the factor of the learning rate for each trainable variable."""
     stages = stages_from_end(model)
     by_variable = {
         id(variable): decay**stage
@@ -75,7 +75,7 @@ def _schedule(config: TrainConfig, updates: int) -> keras.optimizers.schedules.L
 
 
 class EveryNth(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule over updates, where Keras counts the parts of batches."""
+    """A schedule over updates; Keras counts the parts of batches."""
 
     def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, parts: int):
         self.schedule, self.parts = schedule, parts
@@ -89,12 +89,12 @@ class EveryNth(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class StagedSGD(keras.optimizers.SGD):
-    """SGD that trains each variable, and lets it decay, at its own part of the learning rate.
+    """SGD with a factor of the learning rate for each variable, also for its weight decay.
 
     Args:
-        shares: of the variables in the order in which `build` gets them; `None` for all the same.
-        weight_decay: as of `keras.optimizers.SGD`, which knows one rate for all.
-        **options: of that.
+        shares: factors of the variables, in the order of `build`; `None` for equal factors.
+        weight_decay: as in `keras.optimizers.SGD`.
+        **options: other arguments of `keras.optimizers.SGD`.
     """
 
     def __init__(
@@ -117,9 +117,9 @@ class StagedSGD(keras.optimizers.SGD):
 
 
 class MirroredSGD(StagedSGD):
-    """SGD that limits the gradient of the whole batch.
+    """SGD that clips the gradient of the whole batch.
 
-    Under `tf.distribute` Keras limits the gradient of each replica, before it adds them up.
+    Under `tf.distribute`, Keras clips the gradient of each replica before it adds them up.
     """
 
     def __init__(self, *, largest_norm: float, **options: Any):
@@ -132,12 +132,12 @@ class MirroredSGD(StagedSGD):
         replica = tf.distribute.get_replica_context()
         whole = replica.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))
         limited, _ = tf.clip_by_global_norm(whole, self.largest_norm)
-        # Keras adds up once more.
+        # Keras adds them up once more.
         super().apply([g / replica.num_replicas_in_sync for g in limited], trainable_variables)
 
 
 class MirroredLossScale(keras.optimizers.LossScaleOptimizer):
-    """Leaves out an update that is not finite on any replica; Keras asks the first one only."""
+    """Skip an update that is not finite on any replica; Keras only checks the first replica."""
 
     def check_finite(self, grads: Sequence[tf.Tensor]) -> tf.Tensor:
         replica = tf.distribute.get_replica_context()

@@ -1,8 +1,7 @@
-"""The start of a run from published weights, a file or a model.
+"""Start a run from published weights, a file or a model.
 
-The images that training sees are whole central squares, resized bilinearly. Of what the weights
-were made for, their size and their numbers are taken; these go into the model as its first layer,
-so that it takes raw pixels.
+Training images are central squares, resized bilinearly to the size of the weights. The mean and
+deviation of the weights become the first layer of the model, so that it takes raw pixels.
 """
 
 import dataclasses
@@ -27,15 +26,15 @@ from se_keras.weights.preprocessing import Pixels
 from se_keras.weights.readers.keras3 import load_archive
 from se_keras.weights.source import parse_source, split_name
 
-# Epochs in which the classifier alone is trained, where the user says nothing: its first gradients
-# are noise, which would spoil what the other layers know, and it fits in a few epochs.
+# Default number of epochs in which only the classifier is trained: its first gradients are noise,
+# which would harm the other layers, and a few epochs are enough.
 FROZEN_EPOCHS = 5
-# Share of the learning rate at which all layers are trained then, where the user says nothing: with
-# a smaller one they learn too little from few images (`benchmarks.fine_tuning`).
+# Default factor of the learning rate after that: with a smaller one, few images teach too little
+# (`benchmarks.fine_tuning`).
 TUNING_RATE = 1.0
-# Settings that are for such weights only.
+# Settings that need pretrained weights.
 TUNING = ("freeze", "tuning_rate", "layer_decay", "unfreeze", "pixels")
-# What may stand after features or scores, and what a model without a classifier may end with.
+# Layers that may follow features or scores, and layers at the end of a model without a classifier.
 SHAPES = (keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape)
 GIVES_FEATURES = (
     keras.layers.GlobalAveragePooling2D,
@@ -46,7 +45,7 @@ CLASSIFIES = tuple(map(keras.activations.get, ("linear", "softmax", "sigmoid")))
 
 
 class Build(Protocol):
-    """Make the network of prepared pixels, with a fresh classifier."""
+    """A function that builds the network on prepared pixels, with a fresh classifier."""
 
     def __call__(
         self, *, input_tensor: keras.KerasTensor, classes: int, dtype: str
@@ -58,11 +57,11 @@ class Start:
     """The start of a run.
 
     Attributes:
-        name: what `settings.json` and messages call it.
-        config: the settings, with what this decides.
-        pixels: what pixels the network takes.
-        build: makes the network.
-        classifier: in words, where the new classifier of a model stands.
+        name: name in `settings.json` and in messages.
+        config: the settings, completed by the start.
+        pixels: pixels that the network takes.
+        build: function that builds the network.
+        classifier: description of the place of a model's new classifier in words.
     """
 
     name: str
@@ -72,11 +71,11 @@ class Start:
     classifier: str = ""
 
     def prepare(self, pixels: keras.KerasTensor) -> keras.KerasTensor:
-        """Return raw pixels as the network takes them, by a layer that `pixels_of` knows."""
+        """Normalize raw pixels for the network by a layer that `pixels_of` recognizes."""
         given, channels = self.pixels, pixels.shape[-1]
-        if given.mean is None or given.std is None:  # as they are: 255 x / 255
+        if given.mean is None or given.std is None:  # unchanged: 255 x / 255
             mean, std = (0.0,) * channels, (1 / 255,) * channels
-        else:  # the first kernel of weights for three colors is adapted to gray images
+        else:  # adapt weights for three colors to gray images
             given = gray_pixels(given) if channels == 1 else given
             mean, std = given.mean, given.std
         _check_channels(self, len(mean), channels)
@@ -84,13 +83,13 @@ class Start:
         return normalization_layer(numbers, "channels_last")(pixels)
 
     def describe(self, config: TrainConfig) -> str:
-        """Say what the run begins with, and what of it is trained; `config` is completed."""
+        """Describe the start of the run and its stages; `config` is completed."""
         size, weights = config.image_size, config.weights or self.name
         classifier = f" A new classifier {self.classifier}." if self.classifier else ""
         values = "{:.3g} to {:.3g}".format(*self.pixels.range or ())
         return (
-            f"It begins with {weights}, on whole squares of {size} x {size}, pixels from {values} "
-            f"inside the model.{classifier} Trained: {_stages_in_words(config)}.\n"
+            f"It starts from {weights}, with central squares of {size} x {size} and pixels from "
+            f"{values} inside the model.{classifier} Trained: {_stages_in_words(config)}.\n"
         )
 
 
@@ -121,21 +120,21 @@ def _decay(config: TrainConfig) -> str:
 def _check_channels(start: Start, taken: int, given: int) -> None:
     if taken != given:
         raise InputError(
-            f"{start.name} takes {taken} channel{'s' * (taken > 1)}, and the images of "
-            f"{start.config.data} have {given}."
+            f"`data`: images must have {taken} channel{'s' * (taken > 1)} for {start.name}, but "
+            f"the images of {start.config.data} have {given}."
         )
 
 
 def start_of(config: TrainConfig, model: keras.Model | None = None) -> Start | None:
-    """Return what a run begins with; `None` for a network with fresh weights.
+    """Return the start of a run; `None` for a network with fresh weights.
 
     Args:
         config: the settings.
-        model: a classifier or backbone in place of `config.model`.
+        model: a classifier or backbone instead of `config.model`.
 
     Raises:
-        InputError: if the weights or the model can't be had, don't fit the settings, or don't say
-            what pixels they take.
+        InputError: if the weights or the model can't be loaded, don't fit the settings, or have
+            unknown pixels.
     """
     if model is None and not config.begins_with_weights:
         for name in TUNING:
@@ -144,7 +143,9 @@ def start_of(config: TrainConfig, model: keras.Model | None = None) -> Start | N
         return None
     is_model = model is not None or is_model_file(config.model)
     if is_model and config.weights is not None:
-        raise InputError("`weights` are for a network by its name: this `model` has its own.")
+        raise InputError(
+            "`weights` need a network by its name as `model`: this `model` has weights."
+        )
     if model is not None and config.model is not None:
         raise InputError(
             f"`model` of `train` replaces the model of the settings, {config.model}: give one "
@@ -159,13 +160,13 @@ def start_of(config: TrainConfig, model: keras.Model | None = None) -> Start | N
 
 
 def _pixels(config: TrainConfig, own: Pixels, name: str) -> Pixels:
-    """Return what the user says of the pixels, or else the weights; the size of the weights."""
+    """Return the user's pixels, or else the pixels of the weights, in the size of the weights."""
     if config.pixels is None:
         if own.unknown:
             raise InputError(
-                f"what pixels {name} takes is unknown: {own.origin}. Say it by `pixels`: "
-                f"{', '.join(WORDS)}, or the name of the published weights that it began with, "
-                "such as seresnet50.a1_in1k."
+                f"`pixels`: the pixels that {name} takes are unknown: {own.origin}. Give "
+                f"{', '.join(WORDS)}, or the name of the published weights that it was trained "
+                "from, such as seresnet50.a1_in1k."
             )
         return own
     said = pixels_named(config.pixels)
@@ -175,7 +176,7 @@ def _pixels(config: TrainConfig, own: Pixels, name: str) -> Pixels:
 def _side(pixels: Pixels, name: str) -> int | None:
     height, width = pixels.height_and_width or (None, None)
     if height != width:
-        raise InputError(f"{name} takes images of {height}x{width}, training has squares only.")
+        raise InputError(f"`model`: {name} must take square images, got {height}x{width}.")
     return height
 
 
@@ -189,12 +190,12 @@ def _of_weights(config: TrainConfig) -> Start:
     fallback = config.defaults.image_size or max(SMALLEST, recipe.input_size)
     size = config.image_size or _side(pixels, str(source)) or fallback
     text = str(source)
-    if source.path is not None:  # a run may go on in another folder
+    if source.path is not None:  # a resumed run may start in another folder
         key = f"::{source.key}" if source.key else ""
         text = f"{os.path.abspath(source.path)}{key}"
 
     def build(*, input_tensor: keras.KerasTensor, classes: int, dtype: str) -> keras.Model:
-        # By the name of the row: what published weights say of crops and classes holds no more.
+        # Use the name of the row: the crop and classes of the published weights no longer apply.
         return catalog.create(
             recipe.name,
             weights=source,
@@ -217,8 +218,8 @@ def _of_weights(config: TrainConfig) -> Start:
 def _of_model(config: TrainConfig, model: keras.Model | None) -> Start:
     if config.network_options or config.precision != "float32":
         raise InputError(
-            "`ratio`, `placement`, `no_se` and `precision` are for a network by its name: a model "
-            "has its own."
+            "`ratio`, `placement`, `no_se` and `precision` need a network by its name: a model "
+            "keeps its own."
         )
     if model is None:
         assert config.model is not None
@@ -249,21 +250,21 @@ def _of_model(config: TrainConfig, model: keras.Model | None) -> Start:
 
 
 def _size_for(config: TrainConfig, known: int | None, fixed: int | None, name: str) -> int:
-    """Return the image size: what the user says, else the model, else the data set."""
+    """Return the image size: the user's, else the model's, else the data set's."""
     if fixed and config.image_size not in (None, fixed):
         raise InputError(
             f"`image_size` must be {fixed}, which {name} takes, got {config.image_size}."
         )
     size = config.image_size or fixed or known or config.defaults.image_size
     if size is None:
-        raise InputError(f"{name} takes images of any size: say which by `image_size`.")
+        raise InputError(f"`image_size` must be given, because {name} takes images of any size.")
     return size
 
 
 def _body(model: keras.Model, name: str) -> tuple[Graph, str]:
-    """Return the model up to its classifier, and what becomes of that.
+    """Return the model up to its classifier, and a description of the new classifier.
 
-    A copy is built of it, on the devices of the run.
+    A copy of it is built, on the devices of the run.
     """
     if not is_functional(model):
         raise InputError(f"`model`: {name} must be a functional or Sequential model of Keras.")
@@ -272,24 +273,24 @@ def _body(model: keras.Model, name: str) -> tuple[Graph, str]:
     shape = tuple(model.inputs[0].shape)
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise InputError(
-            f"`model`: {name} must take images, (N, H, W, C) of 1 or 3 channels, it takes {shape}."
+            f"`model`: {name} must take images (N, H, W, C) of 1 or 3 channels, got {shape}."
         )
     graph = trace(model)
     replaced = _cut_classifier(graph)
     if replaced is None:
         raise InputError(
-            f"`model`: what the classifier of {name} is can't be told: the last layer with weights "
-            "must be Dense, or a convolution of a pooled map, with softmax, sigmoid or nothing "
-            "after it. Give its backbone (include_top=False) in a file of its own."
+            f"`model`: the classifier of {name} can't be found: the last layer with weights must "
+            "be Dense, or a convolution of a pooled map, with only softmax or sigmoid after it. "
+            "Save its backbone (include_top=False) to a file and give that."
         )
     return graph, replaced
 
 
 def _cut_classifier(graph: Graph) -> str | None:
-    """Let a graph end before its classifier; say what the new one does, `None` if it is unclear."""
+    """Cut the classifier from a graph; describe the new one, or return `None` if it is unclear."""
     (output,) = keras.tree.flatten(graph.outputs)
     if len(output.shape) == 4:
-        return "stands on a global average of its maps"
+        return "follows a global average of its maps"
     end = graph.producer(_skip(graph, output, _ends))
     if end.subgraph is not None and sum(node.op is end.op for node in graph.nodes) == 1:
         replaced = _cut_classifier(end.subgraph)
@@ -297,22 +298,22 @@ def _cut_classifier(graph: Graph) -> str | None:
         return replaced
     if _classifies(end):
         graph.set_outputs(end.inputs[0])
-        return f"takes the place of {end.name!r}"
+        return f"replaces {end.name!r}"
     last = graph.producer(_skip(graph, output, _is_dropout))
-    return "stands on its features" if isinstance(last.op, GIVES_FEATURES) else None
+    return "follows its features" if isinstance(last.op, GIVES_FEATURES) else None
 
 
 def _skip(
     graph: Graph, tensor: keras.KerasTensor, passes: Callable[[Node], bool]
 ) -> keras.KerasTensor:
-    """Return the tensor before all layers of some kind that end with this one."""
+    """Return the tensor before the layers of some kind that lead to this tensor."""
     while passes(node := graph.producer(tensor)):
         (tensor,) = node.inputs
     return tensor
 
 
 def _ends(node: Node) -> bool:
-    """Return whether a node may follow a classifier: probabilities of scores, in another shape."""
+    """Return whether a node may follow a classifier: softmax, sigmoid or a reshape."""
     if isinstance(node.op, keras.layers.Activation):
         return node.op.activation in CLASSIFIES
     shapes = isinstance(node.op, SHAPES) and _is_pooled(node)
@@ -324,12 +325,12 @@ def _is_dropout(node: Node) -> bool:
 
 
 def _is_pooled(node: Node) -> bool:
-    """Return whether a node takes one vector an image, whatever its rank."""
+    """Return whether a node takes one vector per image, of any rank."""
     return set(node.inputs[0].shape[1:-1]) <= {1}
 
 
 def _classifies(node: Node) -> bool:
-    """Return whether a node makes scores of classes out of one vector an image."""
+    """Return whether a node computes scores of classes from one vector per image."""
     if isinstance(node.op, keras.layers.Conv2D):
         fits = _is_pooled(node) and set(node.output.shape[1:-1]) <= {1}
     else:

@@ -69,8 +69,8 @@ def _load(path: Path) -> Any:
     # PyTorch's unpickler runs a damaged file as commands, which can raise any error.
     except Exception as error:
         raise InputError(
-            f"{path} is damaged, or not a PyTorch file of tensors alone (other PyTorch files are "
-            f"not opened, because they can run code): {_reason(error)}."
+            f"{path} is not a whole PyTorch file of tensors alone (other PyTorch files are not "
+            f"opened, because they can run code): {_reason(error)}."
         ) from error
 
 

@@ -124,9 +124,13 @@ def read_weight_map(path: Path) -> dict[str, Any]:
         weight_map = json.loads(path.read_bytes())["weight_map"]
     # The file is not JSON, not UTF-8, nested too deeply, or of another kind.
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise InputError(f"{path} must be an index of weights: JSON with a weight_map.") from error
+        raise InputError(
+            f"{path} is not a whole index of weights: it must be JSON with a weight_map."
+        ) from error
     if not isinstance(weight_map, dict) or not weight_map:
-        raise InputError(f"{path} must be an index of weights: its weight_map lists no tensors.")
+        raise InputError(
+            f"{path} is not a whole index of weights: its weight_map lists no tensors."
+        )
     if len({str(shard) for shard in weight_map.values()}) > MAX_SHARDS:
         raise InputError(f"{path} must list at most {MAX_SHARDS:,} files.")
     return weight_map
