@@ -188,9 +188,10 @@ def se_block(
 def insert_se(
     model: keras.Model,
     where: str | Iterable[str] | Callable[[keras.Layer], bool] | InsertionPlan = "auto",
-    ratio: int = 16,
+    ratio: int | None = None,
     warm_start: bool = True,
     *,
+    attention: str = "se",
     placement: str = "standard",
     stages: Collection[int] | None = None,
     skip_last_stage: bool = False,
@@ -213,8 +214,9 @@ def insert_se(
 def find_sites(
     model: keras.Model,
     where: str | Iterable[str] | Callable[[keras.Layer], bool] = "auto",
-    ratio: int = 16,
+    ratio: int | None = None,
     *,
+    attention: str = "se",
     placement: str = "standard",
     stages: Collection[int] | None = None,
     skip_last_stage: bool = False,

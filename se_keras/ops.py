@@ -6,9 +6,9 @@ Hu et al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507), section 3:
     s = excite(z, W1, W2)      eq. 3:  s = sigmoid(W2 relu(W1 z))
     x = recalibrate(u, s)      eq. 4:  x_c = s_c * u_c
 
-Wang et al., "ECA-Net" (arXiv 1910.03151), section 3.2; Lee and Park, "CenterMask" (arXiv
-1911.06667), on VoVNetV2's eSE; Roy et al. (arXiv 1803.02579), section 2, with the maximum from
-arXiv 1808.08127; Hu et al., "Gather-Excite" (arXiv 1810.12348), section 3:
+Wang et al., "ECA-Net" (arXiv 1910.03151); Lee and Park, "CenterMask" (arXiv 1911.06667), on
+VoVNetV2's eSE; Roy et al. (arXiv 1803.02579), with the maximum from the authors' code; Hu et al.,
+"Gather-Excite" (arXiv 1810.12348):
 
     s = excite_neighbors(z, w)     ECA:   s = sigmoid(conv_k(z)), over the channels
     s = excite_once(z, W)          eSE:   s = hard_sigmoid(W z)

@@ -210,7 +210,10 @@ def workplace(tmp_path, monkeypatch):
         ("train --epochs few", "few"),
         ("train --epochs 1.5", "argument --epochs: must be a whole number, got '1.5'"),
         ("train --lr much", "argument --lr: must be a number, got 'much'"),
-        ("train --no-se --ratio 4", "--ratio and --placement need SE blocks, but --no-se"),
+        (
+            "train --no-se --ratio 4",
+            "--ratio, --placement and --attention need SE blocks, but --no-se",
+        ),
         ("train --data digts", "Did you mean 'digits'?"),
         ("train --data photo", "Did you mean 'photos'?"),
         ("train --color red", "--color"),
@@ -427,7 +430,7 @@ def test_the_help_says_each_default_in_one_form():
                 assert block.endswith(")"), (name, action.dest)
                 assert block.count("(default: ") == 1, (name, action.dest)
     assert "(default: comparison.png)" in blocks_of(commands["compare"])["-o"]
-    assert "(default: 16)" in blocks_of(commands["insert"])["--ratio"]
+    assert "(default: 16; 2 for scse)" in blocks_of(commands["insert"])["--ratio"]
 
 
 def test_the_help_groups_the_options():

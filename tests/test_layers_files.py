@@ -19,3 +19,21 @@ def test_a_file_of_squeeze_excite_from_before_its_base_class_loads(tmp_path):
     model.save(tmp_path / "again.keras")
     again = keras.models.load_model(tmp_path / "again.keras")
     np.testing.assert_array_equal(array(again(golden["x"])), array(model(golden["x"])))
+
+
+def test_a_file_of_each_kind_of_its_kin_loads_and_is_served(tmp_path):
+    """Made by golden/make_kin_layers.py."""
+    golden = np.load(GOLDEN / "kin_layers.npz")
+    model = keras.models.load_model(GOLDEN / "kin_layers.keras")
+    assert [weight.path for weight in model.weights] == list(golden["paths"])
+    x, expected = golden["x"], golden["expected"]
+    np.testing.assert_allclose(array(model(x)), expected, rtol=1e-6, atol=1e-7)
+    model.save(tmp_path / "again.keras")
+    again = keras.models.load_model(tmp_path / "again.keras")
+    np.testing.assert_array_equal(array(again(x)), array(model(x)))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        model.export(tmp_path / "saved_model", verbose=False)
+        served = tf.saved_model.load(tmp_path / "saved_model")
+        np.testing.assert_allclose(array(served.serve(x)), expected, rtol=1e-5, atol=1e-6)

@@ -107,13 +107,19 @@ def test_the_work_of_each_is_counted():
     ("options", "words"),
     [
         ({"attention": "cbam"}, "`attention` must be one of .*'se', 'eca'.*, got 'cbam'"),
-        ({"attention": "eca", "ratio": 8}, "`ratio=8` is an option of attention='se' or 'scse' or"),
+        (
+            {"attention": "eca", "ratio": 8},
+            "`ratio=8` is an option of `attention='se'` or 'scse' or",
+        ),
         (
             {"attention": "ese", "se_options": {"kernel_size": 3}},
-            "`kernel_size=3` is an option of attention='eca', not of 'ese'",
+            "`kernel_size=3` is an option of `attention='eca'`, not of 'ese'",
         ),
-        ({"se_options": {"extent": 2}}, "`extent=2` is an option of attention='ge', not of 'se'"),
-        ({"se_options": {"fusion": "max"}}, "`fusion='max'` is an option of attention='scse', not"),
+        ({"se_options": {"extent": 2}}, "`extent=2` is an option of `attention='ge'`, not of 'se'"),
+        (
+            {"se_options": {"fusion": "max"}},
+            "`fusion='max'` is an option of `attention='scse'`, not",
+        ),
         (
             {"attention": "ge", "ratio": 8},
             "`ratio` must stay at its default with `extra_params=False`",
@@ -134,7 +140,7 @@ def test_an_option_that_no_kind_has_is_a_type_error():
 
 def test_a_row_of_eca_takes_no_ratio_and_has_a_plain_twin_and_an_se_one():
     smaller = {"depths": (1, 1), "widths": (8, 16), "stem_widths": (4, 4, 8)}
-    with pytest.raises(se_keras.InputError, match="`ratio=4` is an option of attention='se'"):
+    with pytest.raises(se_keras.InputError, match="`ratio=4` is an option of `attention='se'`"):
         made("ecaresnet50t", smaller, ratio=4)
     twin, se, eca = (
         trainable(made("ecaresnet50t", smaller, **options))

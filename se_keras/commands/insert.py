@@ -1,9 +1,14 @@
 """`se-keras insert`: insert squeeze-and-excitation into a saved model."""
 
 import argparse
+import ast
+from collections.abc import Mapping
+from typing import Any
 
 from se_keras.commands.model_files import open_model
 from se_keras.commands.options import keras_file, numbers
+from se_keras.models.recipes import ATTENTIONS
+from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
 from se_keras.support.files import written_beside
 
@@ -18,6 +23,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         examples=(
             "se-keras insert model.keras --dry-run",
             "se-keras insert model.keras -o model-se.keras --ratio 8",
+            "se-keras insert model.keras -o model-eca.keras --attention eca",
         ),
     )
     parser.add_argument(
@@ -58,11 +64,26 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     layers = parser.add_argument_group("SE layers")
     layers.add_argument(
+        "--attention",
+        choices=ATTENTIONS,
+        default="se",
+        help="kind of layer: se, or its kin eca, ese (effective SE), scse (concurrent spatial and "
+        "channel SE) or ge (gather-excite)",
+    )
+    layers.add_argument(
         "--ratio",
         type=int,
-        default=16,
         metavar="R",
-        help="reduction ratio: C channels are squeezed to C/R units",
+        help="reduction ratio: C channels are squeezed to C/R units (default: 16; 2 for scse)",
+    )
+    layers.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="further argument of the layers, such as pool=max, kernel_size=5 of eca, or "
+        "extra_params=True of ge; may be given several times",
     )
     layers.add_argument(
         "--no-warm-start",
@@ -78,15 +99,21 @@ def run(parsed: argparse.Namespace) -> None:
     if parsed.out is None and not parsed.dry_run:
         raise InputError("Give --out OUT, the file to write, or --dry-run.")
     model = open_model(parsed.model)
+    from se_keras.layers import GATES
     from se_keras.surgery import find_sites
+
+    options = dict(parsed.option)
+    _refuse_other_options(parsed.attention, options)
 
     plan = find_sites(
         model,
         parsed.where,
         parsed.ratio,
+        attention=parsed.attention,
         placement=parsed.placement,
         stages=parsed.stages,
         skip_last_stage=parsed.skip_last_stage,
+        **options,
     )
     if parsed.dry_run:
         print(plan)
@@ -94,4 +121,29 @@ def run(parsed: argparse.Namespace) -> None:
     new = plan.apply(model, parsed.warm_start, force=parsed.force)
     with written_beside(parsed.out) as partial:
         new.save(partial)
-    print(f"{parsed.out}: SE at {len(plan.sites)} sites, {plan.parameters:,} more parameters")
+    name = "SE" if plan.attention == "se" else GATES[plan.attention].__name__
+    print(f"{parsed.out}: {name} at {len(plan.sites)} sites, {plan.parameters:,} more parameters")
+
+
+def _refuse_other_options(attention: str, options: Mapping[str, Any]) -> None:
+    from se_keras.layers import GATES, options_of, refuse_options_of_others
+
+    refuse_options_of_others(attention, options)
+    # The ratio has an option of its own, and the model says what its data format is.
+    known = {*options_of(GATES[attention])} - {"ratio", "data_format"}
+    for name in options.keys() - known:
+        raise InputError(
+            f"`option`: {GATES[attention].__name__} has no option {name!r}."
+            + (did_you_mean(name, known) or f" It has {', '.join(sorted(known))}.")
+        )
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Return the name and the value that a word like `pool=max` has."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return name, value

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict, Unpack
 
@@ -238,13 +238,22 @@ class ChannelGate(keras.layers.Layer):
                 if not weight.name.startswith("moving_"):
                     weight.assign(keras.ops.zeros(weight.shape, weight.dtype))
 
-    def changed_options(self) -> set[str]:
-        """Return the names of the arguments that differ from their defaults."""
-        return {
-            name
-            for name, default in _defaults_of(type(self)).items()
-            if _serialize(name, getattr(self, name)) != _serialize(name, _resolved(name, default))
-        }
+    def refuse_unused(self, unused: Collection[str], **given: Any) -> None:
+        """Refuse arguments that differ from their defaults, but are not used.
+
+        Args:
+            unused: names of the arguments.
+            **given: the arguments that do not use them.
+        """
+        defaults = _defaults_of(type(self))
+        others = " and ".join(f"`{other}={value!r}`" for other, value in given.items())
+        for name in sorted(unused):
+            value, default = getattr(self, name), _resolved(name, defaults[name])
+            if _serialize(name, value) != _serialize(name, default):
+                raise InputError(
+                    f"`{name}` must stay at its default with {others}, which do not use it, got "
+                    f"{value!r}."
+                )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)
@@ -296,8 +305,8 @@ class ChannelGate(keras.layers.Layer):
         *,
         kernel: str = "kernel",
         **arguments: Any,
-    ) -> keras.layers.Layer:
-        """Make and build an inner layer with weights, with the arguments that all of them share.
+    ) -> None:
+        """Make an inner layer with weights, with the arguments that all of them share.
 
         Args:
             kind: class of the layer.
@@ -321,7 +330,16 @@ class ChannelGate(keras.layers.Layer):
         part.build(shape)
         if "lora_alpha" in options:  # Keras forgets it when the layer is built
             part.lora_alpha = options["lora_alpha"]
-        return part
+        setattr(self, name, part)
+
+    def make_norm(self, name: str, shape: tuple[int | None, ...]) -> None:
+        """Make, build and keep a batch normalization, as `make_part` does."""
+        policy = self.part_policy(name)
+        norm = keras.layers.BatchNormalization(
+            momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, name=name, dtype=policy
+        )
+        norm.build(shape)
+        setattr(self, name, norm)
 
     def part_policy(self, name: str) -> Any:
         """Return the dtype policy of an inner layer."""

@@ -34,6 +34,8 @@ class EffectiveSqueezeExcite(ChannelGate):
     ((2, 7, 7, 64), 4160)
     """
 
+    dense: keras.layers.Dense
+
     def __init__(self, **kwargs: Unpack[GateOptions]):
         kwargs.setdefault("gate_activation", "hard_sigmoid")
         super().__init__(**kwargs)
@@ -45,8 +47,7 @@ class EffectiveSqueezeExcite(ChannelGate):
         return {"dense": ((channels,), (channels,))}
 
     def build_parts(self, channels: int, sizes: tuple[int | None, ...]) -> None:
-        dense = keras.layers.Dense
-        self.dense = self.make_part(dense, "dense", (None, channels), units=channels)
+        self.make_part(keras.layers.Dense, "dense", (None, channels), units=channels)
 
     def excite(self, inputs: ops.Tensor, mask: ops.Tensor | None) -> ops.Tensor:
         z = ops.squeeze(inputs, self.pool, self.data_format, mask)

@@ -15,8 +15,8 @@ from se_keras.support.errors import InputError
 class EfficientChannelAttention(ChannelGate):
     """Efficient channel attention: a convolution over the channels instead of SE's two layers.
 
-    Source: Wang et al., arXiv 1910.03151, section 3.2; the equations are in `se_keras.ops`. It
-    equals timm's `EcaModule`, whose kernel has at least three weights.
+    Source: Wang et al., arXiv 1910.03151; the equations are in `se_keras.ops`. It equals timm's
+    `EcaModule`, whose kernel has at least three weights.
 
     Args:
         kernel_size: the odd kernel size k; `None` for the paper's function of the number of
@@ -39,6 +39,8 @@ class EfficientChannelAttention(ChannelGate):
     ((2, 7, 7, 256), 5)
     """
 
+    conv: keras.layers.Conv1D
+
     def __init__(self, kernel_size: int | None = None, **kwargs: Unpack[GateOptions]):
         kwargs.setdefault("use_bias", False)
         super().__init__(**kwargs)
@@ -55,7 +57,7 @@ class EfficientChannelAttention(ChannelGate):
         return {"conv": ((channels, 1), (channels, 1))}
 
     def build_parts(self, channels: int, sizes: tuple[int | None, ...]) -> None:
-        self.conv = self.make_part(
+        self.make_part(
             keras.layers.Conv1D,
             "conv",
             (None, channels, 1),

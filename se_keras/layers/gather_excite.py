@@ -6,13 +6,11 @@ from typing import Unpack
 import keras
 
 from se_keras import ops
-from se_keras.layers.base import NORM_EPSILON, NORM_MOMENTUM
 from se_keras.layers.squeeze_excite import TwoLayerGate, TwoLayerOptions
 from se_keras.support.arguments import boolean, one_of
 from se_keras.support.errors import InputError
 
 EXTENTS = (0, 2, 4, 8)
-NORM = {"momentum": NORM_MOMENTUM, "epsilon": NORM_EPSILON}
 DEPTHWISE = {1: keras.layers.DepthwiseConv1D, 2: keras.layers.DepthwiseConv2D}
 # Arguments of the two layers of `use_mlp`, and of any inner layer with weights.
 OF_BIASES = ("use_bias", "bias_initializer", "bias_regularizer", "bias_constraint")
@@ -24,7 +22,7 @@ OF_WEIGHTS = ("activation", "kernel_initializer", "kernel_regularizer", "kernel_
 class GatherExcite(TwoLayerGate):
     """Gather-excite: each channel has a gate for each part of the map, or one for the whole map.
 
-    Source: Hu et al., arXiv 1810.12348, section 3; the equations are in `se_keras.ops`. It equals
+    Source: Hu et al., arXiv 1810.12348; the equations are in `se_keras.ops`. It equals
     timm's `GatherExcite`, except for a global extent with weights: there timm pads the map, but
     the paper and this layer compute one number per channel.
 
@@ -69,11 +67,7 @@ class GatherExcite(TwoLayerGate):
         self.use_mlp = boolean("use_mlp", use_mlp)
         unused = {"pool"} if extra_params else set() if use_mlp else {*OF_WEIGHTS}
         unused |= set() if use_mlp else {*OF_MLP}
-        for name in sorted(self.changed_options() & unused):
-            raise InputError(
-                f"`{name}` must stay at its default with `extra_params={extra_params}` and "
-                f"`use_mlp={use_mlp}`, which do not use it, got {getattr(self, name)!r}."
-            )
+        self.refuse_unused(unused, extra_params=extra_params, use_mlp=use_mlp)
 
     @property
     def convolutions(self) -> range:
@@ -89,11 +83,11 @@ class GatherExcite(TwoLayerGate):
     def part_shapes(self, channels: int, sizes: tuple) -> dict[str, tuple[tuple, tuple]]:
         shapes = {}
         for n in self.convolutions:
-            given, left = (tuple(_windows(s, e) for s in sizes) for e in (2 ** (n - 1), 2**n))
+            given, left = (tuple(-(-s // e) for s in sizes) for e in (2 ** (n - 1), 2**n))
             left = left if self.extent else (1,) * len(sizes)
             shapes[f"conv{n}"] = ((*given, channels), (*left, channels))
         if self.use_mlp:
-            sizes = tuple(_windows(size, self.extent) for size in sizes) if self.extent else ()
+            sizes = tuple(-(-size // self.extent) for size in sizes) if self.extent else ()
             for name, (given, left) in super().part_shapes(channels, sizes).items():
                 shapes[name] = ((*sizes, *given), (*sizes, *left))
         return shapes
@@ -101,10 +95,9 @@ class GatherExcite(TwoLayerGate):
     def build_parts(self, channels: int, sizes: tuple[int | None, ...]) -> None:
         if self.extra_params:
             self._refuse_sizes(sizes)
-        open_sizes = tuple(None for _ in sizes) if self.extent else sizes
-        shape = (None, *open_sizes, channels)
+        shape = (None, *([None] * len(sizes) if self.extent else sizes), channels)
         for n in self.convolutions:
-            conv = self.make_part(
+            self.make_part(
                 DEPTHWISE[len(sizes)],
                 f"conv{n}",
                 shape,
@@ -114,11 +107,7 @@ class GatherExcite(TwoLayerGate):
                 use_bias=False,
                 data_format="channels_last",
             )
-            policy = self.part_policy(f"norm{n}")
-            norm = keras.layers.BatchNormalization(name=f"norm{n}", dtype=policy, **NORM)
-            norm.build(shape)
-            setattr(self, conv.name, conv)
-            setattr(self, norm.name, norm)
+            self.make_norm(f"norm{n}", shape)
         if self.use_mlp:
             super().build_parts(channels, sizes)
 
@@ -159,7 +148,3 @@ class GatherExcite(TwoLayerGate):
             v = keras.ops.pad(v, margins) if self.extent else v
             v = getattr(self, f"norm{n}")(getattr(self, f"conv{n}")(v))
         return v
-
-
-def _windows(size: int, extent: int) -> int:
-    return -(-size // extent)

@@ -13,12 +13,12 @@ from se_keras.support.arguments import one_of
 class SpatialChannelSqueezeExcite(TwoLayerGate):
     """Concurrent spatial and channel squeeze-and-excitation.
 
-    Source: Roy et al., arXiv 1803.02579, section 2; the equations are in `se_keras.ops`.
+    Source: Roy et al., arXiv 1803.02579; the equations are in `se_keras.ops`.
 
     Args:
-        ratio: reduction ratio r of the gate for channels; the paper uses 2.
+        ratio: reduction ratio r of the gate for channels; 2 as in the authors' code.
         fusion: `"sum"` of both products, as in the paper, or `"max"`, the larger product, as in
-            the authors' later work (arXiv 1808.08127).
+            the authors' code (github.com/ai-med/squeeze_and_excitation).
         **kwargs: `reduced_channels`, `divisor`, `activation`, and the arguments of every gate, as
             in `SqueezeExcite`.
 
@@ -39,6 +39,7 @@ class SpatialChannelSqueezeExcite(TwoLayerGate):
     """
 
     excites_channels_last = True
+    spatial: keras.layers.Dense
 
     def __init__(self, ratio: int = 2, *, fusion: str = "sum", **kwargs: Unpack[TwoLayerOptions]):
         super().__init__(ratio, **kwargs)
@@ -62,8 +63,7 @@ class SpatialChannelSqueezeExcite(TwoLayerGate):
 
     def build_parts(self, channels: int, sizes: tuple[int | None, ...]) -> None:
         super().build_parts(channels, sizes)
-        shape = (None, *sizes, channels)
-        self.spatial = self.make_part(keras.layers.Dense, "spatial", shape, units=1)
+        self.make_part(keras.layers.Dense, "spatial", (None, *sizes, channels), units=1)
 
     def excite(self, inputs: ops.Tensor, mask: ops.Tensor | None) -> ops.Tensor:
         z = ops.squeeze(inputs, self.pool, "channels_last", mask)

@@ -36,6 +36,9 @@ class TwoLayerGate(ChannelGate):
         expand: the `Dense` layer W2, hidden -> C (after `build`).
     """
 
+    reduce: keras.layers.Dense
+    expand: keras.layers.Dense
+
     def __init__(
         self,
         ratio: int = 16,
@@ -73,9 +76,8 @@ class TwoLayerGate(ChannelGate):
 
     def build_parts(self, channels: int, sizes: tuple[int | None, ...]) -> None:
         hidden = self.hidden_channels(channels)
-        dense = keras.layers.Dense
-        self.reduce = self.make_part(dense, "reduce", (None, channels), units=hidden)
-        self.expand = self.make_part(dense, "expand", (None, hidden), units=channels)
+        self.make_part(keras.layers.Dense, "reduce", (None, channels), units=hidden)
+        self.make_part(keras.layers.Dense, "expand", (None, hidden), units=channels)
 
 
 @keras.saving.register_keras_serializable(package="se_keras")

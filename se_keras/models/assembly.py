@@ -9,7 +9,7 @@ import keras
 from keras import KerasTensor
 
 from se_keras.blocks import PLACEMENTS
-from se_keras.layers import GATES, options_of, resolve, resolve_dtype
+from se_keras.layers import GATES, options_of, refuse_options_of_others, resolve, resolve_dtype
 from se_keras.models.inception import inception, inception_resnet
 from se_keras.models.mobilenet import mobilenet
 from se_keras.models.parts import NORM_EPSILON, Feature, Parts
@@ -223,13 +223,7 @@ def _gate_options(recipe: Recipe, options: NetworkOptions, attention: str) -> di
     usual = {k: v for k, v in of_row.items() if attention == recipe.attention and k in known}
     asked = {"ratio": options.ratio} if options.ratio else {}
     asked |= options.se_options or {}
-    for name in asked:
-        owners = [repr(kind) for kind, gate in GATES.items() if name in options_of(gate)]
-        if owners and name not in known:
-            raise InputError(
-                f"`{name}={asked[name]!r}` is an option of attention={' or '.join(owners)}, not of "
-                f"{attention!r}."
-            )
+    refuse_options_of_others(attention, asked)
     return {**usual, **asked}
 
 

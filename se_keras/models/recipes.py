@@ -21,6 +21,9 @@ from se_keras.support.arguments import (
 )
 from se_keras.support.errors import InputError
 
+# What `attention` may be, for what does not import Keras: the keys of `se_keras.layers.GATES`.
+ATTENTIONS = ("se", "eca", "ese", "scse", "ge")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:

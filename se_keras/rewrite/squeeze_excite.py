@@ -13,7 +13,7 @@ import keras
 from keras import KerasTensor, layers
 
 from se_keras.graph import Graph, Node, open_layer
-from se_keras.layers import SqueezeExcite
+from se_keras.layers import ChannelGate, SqueezeExcite
 from se_keras.rewrite.layer_kinds import is_stock, kind_like, kind_of
 
 # The classes of keras.ops are not public, so operations are found by their class names.
@@ -135,7 +135,7 @@ def op_name(node: Node) -> str:
 
 def is_own_layer(node: Node) -> bool:
     """Return whether a node is a custom layer: neither a model nor a layer of Keras."""
-    known = is_stock(node.op) or isinstance(node.op, SqueezeExcite)
+    known = is_stock(node.op) or isinstance(node.op, ChannelGate)
     return isinstance(node.op, keras.Layer) and node.subgraph is None and not known
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 
 from se_keras.graph import Graph, trace
-from se_keras.layers import SqueezeExcite
+from se_keras.layers import ChannelGate
 from se_keras.rewrite.squeeze_excite import find_gates
-from se_keras.support.arguments import boolean, integers, positive_integer
+from se_keras.support.arguments import boolean, integers
 from se_keras.support.errors import InputError
 from se_keras.surgery.plan import InsertionPlan
 from se_keras.surgery.rules import Where
@@ -19,40 +19,42 @@ from se_keras.surgery.sites import find_sites, refuse_other_options
 def insert_se(
     model: keras.Model,
     where: Where | InsertionPlan = "auto",
-    ratio: int = 16,
+    ratio: int | None = None,
     warm_start: bool = True,
     *,
+    attention: str = "se",
     placement: str = "standard",
     stages: Collection[int] | None = None,
     skip_last_stage: bool = False,
     force: bool = False,
     **options: Any,
 ) -> keras.Model:
-    """Insert squeeze-and-excitation into a copy of a model.
+    """Insert squeeze-and-excitation, or one of its kin, into a copy of a model.
 
     The copy keeps weights, names, trainable flags, dtype policies, nesting and sharing; `model` is
-    not changed. A new layer has the name of the layer before it, with `_se`. It is frozen if the
-    whole model is frozen (`model.trainable = False`).
+    not changed. A new layer has the name of the layer before it, with `_se`, or with what
+    `attention` is. It is frozen if the whole model is frozen (`model.trainable = False`).
 
     Args:
         model: a functional or Sequential model.
-        where, ratio, placement, stages, skip_last_stage: as in `find_sites`. `where` may also be a
-            plan from `find_sites` for this model or one with the same layers; the other arguments
-            belong to the plan then, and can't be given again.
+        where, ratio, attention, placement, stages, skip_last_stage: as in `find_sites`. `where`
+            may also be a plan from `find_sites` for this model or one with the same layers; the
+            other arguments belong to the plan then, and can't be given again.
         warm_start: whether every gate starts at 1, so that the new model computes the same as
-            `model`: `expand` starts at zero, and `gate_scale` compensates for the activation (2 for
-            a sigmoid). `False` uses the paper's initialization.
+            `model`: the last inner layer, `expand` in SE, starts at zero, and `gate_scale`
+            compensates for the activation (2 for a sigmoid). `False` uses the paper's
+            initialization. `GatherExcite` needs `extra_params` or `use_mlp` for a warm start.
         force: whether to insert SE even at places that have it already.
-        **options: further arguments of `SqueezeExcite`. A warm start sets `gate_scale` and the
-            initial weights of `expand`.
+        **options: further arguments of `SqueezeExcite`, or of the layer that `attention` names. A
+            warm start sets `gate_scale` and the initial weights of the last inner layer.
 
     Returns:
         The new model; it is not compiled.
 
     Raises:
         InputError: as in `find_sites`; if a site has SE already and `force` is not given; or if the
-            activation of the gate allows no warm start.
-        TypeError: if `SqueezeExcite` does not have an option.
+            gate allows no warm start.
+        TypeError: if the layer does not have an option.
 
     Example:
 
@@ -67,26 +69,27 @@ def insert_se(
     >>> bool(np.all(np.asarray(new(x)) == np.asarray(model(x))))
     True
     """
-    refuse_other_options(insert_se, options)
+    planned = where.attention if isinstance(where, InsertionPlan) else attention
+    refuse_other_options(insert_se, planned, ratio, options)
     boolean("skip_last_stage", skip_last_stage)
-    positive_integer("ratio", ratio)
     if stages is not None:
         integers("stages", stages, "numbers of stages, as in [2, 3]")
     choice: dict[str, Any] = {
+        "attention": attention,
         "placement": placement,
         "stages": stages,
         "skip_last_stage": skip_last_stage,
     }
     if isinstance(where, InsertionPlan):
         plan = where
-        _refuse_choices(plan, ratio, {**choice, **options})
+        _refuse_choices(plan, {"ratio": ratio, **choice, **options})
     else:
         plan = find_sites(model, where, ratio, **choice, **options)
     return plan.apply(model, warm_start, force=force)
 
 
 def remove_se(model: keras.Model) -> keras.Model:
-    """Return a copy of a model without its `SqueezeExcite` layers.
+    """Return a copy of a model without its layers of SE and its kin.
 
     SE in layers of Keras stays.
 
@@ -105,10 +108,11 @@ def remove_se(model: keras.Model) -> keras.Model:
     True
     """
     graph = trace(model)
-    found = list(graph.calls(SqueezeExcite))
+    found = list(graph.calls(ChannelGate))
     if not found:
         raise InputError(
-            f"`model`: {model.name!r} has no SqueezeExcite layer to remove{_other_gates(graph)}."
+            f"`model`: {model.name!r} has no SqueezeExcite layer to remove, and none of "
+            f"its kin{_other_gates(graph)}."
         )
     for _, inner, node in found:
         inner.redirect(node.output, node.inputs[0])
@@ -121,16 +125,16 @@ def _other_gates(graph: Graph) -> str:
     return first and f"; its SE is in layers of Keras: {first!r}{more_of_them}"
 
 
-def _refuse_choices(plan: InsertionPlan, ratio: int, choice: dict[str, Any]) -> None:
-    """Refuse arguments that the plan has decided already."""
+def _refuse_choices(plan: InsertionPlan, choice: dict[str, Any]) -> None:
+    """Refuse arguments that the plan has decided already, unless they are the same."""
     parameters = inspect.signature(insert_se).parameters
+    same = {"ratio": plan.ratio, "attention": plan.attention}
+    usual = {name: parameter.default for name, parameter in parameters.items()}
     given = [
         name
         for name, value in choice.items()
-        if name not in parameters or value != parameters[name].default
+        if name not in usual or value not in (usual[name], same.get(name, usual[name]))
     ]
-    if ratio not in (plan.ratio, parameters["ratio"].default):
-        given.insert(0, "ratio")
     if given:
         raise InputError(
             f"`{given[0]}` is part of the plan: give it to `find_sites`, not to `insert_se`."

@@ -8,7 +8,7 @@ import keras
 from keras import KerasTensor, layers
 
 from se_keras.graph import Graph, Node
-from se_keras.layers import SqueezeExcite
+from se_keras.layers import ChannelGate
 from se_keras.rewrite.layer_kinds import CONVOLUTION_FORMS, kind_like
 from se_keras.rewrite.squeeze_excite import format_of, is_own_layer, op_name, upstream
 
@@ -183,8 +183,8 @@ def _largest_factor(factors: int | tuple[int, ...]) -> int:
 
 
 def is_squeeze_excite(node: Node) -> bool:
-    """Return whether a node is `SqueezeExcite`, or a custom layer of two small layers."""
-    if isinstance(node.op, SqueezeExcite):
+    """Return whether a node is SE or of its kin, or a custom layer of two small layers."""
+    if isinstance(node.op, ChannelGate):
         return True
     if not is_own_layer(node) or {t.shape for t in node.inputs} != {t.shape for t in node.outputs}:
         return False

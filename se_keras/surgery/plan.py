@@ -8,7 +8,7 @@ import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node, trace
-from se_keras.layers import SqueezeExcite
+from se_keras.layers import GATES, ChannelGate
 from se_keras.rewrite.squeeze_excite import format_of
 from se_keras.support.arguments import boolean
 from se_keras.support.errors import InputError
@@ -18,28 +18,28 @@ from se_keras.surgery.nodes import channels_of, dtype_policy_of
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """One place for an SE layer.
+    """One place for a layer of SE or its kin.
 
     Attributes:
-        after: name of the layer before the SE layer; in a nested model `backbone/conv1`.
+        after: name of the layer before the new layer; in a nested model `backbone/conv1`.
         output: index of the output of that layer.
-        into: names of the layers that take the output of SE; `None` for all consumers.
+        into: names of the layers that take the output of the new layer; `None` for all consumers.
         channels: number of channels of the map.
-        reduced_channels: hidden width of the SE layer.
-        parameters: number of added parameters; 0 if an earlier site has the same SE layer.
+        reduced_channels: hidden width of the new layer; `None` if it has none.
+        parameters: number of added parameters; 0 if an earlier site has the same new layer.
         stage: s, if the input has 2**s times the height and width of the map, as in "C2 to C5" of
             feature pyramids; 2 is the paper's conv2_x in ResNet-50.
         reason: reason why it is a site.
-        has_se: whether SE is there already.
-        shares: index of the site whose SE layer is reused here (its own index if it has one). If
-            the model calls a layer twice, both calls are followed by the same SE layer.
+        has_se: whether SE or its kin is there already.
+        shares: index of the site whose new layer is reused here (its own index if it has one).
+            If the model calls a layer twice, both calls are followed by the same new layer.
     """
 
     after: str
     output: int
     into: tuple[str, ...] | None
     channels: int
-    reduced_channels: int
+    reduced_channels: int | None
     parameters: int
     stage: int
     reason: str
@@ -56,13 +56,16 @@ class InsertionPlan:
     Attributes:
         model: name of the model that the plan was made for.
         sites: sites in execution order, those in nested models last.
-        ratio, options: arguments of the SE layers, as given to `find_sites`.
+        ratio: reduction ratio of the new layers; `None` if they have none.
+        options: arguments of the new layers, as given to `find_sites`.
+        attention: kind of the new layers, `"se"` or one of its kin.
     """
 
     model: str
     sites: tuple[Site, ...]
-    ratio: int
+    ratio: int | None
     options: dict[str, Any]
+    attention: str = "se"
 
     @property
     def parameters(self) -> int:
@@ -103,10 +106,7 @@ class InsertionPlan:
         if not force:
             self._refuse_second_se(graph, places)
         self._refuse_other_model(graph, map(_problem_of_way, self.sites, places))
-        options = self.options
-        if warm_start:
-            options = {**options, **_neutral_options(self.ratio, options)}
-        layers = self._make_layers(places, options)
+        layers = self._make_layers(places, self._neutral_options() if warm_start else {})
         for place, layer in zip(places, layers, strict=True):
             place.graph.insert(layer, place.tensor, place.into)
         if warm_start:
@@ -142,26 +142,37 @@ class InsertionPlan:
                 "second time; `where` can name other layers."
             )
 
-    def _make_layers(self, places: list["_Place"], options: dict[str, Any]) -> list[SqueezeExcite]:
-        """Make the SE layer for each site; some sites share a layer."""
+    def _neutral_options(self) -> dict[str, float]:
+        """Return the options that make a gate exactly 1 if the last weights are zero."""
+        if "gate_scale" in self.options:
+            raise InputError(
+                "`gate_scale` is what warm_start=True sets; pass warm_start=False for it."
+            )
+        return self._make_layer(name=self.attention).warm_start_options()
+
+    def _make_layer(self, **more: Any) -> ChannelGate:
+        ratio: dict[str, Any] = {} if self.ratio is None else {"ratio": self.ratio}
+        return GATES[self.attention](**ratio, **self.options, **more)
+
+    def _make_layers(self, places: list["_Place"], options: dict[str, Any]) -> list[ChannelGate]:
+        """Make the layer for each site; some sites share a layer."""
         names = {place.graph: {node.op.name for node in place.graph.nodes} for place in places}
-        layers: list[SqueezeExcite] = []
+        layers: list[ChannelGate] = []
         for index, (site, place) in enumerate(zip(self.sites, places, strict=True)):
             if site.shares < index:
                 layers.append(layers[site.shares])
                 continue
-            layer = SqueezeExcite(
-                self.ratio,
+            layer = self._make_layer(
                 **options,
                 data_format=format_of(place.graph, place.after),
                 dtype=dtype_policy_of(place.graph, place.tensor),
-                name=_unused_name(f"{place.after.op.name}_se", names[place.graph]),
+                name=_unused_name(f"{place.after.op.name}_{self.attention}", names[place.graph]),
             )
             layers.append(layer)
         return layers
 
     def __str__(self) -> str:
-        rows = [
+        rows: list[list[Any]] = [
             [
                 site.after,
                 site.channels,
@@ -173,7 +184,11 @@ class InsertionPlan:
             for site in self.sites
         ]
         header = ["after", "channels", "SE width", "parameters", "stage", "why"]
-        total = ["total", None, None, self.parameters, None, f"{len(rows)} sites"]
+        kind = "" if self.attention == "se" else f" for {GATES[self.attention].__name__}"
+        total = ["total", None, None, self.parameters, None, f"{len(rows)} sites{kind}"]
+        if all(site.reduced_channels is None for site in self.sites):
+            for row in (header, *rows, total):
+                del row[2]
         return format_table(header, [*rows, total])
 
 
@@ -191,9 +206,9 @@ class _Place(NamedTuple):
 
     @property
     def has_layer(self) -> bool:
-        """Return whether `SqueezeExcite` is there: the plan may have been applied already."""
+        """Return whether SE or its kin is there: the plan may have been applied already."""
         near = (self.after, *self.graph.consumers(self.tensor))
-        return any(isinstance(node.op, SqueezeExcite) for node in near)
+        return any(isinstance(node.op, ChannelGate) for node in near)
 
 
 def _missing(site: Site, nodes: dict[str, Node]) -> str | None:
@@ -238,10 +253,3 @@ def _unused_name(base: str, taken: set[str]) -> str:
         name, number = f"{base}{number}", number + 1
     taken.add(name)
     return name
-
-
-def _neutral_options(ratio: int, options: dict[str, Any]) -> dict[str, float]:
-    """Return the options that make a gate exactly 1 if `expand` returns 0."""
-    if "gate_scale" in options:
-        raise InputError("`gate_scale` is what warm_start=True sets; pass warm_start=False for it.")
-    return SqueezeExcite(ratio, **options).warm_start_options()

@@ -10,12 +10,14 @@ import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node, trace
-from se_keras.layers import SqueezeExcite, se_options
+from se_keras.layers import GATES, ChannelGate, options_of, refuse_options_of_others
+from se_keras.rewrite.squeeze_excite import format_of
 from se_keras.support.arguments import (
     boolean,
     did_you_mean,
     integers,
     one_of,
+    positive_integer,
     refuse_unknown_options,
 )
 from se_keras.support.errors import InputError
@@ -27,8 +29,9 @@ from se_keras.surgery.rules import PLACES, RULES, Spot, Where, find_spots
 def find_sites(
     model: keras.Model,
     where: Where = "auto",
-    ratio: int = 16,
+    ratio: int | None = None,
     *,
+    attention: str = "se",
     placement: str = "standard",
     stages: Collection[int] | None = None,
     skip_last_stage: bool = False,
@@ -52,20 +55,21 @@ def find_sites(
             - a regular expression that matches the whole name of a layer;
             - a list of layer names; for nested models `"backbone/conv1"` or `"conv1"`;
             - a function that returns whether SE goes after a layer.
-        ratio: reduction ratio r.
+        ratio: reduction ratio r; `None` for the default of the layer, 16 for SE.
+        attention: `"se"`, or its kin: `"eca"`, `"ese"`, `"scse"` or `"ge"`, as in `create`.
         placement: placement in residual units: `"standard"`, `"pre"`, `"post"` or `"identity"`.
         stages: use only sites of these stages (see `Site`); `None` for all.
         skip_last_stage: whether to leave out the stage with the lowest resolution, which has most
             of the parameters (the paper's sec. 4 and 6.4).
-        **options: further arguments of `SqueezeExcite`.
+        **options: further arguments of `SqueezeExcite`, or of the layer that `attention` names.
 
     Returns:
         The plan, which prints as a table.
 
     Raises:
         InputError: if the model is not functional or has no such site, or if the number of channels
-            at a site is unknown.
-        TypeError: if `SqueezeExcite` does not have an option.
+            at a site is unknown; or if the layer does not accept the map.
+        TypeError: if the layer does not have an option.
 
     Example:
 
@@ -79,31 +83,46 @@ def find_sites(
     conv         16         4         148      0  residual branch of add
     total                             148         1 sites
     """
-    refuse_other_options(find_sites, options)
+    refuse_other_options(find_sites, attention, ratio, options)
     one_of("placement", placement, PLACES)
     boolean("skip_last_stage", skip_last_stage)
-    layer = SqueezeExcite(ratio, **options)
+    asked = options if ratio is None else {"ratio": ratio, **options}
+    layer = GATES[attention](**asked)
     graph = trace(model)
     spots = find_spots(graph, where, placement)
     _refuse_no_site(model, where, placement, spots)
     strides = _strides(graph, 1.0)
     numbered = [(spot, round(math.log2(strides[spot.tensor]))) for spot in spots]
     chosen = _select_stages(numbered, stages, skip_last_stage)
-    sites = tuple(_make_sites(chosen, layer))
-    return InsertionPlan(model=model.name, sites=sites, ratio=ratio, options=options)
+    sites = tuple(_make_sites(chosen, attention, asked, bool(layer.part_names())))
+    return InsertionPlan(
+        model=model.name,
+        sites=sites,
+        attention=attention,
+        ratio=getattr(layer, "ratio", None),
+        options=options,
+    )
 
 
-def refuse_other_options(function: Callable, options: dict[str, Any]) -> None:
-    """Refuse options that neither a function of this package nor `SqueezeExcite` has.
+def refuse_other_options(
+    function: Callable, attention: str, ratio: int | None, options: dict[str, Any]
+) -> None:
+    """Refuse options that neither a function of this package nor a layer with a gate has.
 
     Args:
-        function: a function with its own arguments, and those of `SqueezeExcite` as `options`.
+        function: a function with its own arguments, and those of the layer as `options`.
+        attention: kind of the layer.
+        ratio: argument of the function.
         options: the user's options besides the arguments of the function.
 
     Raises:
+        InputError: if `attention` is unknown, or if an option belongs to another kind.
         TypeError: if an option is unknown.
     """
-    known = {*inspect.signature(function).parameters, *se_options()}
+    kind = GATES[one_of("attention", attention, tuple(GATES))]
+    asked = options if ratio is None else {"ratio": positive_integer("ratio", ratio), **options}
+    refuse_options_of_others(attention, asked)
+    known = {*inspect.signature(function).parameters, *options_of(kind)}
     refuse_unknown_options(function.__name__, options, known - {"model", "options", "data_format"})
 
 
@@ -158,25 +177,37 @@ def _select_stages(
 # --- sites ---------------------------------------------------------------------------------------
 
 
-def _make_sites(numbered: list[tuple[Spot, int]], layer: SqueezeExcite) -> Iterator[Site]:
+def _make_sites(
+    numbered: list[tuple[Spot, int]], attention: str, options: dict[str, Any], weights: bool
+) -> Iterator[Site]:
+    # Zeros: a plan draws no random numbers.
+    zeros = dict.fromkeys(("kernel_initializer", "bias_initializer"), "zeros") if weights else {}
+    options = {**options, **zeros, "dtype": "float32"}
+    built: dict[tuple, ChannelGate] = {}
     owners: dict[tuple, int] = {}
     repeats: Counter[frozenset[Node]] = Counter()
     for index, (spot, stage) in enumerate(numbered):
         channels = _channels(spot)
         calls = _find_weighted_calls(spot)
-        # Two sites after one call of a layer get two SE layers; sites after two calls share one.
-        key = (frozenset(node.op for node in calls), repeats[calls], channels)
+        # Two sites after one call of a layer get two new layers; sites after two calls share one.
+        shape, data_format = tuple(spot.tensor.shape), format_of(spot.graph, spot.after)
+        if (shape, data_format) not in built:
+            layer = GATES[attention](**options, data_format=data_format, name=spot.after.op.name)
+            layer.build(shape)
+            built[shape, data_format] = layer
+        layer = built[shape, data_format]
+        # A layer that has weights for each position can't be shared by maps of two sizes.
+        shapes = tuple(weight.shape for weight in layer.weights)
+        key = (frozenset(node.op for node in calls), repeats[calls], channels, shapes)
         repeats[calls] += 1
         owner = owners.setdefault(key, index)
-        hidden = layer.hidden_channels(channels)
-        biases = channels + hidden if layer.use_bias else 0
         yield Site(
             after=spot.path + spot.after.name,
             output=spot.after.outputs.index(spot.tensor),
             into=None if spot.into is None else tuple(node.name for node in spot.into),
             channels=channels,
-            reduced_channels=hidden,
-            parameters=2 * channels * hidden + biases if owner == index else 0,
+            reduced_channels=layer.reduce.units if hasattr(layer, "reduce") else None,
+            parameters=layer.count_params() if owner == index else 0,
             stage=stage,
             reason=spot.reason,
             has_se=spot.has_se,

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from se_keras.models.recipes import RECIPES, find_recipe
+from se_keras.models.recipes import ATTENTIONS, RECIPES, find_recipe
 from se_keras.support.arguments import (
     Check,
     boolean,
@@ -141,6 +141,7 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("mixup", "cutmix"), partial(number_between, least=LEAST_ALPHA, most=1)),
     "weight_decay": partial(number_from, least=0),
     **dict.fromkeys(("seed", "patience", "freeze"), partial(integer_below, end=2**31)),
+    "attention": partial(one_of, choices=ATTENTIONS),
     "choose": partial(one_of, choices=CHOICES),
     "class_weights": partial(one_of, choices=CLASS_WEIGHTS),
     "precision": partial(one_of, choices=PRECISIONS),
@@ -259,6 +260,13 @@ class TrainConfig:
         "WHERE",
         "position of SE in the residual units: standard, pre, post, identity or conv3x3",
         unset="as in the model, usually standard",
+    )
+    attention: str | None = option(
+        MODEL,
+        "KIND",
+        "what stands in the places of SE: se, or its kin eca, ese (effective SE), scse (concurrent "
+        "spatial and channel SE) or ge (gather-excite), with its own defaults",
+        unset="as in the model, usually se",
     )
     no_se: bool = option(
         MODEL, "", "train the same network without SE, for comparison", False, unset="with SE"
@@ -399,15 +407,21 @@ class TrainConfig:
 
     def __post_init__(self):
         check_fields(self, CHECKS)
-        if self.no_se and (self.ratio is not None or self.placement is not None):
-            raise InputError("`ratio` and `placement` need SE blocks, but `no_se` removes them.")
+        if self.no_se and self._of_gates:
+            raise InputError(
+                "`ratio`, `placement` and `attention` need SE blocks, but `no_se` removes them."
+            )
 
     @property
     def network_options(self) -> dict[str, Any]:
         """Return the options of the network for `se_keras.create`."""
-        asked = {"ratio": self.ratio, "placement": self.placement}
-        given = {name: value for name, value in asked.items() if value is not None}
-        return given | ({"se": False} if self.no_se else {})
+        return self._of_gates | ({"se": False} if self.no_se else {})
+
+    @property
+    def _of_gates(self) -> dict[str, Any]:
+        names = ("ratio", "placement", "attention")
+        asked = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in asked.items() if value is not None}
 
     @property
     def begins_with_weights(self) -> bool:

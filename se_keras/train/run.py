@@ -300,7 +300,9 @@ def _build_network(
             reason = str(error).replace("`input_shape`", "`image_size`")
             raise InputError(f"{config.model} with images of {size}: {reason}") from error
     if config.network_options:
-        raise InputError("`ratio`, `placement` and `no_se` are for `model`, not for a `network`.")
+        raise InputError(
+            "`ratio`, `placement`, `attention` and `no_se` are for `model`, not for a `network`."
+        )
     model = network(**options)
     # A model that is not built has no shape.
     got = getattr(model, "output_shape", None)

@@ -83,10 +83,12 @@ def default_folder(config: TrainConfig, model: str = "") -> Path:
     'runs/digits-seresnet20'
     >>> default_folder(TrainConfig(no_se=True)).as_posix()
     'runs/digits-seresnet20-no-se'
+    >>> default_folder(TrainConfig(attention="eca")).as_posix()
+    'runs/digits-seresnet20-eca'
     >>> default_folder(TrainConfig(weights="seresnet50.a1_in1k")).as_posix()
     'runs/digits-seresnet50.a1_in1k'
     """
-    asked = [f"ratio{config.ratio}" if config.ratio else "", config.placement or ""]
+    asked = [f"ratio{config.ratio}" if config.ratio else "", config.placement, config.attention]
     words = [model or _called(config), *asked, "no-se" if config.no_se else ""]
     return Path("runs") / "-".join([Path(config.data).resolve().name, *filter(None, words)])
 

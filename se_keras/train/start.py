@@ -218,8 +218,8 @@ def _of_weights(config: TrainConfig) -> Start:
 def _of_model(config: TrainConfig, model: keras.Model | None) -> Start:
     if config.network_options or config.precision != "float32":
         raise InputError(
-            "`ratio`, `placement`, `no_se` and `precision` need a network by its name: a model "
-            "keeps its own."
+            "`ratio`, `placement`, `attention`, `no_se` and `precision` need a network by its "
+            "name: a model keeps its own."
         )
     if model is None:
         assert config.model is not None
