@@ -1,4 +1,4 @@
-"""What several test modules share: paths, the float64 reference of SE, fresh processes."""
+"""Share paths, the float64 reference of SE and fresh processes between test modules."""
 
 import ast
 import contextlib
@@ -38,7 +38,7 @@ ACTIVATIONS = {
 
 
 def reference_gate(u, weights, pool="avg", activation="relu", gate_activation="sigmoid", scale=1.0):
-    """The gate of one sample, by the equations of arXiv 1709.01507, section 3, in float64.
+    """Return the gate of one sample by the equations of arXiv 1709.01507, section 3, in float64.
 
     `u` is one map (*spatial, C); `weights` are [W1, b1, W2, b2], or [W1, W2] without biases.
     """
@@ -51,9 +51,9 @@ def reference_gate(u, weights, pool="avg", activation="relu", gate_activation="s
 
 
 def reference_se(x, weights, data_format="channels_last", mask=None, **options):
-    """The whole layer on a batch, sample by sample: (output, gates (N, C)), both float64.
+    """Return (output, gates (N, C)) of the layer on a batch, sample by sample, in float64.
 
-    Of a sample only the positions that `mask` marks count; one without any is a map of zeros.
+    Only positions with a true `mask` count; a sample without any is a map of zeros.
     """
     x = np.asarray(x, "float64")
     last = np.moveaxis(x, 1, -1) if data_format == "channels_first" else x
@@ -68,23 +68,23 @@ def reference_se(x, weights, data_format="channels_last", mask=None, **options):
 
 
 def array(tensor):
-    """A tensor of any backend as a NumPy array, bfloat16 as float32."""
+    """Return a tensor of any backend as a NumPy array, bfloat16 as float32."""
     numpy = keras.ops.convert_to_numpy(tensor)
     return numpy.astype("float32") if numpy.dtype.name == "bfloat16" else numpy
 
 
 def to_channels_first(x):
-    """(N, H, W, C) -> (N, C, H, W); a vector (N, C) stays."""
+    """Move channels: (N, H, W, C) -> (N, C, H, W); a vector (N, C) is unchanged."""
     return np.moveaxis(x, -1, 1)
 
 
 def uniform(shape, seed=0, dtype="float32"):
-    """Numbers in [-1, 1), the same on every backend."""
+    """Return numbers in [-1, 1), the same on every backend."""
     return np.random.default_rng(seed).uniform(-1, 1, shape).astype(dtype)
 
 
 def set_random_weights(layer, seed=0):
-    """Gives every weight of a layer or model numbers that no initializer would: no zero biases.
+    """Set random weights in a layer or model, including biases.
 
     They are scaled by the fan-in, so that a deep network stays finite; variances are positive.
     """
@@ -99,12 +99,12 @@ def set_random_weights(layer, seed=0):
 
 
 def trainable(model):
-    """The number of trainable parameters."""
+    """Return the number of trainable parameters."""
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
 def se_layers(model):
-    """The SE layers of a model, and those of the models in it."""
+    """Return the SE layers of a model and of its nested models."""
     found = []
     for layer in model.layers:
         if isinstance(layer, SqueezeExcite):
@@ -115,7 +115,7 @@ def se_layers(model):
 
 
 def kind_of(recipe):
-    """A recipe without what tells it from those that differ in depth alone."""
+    """Return a recipe without its depth, which is equal for networks that differ only in depth."""
     same = {"name": "", "builder": "", "parameters": 0, "multiply_adds": 0, "input_size": 0}
     return replace(recipe, **same, **({"depths": ()} if hasattr(recipe, "depths") else {}))
 
@@ -123,7 +123,8 @@ def kind_of(recipe):
 def by_size(names):
     """Return names of the catalog as parameters of a test.
 
-    Large networks are slow, and so are those that differ from one before in depth or stem alone.
+    Large networks are marked slow, and so are networks that differ from an earlier one only in
+    depth or stem.
     """
     parameters, seen = [], set()
     for name in names:
@@ -138,7 +139,7 @@ def by_size(names):
 
 @functools.cache
 def shapes_of_row(name):
-    """Paths and shapes of a row's variables, without building it.
+    """Return paths and shapes of a row's variables, without building the network.
 
     Of rows that differ in depth alone one may have the manifest for all: from the second on the
     units of a stage are alike.
@@ -153,7 +154,7 @@ def shapes_of_row(name):
 
 
 def deepened(shapes, depths):
-    """The variables of a residual network, with other numbers of units in its stages."""
+    """Return the variables of a residual network with other numbers of units in its stages."""
     units = {}  # stage -> unit -> its variables
     for path, shape in shapes.items():
         stage, block, rest = UNIT.fullmatch(path).groups() if UNIT.match(path) else (path, 1, None)
@@ -174,7 +175,7 @@ MISSING = object()
 
 
 def wrong_calls(source):
-    """What a program takes from se_keras that is not there, and keywords that its functions lack.
+    """Find names that a program uses but se_keras does not have, and unknown keyword arguments.
 
     The program is read, not run, but for its imports of se_keras; raises `SyntaxError` if it is no
     Python.
@@ -196,7 +197,7 @@ def wrong_calls(source):
 
 
 def _looked_up(node, names):
-    """What an imported name, or a name of an imported module, is; None for all else."""
+    """Return the object of an imported name, or of a name in an imported module; else None."""
     if isinstance(node, ast.Name):
         return names.get(node.id)
     if not isinstance(node, ast.Attribute):
@@ -215,7 +216,7 @@ def _unknown_keywords(call, function):
 
 
 def run_python(code, *arguments, backend="tensorflow"):
-    """Runs `code` in a fresh interpreter that can import the tests; fails with its stderr.
+    """Run `code` in a fresh interpreter that can import the tests; fail with its stderr.
 
     Returns its standard output.
     """
@@ -246,7 +247,7 @@ for path in sys.argv[1:]:
 
 
 def serve_without_the_package(cases):
-    """Predicts with SavedModels and .keras files in one process without se_keras.
+    """Predict with SavedModels and .keras files in one process without se_keras.
 
     `cases` maps each path to its input; returns the outputs, in the same order.
     """
@@ -257,7 +258,7 @@ def serve_without_the_package(cases):
 
 
 def exit_code(main, arguments):
-    """Run a command line; return its exit code, also where argparse ends the process."""
+    """Run a command line; return its exit code, even if argparse ends the process."""
     try:
         return main(arguments)
     except SystemExit as ended:
@@ -273,7 +274,7 @@ def refused(main, arguments, capsys):
 
 @contextlib.contextmanager
 def real_browser():
-    """A headless Chromium; without one the test says so and skips."""
+    """Provide a headless Chromium; skip the test if there is none."""
     webdriver = pytest.importorskip("selenium.webdriver")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):

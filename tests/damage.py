@@ -1,4 +1,4 @@
-"""What can become of a file: cuts, and other values in the places of a JSON file or a table."""
+"""Damage files: cut them, or change values of a JSON file or a table."""
 
 import copy
 import json
@@ -9,14 +9,14 @@ SWAPS = (None, True, -1, 7, 10**400, 1e308, float("nan"), float("inf"), "x", "",
 
 
 def cuts(content):
-    """Beginnings of a file, by a name for each."""
+    """Return beginnings of a file by name."""
     for cut in CUTS:
         end = int(len(content) * cut) if isinstance(cut, float) else cut
         yield f"cut at {cut}", content[:end]
 
 
 def other_bytes(content):
-    """The same file with what can't be in it."""
+    """Return the file with invalid content."""
     yield "no UTF-8", content + b"\xff\xfe"
     yield "zeros", bytes(len(content))
     yield "another file", b"\x89PNG\r\n\x1a\n" + content
@@ -27,7 +27,7 @@ def other_bytes(content):
 
 
 def places(value, at=()):
-    """The paths of all values in JSON; of a list only the first is looked into."""
+    """Return the paths of all values in JSON; of each list only its first item's."""
     yield at
     if isinstance(value, dict):
         inner = value.items()
@@ -38,7 +38,7 @@ def places(value, at=()):
 
 
 def swapped(content):
-    """An object with another value in one place, or without it, or with its key twice."""
+    """Return copies of an object in which one value is changed, missing, or has its key twice."""
     for at in list(places(content))[1:]:
         for value in SWAPS:
             yield f"{at} = {value!r:.20}", encoded(with_value(content, at, value))
@@ -64,7 +64,7 @@ def encoded(content):
 
 
 def other_tables(content):
-    """A CSV file with other rows and columns."""
+    """Return a CSV file with changed rows and columns."""
     header, *rows = content.decode().splitlines()
     columns = header.split(",")
 

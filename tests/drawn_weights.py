@@ -1,4 +1,4 @@
-"""Numbers that networks of several libraries can all be given, drawn by name and shape only.
+"""Draw weights from name and shape alone, so that networks of all libraries get equal weights.
 
 Needs NumPy alone: the scripts in `golden/` run where there is no Keras 3, or no PyTorch.
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def draw(name, shape, kind, variance):
-    """Weights with which a deep network's maps stay of one size, float32.
+    """Draw float32 weights with which the values of a deep network keep their size.
 
     `kind` is "variance" or "factor" for those of a normalization, "shift" for any other vector,
     and "kernel", whose numbers have this variance.

@@ -1,4 +1,4 @@
-"""Files made to harm, by code: each is a good file with one thing in it changed.
+"""Make harmful files: good files with one change each.
 
 An h5 file is edited in place; a `.keras` archive is written anew from the members of a good one.
 """
@@ -19,7 +19,7 @@ MANY = 2**23  # bytes of zeros that a small file unpacks to
 
 
 def a_place(file):
-    """The place of the first dataset of one axis, and its length."""
+    """Return the place of the first dataset with one axis, and its length."""
     found = []
     file.visititems(
         lambda place, item: found.append(place) if getattr(item, "ndim", 0) == 1 else None
@@ -28,7 +28,7 @@ def a_place(file):
 
 
 def replaced(make):
-    """An edit that puts something else in the place of a dataset."""
+    """Return an edit that replaces a dataset."""
 
     def edit(file, secret):
         place, length = a_place(file)
@@ -70,7 +70,7 @@ def link(kind):
 
 
 def linked_group(kind):
-    """All that is in the first group, reached by a link."""
+    """Replace the first group by a link to its content."""
 
     def edit(file, secret):
         name = next(iter(file))
@@ -215,7 +215,7 @@ NAME_EDITS = {
 
 
 def patched(pattern, change):
-    """A change of the bytes of an h5 file where a pattern is found first."""
+    """Return an edit of an h5 file's bytes at the first match of a pattern."""
 
     def edit(content):
         at = re.search(pattern, content, re.DOTALL).start()
@@ -227,14 +227,14 @@ def patched(pattern, change):
 
 
 def free_list_in_a_ring(content, at):
-    """The heap of names: its first free place says that it is the next one."""
+    """Make the first free place in the heap of names point to itself."""
     size, _, data = struct.unpack_from("<QQQ", content, at + 8)
     struct.pack_into("<Q", content, at + 16, size - 16)
     struct.pack_into("<QQ", content, data + size - 16, size - 16, 16)
 
 
 def empty_text(content, at):
-    """The heap of texts: an object of no length, with the number of free space."""
+    """Add an object of length 0 to the heap of texts, with the number of free space."""
     struct.pack_into("<QQ", content, at + 16, 0, 0)
 
 
@@ -243,7 +243,7 @@ def long_text(content, at):
 
 
 def long_length(content, at):
-    """Each text says that it has 2 GiB."""
+    """Give each text a stated length of 2 GiB."""
     for found in re.finditer(re.escape(struct.pack("<Q", at)), bytes(content)):
         if found.start() % 8 == 4:
             struct.pack_into("<I", content, found.start() - 4, 2**31)
@@ -268,7 +268,7 @@ H5_PATCHES = {
 
 
 def rewritten(path, change=lambda members: None, packing=zipfile.ZIP_STORED, **more):
-    """The archive at a path, with its members changed: name -> content."""
+    """Rewrite the archive at a path with changed members: name -> content."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     change(members)
@@ -311,7 +311,7 @@ def without(name):
 
 
 def in_headers(pattern, offset, value):
-    """A change of two bytes in every header of a member, local and central."""
+    """Return an edit of two bytes in every header of a member, local and central."""
 
     def edit(path):
         content = bytearray(path.read_bytes())
@@ -361,7 +361,7 @@ def wide_layer(content):
 
 
 def code(class_name, module):
-    """A layer whose class is a function of any module."""
+    """Return a layer config whose class is a function of any module."""
 
     def change(content):
         content["layers"][-1] |= {

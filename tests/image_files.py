@@ -1,4 +1,4 @@
-"""Image files of every kind, made by code, each with the pixels that it must give.
+"""Make image files of every kind, each with its expected pixels.
 
 `KINDS` maps a name to the suffix of a file, its bytes, and what a reader must see, uint8 (H, W, 3)
 with at most `tolerance` levels of difference. `BROKEN` maps a name to bytes that no reader takes.
@@ -27,7 +27,7 @@ class ImageFile:
 
 
 def ramp(height=HEIGHT, width=WIDTH):
-    """A smooth color picture without any symmetry, so that a turned one differs."""
+    """Return a smooth color picture without symmetry, so that a rotated one differs."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     return np.stack([255 * x, 255 * y, 128 + 120 * x * (1 - y)], -1).round().astype("uint8")
 
@@ -140,7 +140,7 @@ def _with_alpha(array):
 
 
 def _indexed(transparency=None, suffix="png"):
-    """Each pixel the number of one of 200 colors of the palette."""
+    """Return pixels that are numbers of 200 colors of a palette."""
     palette = ramp(10, 20).reshape(-1, 3)
     numbers = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 200
     image = _image(numbers.astype("uint8"))

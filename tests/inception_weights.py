@@ -1,4 +1,4 @@
-"""Upstream's names of the Inception networks' tensors, and the weights drawn for them.
+"""Names of the Inception networks' tensors in other libraries, with drawn weights.
 
 Needs neither torch nor timm: `golden/make_inception.py` runs the upstream networks with these
 weights and keeps what comes out, the tests run Keras with them.
@@ -115,7 +115,7 @@ def draw_inception(name, shape):
 
 
 def assign(model, network):
-    """Gives a Keras network, its SE blocks left out, the weights drawn for an upstream one.
+    """Assign the weights drawn for another library's network to a Keras network without SE.
 
     Returns upstream's name of each.
     """

@@ -1,4 +1,4 @@
-"""Which of our rows pytorchcv's networks are, and the sizes at which both are run."""
+"""Map pytorchcv's networks to rows of the catalog, with the sizes at which both are run."""
 
 SMALL = ("cifar10", "cifar100", "svhn")
 # Name of pytorchcv -> our row. Those of small images have projection shortcuts.

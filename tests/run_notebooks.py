@@ -1,4 +1,4 @@
-"""Executes notebooks in a clean kernel; `python tests/run_notebooks.py` does so in place.
+"""Execute notebooks in a clean kernel; `python tests/run_notebooks.py` does so in place.
 
 Run it after a change in a notebook: the outputs that are committed come from one such run.
 """

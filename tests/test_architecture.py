@@ -1,4 +1,4 @@
-"""Which module may import which, held to the source by reading its imports."""
+"""Test which module imports which, by reading the source."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Bad input ends a command with one line; a bug, a bare ValueError from within, does not."""
+"""Bad input ends a command with one line; an internal error keeps its traceback."""
 
 import functools
 import json
@@ -75,7 +75,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Models, and files that are none; not to be changed."""
+    """Provide models and other files; tests must not change them."""
     folder = tmp_path_factory.mktemp("files")
     for name, make in MODELS.items():
         make().save(folder / f"{name}.keras")

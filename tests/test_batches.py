@@ -1,4 +1,4 @@
-"""What `record_excitations` and `export` take as data: its batches, and how many there are."""
+"""Batches of all kinds of data for `record_excitations` and `export`, and their number."""
 
 import math
 

@@ -256,7 +256,7 @@ def is_product(specification):
 
 @pytest.fixture
 def clocks(monkeypatch):
-    """Exports nothing: a file's name says what it holds, and what was started is kept."""
+    """Replace exports by file names, and record the started workers."""
     started = []
 
     def write(files, plain, form):

@@ -1,4 +1,4 @@
-"""From an answer to names, against keras.applications."""
+"""Compare `decode_predictions` with keras.applications."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The data, the run and its resuming, and what a run leaves, on a model of 1462 parameters."""
+"""Test data, runs, resuming and results of runs with a model of 1462 parameters."""
 
 import contextlib
 import csv

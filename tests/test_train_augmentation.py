@@ -1,4 +1,4 @@
-"""Mixup, CutMix and RandAugment: what reaches the model, by what seed, and in what words."""
+"""Test mixup, CutMix and RandAugment: images, seeds and descriptions."""
 
 import dataclasses
 

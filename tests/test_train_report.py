@@ -1,4 +1,4 @@
-"""What a run leaves for people: figures, pictures, and the page in a real browser."""
+"""Test the results of a run: metrics, pictures, and the page in a real browser."""
 
 import io
 import os

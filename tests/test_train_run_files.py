@@ -1,4 +1,4 @@
-"""A run's own files, cut and edited: what is read back is right, or one line names the file."""
+"""Test damaged files of a run: they are read correctly, or an error of one line names the file."""
 
 import dataclasses
 import hashlib

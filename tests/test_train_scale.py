@@ -1,4 +1,4 @@
-"""Training in parts and on several devices and processes: it computes what one device computes."""
+"""Training in parts, on several devices and in processes gives the same result as on one device."""
 
 import dataclasses
 import functools

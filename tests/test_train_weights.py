@@ -1,4 +1,4 @@
-"""Training that begins with weights: what is trained, in which stage, on which pixels."""
+"""Test training from weights: trained layers, stages and pixels."""
 
 import functools
 import shutil

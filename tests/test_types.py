@@ -1,4 +1,4 @@
-"""What type checkers and editors see of the package."""
+"""Test the types that type checkers and editors see."""
 
 import ast
 import re
@@ -75,7 +75,7 @@ def test_the_package_says_that_it_has_types():
 
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory):
-    """What mypy says of each line of a user's module, by number."""
+    """Return mypy's errors for the lines of a user's module."""
     path = tmp_path_factory.mktemp("user") / "user.py"
     path.write_text(GOOD + "\n".join(BAD) + "\n")
     settings = Path(__file__).parent.parent / "pyproject.toml"

@@ -1,4 +1,4 @@
-"""What this package reads of Keras that Keras does not document, outside `graph.py`.
+"""Test undocumented behavior of Keras that the package uses outside of `graph.py`.
 
 CONTRIBUTING.md lists it. A test that fails here says what a new Keras has changed.
 """

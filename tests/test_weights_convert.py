@@ -1,4 +1,4 @@
-"""From files to models and back: names, shapes, refusals, and that nothing is half done."""
+"""Test conversion from files to models and back: names, shapes, refusals, all or nothing."""
 
 import functools
 import importlib.util

@@ -1,4 +1,4 @@
-"""Every kind of file that weights come in, whole and broken."""
+"""Test every kind of weights file, complete and damaged."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What `weights=` names: parsed once, and known from then on."""
+"""Test the parsing of `weights=`."""
 
 import dataclasses
 from pathlib import Path
@@ -21,7 +21,7 @@ RELEASE = "https://github.com/rwightman/pytorch-image-models/releases/download/v
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """Parsing asks nobody: what does so fails."""
+    """Make every network access fail, because parsing needs none."""
     for name in ("fetch", "fetch_config", "cached_config"):
         monkeypatch.delattr(hub, name)
 
@@ -171,7 +171,7 @@ def test_what_is_no_source_is_refused(given, message):
 
 @pytest.fixture
 def architecture(monkeypatch, tmp_path):
-    """A repository with this `architecture`, and weights under names of nobody."""
+    """Provide a repository with this `architecture` and weights with unknown names."""
     config = {}
     save_file({"blocks.0.weight": np.zeros(2)}, tmp_path / "model.safetensors")
     monkeypatch.setattr(hub, "fetch_config", lambda place: config, raising=False)

@@ -1,4 +1,4 @@
-"""Plain English: what the words of the package must not be. Ruff's D401 holds the first one."""
+"""Test that texts are plain English. Ruff's D401 checks the first word of docstrings."""
 
 import ast
 import io

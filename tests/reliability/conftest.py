@@ -1,4 +1,4 @@
-"""What the tests of reliability share: the process of the commands, and what they work on."""
+"""Fixtures of the reliability tests: the process that runs commands, and their files."""
 
 import shutil
 
@@ -12,7 +12,7 @@ import se_keras
 
 @pytest.fixture(scope="session")
 def forks():
-    """The process that commands are forked from."""
+    """Provide the process from which commands are forked."""
     forks = Forks()
     yield forks
     forks.close()
@@ -20,7 +20,7 @@ def forks():
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory):
-    """Images, a small model and its weights; not to be changed."""
+    """Provide images, a small model and its weights; tests must not change them."""
     folder = tmp_path_factory.mktemp("workplace")
     photos(folder / "photos")
     scaled = keras.layers.Rescaling(1 / 127.5, -1.0)
@@ -37,5 +37,5 @@ def workplace(tmp_path_factory):
 
 @pytest.fixture
 def place(workplace, tmp_path):
-    """A copy that may be changed."""
+    """Provide a copy that tests may change."""
     return shutil.copytree(workplace, tmp_path / "place")

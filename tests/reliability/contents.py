@@ -1,4 +1,4 @@
-"""What a command left, without what differs from run to run: times, dates, and their pictures."""
+"""Read the output of a command without times, dates and pictures of them, which differ by run."""
 
 import csv
 import hashlib
@@ -19,7 +19,7 @@ LEFT_OUT += ("variables.data-00000-of-00001",)  # read through variables.index
 
 
 def contents(path):
-    """The files of a folder, or a file, by their names below it."""
+    """Return the contents of a file, or of all files of a folder by name."""
     files = [path] if path.is_file() else sorted(x for x in path.rglob("*") if x.is_file())
     return {
         str(file.relative_to(path.parent)): of_file(file)
@@ -29,7 +29,7 @@ def contents(path):
 
 
 def of_file(file):
-    """What a file holds, as a text that can be compared."""
+    """Return the content of a file as a text for comparison."""
     if file.suffix == ".keras":
         with zipfile.ZipFile(file) as archive, archive.open("model.weights.h5") as weights:
             config = without_times(json.loads(archive.read("config.json")))

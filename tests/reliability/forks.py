@@ -21,7 +21,7 @@ LIMIT = 300  # seconds after which a command hangs
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a command ended: its exit code, what it wrote, and how long it took."""
+    """The result of a command: its exit code, output and duration."""
 
     code: int
     out: str
@@ -66,7 +66,7 @@ class Forks:
 
 
 def moments(name, seconds, count=10):
-    """Times within a command, the same for the same seed and name."""
+    """Return random times within a command, from a seed and a name."""
     generator = random.Random(f"{SEED} {name}")
     return [generator.uniform(0, seconds) for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""Every command on a run whose files were cut or edited: the right answer, or one line."""
+"""Commands on a run with damaged files give the right answer, or an error of one line."""
 
 import json
 import random
@@ -39,7 +39,7 @@ TRIES = 12  # of each file
 
 @pytest.fixture(scope="module")
 def finished(forks, workplace, tmp_path_factory):
-    """A finished run, and a copy of it; not to be changed."""
+    """Provide a finished run and a copy of it; tests must not change them."""
     folder = shutil.copytree(workplace, tmp_path_factory.mktemp("finished") / "place")
     ended = forks.run(*TRAIN, folder=folder)
     assert ended.code == 0, ended.err
@@ -88,7 +88,7 @@ def test_a_damaged_file_of_a_run(name, forks, finished, tmp_path):
 
 
 def assert_same(left, whole, what):
-    """What was written into a table may stay, and a checkpoint that nothing needs any more."""
+    """Compare runs, except for edits in a table and for unneeded checkpoints."""
     differing = {name for name in whole if left.get(name) != whole[name]}
     kept = {f"run/{name}" for name in ("predictions.csv", "report.json", "settings.json")}
     assert {name for name in differing - kept if "checkpoint" not in name} == set(), what

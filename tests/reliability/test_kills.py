@@ -1,4 +1,4 @@
-"""Commands that are killed, stopped, or find no room leave nothing half done, and go on."""
+"""Killed or stopped commands, or commands on a full disk, leave nothing half done, and continue."""
 
 import shutil
 import signal
@@ -29,7 +29,7 @@ SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 @pytest.fixture(scope="session")
 def unbroken(forks, workplace, tmp_path_factory):
-    """What a command leaves that nothing stops, and how long it takes; each is run once."""
+    """Return the output and duration of each uninterrupted command, which runs once."""
     known = {}
 
     def run(name):
@@ -46,7 +46,7 @@ def unbroken(forks, workplace, tmp_path_factory):
 
 
 def again(forks, name, place):
-    """Go on after a stop, or begin anew, to the end."""
+    """Continue after a stop, or start again, to the end."""
     arguments, target = COMMANDS[name]
     more = ["--resume"] if name == "train" else []
     ended = forks.run(*arguments, *more, folder=place)
@@ -55,7 +55,7 @@ def again(forks, name, place):
 
 
 def assert_nothing_half(name, place, whole):
-    """A target is whole or not there; a run's folder holds no result before it is finished."""
+    """Check that targets are complete or absent, and that an unfinished run has no results."""
     target = place / COMMANDS[name][1]
     if name == "train":
         assert not (target / "report.json").exists() or contents(target) == whole
@@ -125,7 +125,7 @@ def test_a_second_signal_ends_at_once(name, forks, unbroken, place):
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_room_is_one_line(name, room, forks, unbroken, workplace, tmp_path):
-    """A limit of the size of a file meets each writer where a full disk does."""
+    """A limit of file size stops each writer, like a full disk."""
     whole, _ = unbroken(name)
     place = shutil.copytree(workplace, tmp_path / "place")
     ended = forks.run(*COMMANDS[name][0], folder=place, room=room)
@@ -141,7 +141,7 @@ def test_no_room_is_one_line(name, room, forks, unbroken, workplace, tmp_path):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_two_at_the_same_time(name, forks, unbroken, workplace, tmp_path):
-    """The second is refused; the first is not disturbed, and its lock dies with it."""
+    """The second command is refused, the first is not disturbed, and its lock ends with it."""
     from se_keras.support.files import claimed
     from se_keras.train.run_folder import locked
 

@@ -1,4 +1,4 @@
-"""What a process does again and again takes no more memory: slopes of the resident size."""
+"""Repeated work does not need more and more memory: slopes of the resident size."""
 
 import gc
 import os
@@ -20,13 +20,13 @@ FORMATS = [engine.format for engine in ENGINES]
 
 
 def resident():
-    """The kB of this process that are in memory."""
+    """Return the resident size of this process in kB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
 def slope(work, turns, samples=20):
-    """The kB that a turn adds: a line through the second half, where caches are full."""
+    """Return the kB that each round adds, by a line through the second half."""
     sizes = []
     for turn in range(turns):
         work()

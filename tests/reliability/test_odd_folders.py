@@ -1,4 +1,4 @@
-"""Folders with odd things in them, drawn by a seed: each is named at once, and the rest is read."""
+"""Folders with odd files, drawn by a seed: bad files are named, and the others are read."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""What `find_engine(...).load` gives, shared by threads, on batches of any size, on NaN."""
+"""Functions of `find_engine(...).load` in several threads, with any batch size, and with NaN."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +16,7 @@ SUFFIX = {"tf_saved_model": "", "onnx": ".onnx", "openvino": "", "litert": ".tfl
 
 @pytest.fixture(scope="module", params=SUFFIX)
 def served(request, tmp_path_factory):
-    """A small model and the function of an engine that computes the same."""
+    """Provide a small model and the function of an engine for it."""
     engine = find_engine(request.param)
     for module in engine.modules:
         pytest.importorskip(module)

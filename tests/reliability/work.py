@@ -1,4 +1,4 @@
-"""What the commands of these tests work on."""
+"""Make the files on which the commands of these tests work."""
 
 import numpy as np
 from PIL import Image
