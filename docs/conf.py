@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# Sphinx reads only what lies in its own folder.
+# Sphinx only reads files in its own folder.
 shutil.copytree(
     HERE.parent / "notebooks",
     HERE / "notebooks",
@@ -23,13 +23,15 @@ exclude_patterns = ["package_index.md"]
 html_theme = "furo"
 html_title = f"se_keras {release}"
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 
-# The notebooks hold the outputs of a run that the tests compare with a new one.
+# The notebooks include the outputs of a run, which the tests compare with a new run.
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
-# Docstrings put code between single backquotes.
+# Docstrings mark code with single backquotes.
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
@@ -41,12 +43,16 @@ copybutton_prompt_text = ">>> "
 
 
 def escape_stars(app, what, name, obj, options, lines):
-    """A star in a docstring is a star, as in `(N, *spatial, C)`, and never emphasis."""
-    lines[:] = [line.replace("*", r"\*") if "`" not in line else line for line in lines]
+    """Keep stars in docstrings, as in `(N, *spatial, C)`: they never mean emphasis."""
+    is_example = False
+    for number, line in enumerate(lines):
+        is_example = bool(line.strip()) and (is_example or line.lstrip().startswith(">>>"))
+        if not is_example and "`" not in line:
+            lines[number] = line.replace("*", r"\*")
 
 
 def show_real_signature(app, what, name, obj, options, signature, returns):
-    """Show the arguments of a layer, which Keras hides with a constructor of its own."""
+    """Show the arguments of a layer, which Keras' own constructor hides."""
     if what != "class":
         return None
     parameters = [p.replace(annotation=p.empty) for p in inspect.signature(obj).parameters.values()]

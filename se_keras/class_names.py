@@ -35,8 +35,8 @@ def decode_predictions(
         top: number of classes for each image, the highest score first.
 
     Returns:
-        For each image a list of tuples: the class's identifier (for ImageNet its WordNet number),
-        name and score.
+        For each image a list of tuples of the class's identifier (for ImageNet its WordNet
+        number), name and score.
 
     Raises:
         InputError: if the names are unknown, or their number differs from the predictions.

@@ -52,7 +52,7 @@ def squeeze(
             descriptor of a sample without any such position is 0.
 
     Returns:
-        The descriptor z, (N, C): float64 if `u` is float64, else float32.
+        The descriptor z, (N, C), in float64 if `u` is float64, else in float32.
 
     Raises:
         InputError: if `pool`, `data_format` or the shape of the mask is invalid.
@@ -254,7 +254,7 @@ def gather(u: Tensor, extent: int, pool: str = "avg", mask: Tensor | None = None
         mask: as in `squeeze`.
 
     Returns:
-        The descriptors (N, *(ceil(size / e)), C): float64 if `u` is float64, else float32.
+        The descriptors (N, *(ceil(size / e)), C), in float64 if `u` is float64, else in float32.
 
     Example:
 

@@ -43,7 +43,7 @@ def plot_excitations(
             `None` writes no files.
 
     Returns:
-        Three `matplotlib` figures by name:
+        A dict of three `matplotlib` figures.
 
         - `"classes"`, the paper's Figure 6: mean gate of 50 evenly chosen channels, for each class
           and for all images. There is a panel for the last SE layer of each stage (a stage is a

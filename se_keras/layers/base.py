@@ -187,9 +187,9 @@ class ChannelGate(keras.layers.Layer):
             mask: true at the positions to use; `None` for all.
 
         Returns:
-            A tensor with the rank of the input, and size 1 for axes along which it is constant:
-            (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`, for one gate per channel. With a
-            sigmoid, its values are between 0 and `gate_scale`.
+            A tensor with the rank of the input, and size 1 for axes along which it is constant. One
+            gate per channel has the shape (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`.
+            With a sigmoid, its values are between 0 and `gate_scale`.
         """
         if not self.built:
             self.build(inputs.shape)

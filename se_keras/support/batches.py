@@ -19,7 +19,7 @@ def read_batches(argument: str, data: Any, wanted: str) -> tuple[Iterable[Any], 
         wanted: the allowed values, which the message shows.
 
     Returns:
-        The batches, and their number: infinity for endless data, `None` if it is unknown.
+        The batches, and their number, which is infinity for endless data, or `None` if unknown.
 
     Raises:
         InputError: if `data` is anything else.

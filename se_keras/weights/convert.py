@@ -352,7 +352,7 @@ def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
         path: the `.safetensors` file to write.
 
     Returns:
-        The plan that was carried out: it reads the variables and writes the tensors.
+        The plan that was carried out, which reads the variables and writes the tensors.
 
     Raises:
         InputError: if timm has no such network, or the file's name does not end with
