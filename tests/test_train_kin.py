@@ -8,6 +8,7 @@ from se_keras.cli import main
 from se_keras.layers import GATES
 from se_keras.support import files
 from se_keras.train import TrainConfig
+from se_keras.train.start import start_of
 
 
 def kinds(model):
@@ -31,6 +32,13 @@ def test_the_setting_is_what_create_takes():
 def test_what_does_not_go_together_is_refused(options, message):
     with pytest.raises(se_keras.InputError, match=message):
         TrainConfig(**options)
+
+
+def test_published_weights_with_other_gates_are_refused_without_a_download():
+    for weights, kind in (("seresnet50.a1_in1k", "eca"), ("ecaresnet50t.a1_in1k", "se")):
+        with pytest.raises(se_keras.InputError, match=f"`attention` must be .*, got '{kind}'"):
+            start_of(TrainConfig(weights=weights, attention=kind))
+    assert start_of(TrainConfig(weights="ecaresnet50t.a1_in1k", attention="eca")) is not None
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from se_keras.train.config import SMALLEST, TrainConfig, is_model_file
 from se_keras.train.stages import stages_of
 from se_keras.weights.preprocessing import Pixels
 from se_keras.weights.readers.keras3 import load_archive
-from se_keras.weights.source import parse_source, split_name
+from se_keras.weights.source import WeightSource, parse_source, split_name
 
 # Default number of epochs in which only the classifier is trained: its first gradients are noise,
 # which would harm the other layers, and a few epochs are enough.
@@ -186,6 +186,7 @@ def _side(pixels: Pixels, name: str) -> int | None:
 def _of_weights(config: TrainConfig) -> Start:
     source = parse_source(config.weights, config.model)
     recipe = find_recipe(config.model) if config.model else source.recipe
+    _refuse_other_gates(config, source)
     pixels = _pixels(config, source.pixels, str(source))
     fallback = config.defaults.image_size or max(SMALLEST, recipe.input_size)
     size = config.image_size or _side(pixels, str(source)) or fallback
@@ -210,6 +211,19 @@ def _of_weights(config: TrainConfig) -> Start:
 
     settled = dataclasses.replace(config, model=recipe.name, weights=text, image_size=size)
     return Start(name=recipe.name, config=settled, pixels=pixels, build=build)
+
+
+def _refuse_other_gates(config: TrainConfig, source: WeightSource) -> None:
+    """Refuse published weights of a network with other gates, before they are downloaded."""
+    preset = source.preset
+    if preset is None or config.attention is None:
+        return
+    attention = find_recipe(preset.recipe).attention
+    if attention != config.attention:
+        raise InputError(
+            f"`attention` must be {attention!r}, which the weights {source} are for, got "
+            f"{config.attention!r}."
+        )
 
 
 # --- a model -------------------------------------------------------------------------------------
