@@ -1,15 +1,15 @@
-"""Fine-tuning on few images: from scratch, frozen, in stages, with smaller rates, with SE put in.
+"""Fine-tuning on few images: from scratch, frozen, in stages, with small rates, with inserted SE.
 
 python -m benchmarks.fine_tuning [--seeds 0 1 2 3 4] [--out benchmarks/results/fine_tuning.csv]
 
-An SE-ResNet with one unit a stage learns five classes of Fashion-MNIST, as does its plain twin.
-Then `se_keras.train` trains it on few images of something else: the other five classes, and gray
-tiles of three photos. All are 28 pixels wide and halved, which saves three quarters of the time.
-Tiles do not overlap, and each image is in one part alone.
-A seed decides which images are drawn, all fresh weights, what the networks have learned before, and
-the batches; the variants of a seed see the same. Each run is a row of the CSV file, written when it
-is done: a stopped study goes on with the next one. Prints the test accuracies with their 95 %
-intervals (Student's t), and those of the differences within a seed; draws them beside the file.
+An SE-ResNet with one unit per stage, and the same network without SE, learn five classes of
+Fashion-MNIST. Then `se_keras.train` trains them on few other images: the other five classes, or
+gray tiles of three photos. All images are 28 pixels wide and are halved, which saves three quarters
+of the time. Tiles do not overlap, and each image is in only one part.
+A seed determines the images, all fresh weights, the earlier training and the batches; the variants
+of a seed share them. Each run is a row of the CSV file, which is written at its end, so a stopped
+study continues with the next run. Prints the test accuracies and the differences within a seed with
+95 % intervals (Student's t), and draws them next to the file.
 """
 
 import argparse
@@ -47,11 +47,11 @@ from se_keras.train.start import start_of
 RESULTS = Path(__file__).with_name("results") / "fine_tuning.csv"
 TILE, SIDE = 28, 14
 RECIPE = dataclasses.replace(find_recipe("seresnet20"), name="seresnet8", depths=(1, 1, 1))
-# Classes of Fashion-MNIST that the networks have learned before: tops, dresses and trousers, where
-# shoes and bags are to be learned; or clothes and shoes, where other clothes and shoes are.
+# The classes of Fashion-MNIST that the networks learn first: tops, dresses and trousers, before
+# shoes and bags; or some clothes and shoes, before other clothes and shoes.
 TOPS, MIXED = (0, 1, 2, 3, 4), (0, 2, 4, 5, 7)
 KNOWN_IMAGES, KNOWN_EPOCHS = 4000, 4
-# Of the trainings that are compared: what a folder gets where the user says nothing.
+# Settings of the compared trainings: the defaults for a folder.
 EPOCHS, BATCH, RATE = 30, 32, 0.05
 VALIDATION, TEST = 10, 200  # images a class
 SCRATCH, STAGED = "from scratch", "5 frozen, rate 1"
@@ -75,10 +75,10 @@ class Variant:
     """A way to train.
 
     Attributes:
-        name: as the table has it.
-        settings: of `TrainConfig`.
-        network: which one is trained on.
-        fresh: whether its weights are fresh ones.
+        name: name in the table.
+        settings: settings of `TrainConfig`.
+        network: the network to train.
+        fresh: whether its weights are fresh.
     """
 
     name: str
@@ -118,12 +118,12 @@ def fashion() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
 
 
 def halved(images: np.ndarray) -> np.ndarray:
-    """Return the mean of of 2 x 2 pixels: (N, 28, 28) to (N, 14, 14, 1)."""
+    """Return the means of 2 x 2 pixels: (N, 28, 28) to (N, 14, 14, 1)."""
     return images.reshape(-1, SIDE, 2, SIDE, 2, 1).mean((2, 4)).round().astype("uint8")
 
 
 def clothes(each: int, seed: int, known: Sequence[int] = TOPS) -> ImageData:
-    """Return some training images of each new class; validation has the same source."""
+    """Return some training images of each new class, and validation images from the same set."""
     new = sorted({*range(10)} - {*known})
     (images, labels), (test_images, test_labels) = fashion()
     generator = np.random.default_rng(seed)
@@ -154,7 +154,7 @@ def photos() -> tuple[np.ndarray, ...]:
 
 
 def tiles(each: int, seed: int) -> ImageData:
-    """Return so many tiles of each photo to train on."""
+    """Return this number of training tiles of each photo."""
     generator = np.random.default_rng(seed)
     drawn = [generator.permutation(of_one) for of_one in photos()]
     ends = np.cumsum([0, each, VALIDATION, TEST])
@@ -162,7 +162,7 @@ def tiles(each: int, seed: int) -> ImageData:
 
 
 def _data(parts: Sequence[Sequence[np.ndarray]]) -> ImageData:
-    """Return images by class, of each part."""
+    """Return a data set from the images of each class in each part."""
     splits = []
     for classes in parts:
         labels = np.repeat(np.arange(len(classes)), [len(images) for images in classes])
@@ -182,13 +182,13 @@ def _data(parts: Sequence[Sequence[np.ndarray]]) -> ImageData:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is learned.
+    """A task to learn.
 
     Attributes:
-        make: a number of images a class and a seed to the images.
-        each: that number.
-        variants: how it is learned.
-        known: the classes of Fashion-MNIST that were learned before.
+        make: function from a number of images per class and a seed to the images.
+        each: number of images per class.
+        variants: ways of training.
+        known: the classes of Fashion-MNIST that were learned first.
     """
 
     make: Callable[[int, int], ImageData]
@@ -213,7 +213,7 @@ TASKS = {
 
 
 def learned(seed: int, network: str, known: Sequence[int], folder: Path) -> keras.Model:
-    """Return a network that knows five classes; it is trained once."""
+    """Return a network that was trained on five classes; it is trained only once."""
     path = folder / f"{network}-{seed}-{known}.keras"
     if path.exists():
         return keras.models.load_model(path)
@@ -242,7 +242,7 @@ def fresh(seed: int, network: str) -> keras.Model:
 
 
 def begun(variant: Variant, seed: int, known: Sequence[int], folder: Path) -> keras.Model:
-    """Return the data that a run trains on."""
+    """Return the model from which a run starts."""
     if variant.fresh:
         return fresh(seed, variant.network)
     if variant.network == INSERTED:
@@ -252,7 +252,7 @@ def begun(variant: Variant, seed: int, known: Sequence[int], folder: Path) -> ke
 
 @contextlib.contextmanager
 def checkpoints_in_memory() -> Iterator[None]:
-    """Keep checkpoints in memory: to write them takes a third of so short a run."""
+    """Keep checkpoints in memory: writing them takes a third of such a short run."""
     kept: dict[int, dict[str, np.ndarray]] = {}
 
     def save(folder: Path, model: keras.Model, history: list) -> None:
@@ -300,7 +300,7 @@ def run(task: str, variant: Variant, seed: int, folder: Path) -> Row:
 
 
 def go_on(seeds: Sequence[int], path: Path) -> list[Row]:
-    """Run what is not in the file yet."""
+    """Carry out the runs that are not in the file yet."""
     rows = read_rows(Row, path)
     done = {(row.task, row.variant, row.seed) for row in rows}
     with tempfile.TemporaryDirectory() as folder:
@@ -318,7 +318,7 @@ def go_on(seeds: Sequence[int], path: Path) -> list[Row]:
 
 
 def accuracies(rows: Sequence[Row], task: str) -> dict[str, np.ndarray]:
-    """Return of each variant, over the seeds that all variants of the task have."""
+    """Return the accuracies of each variant, over the seeds that all variants of a task have."""
     found = {(row.variant, row.seed): row.accuracy for row in rows if row.task == task}
     names = [variant.name for variant in TASKS[task].variants]
     seeds = sorted(
@@ -328,7 +328,7 @@ def accuracies(rows: Sequence[Row], task: str) -> dict[str, np.ndarray]:
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return header and lines: each variant's accuracy and its gain over fresh weights."""
+    """Return the header and rows: the accuracy of each variant, and its gain over fresh weights."""
     of_tasks = [accuracies(rows, task) for task in TASKS]
     lines = []
     for variant in VARIANTS:

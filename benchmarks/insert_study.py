@@ -1,13 +1,13 @@
-"""A trained plain network, with SE inserted and without, fine-tuned for the same epochs.
+"""Fine-tune a trained network with inserted SE and without, for the same epochs.
 
 python -m benchmarks.insert_study [--seeds 0 1 2 3 4] [--out benchmarks/results/insert_study.csv]
 
 For each seed a plain chain of six convolutions is trained on 10,000 images of Fashion-MNIST. Then
-three networks are fine-tuned on the same batches with the same learning rates: itself, a copy with
-SE inserted warm (`se_keras.insert_se`), and one with the paper's initialization
-(`warm_start=False`). The rows of a seed are written when it is done; a stopped run goes on with the
-next seed. Prints the test errors over the seeds with their 95 % intervals (Student's t), and those
-of the differences to the plain network of the same seed; draws the curves beside the CSV file.
+three networks are fine-tuned on the same batches with the same learning rates: the network itself,
+a copy with SE and a warm start (`se_keras.insert_se`), and a copy with the paper's initialization
+(`warm_start=False`). The rows of a seed are written at its end, so a stopped run continues with the
+next seed. Prints the test errors, and the differences to the plain network of the same seed, with
+95 % intervals (Student's t). Draws the curves next to the CSV file.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def plain_network() -> keras.Model:
 
 
 class Study:
-    """One seed's networks, and the rows that they give."""
+    """The networks of one seed, and their rows."""
 
     def __init__(self, seed: int, training: Images, test: Images):
         self.seed, self.training, self.test = seed, training, test
@@ -70,7 +70,7 @@ class Study:
         plain = plain_network()
         self._train(TRAINED, plain, TRAIN_EPOCHS, TRAIN_RATE)
         warm, cold = (se_keras.insert_se(plain, warm_start=start) for start in (True, False))
-        # The plain network last: the others are copies of what it is now.
+        # The plain network comes last, because the others are copies of its current state.
         for name, model in ((WARM, warm), (COLD, cold), (PLAIN, plain)):
             self._train(name, model, TUNE_EPOCHS, TUNE_RATE)
         return self.rows
@@ -86,7 +86,7 @@ class Study:
         )
         if name != TRAINED:
             self._record(name, model, 0, 0.0)
-        # Not Keras' shuffling: all networks that are fine-tuned shall see the same batches.
+        # Without Keras' shuffling, so that all fine-tuned networks see the same batches.
         batches = np.random.default_rng((self.seed, name == TRAINED))
         for epoch in range(1, epochs + 1):
             order = batches.permutation(len(images))
@@ -108,7 +108,7 @@ class Study:
 
 
 def errors(rows: list[Row], network: str) -> np.ndarray:
-    """Test errors, (seeds, epochs)."""
+    """Return the test errors, (seeds, epochs)."""
     seeds = sorted({row.seed for row in rows})
     return np.array(
         [[r.error for r in rows if (r.seed, r.network) == (seed, network)] for seed in seeds]
@@ -132,7 +132,7 @@ def draw(rows: list[Row], path: Path) -> None:
     """Draw the means over the seeds, and the range from the best to the worst."""
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
-    # Without a warm start the errors are of another size: the others have a panel of their own.
+    # Errors without a warm start are far larger, so the other networks also have their own panel.
     for axes, networks in ((left, (PLAIN, WARM)), (right, (PLAIN, WARM, COLD))):
         for network in networks:
             curves = errors(rows, network)

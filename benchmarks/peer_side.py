@@ -1,9 +1,9 @@
-"""The peers' side of `peers.py`: makes or runs a peer's network, in the peer's own interpreter.
+"""The peers' side of `peers.py`: make or run a peer's network in the peer's interpreter.
 
 python -P peer_side.py export MAKER NETWORK SIZE PATH    writes a file for an engine
 python -P peer_side.py run MAKER SPECIFICATION           takes turns, as worker.py does
 
-NETWORK is `se` for an SE-ResNet-50 or `plain` for a ResNet-50. All weights are new ones.
+NETWORK is `se` for an SE-ResNet-50 or `plain` for a ResNet-50. All weights are new.
 """
 
 import importlib.util
@@ -39,7 +39,7 @@ def timm_compiled(given: dict):
 
 
 def timm_frozen(given: dict):
-    # Folds batch normalization and packs the weights beforehand; PyTorch's advice for CPUs.
+    # Fold batch normalization and pack the weights first, as PyTorch advises for CPUs.
     os.environ["TORCHINDUCTOR_FREEZING"] = "1"
     return timm_compiled(given)
 
@@ -202,7 +202,7 @@ EXPORTS = (
 
 
 def _worker():
-    """Load the module that takes turns; it needs nothing but NumPy, and no package to be found."""
+    """Load the worker module, which only needs NumPy, without the package."""
     path = Path(__file__).with_name("worker.py")
     spec = importlib.util.spec_from_file_location("worker", path)
     module = importlib.util.module_from_spec(spec)

@@ -18,11 +18,11 @@ BATCHES = (1, 8, 32)
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkPlan:
-    """What `plan_benchmark` gives; printed, a table.
+    """The result of `plan_benchmark`; prints as a table.
 
     Attributes:
-        runs: one for each row that the CSV file will have.
-        left_out: a sentence for each format that is not there.
+        runs: one run for each row of the CSV file.
+        left_out: a sentence for each format that is not installed.
     """
 
     runs: tuple[Run, ...]
@@ -47,14 +47,14 @@ def plan_benchmark(
 
     Args:
         models: names of the catalog or of `keras.applications`, or `.keras` files.
-        formats: as of `se_keras.export`; `None` for all that are installed.
-        precisions: of these formats; `None` for all.
-        batches: images at once.
-        sizes: pixels; `None` for what each model was made for.
-        threads: how many compute; `None` for all cores.
+        formats: as in `se_keras.export`; `None` for all installed formats.
+        precisions: precisions of these formats; `None` for all.
+        batches: batch sizes.
+        sizes: image sizes in pixels; `None` for the default size of each model.
+        threads: number of threads; `None` for all cores.
 
     Raises:
-        InputError: for a model, format or precision that is not there.
+        InputError: if a model, format or precision does not exist.
 
     Example:
 
@@ -112,7 +112,7 @@ def _targets(
 
 
 def _find_installed(formats: Sequence[str] | None) -> tuple[list[str], tuple[str, ...]]:
-    """Return the installed formats; one that was asked for by name must be among them."""
+    """Return the installed formats; formats that the user names must be installed."""
     if formats:
         for name in formats:
             find_engine(name).require()

@@ -1,4 +1,4 @@
-"""Pictures of a benchmark's rows."""
+"""Draw the rows of a benchmark."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -15,7 +15,7 @@ COLORS = {AS_BUILT: "tab:orange", OPTIMIZED: "tab:blue"}
 
 
 def draw_ratios(results: Sequence[Result]) -> "Figure":
-    """Draw ratios with their quartiles: a panel a model, a line an engine and setting."""
+    """Draw ratios with quartiles: one panel per model, one line per engine and setting."""
     models = sorted({(result.model, result.against) for result in results})
     panels = [[r for r in results if (r.model, r.against) == model] for model in models]
     heights = [len(set(map(_place, panel))) for panel in panels]
@@ -52,7 +52,7 @@ def _draw_panel(axes: "Axes", results: Sequence[Result]) -> None:
 
 
 def draw_growth(results: Sequence[Result]) -> "Figure":
-    """Draw operations a second by batch, a line a size, with the engine's limit."""
+    """Draw operations per second by batch, one line per size, with the engine's limit."""
     rows = sorted((r for r in results if r.form == OPTIMIZED), key=lambda r: (_kind(r), r.size))
     kinds = [list(group) for _, group in groupby(rows, key=_kind)]
     columns = min(3, len(kinds)) or 1

@@ -1,11 +1,11 @@
-"""Images a second of the package's reader, against TensorFlow's decoder without antialiasing.
+"""Images per second of the package's reader, and of TensorFlow's decoder without antialiasing.
 
     python -m benchmarks.reading
 
-Makes folders of JPEG and PNG files of scikit-learn's two photos, and reads each in turns: with
+Makes folders of JPEG and PNG files from scikit-learn's two photos, and reads each in turn: with
 `tf.io.decode_image` and `tf.image.resize` in `tf.data`, which do not smooth before they shrink;
-with the package in `tf.data`, as images are read that do not fit into memory; and in the pass that
-reads every image once. Prints medians, of wall and of CPU time, and their ratios.
+with the package in `tf.data`, as for images that do not fit into memory; and in the first pass over
+all images. Prints medians of wall and CPU time, and their ratios.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def write_folder(folder: Path, count: int, size: int, suffix: str) -> None:
 
 
 def without_antialiasing(path: tf.Tensor, size: int) -> tf.Tensor:
-    """Read the central square of an image as the package did before it had a reader of its own."""
+    """Read the central square of an image with TensorFlow alone."""
     image = tf.io.decode_image(tf.io.read_file(path), 3, expand_animations=False)
     side = tf.reduce_min(tf.shape(image)[:2])
     image = tf.image.resize_with_crop_or_pad(image, side, side)
@@ -97,7 +97,7 @@ def measure(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.
         for name, read in ways.items():
             wall, cpu = time.perf_counter(), time.process_time()
             read()
-            if number:  # before, what is built once
+            if number:  # skip the first round, which builds the pipeline
                 times = (time.perf_counter() - wall, time.process_time() - cpu)
                 seconds[name].append(times)
     return {name: np.median(times, axis=0) for name, times in seconds.items()}

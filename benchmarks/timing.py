@@ -1,4 +1,4 @@
-"""Processes that take turns, and what their times say."""
+"""Run processes in turn, and compare their times."""
 
 import dataclasses
 import json
@@ -16,26 +16,26 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 WORKER = Path(__file__).with_name("worker.py")
-# A turn shorter than this is repeated: clocks and pipes take their part.
+# Shorter turns are repeated, because clocks and pipes take time too.
 TURN_SECONDS = 0.2
 MOST_CALLS = 1000
-# A process is slower or faster as long as it lives: of six with the same file, EfficientNet-B0 in
-# OpenVINO, the medians of nine rounds in turn were 0.94 to 1.06 of the first one's time.
+# Speed differs between processes that run the same file (by up to 6 %), so new processes start
+# after this number of rounds.
 ROUNDS_OF_A_PROCESS = 3
 
 
 class WorkerError(RuntimeError):
-    """A process that ended where it should have answered; the message is its last line."""
+    """A process ended instead of answering; the message is its last line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Specification:
-    """What a worker runs.
+    """The work of a worker.
 
     Attributes:
-        format, precision, path: of an exported file.
-        threads: how many compute.
-        shape, dtype: of the one input, with the batch axis.
+        format, precision, path: format, precision and path of an exported file.
+        threads: number of threads.
+        shape, dtype: shape (with the batch axis) and type of the input.
         clock: `"cpu"` or `"wall"`.
     """
 
@@ -54,8 +54,8 @@ class Specification:
 def clock_of(threads: int) -> str:
     """Return the clock for timing a number of threads.
 
-    With one thread the processor time of the process does not depend on what else the machine
-    does; with several it says nothing of how long a call takes.
+    With one thread, the processor time hardly depends on other work of the machine. With several
+    threads it does not show how long a call takes.
 
     Example:
 
@@ -67,20 +67,20 @@ def clock_of(threads: int) -> str:
 
 
 class Turns(Protocol):
-    """What `alternate` asks of a contender."""
+    """A contender, as `alternate` uses it."""
 
     def turn(self, calls: int) -> float:
-        """Return the seconds that this many calls took together."""
+        """Return the total seconds of this many calls."""
 
 
 class Worker:
     """A process that has loaded one network; to be used in a `with` statement.
 
     Args:
-        command: that starts it; it speaks as `benchmarks.worker` does.
+        command: command that starts the process, which communicates like `benchmarks.worker`.
 
     Raises:
-        WorkerError: if it ends before it is ready, and by `turn`, if it ends then.
+        WorkerError: if the process ends before it is ready, or during a `turn`.
     """
 
     def __init__(self, command: Sequence[str]):
@@ -107,7 +107,7 @@ class Worker:
             self._process.stdin.write(f"{calls}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # its last words tell more
+            pass  # the error output says more
         answer = json.loads(self._answer())
         self.peak_memory = answer["peak"]
         return answer["seconds"]
@@ -139,17 +139,17 @@ class Worker:
 
 
 def alternate(contenders: Sequence[Turns], rounds: int) -> np.ndarray:
-    """Let contenders compute in turn, so that what else the machine does hits all alike.
+    """Time contenders in turn, so that other work of the machine affects all of them alike.
 
-    Every other round goes backwards. A first turn of each, which warms up, is not kept; it decides
-    how many calls a turn has.
+    Every other round has the reverse order. The first turn of each is a warm-up, which determines
+    the number of calls in a turn.
 
     Args:
-        contenders: that are ready.
-        rounds: how many turns each has.
+        contenders: contenders that are ready.
+        rounds: number of turns of each contender.
 
     Returns:
-        Seconds of one call, (rounds, contenders).
+        The seconds of one call, (rounds, contenders).
 
     Example:
 
@@ -170,7 +170,7 @@ def alternate(contenders: Sequence[Turns], rounds: int) -> np.ndarray:
 
 
 def rounds_of_processes(rounds: int) -> list[int]:
-    """Return how many rounds each process has, one after the other.
+    """Return the number of rounds of each process, one after the other.
 
     Example:
 
@@ -188,10 +188,10 @@ def _calls(seconds: float) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two contenders' times.
+    """The compared times of two contenders.
 
     Attributes:
-        seconds, against_seconds: medians of one call.
+        seconds, against_seconds: median seconds of one call.
         ratio, ratio_low, ratio_high: median and quartiles of the ratios within a round.
     """
 
@@ -203,7 +203,7 @@ class Comparison:
 
 
 def compare(seconds: Any, against: Any) -> Comparison:
-    """Compare the times of rounds, one number a round each.
+    """Compare the times of two contenders, with one number for each round.
 
     Example:
 

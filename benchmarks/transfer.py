@@ -1,12 +1,12 @@
-"""Transfer learning: five classes of Fashion-MNIST by a network that knows the other five.
+"""Transfer learning: a network trained on five classes of Fashion-MNIST learns the other five.
 
 python -m benchmarks.transfer [--images 1000] [--labels 20] [--seeds 0 1 2] [--out runs/transfer]
 
-`se_keras.train` trains an SE-ResNet-20 on images of the first five classes. Its backbone, frozen,
-gets a new classifier for the others, which sees few labels a class; then the last stage is trained
-on with a tenth of the rate. The same network from fresh weights sees the same images as often.
-Prints the accuracy on the 5,000 test images of the other five, one line a seed, a seed being which
-images are labeled.
+`se_keras.train` trains an SE-ResNet-20 on images of the first five classes. Its frozen backbone
+gets a new classifier for the others, which is trained on few labels per class; then the last stage
+is trained with a tenth of the rate. The same network with fresh weights is trained on the same
+images equally often. Prints the accuracy on the 5,000 test images of the other five classes, one
+line for each seed. The seed selects the labeled images.
 """
 
 import argparse
@@ -28,7 +28,7 @@ Images = tuple[np.ndarray, np.ndarray]
 
 
 def pretrain(data: Images, each: int, folder: Path) -> Path:
-    """Train on some images of each known class unless that is done; return the model's file."""
+    """Train on some images of each known class, if not done before; return the model's file."""
     for label in range(KNOWN):
         (folder / "images" / str(label)).mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(data[0][data[1] == label][:each]):
@@ -41,7 +41,7 @@ def pretrain(data: Images, each: int, folder: Path) -> Path:
 
 
 def unknown(data: Images, each: int | None, seed: int = 0) -> Images:
-    """Return some images of each unknown class, as the network takes them, and their labels."""
+    """Return some images of each unknown class for the network, and their labels."""
     order = np.random.default_rng(seed).permutation(len(data[1]))
     chosen = [order[data[1][order] == label][:each] for label in range(KNOWN, 10)]
     rows = np.concatenate(chosen)
@@ -50,7 +50,7 @@ def unknown(data: Images, each: int | None, seed: int = 0) -> Images:
 
 
 def classifier(weights: Path | None) -> tuple[keras.Model, keras.Model]:
-    """Return a model of the unknown classes, and the backbone within it."""
+    """Return a model for the unknown classes, and its backbone."""
     backbone = se_keras.SEResNet20(
         include_top=False, pooling="avg", input_shape=SHAPE, weights=weights
     )

@@ -1,8 +1,8 @@
-"""The process that one network runs in: it computes when it is told to, and says how long it took.
+"""A process that runs one network on request, and reports the time.
 
-Runs as a script, `python -P worker.py SPECIFICATION`, with what `Specification` of
-`benchmarks.timing` holds as JSON. It then takes numbers of calls as lines on standard
-input, and answers each with a line of JSON.
+Runs as a script, `python -P worker.py SPECIFICATION`, with a `Specification` of `benchmarks.timing`
+as JSON. It reads numbers of calls as lines from standard input, and answers each with a line of
+JSON.
 """
 
 import json
@@ -16,14 +16,14 @@ from typing import TextIO
 
 import numpy as np
 
-# With one thread the time that the process computed, which other processes leave as it is.
+# With one thread, the processor time, which other processes hardly change.
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
 
 Run = Callable[[Sequence[np.ndarray]], object]
 
 
 def claim_output() -> TextIO:
-    """Keep standard output for the answers; what libraries print goes to standard error."""
+    """Keep standard output for answers; output of libraries goes to standard error."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return answers
@@ -38,7 +38,7 @@ def noise(shape: Sequence[int], dtype: str) -> np.ndarray:
 
 
 def serve_turns(run: Run, arrays: Sequence[np.ndarray], clock: str, answers: TextIO) -> None:
-    """Run once, say so, and then answer until standard input ends."""
+    """Run once, report that, and then answer until standard input ends."""
     now = CLOCKS[clock]
     run(arrays)
     answers.write("ready\n")
@@ -51,9 +51,9 @@ def serve_turns(run: Run, arrays: Sequence[np.ndarray], clock: str, answers: Tex
 
 
 def peak_memory() -> int | None:
-    """Return the peak of resident bytes; `None` where /proc does not have it.
+    """Return the peak of resident bytes; `None` if /proc does not have it.
 
-    `getrusage` would count what the parent process had when it started this one.
+    `getrusage` would include the memory of the parent process at the start of this process.
     """
     try:
         lines = Path("/proc/self/status").read_text("utf-8").splitlines()
@@ -65,8 +65,8 @@ def peak_memory() -> int | None:
 
 def load(format: str, path: str, precision: str, threads: int) -> Run:
     """Return the function of an engine for an exported file."""
-    # Without its `__init__` the package brings no Keras and no TensorFlow, whose memory an engine
-    # has no part in.
+    # Skip the package's `__init__`, which imports Keras and TensorFlow: their memory is not the
+    # engine's.
     package = types.ModuleType("se_keras")
     package.__path__ = [str(Path(__file__).parents[1] / "se_keras")]
     sys.modules["se_keras"] = package

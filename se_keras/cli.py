@@ -135,7 +135,7 @@ class _Formatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        is_said = action.default in (None, argparse.SUPPRESS) or "(default: " in text
+        is_said = action.default in (None, argparse.SUPPRESS, []) or "(default: " in text
         return text if is_said or action.nargs == 0 else f"{text} (default: %(default)s)"
 
 
