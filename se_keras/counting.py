@@ -1,10 +1,10 @@
 """Count parameters, multiply-adds and activations of any functional model.
 
 Multiply-adds are counted for one image, in convolutions of any rank (grouped, depthwise, separable,
-transposed, dilated), `Dense`, `EinsumDense` and the two layers of `SqueezeExcite`. Biases,
-normalization, activations, pooling and element-wise operations are not counted, as in the SENet
-paper (Table 2: 3.86 G for ResNet-50). Activations are the elements of the outputs of the counted
-layers, as in timm and fvcore. Layers of unknown kinds are reported as not counted.
+transposed, dilated), `Dense`, `EinsumDense`, and the layers inside `SqueezeExcite` and its kin.
+Biases, normalization, activations, pooling and element-wise operations are not counted, as in the
+SENet paper (Table 2: 3.86 G for ResNet-50). Activations are the elements of the outputs of the
+counted layers, as in timm and fvcore. Layers of unknown kinds are reported as not counted.
 """
 
 import math

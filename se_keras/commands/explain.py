@@ -41,7 +41,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "gates (the factors by which SE layers scale the channels) for each layer, class and "
         "channel.",
         epilog="OUT gets report.txt (which is also printed), layers.csv, channels.csv, "
-        "classes.png, spread.png and layers.png. With --keep it also gets pruned.keras and "
+        "classes.png, spread.png and layers.png, and maps.png if gates differ between the places "
+        "of an image. With --keep it also gets pruned.keras and "
         "report.json with the class names; with --cam it also gets cam.png.\n\n"
         "The variability of a gate is its standard deviation over the images, relative to the "
         "size of the gates. Its specificity is the share of its variance between the classes.",
@@ -139,8 +140,9 @@ def explain(
     Args:
         path: the folder of a run, or a `.keras` file.
         out: a new folder for `layers.csv`, `channels.csv`, `classes.png`, `spread.png`,
-            `layers.png` and `report.txt`; with `keep` also for `pruned.keras` and for
-            `report.json` with the class names; with `cam` also for `cam.png`.
+            `layers.png` and `report.txt`; if gates differ between positions, also for `maps.png`;
+            with `keep` also for `pruned.keras` and for `report.json` with the class names; with
+            `cam` also for `cam.png`.
         data: as in `TrainConfig`; `None` for the data of the run.
         keep: the share of SE layers to keep, as in `prune_se`; `None` prunes nothing.
         cam: image files to draw class activation maps for; if empty, the test images with the most

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SHOWN_CHANNELS = 50
 COMPARED_CLASSES, SPREAD_CLASSES = 10, 2
 LEGEND_COLUMNS = 6
+MAP_CLASSES = 4
 # With more layers, their names would overlap.
 NAMED_LAYERS = 60
 HEAT_COLUMNS = 512
@@ -39,18 +40,20 @@ def plot_excitations(
         stats: result of `record_excitations`.
         classes: the classes to compare, by name or number; `None` for the first ten. The titles
             state the number of shown classes.
-        path: a folder for `classes.png`, `spread.png` and `layers.png`, which is made if needed;
-            `None` writes no files.
+        path: a folder for `classes.png`, `spread.png`, `layers.png` and, if there is such a
+            figure, `maps.png`. The folder is made if needed; `None` writes no files.
 
     Returns:
-        A dict of three `matplotlib` figures.
+        A dict of `matplotlib` figures.
 
         - `"classes"`, the paper's Figure 6: mean gate of 50 evenly chosen channels, for each class
           and for all images. There is a panel for the last SE layer of each stage (a stage is a
           sequence of layers with equally many channels);
         - `"spread"`, the paper's Figure 7: mean and standard deviation within the first two of the
           classes, in the same layers;
-        - `"layers"`: mean and standard deviation of every channel of every layer over all images.
+        - `"layers"`: mean and standard deviation of every channel of every layer over all images;
+        - `"maps"`, only if gates differ between positions: their mean at each position, for all
+          images and for the first four of the classes.
 
     Raises:
         InputError: if `stats` does not have a class.
@@ -79,6 +82,9 @@ def plot_excitations(
         "spread": _draw_spread(stats, numbers[:SPREAD_CLASSES]),
         "layers": _draw_layers(stats),
     }
+    with_maps = [layer for layer in stats.layers if layer.map is not None]
+    if with_maps:
+        figures["maps"] = _draw_maps(stats, with_maps, numbers[:MAP_CLASSES])
     if path is not None:
         folder = checked_path("path", path)
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +153,36 @@ def _draw_layers(stats: ExcitationStats) -> "Figure":
     if len(means) <= NAMED_LAYERS:
         left.set_yticks(range(len(means)), [layer.name for layer in stats.layers])
     return figure
+
+
+def _draw_maps(
+    stats: ExcitationStats, layers: Sequence[LayerStats], numbers: Sequence[int]
+) -> "Figure":
+    """Draw each layer as a row of maps of one scale: of all images, and of each class."""
+    layers = layers if len(layers) <= NAMED_LAYERS else last_of_stages(layers)
+    # One class alone is all images.
+    numbers = numbers if len(stats.classes) > 1 else []
+    figure = new_figure(3 + 2 * len(numbers), 0.8 + 1.9 * len(layers))
+    grid: Any = figure.subplots(len(layers), 1 + len(numbers), squeeze=False)
+    for row, layer in zip(grid, layers, strict=True):
+        assert layer.map is not None  # or it would not be among them
+        maps = [_as_picture(one) for one in (layer.map_of_all, *layer.map[numbers])]
+        scale = {"vmin": min(map(np.min, maps)), "vmax": max(map(np.max, maps))}
+        for axes, one in zip(row, maps, strict=True):
+            image = axes.imshow(one, interpolation="nearest", cmap="viridis", **scale)
+            axes.set(xticks=[], yticks=[])
+        row[0].set_ylabel(shorten(layer.name), fontsize=8)
+        figure.colorbar(image, ax=list(row))
+    names, fonts = show_names([shorten(stats.classes[number]) for number in numbers])
+    for axes, name in zip(grid[0], ["all images", *names], strict=True):
+        axes.set_title(name, parse_math=False, fontfamily=fonts, fontsize=10)
+    figure.suptitle("Mean gate at each position: bright places are let through")
+    return figure
+
+
+def _as_picture(values: np.ndarray) -> np.ndarray:
+    """Return a map of one to three axes as one of two; of a volume the mean over its depth."""
+    return values.mean(axis=0) if values.ndim == 3 else np.atleast_2d(values)
 
 
 # --- parts of figures ----------------------------------------------------------------------------

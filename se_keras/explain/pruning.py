@@ -10,7 +10,7 @@ import numpy as np
 
 from se_keras.explain.record import gates_of_model
 from se_keras.explain.statistics import ExcitationStats
-from se_keras.graph import Graph, Node, trace
+from se_keras.graph import Graph, Node, Shape, trace
 from se_keras.rewrite.factors import apply, factor, find_targets, put_factor, take_out
 from se_keras.rewrite.scaling import LeftAlone
 from se_keras.rewrite.squeeze_excite import Gate, find_gates, open_layers
@@ -36,7 +36,7 @@ class PlannedLayer:
         reason: description in words.
         parameters: number of removed parameters; 0 if another call of the layer stays or counts
             them already.
-        macs: number of removed multiply-adds for one call.
+        macs: number of removed multiply-adds for one call; 0 if they depend on open sizes.
     """
 
     name: str
@@ -296,7 +296,14 @@ def _work_that_goes(root: Graph, gone: Sequence[Node]) -> tuple[int, int]:
     weights = {id(weight): weight for node in calls for weight in getattr(node.op, "weights", ())}
     parameters = sum(math.prod(w.shape) for number, w in weights.items() if number not in stay)
     shapes = {t: tuple(t.shape) for node in calls for t in (*node.inputs, *node.outputs)}
-    return parameters, sum(work_of(node, shapes)[0] or 0 for node in calls)
+    return parameters, sum(_macs_of(node, shapes) for node in calls)
+
+
+def _macs_of(node: Node, shapes: Mapping[keras.KerasTensor, Shape]) -> int:
+    try:
+        return work_of(node, shapes)[0] or 0
+    except InputError:  # open sizes
+        return 0
 
 
 def _innermost(node: Node) -> Iterator[Node]:

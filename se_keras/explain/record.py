@@ -30,9 +30,10 @@ def record_excitations(
 ) -> ExcitationStats:
     """Measure the gates of a model's SE layers for each layer, class and channel.
 
-    SE layers are `SqueezeExcite` and SE in layers of Keras, as in the MobileNetV3 and EfficientNet
-    of keras.applications: a product of a map and one number per channel, which layers with weights
-    compute from a global pool of the map.
+    SE layers are `SqueezeExcite`, its kin, and SE in layers of Keras, as in the MobileNetV3 and
+    EfficientNet of keras.applications: a product of a map and one number per channel, which layers
+    with weights compute from a global pool of the map. If a gate differs between positions, as in
+    `SpatialChannelSqueezeExcite`, the statistics cover all positions.
 
     The model runs once over the data in inference mode. Only counts, means and sums of squares are
     stored (in float64), so the memory does not depend on the number of images.
@@ -87,7 +88,7 @@ def record_excitations(
         if len(labeled) == 2:
             raise InputError("`data` must have labels in all batches, or in none.")
         for total, values in zip(totals, gates.predict_on_batch(images), strict=True):
-            total.add(values.astype("float64"), numbers)
+            total.add({key: array.astype("float64") for key, array in values.items()}, numbers)
     if not labeled:
         raise InputError("`data` must have at least one image, got none.")
     present = sorted(totals[0].by_class)
@@ -100,13 +101,13 @@ def record_excitations(
 
 # --- the gates of a batch ------------------------------------------------------------------------
 
-Watched = dict[Node, tuple[Gate, list[Any]]]
+Watched = dict[Node, tuple[Gate, list[dict[str, Any]]]]
 
 
 class GateModel(keras.Model):
-    """A model that returns the gates (N, C) of all SE layers of a graph.
+    """A model that returns the gates of all SE layers of a graph, as `_numbers_of` describes.
 
-    For a layer in a nested model that is called k times, it returns (k N, C), one call after the
+    For a layer in a nested model that is called k times, it returns k N rows, one call after the
     other. It calls the layers of the traced model on arrays, so nothing is copied, and no call on
     symbolic tensors is recorded.
 
@@ -124,13 +125,16 @@ class GateModel(keras.Model):
         # Compiling by XLA takes seconds, and saves nothing on small images.
         self.jit_compile = False
 
-    def call(self, inputs: Any) -> list[Any]:
+    def call(self, inputs: Any) -> list[dict[str, Any]]:
         tensors = tree.flatten(self.graph.inputs)
         given = in_model_order(inputs, self.graph.inputs)
         cast = [keras.ops.cast(x, tensor.dtype) for x, tensor in zip(given, tensors, strict=True)]
         watched: Watched = {gate.node: (gate, []) for gate in self.watched.values()}
         _run_graph(self.graph, cast, watched)
-        return [keras.ops.concatenate(found) for _, found in watched.values()]
+        return [
+            {key: keras.ops.concatenate([call[key] for call in found]) for key in found[0]}
+            for _, found in watched.values()
+        ]
 
 
 def gates_of_model(graph: Graph) -> dict[str, Gate]:
@@ -142,9 +146,9 @@ def gates_of_model(graph: Graph) -> dict[str, Gate]:
     gates = find_gates(graph)
     if not gates:
         raise InputError(
-            f"`model`: {graph.model.name!r} must have an SE layer: `SqueezeExcite`, or a product "
-            "of a map and one number per channel, which layers with weights compute from a global "
-            "pool of the map."
+            f"`model`: {graph.model.name!r} must have an SE layer: `SqueezeExcite`, one of its "
+            "kin, or a product of a map and one number per channel, which layers with weights "
+            "compute from a global pool of the map."
         )
     return gates
 
@@ -174,7 +178,7 @@ def _run_graph(
             outputs = tree.flatten(node.op(*args, **kwargs))
             if node in watched:
                 gate, found = watched[node]
-                found.append(_gate_vectors(gate, values, kwargs.get("mask")))
+                found.append(_numbers_of(gate, values, kwargs.get("mask")))
         values.update(zip(node.outputs, outputs, strict=True))
     return [values[tensor] for tensor in tree.flatten(graph.outputs)]
 
@@ -195,14 +199,32 @@ def _hand_on(x: Any, mask: Any) -> Any:
     return x if mask is None else _MaskTaker(lambda x, mask: x)(x, mask=mask)
 
 
-def _gate_vectors(gate: Gate, values: Mapping[KerasTensor, Any], mask: Any) -> Any:
+def _numbers_of(gate: Gate, values: Mapping[KerasTensor, Any], mask: Any) -> dict[str, Any]:
+    """Return the "mean" gate of each channel in a call, (N, C).
+
+    If a gate differs between positions, also return its "variance" and the shares of "closed" and
+    "open" gates over the positions, (N, C); and the "map", the mean over the channels.
+    """
     if gate.factor is None:
         factor = _MaskTaker(gate.node.op.gate)(values[gate.x], mask=mask)
+        factor = keras.ops.moveaxis(factor, gate.axis, -1)
     else:
-        factor = values[gate.factor]
+        factor = keras.ops.reshape(values[gate.factor], (-1, gate.channels))
     double = keras.backend.standardize_dtype(factor.dtype) == "float64"
-    vectors = keras.ops.reshape(factor, (-1, gate.channels))
-    return keras.ops.cast(vectors, "float64" if double else "float32")
+    factor = keras.ops.cast(factor, "float64" if double else "float32")
+    positions = tuple(range(1, len(factor.shape) - 1))
+    if all(factor.shape[axis] == 1 for axis in positions):
+        return {"mean": keras.ops.reshape(factor, (-1, gate.channels))}
+    relative = factor / (gate.scale or 1.0)
+    of_channels = {"closed": relative < CLOSED_BOUND, "open": relative > OPEN_BOUND, "mean": factor}
+    return {
+        **{
+            key: keras.ops.mean(keras.ops.cast(numbers, factor.dtype), axis=positions)
+            for key, numbers in of_channels.items()
+        },
+        "variance": keras.ops.var(factor, axis=positions),
+        "map": keras.ops.mean(factor, axis=-1),
+    }
 
 
 # --- streaming statistics ------------------------------------------------------------------------
@@ -215,18 +237,21 @@ class _Moments:
         self.count = 0
         self.mean, self.squares, self.closed, self.open = np.zeros((4, channels))
 
-    def add(self, values: np.ndarray, gate_scale: float) -> None:
+    def add(self, values: Mapping[str, np.ndarray]) -> None:
+        """Add vectors, or means of vectors with their variance, and their extreme shares."""
         # Chan, Golub and LeVeque 1979 ("Updating formulae and a pairwise algorithm for computing
         # sample variances"): combine the means and sums of squares of two parts.
-        number, mean = len(values), values.mean(axis=0)
+        means = values["mean"]
+        number, mean = len(means), means.mean(axis=0)
         change, total = mean - self.mean, self.count + number
-        self.squares += ((values - mean) ** 2).sum(axis=0)
+        self.squares += ((means - mean) ** 2).sum(axis=0)
         self.squares += change**2 * (self.count * number / total)
+        if "variance" in values:
+            self.squares += values["variance"].sum(axis=0)
         self.mean += change * (number / total)
         self.count = total
-        relative = values / (gate_scale or 1.0)
-        self.closed += (relative < CLOSED_BOUND).sum(axis=0)
-        self.open += (relative > OPEN_BOUND).sum(axis=0)
+        self.closed += values["closed"].sum(axis=0)
+        self.open += values["open"].sum(axis=0)
 
 
 class _Totals:
@@ -235,20 +260,37 @@ class _Totals:
     def __init__(self, name: str, gate_scale: float):
         self.name, self.gate_scale = name, gate_scale
         self.by_class: dict[int, _Moments] = {}
+        self.maps: dict[int, np.ndarray] | None = {}  # sums
 
-    def add(self, values: np.ndarray, numbers: np.ndarray) -> None:
+    def add(self, values: Mapping[str, np.ndarray], numbers: np.ndarray) -> None:
         """Add a batch: gates (k N, C) of k calls one after the other, and classes (N,)."""
-        if not np.isfinite(values).all():
+        means = values["mean"]
+        if not np.isfinite(means).all():
             raise InputError(f"`model`: the gates of {self.name!r} are not finite on these images.")
-        numbers = np.tile(numbers, len(values) // len(numbers))
+        relative = means / (self.gate_scale or 1.0)
+        values = {"closed": relative < CLOSED_BOUND, "open": relative > OPEN_BOUND, **values}
+        numbers = np.tile(numbers, len(means) // len(numbers))
         for number in np.unique(numbers).tolist():
-            moments = self.by_class.setdefault(number, _Moments(values.shape[1]))
-            moments.add(values[numbers == number], self.gate_scale)
+            moments = self.by_class.setdefault(number, _Moments(means.shape[1]))
+            chosen = {key: array[numbers == number] for key, array in values.items()}
+            moments.add(chosen)
+            self._add_map(number, chosen.get("map"))
+
+    def _add_map(self, number: int, maps: np.ndarray | None) -> None:
+        sizes = {part.shape for part in (self.maps or {}).values()}
+        if maps is None or sizes - {maps.shape[1:]}:
+            self.maps = None  # images of several sizes have no mean map
+        if self.maps is not None and maps is not None:
+            self.maps[number] = self.maps.get(number, 0) + maps.sum(axis=0)
 
     def result(self) -> LayerStats:
-        classes = [self.by_class[number] for number in sorted(self.by_class)]
+        present = sorted(self.by_class)
+        classes = [self.by_class[number] for number in present]
         count = np.array([one.count for one in classes])
         per_image = 1 / count[:, np.newaxis]
+        maps = self.maps and [
+            self.maps[n] / one.count for n, one in zip(present, classes, strict=True)
+        ]
         return LayerStats(
             name=self.name,
             gate_scale=self.gate_scale,
@@ -257,6 +299,7 @@ class _Totals:
             std=np.sqrt(np.stack([one.squares for one in classes]) * per_image),
             closed=np.stack([one.closed for one in classes]) * per_image,
             open=np.stack([one.open for one in classes]) * per_image,
+            map=np.stack(maps) if maps else None,
         )
 
 

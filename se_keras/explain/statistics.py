@@ -19,17 +19,21 @@ CLOSED_BOUND, OPEN_BOUND = 0.1, 0.9
 class LayerStats:
     """Statistics of the gates of one SE layer with K classes and C channels, in float64.
 
-    If a layer is called several times for an image (in a nested model), each call counts.
+    If a layer is called several times for an image (in a nested model), each call counts. If a gate
+    differs between positions, the statistics cover images and positions.
 
     Attributes:
         name: name of the layer; in a nested model `backbone/se1`, for its second call `se1#2`. SE
             in layers of Keras has the name of the product, or, if Keras chose this name, of the
             gate's last layer with weights.
-        gate_scale: the constant factor of its gates; 1 for SE in layers of Keras.
+        gate_scale: the constant factor of its gates, or twice that for a sum of two gates; 1 for SE
+            in layers of Keras.
         count: number of gates in each class, (K,).
         mean, std: mean and (population) standard deviation of each channel's gate in each class,
             (K, C).
         closed, open: share of gates below 0.1 and above 0.9 times `gate_scale`, (K, C).
+        map: mean gate at each position in each class, over the channels, (K, *spatial); `None` if
+            the gate is the same at all positions, or the images have different sizes.
     """
 
     name: str
@@ -39,6 +43,7 @@ class LayerStats:
     std: np.ndarray
     closed: np.ndarray
     open: np.ndarray
+    map: np.ndarray | None = None
 
     @property
     def channels(self) -> int:
@@ -48,6 +53,11 @@ class LayerStats:
     def mean_of_all(self) -> np.ndarray:
         """The mean of each channel's gate over all images, (C,)."""
         return self._mean_over_images(self.mean)
+
+    @property
+    def map_of_all(self) -> np.ndarray | None:
+        """The mean gate at each position over all images, (*spatial)."""
+        return None if self.map is None else self._mean_over_images(self.map)
 
     @property
     def std_of_all(self) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from keras import KerasTensor, layers
 
 from se_keras.graph import Graph, Node
-from se_keras.layers import SqueezeExcite
+from se_keras.layers import ChannelGate
 from se_keras.rewrite.layer_kinds import LINEAR_FORMS, is_stock, kind_of, passing, passing_of
 from se_keras.rewrite.scaling import Array, LeftAlone, channel_axis, has_plain_weights, scaled
 
@@ -69,7 +69,7 @@ def put_factor(
     Raises:
         LeftAlone: if the map has a mask, which a product of Keras passes on differently.
     """
-    if graph.has_mask(x) and not isinstance(node.op, SqueezeExcite):
+    if graph.has_mask(x) and not isinstance(node.op, ChannelGate):
         raise LeftAlone("its map has a mask, which a constant factor would pass on differently")
     shape = [1] * len(x.shape)
     shape[axis] = len(scale)

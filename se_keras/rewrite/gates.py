@@ -5,19 +5,22 @@ narrower map y, then the squeeze and the first layer of the excitation can be co
 
     F mean(u) + f = (F W) mean(y) + (F b + f)
 
-F W is one small matrix, and mean(y) has fewer values than mean(u).
+F W is one small matrix, and mean(y) has fewer values than mean(u). F can also be ECA's convolution,
+or the identity if nothing linear follows the mean. A gate of positions, F u + f, needs no mean.
 """
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import KerasTensor, layers
 
 from se_keras.graph import Graph, Node, is_quantized
-from se_keras.layers import SqueezeExcite
+from se_keras.layers import ChannelGate
 from se_keras.rewrite.factors import apply, factor, find_targets, put_factor, take_out
 from se_keras.rewrite.layer_kinds import LINEAR_FORMS, kind_of
+from se_keras.rewrite.lowering import CONVOLUTION_OF_RANK, POOLS
 from se_keras.rewrite.scaling import (
     Array,
     LeftAlone,
@@ -32,12 +35,6 @@ from se_keras.rewrite.scaling import (
 )
 from se_keras.rewrite.squeeze_excite import Gate, read_gate
 
-CONVOLUTION_OF_RANK = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}
-POOLS = {
-    (kind, rank): getattr(layers, f"Global{name}Pooling{rank}D")
-    for kind, name in (("avg", "Average"), ("max", "Max"))
-    for rank in CONVOLUTION_OF_RANK
-}
 MEAN_POOLS = tuple(pool for (kind, _), pool in POOLS.items() if kind == "avg")
 
 
@@ -58,15 +55,26 @@ def fold_constant_gate(graph: Graph, node: Node) -> str | None:
 
 
 def _constant_of_layer(gate: Gate) -> Array | None:
-    """Return the gate of a `SqueezeExcite` layer, (C,), if it is the same for every map."""
+    """Return the gate of a layer of this package, (C,), if it is the same for every map."""
     layer = gate.node.op
-    if type(layer) is not SqueezeExcite or is_quantized(layer):
+    last = layer.last_parts()
+    if is_quantized(layer) or not last or not all(_is_constant(layer, name) for name in last):
         return None
-    if np.any(array(layer.reduce.kernel)) and np.any(array(layer.expand.kernel)):
-        return None
-    shape = [1] * len(gate.x.shape)
-    shape[gate.axis] = gate.channels
-    return array(layer.gate(keras.ops.zeros(shape))).ravel()
+    shape = [size or 1 for size in gate.x.shape]
+    # With the larger of two products, the gate depends on the sign of the map.
+    gates = [
+        np.moveaxis(array(layer.gate(sign * keras.ops.ones(shape))), gate.axis, -1)
+        for sign in (1, -1)
+    ]
+    found = np.concatenate([values.reshape(-1, gate.channels) for values in gates])
+    return found[0] if np.all(found == found[0]) else None
+
+
+def _is_constant(layer: ChannelGate, name: str) -> bool:
+    """Return whether a layer inside has the same output for every map."""
+    names = [name, "reduce"] if name == "expand" else [name]
+    kernels = [w for n in names for w in getattr(layer, n).weights if w.name in ("kernel", "gamma")]
+    return any(not np.any(array(kernel)) for kernel in kernels)
 
 
 def _constant_of_product(gate: Gate) -> Array | None:
@@ -98,75 +106,6 @@ def _has_zeros(node: Node) -> bool:
     linear = kind_of(node.op).form in LINEAR_FORMS and has_plain_weights(node.op)
     kernels = [weight for weight in node.op.weights if "kernel" in weight.name] if linear else []
     return any(not np.any(array(kernel)) for kernel in kernels)
-
-
-def lower_squeeze_excite(graph: Graph, node: Node) -> str | None:
-    """Write `SqueezeExcite` as layers of Keras: a global pool, two 1x1 convolutions, a product."""
-    if type(node.op) is not SqueezeExcite:
-        return None
-    if is_quantized(node.op):
-        raise LeftAlone("it is quantized")
-    x = node.inputs[0]
-    if node.kwargs.get("mask") is not None or graph.has_mask(x):
-        raise LeftAlone("it takes a mask, which Keras' layers treat differently")
-    name = node.name.replace("#", "_")  # each further call becomes a layer of its own
-    gate = _add_gate(graph, node.op, x, name)
-    product = graph.add(layers.Multiply(dtype=node.op.dtype_policy, name=name), [x, gate])
-    graph.redirect(node.output, product.output)
-    return "written as a pool, two pointwise layers and a product"
-
-
-def _add_gate(graph: Graph, layer: SqueezeExcite, x: KerasTensor, name: str) -> KerasTensor:
-    rank = len(x.shape) - 2
-    last = layer.data_format == "channels_last"
-    common: dict[str, Any] = {"dtype": layer.reduce.dtype_policy}
-    pool = POOLS[layer.pool, rank](
-        keepdims=last, data_format=layer.data_format, name=f"{name}_squeeze", **common
-    )
-    gate = graph.add(pool, x).output
-    if not last:  # TensorFlow has no channels_first convolution on a CPU
-        gate = _add_reshape(graph, gate, (*[1] * rank, x.shape[1]), f"{name}_channels_last", common)
-    for part, activation in (
-        (layer.reduce, layer.activation),
-        (layer.expand, layer.gate_activation),
-    ):
-        options = {**common, "activation": activation, "name": f"{name}_{part.name}"}
-        gate = _add_pointwise(graph, part, gate, options)
-    if layer.gate_scale != 1:
-        scale = layers.Rescaling(layer.gate_scale, name=f"{name}_scale", **common)
-        gate = graph.add(scale, gate).output
-    if not last:
-        gate = _add_reshape(
-            graph, gate, (x.shape[1], *[1] * rank), f"{name}_channels_first", common
-        )
-    return gate
-
-
-def _add_reshape(
-    graph: Graph, x: KerasTensor, shape: tuple[int, ...], name: str, common: dict[str, Any]
-) -> KerasTensor:
-    return graph.add(layers.Reshape(shape, name=name, **common), x).output
-
-
-def _add_pointwise(
-    graph: Graph, dense: layers.Dense, x: KerasTensor, options: dict[str, Any]
-) -> KerasTensor:
-    """Add a dense layer as a 1x1 convolution.
-
-    Engines compute it in the layout of the map; a dense layer on (N, 1, 1, C) needs transposes.
-    """
-    convolution = CONVOLUTION_OF_RANK[len(x.shape) - 2](
-        dense.units,
-        1,
-        use_bias=dense.use_bias,
-        kernel_initializer="zeros",
-        data_format="channels_last",
-        **options,
-    )
-    weights = {"kernel": array(dense.kernel)}
-    if dense.use_bias:
-        weights["bias"] = array(dense.bias)
-    return add_with_weights(graph, convolution, weights, x).output
 
 
 def fold_gate_scale(graph: Graph, node: Node) -> str | None:
@@ -207,36 +146,139 @@ def keep_dimensions(graph: Graph, node: Node) -> str | None:
     return "removed: the pool before it keeps the dimensions"
 
 
+class _Matrix(NamedTuple):
+    """The linear map that follows a mean: kernel (C, outputs), bias, and its number of weights.
+
+    `end` is its output, and `layer` a pointwise convolution, without weights, that can compute it.
+    """
+
+    kernel: Array
+    bias: Array
+    weights: int
+    end: KerasTensor
+    layer: keras.Layer
+
+
 def squeeze_before_pointwise(graph: Graph, node: Node) -> str | None:
     """Compute the gate from the narrow map before the last 1x1 convolution (see the module).
 
-    The mean then reads C_in instead of C_out values at each position, and the first layer of the
-    gate has C_in instead of C_out inputs. So the rule applies if C_in < C_out.
+    At P positions, the mean of C channels reads C P numbers, and the matrix after it C times the
+    number of outputs. ECA has a small kernel instead of this matrix, and gather-excite nothing. So
+    the rule applies to SE if the map is narrower, and to these two only if the map is also large.
     """
     if type(node.op) not in MEAN_POOLS:
         return None
-    reduce = graph.sole_consumer(node.output)
-    if reduce is None or not is_pointwise(reduce) or getattr(reduce.op, "groups", 1) != 1:
+    after = _matrix_after(graph, node)
+    if after is None:
         return None
     wide = graph.producer(node.inputs[0])
     rank = len(wide.output.shape)
     if channel_axis(node.op, rank) != channel_axis(wide.op, rank):
         raise LeftAlone("it averages over the channels")
+    matrix, shift = _matrix_of_wide(wide)
+    if node.kwargs.get("mask") is not None or graph.has_mask(wide.inputs[0]):
+        raise LeftAlone("its input has a mask, which changes the average")
+    narrow, channels = matrix.shape
+    if narrow >= channels:
+        raise LeftAlone("the map before the pointwise convolution is not narrower")
+    positions = math.prod(size or 1 for size in wide.output.shape[1:-1])
+    if channels * positions + after.weights <= narrow * (positions + len(after.bias)):
+        raise LeftAlone("the matrix from the narrow map costs more than the mean of the wide one")
+    weights = {"kernel": matrix @ after.kernel, "bias": shift @ after.kernel + after.bias}
+    keepdims = True if type(after.layer) in CONVOLUTION_OF_RANK.values() else node.op.keepdims
+    mean = graph.add(_copy(node.op, keepdims=keepdims), wide.inputs[0])
+    made = add_with_weights(graph, _copy(after.layer, use_bias=True), weights, mean.output)
+    graph.redirect(after.end, made.output)
+    return "from the narrow map before the pointwise convolution, both matrices in one"
+
+
+def point_before_pointwise(graph: Graph, node: Node) -> str | None:
+    """Compute a gate of the positions from the narrow map before the last 1x1 convolution.
+
+    The rule applies to any 1x1 convolution to fewer channels, if other layers also read its input.
+    It then reads fewer numbers at each position.
+    """
+    layer = node.op
+    if type(layer) not in CONVOLUTION_OF_RANK.values() or not is_pointwise(node):
+        return None
+    wide = graph.producer(node.inputs[0])
+    groups = {layer.groups, getattr(wide.op, "groups", 1)}
+    if groups != {1} or layer.filters >= node.inputs[0].shape[-1] or not has_plain_weights(layer):
+        return None
+    if type(wide.op) is not type(layer) or wide.op.data_format != layer.data_format:
+        return None
+    if not (is_linear(wide) and is_pointwise(wide)) or graph.sole_consumer(wide.output) is node:
+        return None
+    first, shift = pointwise_matrix(wide)
+    if first.shape[0] >= first.shape[1] or wide.output.dtype != node.output.dtype:
+        return None
+    matrix, bias = pointwise_matrix(node)
+    weights = {"kernel": first @ matrix, "bias": shift @ matrix + bias}
+    made = add_with_weights(graph, _copy(layer, use_bias=True), weights, wide.inputs[0])
+    graph.redirect(node.output, made.output)
+    return "from the narrow map before the pointwise convolution, both matrices in one"
+
+
+def _matrix_of_wide(wide: Node) -> tuple[Array, Array]:
     if not is_linear(wide):
         raise LeftAlone("it reads what an activation or another layer gives")
     if not is_pointwise(wide) or type(wide.op) is layers.Dense:
         raise LeftAlone("its input comes from a convolution that is not pointwise")
-    matrix, shift = pointwise_matrix(wide)
-    if node.kwargs.get("mask") is not None or graph.has_mask(wide.inputs[0]):
-        raise LeftAlone("its input has a mask, which changes the average")
-    if matrix.shape[0] >= matrix.shape[1]:
-        raise LeftAlone("the map before the pointwise convolution is not narrower")
-    first, bias = pointwise_matrix(reduce)
-    weights = {"kernel": matrix @ first, "bias": shift @ first + bias}
-    mean = graph.add(_copy(node.op), wide.inputs[0])
-    made = add_with_weights(graph, _copy(reduce.op, use_bias=True), weights, mean.output)
-    graph.redirect(reduce.output, made.output)
-    return "from the narrow map before the pointwise convolution, both matrices in one"
+    return pointwise_matrix(wide)
+
+
+def _matrix_after(graph: Graph, pool: Node) -> _Matrix | None:
+    """Return the only consumer of a mean as a matrix, if it is linear or elementwise."""
+    after = graph.sole_consumer(pool.output)
+    if after is None:
+        return None
+    if is_pointwise(after) and getattr(after.op, "groups", 1) == 1:
+        kernel, bias = pointwise_matrix(after)
+        return _Matrix(kernel, bias, kernel.size, after.output, after.op)
+    if getattr(pool.op, "data_format", None) != "channels_last":
+        return None
+    if type(after.op) is layers.Activation and pool.op.keepdims:
+        channels = pool.output.shape[-1]
+        layer = _pointwise_layer(pool, f"{pool.name.replace('#', '_')}_pointwise")
+        return _Matrix(np.eye(channels), np.zeros(channels), 0, pool.output, layer)
+    return _matrix_over_channels(graph, pool, after)
+
+
+def _matrix_over_channels(graph: Graph, pool: Node, after: Node) -> _Matrix | None:
+    """Return ECA's convolution over the channels, which is between two reshapes."""
+    channels = pool.output.shape[-1]
+    convolution = graph.sole_consumer(after.output)
+    last = convolution and graph.sole_consumer(convolution.output)
+    if last is None or {type(after.op), type(last.op)} != {layers.Reshape}:
+        return None
+    if after.output.shape[1:] != (channels, 1) or not _is_over_channels(convolution):
+        return None
+    if last.output.shape[1:] != (*[1] * (len(pool.inputs[0].shape) - 2), channels):
+        return None
+    taps = array(convolution.op.kernel).ravel()
+    kernel = sum(tap * np.eye(channels, k=len(taps) // 2 - place) for place, tap in enumerate(taps))
+    bias = array(convolution.op.bias) if convolution.op.use_bias else np.zeros(1)
+    layer = _pointwise_layer(pool, convolution.name.replace("#", "_"))
+    return _Matrix(kernel, np.resize(bias, channels), taps.size, last.output, layer)
+
+
+def _is_over_channels(node: Node) -> bool:
+    layer = node.op
+    return (
+        type(layer) is layers.Conv1D
+        and is_linear(node)
+        and (layer.filters, layer.padding, layer.data_format) == (1, "same", "channels_last")
+        and {*layer.strides, *layer.dilation_rate} == {1}
+        and layer.kernel_size[0] % 2 == 1
+    )
+
+
+def _pointwise_layer(pool: Node, name: str) -> keras.Layer:
+    convolution = CONVOLUTION_OF_RANK[len(pool.inputs[0].shape) - 2]
+    channels = pool.output.shape[-1]
+    return convolution(
+        channels, 1, data_format="channels_last", dtype=pool.op.dtype_policy, name=name
+    )
 
 
 def _copy(layer: keras.Layer, **changes: Any) -> keras.Layer:

@@ -13,9 +13,10 @@ from se_keras.rewrite.gates import (
     fold_constant_gate,
     fold_gate_scale,
     keep_dimensions,
-    lower_squeeze_excite,
+    point_before_pointwise,
     squeeze_before_pointwise,
 )
+from se_keras.rewrite.lowering import lower_gate
 from se_keras.rewrite.scaling import LeftAlone
 from se_keras.support.arguments import boolean
 from se_keras.support.tables import format_table
@@ -43,9 +44,10 @@ RULES = (
     Rule(name="constant gate", apply=fold_constant_gate),
     Rule(name="constant factor", apply=fold_factor),
     Rule(name="batch normalization", apply=fold_normalization),
-    Rule(name="squeeze-and-excitation", apply=lower_squeeze_excite),
+    Rule(name="squeeze-and-excitation", apply=lower_gate),
     Rule(name="reshaped pool", apply=keep_dimensions),
     Rule(name="global mean", apply=squeeze_before_pointwise),
+    Rule(name="pointwise", apply=point_before_pointwise),
     Rule(name="gate scale", apply=fold_gate_scale),
 )
 
@@ -137,8 +139,8 @@ def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
     """Rewrite a model for inference: equal outputs from fewer layers, all of them from Keras.
 
     Batch normalization is folded into the layers before it, dropout and noise layers are removed,
-    `SqueezeExcite` is written as layers of Keras, and constant gates become weights. A gate is
-    computed from the narrow map before the last 1x1 convolution if that is exact and cheaper
+    `SqueezeExcite` and its kin are written as layers of Keras, and constant gates become weights. A
+    gate is computed from the narrow map before the last 1x1 convolution if that is exact and cheaper
     (`se_keras.rewrite.gates`). Any functional model can be optimized, with or without SE.
 
     Args:

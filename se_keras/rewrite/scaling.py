@@ -118,13 +118,18 @@ def _scale_shape(layer: keras.Layer, kernel: Array) -> tuple[int, ...]:
     return kernel.shape[-1:]
 
 
+def inference_config(layer: keras.Layer) -> dict[str, Any]:
+    """Return the config of a layer without what training alone needs."""
+    config = layer.get_config()
+    return {**config, **{k: v for k, v in _INFERENCE_CONFIG.items() if k in config}}
+
+
 def with_weights(
     graph: Graph, node: Node, weights: Mapping[str, Array], training: bool = False, **changes: Any
 ) -> Node:
     """Add a copy of a layer on the same input, with other weights and changes of its config."""
-    known = node.op.get_config()
-    fixed = {} if training else {k: v for k, v in _INFERENCE_CONFIG.items() if k in known}
-    layer = type(node.op).from_config({**known, **fixed, **changes})
+    config = node.op.get_config() if training else inference_config(node.op)
+    layer = type(node.op).from_config({**config, **changes})
     new = add_with_weights(graph, layer, weights, *node.args, **node.kwargs)
     for weight in node.op.weights:
         getattr(layer, weight.name).trainable = weight.trainable

@@ -1,4 +1,4 @@
-"""Find squeeze-and-excitation in a graph: `SqueezeExcite` layers, and SE in layers of Keras.
+"""Find gates in a graph: layers of SE and its kin, and SE in layers of Keras.
 
 A product `x * f(x)` is SE if f begins with a global pool of x, has weights, and gives one number
 for each channel. This is how keras.applications and KerasHub write SE. Names are not used.
@@ -13,7 +13,7 @@ import keras
 from keras import KerasTensor, layers
 
 from se_keras.graph import Graph, Node, open_layer
-from se_keras.layers import ChannelGate, SqueezeExcite
+from se_keras.layers import ChannelGate
 from se_keras.rewrite.layer_kinds import is_stock, kind_like, kind_of
 
 # The classes of keras.ops are not public, so operations are found by their class names.
@@ -28,10 +28,10 @@ class Gate:
         name: readable and unique name in the model, with the path: the name of the layer or the
             product, or, if Keras chose this name, of the last named layer of the gate.
         graph: the graph of the call.
-        node: the call of `SqueezeExcite`, or the product.
+        node: the call of the layer, or the product.
         x: the map that is multiplied.
-        factor: the gate (N, 1, 1, C); `None` for a `SqueezeExcite` layer.
-        nodes: nodes from the pools to the gate, in reverse order; none for a `SqueezeExcite` layer.
+        factor: the gate (N, 1, 1, C); `None` for a layer of this package.
+        nodes: nodes from the pools to the gate, in reverse order; none for such a layer.
         axis: axis of the channels in `x`.
     """
 
@@ -49,8 +49,11 @@ class Gate:
 
     @property
     def scale(self) -> float:
-        """Return the constant factor of the layer: its `gate_scale`."""
-        return self.node.op.gate_scale if self.factor is None else 1.0
+        """Return the constant factor of the layer, or twice that for a sum of two gates."""
+        if self.factor is not None:
+            return 1.0
+        summed = getattr(self.node.op, "fusion", None) == "sum"
+        return self.node.op.gate_scale * (2 if summed else 1)
 
 
 def find_gates(graph: Graph) -> dict[str, Gate]:
@@ -105,7 +108,7 @@ def gates_of(graph: Graph, path: str = "") -> Iterator[Gate]:
 
 def read_gate(graph: Graph, node: Node, path: str = "") -> Gate | None:
     """Return the gate of a call that is SE; `None` for other calls."""
-    if isinstance(node.op, SqueezeExcite):
+    if isinstance(node.op, ChannelGate):
         x = node.inputs[0]
         last = len(x.shape) - 1
         axis = 1 if node.op.data_format == "channels_first" else last
