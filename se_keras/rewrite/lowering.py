@@ -38,7 +38,6 @@ WINDOWS = {
     kind: _of_ranks(f"{name}Pooling{{}}D") for kind, name in (("avg", "Average"), ("max", "Max"))
 }
 PADDING = _of_ranks("ZeroPadding{}D")
-UPSAMPLING = _of_ranks("UpSampling{}D")
 
 
 class Writer:
@@ -222,14 +221,10 @@ def _gather_windows(to: Writer, sizes: Sequence[int]) -> KerasTensor:
 
 def _spread(to: Writer, gate: KerasTensor, sizes: Sequence[int]) -> KerasTensor:
     """Give a gate the sizes of the map, as `se_keras.ops.interpolate` does."""
-    pairs = list(zip(gate.shape[1:-1], sizes, strict=True))
-    factors = [size // few if few > 1 and not size % few else 1 for few, size in pairs]
-    if math.prod(factors) > 1:
-        factor = factors[0] if to.rank == 1 else tuple(factors)
-        options = {} if to.rank == 1 else {"data_format": "channels_last"}
-        gate = to.add(UPSAMPLING[to.rank], "spread", gate, factor, **options)
-    for axis, (few, size) in enumerate(pairs, start=1):
-        if few > 1 and size % few:
+    for axis, size in enumerate(sizes, start=1):
+        few = gate.shape[axis]
+        if few > 1:
+            # Keras' layer repeats each value equally often, and by more operations.
             nearest = [place * few // size for place in range(size)]
             gate = to.operate(keras.ops.take, gate, {"indices": nearest}, axis=axis)
     return gate

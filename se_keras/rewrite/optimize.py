@@ -139,9 +139,9 @@ def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
     """Rewrite a model for inference: equal outputs from fewer layers, all of them from Keras.
 
     Batch normalization is folded into the layers before it, dropout and noise layers are removed,
-    `SqueezeExcite` and its kin are written as layers of Keras, and constant gates become weights. A
-    gate is computed from the narrow map before the last 1x1 convolution if that is exact and cheaper
-    (`se_keras.rewrite.gates`). Any functional model can be optimized, with or without SE.
+    `SqueezeExcite` and its kin are written as layers of Keras, and constant gates become weights.
+    A gate is computed from the narrow map before the last 1x1 convolution if that is exact and
+    cheaper (`se_keras.rewrite.gates`). Any functional model can be optimized, with or without SE.
 
     Args:
         model: a functional or Sequential model, which is not changed. Nested models, shared layers,
