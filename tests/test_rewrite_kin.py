@@ -160,7 +160,9 @@ def test_what_can_not_be_written_stays_and_says_why():
         assert gate.name in [layer.name for layer in se_keras.optimize(model, verbose=False).layers]
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("kind", KIN)
 def test_networks_give_equal_outputs(kind, policy):
     row = replace(find_recipe("seresnet20"), depths=(1, 1), widths=(16, 32))
