@@ -13,8 +13,8 @@ import se_keras
 from se_keras.deploy.onnx_graph import number_names, spread_gates
 
 
-def block(channels, hidden, groups=1, gate="Sigmoid"):
-    """A convolution, and a gate of it on its map."""
+def block(channels, hidden, groups=1, gate="Sigmoid", before=None):
+    """A convolution, perhaps with its maximum added or multiplied, and a gate of it on its map."""
     constants, nodes, rng = [], [], np.random.default_rng(0)
 
     def add(kind, *inputs, kernel=None, **options):
@@ -27,6 +27,8 @@ def block(channels, hidden, groups=1, gate="Sigmoid"):
 
     kernel = (channels, channels // groups, 3, 3)
     x = add("Conv", "image", kernel=kernel, group=groups, pads=[1, 1, 1, 1])
+    if before is not None:
+        x = add(before, x, add("GlobalMaxPool", x))
     z = add("GlobalAveragePool", x)
     z = add("Relu", add("Conv", z, kernel=(hidden, channels, 1, 1)))
     z = add(gate, add("Conv", z, kernel=(channels, hidden, 1, 1)))
@@ -66,6 +68,7 @@ def run(model, folder=None):
         ({"channels": 32, "hidden": 10}, False),  # a whole step with AVX-512 alone
         ({"channels": 32, "hidden": 18}, False),
         ({"channels": 32, "hidden": 8, "gate": "Softmax"}, False),
+        ({"channels": 32, "hidden": 8, "before": "Add"}, False),  # of two shapes: no such kernel
     ],
 )
 def test_a_gate_is_spread_where_every_cpu_keeps_the_blocked_layout(options, spread, tmp_path):

@@ -315,7 +315,9 @@ def test_a_layer_whose_code_needs_numbers_stays_closed():
 
 def test_a_model_without_se_is_told_what_counts():
     model = model_of(NO_SE["swish"])
-    with pytest.raises(ValueError, match="'network' must have an SE layer: `SqueezeExcite`, or"):
+    with pytest.raises(
+        ValueError, match="'network' must have an SE layer: `SqueezeExcite`, one of"
+    ):
         record_excitations(model, uniform((1, 5, 6, 3)), verbose=False)
 
 

@@ -144,10 +144,11 @@ def _follows(node: NodeProto, blocked: set[str], shapes: Mapping[str, Shape]) ->
         return node.input[0] in blocked
     if node.op_type not in MERGING or not blocked.issuperset(node.input):
         return False
-    # Partly filled blocks can't be concatenated.
-    return node.op_type != "Concat" or all(
-        shapes[name][1] % LARGEST_BLOCK == 0 for name in node.input
-    )
+    if node.op_type == "Concat":  # partly filled blocks can't be concatenated
+        return all(shapes[name][1] % LARGEST_BLOCK == 0 for name in node.input)
+    # A gate gets the shape of its map; nothing else is broadcast in this layout.
+    is_gated = node.op_type == "Mul" and _gate_index(node, shapes) is not None
+    return is_gated or len({shapes.get(name, ())[1:] for name in node.input}) == 1
 
 
 def _fits(kernel: tuple[int, ...], groups: int) -> bool:
