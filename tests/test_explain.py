@@ -608,7 +608,7 @@ def test_a_share_keeps_the_most_variable(network, keep, number):
     before, after = se_keras.count(model), se_keras.count(new)
     assert plan.parameters == before.params - after.params
     assert plan.macs == before.macs - after.macs
-    assert f"{9 - number} of 9 go" in str(plan)
+    assert f"{9 - number} of 9 removed" in str(plan)
 
 
 def test_names_are_kept(network):

@@ -324,7 +324,8 @@ def test_a_model_without_se_is_told_what_counts():
 def test_remove_se_takes_out_layers_of_it_alone_and_says_what_else_is_there():
     model = model_of(SE["reshape"])
     with pytest.raises(
-        ValueError, match=r"layer to remove; its SE is in layers of Keras: 'expand'\."
+        ValueError,
+        match=r"layer to remove, and none of its kin; its SE is in layers of Keras: 'expand'\.",
     ):
         remove_se(model)
     gates = find_gates(trace(remove_se(insert_se(model, ["map"], force=True))))

@@ -231,7 +231,7 @@ def _spread(to: Writer, gate: KerasTensor, sizes: Sequence[int]) -> KerasTensor:
 
 
 class Lowering(NamedTuple):
-    """The form of a kind of gate in layers of Keras: a function that adds it, and its description."""
+    """A function that adds a kind of gate in layers of Keras, and its description."""
 
     write: Callable[[Writer], Gates]
     text: str
