@@ -802,7 +802,9 @@ def test_class_activation_maps_are_drawn(trained, digits, tmp_path, capsys):
     assert main(["explain", str(run), "--out", str(tmp_path / "worst"), "--cam"]) == 0
     assert {"cam.png", "classes.png"} <= {path.name for path in (tmp_path / "worst").iterdir()}
     table = (
-        capsys.readouterr().out.split("Class activation maps, in cam.png:")[1].split("All of")[0]
+        capsys.readouterr()
+        .out.split("Class activation maps, in cam.png:")[1]
+        .split("The results")[0]
     )
     answers = array(trained(digits.test.items.astype("float32")))
     wrong = np.flatnonzero(answers.argmax(axis=1) != digits.test.labels)
@@ -818,7 +820,7 @@ def test_class_activation_maps_are_drawn(trained, digits, tmp_path, capsys):
     assert main(["explain", str(tmp_path / "plain.keras"), *options]) == 0
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"cam.png", "report.txt"}
     scores = array(plain(pixels[None, ..., None] / np.float32(127.5) - 1))[0]
-    *_, label, share, sign = capsys.readouterr().out.split("All of")[0].split()
+    *_, label, share, sign = capsys.readouterr().out.split("The results")[0].split()
     assert (int(label), sign) == (scores.argmax(), "%")
     assert float(share) == pytest.approx(100 * scores.max(), abs=0.06)
 
