@@ -1,7 +1,7 @@
-"""Where a run computes: on one device, on several of this machine, or on several machines.
+"""Run a training on one device, on several devices of this machine, or on several machines.
 
 Every device has all weights and an equal part of each batch. With the TensorFlow backend this is
-`tf.distribute.MirroredStrategy`, with JAX `keras.distribution.DataParallel`, which also goes over
+`tf.distribute.MirroredStrategy`, with JAX `keras.distribution.DataParallel`, which also supports
 several processes. (Keras 3 has no `MultiWorkerMirroredStrategy`.)
 """
 
@@ -38,7 +38,7 @@ LOST = ("gloo", "nccl", "coordination", "heartbeat", "peer", "socket closed")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Team:
-    """A cluster at work, seen from one of its processes.
+    """A running cluster, seen from one of its processes.
 
     Attributes:
         devices: names of all devices, of all processes.
@@ -61,7 +61,7 @@ class Team:
         return len(self.devices)
 
     def from_first(self, content: bytes) -> bytes:
-        """Return what the first process gives; all must call it."""
+        """Return the content from the first process; all processes must call this."""
         if self.share.processes == 1:
             return content
         header = np.frombuffer(len(content).to_bytes(8, "little"), "uint8")
@@ -78,7 +78,7 @@ def _broadcast(array: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def on_own_device() -> Iterator[None]:
-    """Let Keras make what it makes on this process' own device, without the others."""
+    """Make Keras create variables only on this process' device."""
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:
@@ -89,13 +89,13 @@ def on_own_device() -> Iterator[None]:
 
 @contextmanager
 def join_devices(cluster: Cluster) -> Iterator[Team]:
-    """Bring the devices together, and wait for all processes at the end.
+    """Connect the devices, and wait for all processes at the end.
 
-    An error inside ends a process of several at once, with one line: what is left undone would
-    keep the others waiting.
+    With several processes, an error in the block ends this process at once with one line, because
+    the others would wait for it.
 
     Raises:
-        InputError: if the backend can't do it, or there are too few devices.
+        InputError: if the backend does not support this, or there are too few devices.
     """
     if keras.backend.backend() not in ("tensorflow", "jax"):
         raise InputError("Training needs the TensorFlow or the JAX backend: set KERAS_BACKEND.")
@@ -121,7 +121,7 @@ def _tensorflow_team(cluster: Cluster) -> Team:
     elif count > 1:
         (cpu, *_) = tf.config.list_physical_devices("CPU")
         parts = [tf.config.LogicalDeviceConfiguration()] * count
-        with contextlib.suppress(RuntimeError):  # TensorFlow is at work already
+        with contextlib.suppress(RuntimeError):  # TensorFlow has started already
             tf.config.set_logical_device_configuration(cpu, parts)
     names = tuple(device.name for device in tf.config.list_logical_devices(kind))
     _check_enough(count, names)
@@ -134,9 +134,9 @@ def _tensorflow_team(cluster: Cluster) -> Team:
 def _jax_team(cluster: Cluster) -> Team:
     import jax
 
-    with contextlib.suppress(RuntimeError):  # TensorFlow, which reads the images, is at work
+    with contextlib.suppress(RuntimeError):  # TensorFlow, the reader, has started already
         tf.config.set_visible_devices([], "GPU")
-    with contextlib.suppress(RuntimeError):  # JAX is at work already
+    with contextlib.suppress(RuntimeError):  # JAX has started already
         jax.config.update("jax_num_cpu_devices", cluster.devices or 1)
     if cluster.coordinator is not None:
         _meet(cluster)
@@ -149,7 +149,7 @@ def _jax_team(cluster: Cluster) -> Team:
     ]
     if len(devices) == 1:
         return Team(devices=tuple(devices))
-    # `training_batches` gives each process its own images: Keras need not part them again.
+    # `training_batches` gives each process its own images, so Keras must not split them again.
     parallel = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
     share = Share(process=jax.process_index(), processes=jax.process_count())
     return Team(devices=tuple(devices), share=share, scope=parallel.scope)
@@ -158,12 +158,12 @@ def _jax_team(cluster: Cluster) -> Team:
 def _check_enough(count: int, there: Any) -> None:
     if count > len(there):
         raise InputError(
-            f"`devices` must be at most {len(there)}, all that this process has; got {count}."
+            f"`devices` must be at most {len(there)}, all that this process has, got {count}."
         )
 
 
 def _meet(cluster: Cluster) -> None:
-    """Wait until all processes are there."""
+    """Wait until all processes have started."""
     import jax
 
     number, count = cluster.process, cluster.processes
@@ -186,7 +186,7 @@ def _meet(cluster: Cluster) -> None:
         shutdown_timeout_seconds=PATIENCE,
     )
     if threading.current_thread() is threading.main_thread():
-        # JAX has put a handler of its own in the place of Python's.
+        # JAX has replaced Python's handler.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 

@@ -1,4 +1,4 @@
-"""A training run: from the settings to a folder with a model, and on again after a stop."""
+"""A training run: from the settings to a folder with a model, with resuming."""
 
 import dataclasses
 import hashlib
@@ -55,7 +55,7 @@ from se_keras.train.splits import balanced_weights, describe_small, write_parts
 from se_keras.train.stages import Stage, Stages, held_layers, stages_of
 from se_keras.train.start import TUNING, Start, start_of
 
-# Builds what is trained: takes `input_tensor`, `classes` and `dtype`, as `se_keras.create` does.
+# A function that builds the network from `input_tensor`, `classes` and `dtype`.
 Network = Callable[..., keras.Model]
 ONE_DEVICE = Team(devices=("CPU:0",))
 METRICS = (
@@ -79,35 +79,35 @@ def train(
     network: Network | None = None,
     model: keras.Model | None = None,
 ) -> dict[str, Any]:
-    """Train a model on images, and leave a folder that can be used.
+    """Train a model on images, and write the results to a folder.
 
     Args:
         config: the settings.
         out: the folder; `None` for `runs/<data>-<model>`. It gets `model.keras` and `saved_model/`,
-            which both take raw pixels (N, H, W, C) in 0..255 and give class probabilities (N,
+            which both take raw pixels (N, H, W, C) in 0..255 and return class probabilities (N,
             classes); `history.csv`, `curves.png`, `confusion.png`, and `report.json`, which has the
             class names.
-        resume: go on with a run that was stopped; starts it where there is none yet.
-        overwrite: replace a finished or stopped run in `out`.
-        cluster: the devices and processes; `None` for one device. With several processes the first
-            one alone reads and writes `out`, and an error ends the process.
-        tensorboard: whether to write what TensorBoard shows into `out/tensorboard`.
-        network: a function that builds the network, in place of `config.model`. It is called as
+        resume: whether to continue a stopped run, or to start it if there is none yet.
+        overwrite: whether to replace a finished or stopped run in `out`.
+        cluster: the devices and processes; `None` for one device. Of several processes only the
+            first reads and writes `out`, and an error ends the process.
+        tensorboard: whether to write logs for TensorBoard to `out/tensorboard`.
+        network: a function that builds the network, instead of `config.model`. It is called as
             `network(input_tensor=..., classes=..., dtype=...)` with scaled pixels (N, H, W, C) in
             -1..1, a number of classes and a Keras dtype policy, and returns a `keras.Model` on that
             tensor that gives class probabilities. `settings.json` keeps its name, so that a run is
             resumed with the same one.
-        model: a functional classifier or backbone to train on, in place of `config.model`; it stays
-            as it is. A copy gets a fresh classifier of the data's classes, after a global average
-            where it is a backbone.
+        model: a functional classifier or backbone to train further, instead of `config.model`. It
+            is not changed: a copy gets a fresh classifier for the data's classes, after a global
+            average for a backbone.
 
     Returns:
-        The content of `report.json`; nothing in a process other than the first.
+        The content of `report.json`; an empty dict in any process but the first.
 
     Raises:
-        InputError: if the data can't be had or read, the model doesn't fit them, `out` is taken, a
-            setting differs from the run that is to go on, or the devices can't be had.
-        WrongResultError: if the SavedModel doesn't give what the model gives.
+        InputError: if the data can't be read, the model doesn't fit them, `out` is in use, a
+            setting differs from the resumed run, or the devices are not available.
+        WrongResultError: if the SavedModel and the model return different results.
     """
     instance_of("config", config, TrainConfig, "a TrainConfig")
     for name, flag in {
@@ -148,7 +148,7 @@ def _train(
     network: Network | None,
     model: keras.Model | None,
 ) -> dict[str, Any]:
-    """Train into a folder that no other process writes to."""
+    """Train in a folder that no other process writes to."""
     with join_devices(cluster) as team, sources.image_errors():
         if network is not None:
             _refuse_start(asked, model)
@@ -182,7 +182,7 @@ def _train(
 
 
 def _can_be_used(folder: Path) -> bool:
-    """Return whether the models that a finished run has left are whole."""
+    """Return whether the models of a finished run are undamaged."""
     try:
         check_archive(folder / "model.keras")
         load_saved_model(folder / "saved_model")
@@ -194,7 +194,7 @@ def _can_be_used(folder: Path) -> bool:
 
 
 def _settings(config: TrainConfig, model: str | None, data: sources.ImageData) -> dict[str, Any]:
-    """Return the content of `settings.json`: what a resumed run needs and must not change."""
+    """Return the content of `settings.json`: the settings that a resumed run must share."""
     folder = config.data if config.data in DEFAULTS else os.path.abspath(config.data)
     files = sources.fingerprint(data)
     return dataclasses.asdict(config) | {"model": model, "data": folder, "files": files}
@@ -216,7 +216,7 @@ def _refuse_start(config: TrainConfig, model: keras.Model | None) -> None:
 
 
 def _name_given(network: Network | None, model: keras.Model | None) -> str:
-    """Return the name of what is given in place of a name in the settings."""
+    """Return the name of the given network or model, which replaces the settings' model."""
     if network is not None:
         return _name_of(network)
     return "" if model is None else model.name
@@ -240,7 +240,7 @@ def build_model(
         data: the images.
         team: the devices.
         network: as in `train`.
-        start: what the run begins with; `None` for fresh weights.
+        start: start of the run from weights; `None` for fresh weights.
 
     Raises:
         InputError: if the model can't take images of this size, or `network` returns anything but
@@ -248,7 +248,7 @@ def build_model(
     """
     pixels = keras.Input(data.image_shape, name="pixels")
     if start is None:
-        # The range that keras.applications calls "tf": -1..1.
+        # The range -1..1, which keras.applications calls "tf".
         scaled = keras.layers.Rescaling(1 / 127.5, -1.0, dtype="float32", name="scale")(pixels)
         model = _build_network(config, data, scaled, network)
     else:
@@ -275,10 +275,10 @@ def _compile(
     model.compile(
         optimizer=build_optimizer(its_config, model, updates, mirrored=_is_mirrored(team)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
-        # Weighted, for the weights of classes and images that fill up a batch of `full_batches`.
+        # Weighted by class weights, and by 0 for the padding in batches of `full_batches`.
         weighted_metrics=["accuracy"],
-        # On small images XLA saves TensorFlow nothing and compiles for ten seconds; JAX has no
-        # other way.
+        # In TensorFlow, XLA compiles for seconds and saves nothing on small images; JAX always
+        # compiles.
         jit_compile=keras.backend.backend() == "jax",
     )
 
@@ -329,7 +329,7 @@ def fit(
     *,
     tensorboard: bool = False,
 ) -> History:
-    """Train from the last finished epoch to the end; leave the model of the chosen epoch.
+    """Train from the last finished epoch to the end; the model gets the chosen epoch's weights.
 
     Returns:
         The rows of `history.csv`, one for each epoch since the start of the run.
@@ -344,7 +344,7 @@ def fit(
     while not _agree(team.leads and is_over(history, config), team):
         end = stages.enter(len(history)).end
         _fit(model, config, data, folder, team, history, end, tensorboard)
-        # Keras ends with the moving average in the place of the weights.
+        # Keras replaces the weights by their moving average at the end of `fit`.
         checkpoints.load(model, folder, len(history), team)
     if team.leads and len(history) < (config.epochs or 0):
         print(f"The run ends: {config.patience} epochs were no better than {best_epoch(history)}.")
@@ -352,7 +352,7 @@ def fit(
     chosen = int(team.from_first(b"%d" % chosen))
     stages.enter(chosen - 1)
     checkpoints.load(model, folder, chosen, team)
-    # The moving average takes the place of the weights.
+    # The moving average replaces the weights.
     model.optimizer.finalize_variable_values(model.trainable_variables)
     stages.leave()
     return history
@@ -412,7 +412,7 @@ def _fit(
 def _validation(
     config: TrainConfig, data: sources.ImageData, batch_size: int, team: Team
 ) -> tuple[tf.data.Dataset, int]:
-    """Return the batches that an epoch is validated on, and the number of images in them."""
+    """Return the batches for the validation of an epoch, and the number of images in them."""
     weights = _class_weights(config, data, "validation")
     if team.replicas > 1:
         return sources.full_batches(data, "validation", batch_size, team.share, weights)
@@ -427,7 +427,7 @@ def _class_weights(config: TrainConfig, data: sources.ImageData, part: str) -> n
 
 
 class _Epochs(keras.callbacks.Callback):
-    """Puts each finished epoch on the disk, and ends the run when it is over."""
+    """A callback that saves each finished epoch, and ends the run when it is over."""
 
     def __init__(
         self,
@@ -444,7 +444,7 @@ class _Epochs(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.started = time.perf_counter()
-        # Keras does not save the random states of layers: each epoch starts from its own.
+        # Keras does not save the random states of layers, so each epoch sets them from its number.
         states = [v for v in self.model.variables if v.name == "seed_generator_state"]
         for number, state in enumerate(states):
             drawn = np.random.SeedSequence((self.config.seed, epoch, number)).generate_state(2)
@@ -456,8 +456,8 @@ class _Epochs(keras.callbacks.Callback):
             raise InputError(
                 f"The loss became {logs['loss']} in epoch {epoch + 1}: try a smaller learning rate."
             )
-        # Keras divides by the images that fill up the batches, too. In place, for what comes after
-        # this: the line that is printed, and TensorBoard.
+        # Keras also counts the padding of the batches. Correct the loss in place, for the printed
+        # line and TensorBoard.
         logs["val_loss"] *= self.filling
         logs.update(self.clock.figures())
         self.history.append(
@@ -500,14 +500,16 @@ def _set_batch_size(config: TrainConfig, data: sources.ImageData) -> TrainConfig
     images = len(data.train)
     size = config.batch_size or min(data.defaults.batch_size, images)
     if size > images:
-        raise InputError(f"`batch_size` must be at most {images}, the training images; got {size}.")
+        raise InputError(
+            f"`batch_size` must be at most {images}, the number of training images, got {size}."
+        )
     return dataclasses.replace(config, batch_size=size)
 
 
 def _save_model(model: keras.Model, folder: Path, team: Team) -> keras.Model:
     """Write `model.keras`; return the model on one device."""
     _synchronize(model, False)
-    # Keras writes which optimizer it was, and could not read back this package's own.
+    # Keras saves the optimizer, and could not load this package's own.
     model.compile("sgd", loss=model.loss, weighted_metrics=["accuracy"])
     with written_beside(folder / "model.keras") as partial:
         model.save(partial, include_optimizer=False)
@@ -550,7 +552,7 @@ def _write_results(
     history: History,
     answers: dict[str, np.ndarray],
 ) -> None:
-    """Write what people look at."""
+    """Write the results for people."""
     report.write_predictions(data, answers, folder / "predictions.csv")
     draw_curves(history, content["epochs"]["chosen"], folder / "curves.png")
     predicted = answers["test"].argmax(axis=1)

@@ -1,7 +1,7 @@
-"""The files of a run as they are read back: each checked, since anything may have changed them.
+"""Read the files of a run, and check each, because anything may have changed them.
 
-What is damaged is refused in one line, which says what makes it again where something does.
-Imports no keras.
+Damaged files are refused in one line, which says how to recreate them if that is possible. Imports
+no keras.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ PREDICTIONS, REPORT = "predictions.csv", "report.json"
 # Of any count, and of any number, that a run writes.
 MOST = 2**53
 LARGEST = 1e300
-# A row of `history.csv` an epoch.
+# One row of `history.csv` for each epoch.
 History = list[dict[str, float]]
 COLUMNS = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 SPLIT_COLUMNS = ("file", "class", "part")
@@ -33,7 +33,7 @@ COUNT = "a whole number"
 
 
 def go_on(folder: Path, *options: str) -> str:
-    """Return the command that goes on with a run.
+    """Return the command that continues a run.
 
     Example:
 
@@ -57,7 +57,7 @@ def _remedy(text: str) -> Iterator[None]:
 
 
 def read_settings_file(folder: Path) -> dict[str, Any]:
-    """Return what `settings.json` says; nothing where there is none.
+    """Return the content of `settings.json`; an empty dict if there is none.
 
     Raises:
         InputError: if it is damaged.
@@ -109,11 +109,11 @@ def read_history(folder: Path) -> History:
 
 
 def check_history(rows: Any) -> History:
-    """Return rows such as `history.csv` has, with the numbers of the epochs as ints.
+    """Check rows of `history.csv`, and return them with the numbers of the epochs as ints.
 
     Raises:
-        ValueError: if they are none.
-        TypeError: likewise.
+        ValueError: if a row has invalid values.
+        TypeError: if the rows have another type.
 
     Example:
 
@@ -129,7 +129,7 @@ def check_history(rows: Any) -> History:
 
 
 def _figure(name: str, value: Any) -> float:
-    if name == "val_loss" and isinstance(value, float):  # of images that are not trained on
+    if name == "val_loss" and isinstance(value, float):  # any loss is possible, even infinity
         return value
     return number(value, -LARGEST, LARGEST)
 
@@ -138,10 +138,10 @@ def _figure(name: str, value: Any) -> float:
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """Return what `report.json` says of a finished run.
+    """Return the content of a finished run's `report.json`.
 
     Raises:
-        InputError: if there is none, or it is damaged or of an earlier version.
+        InputError: if the report is missing, damaged or from an earlier version.
     """
     path = folder / REPORT
     if not path.is_file():

@@ -1,9 +1,9 @@
-"""The folder of a run, which tells how far the run is.
+"""The folder of a run, which records its progress.
 
-`settings.json` and `split.csv` come first, then for each finished epoch a row of `history.csv` and
-a checkpoint, whose name carries the epoch; its renaming is what finishes the epoch. Three of them
-stay, the last two and the best, from which a run goes on even after its end, with more epochs, and
-where the last is damaged. `report.json` comes last.
+`settings.json` and `split.csv` are written first. Each epoch then adds a row to `history.csv` and a
+checkpoint with the number of the epoch in its name; an epoch is finished when its checkpoint is
+renamed. Three checkpoints stay: the last two and the best. A run can continue from them if the last
+is damaged, and with more epochs after its end. `report.json` is written last.
 """
 
 import dataclasses
@@ -64,16 +64,16 @@ RUN_FILES = (
     REPORT,
 )
 TENSORBOARD = "tensorboard"
-# Settings that only say when a run ends, and with which of its epochs.
+# Settings that only determine when a run ends, and which epoch it keeps.
 CHANGEABLE = ("epochs", "patience", "choose")
 
 
 def default_folder(config: TrainConfig, model: str = "") -> Path:
-    """Return the folder of a run that is told none.
+    """Return the default folder of a run.
 
     Args:
         config: the settings.
-        model: the name of what is trained in place of `config.model`.
+        model: name of the trained model, instead of `config.model`.
 
     Example:
 
@@ -94,7 +94,7 @@ def default_folder(config: TrainConfig, model: str = "") -> Path:
 
 
 def _called(config: TrainConfig) -> str:
-    """Return what is trained, in words that a folder's name can hold."""
+    """Return a name of the trained model that is valid in a folder's name."""
     weights = (config.weights or "").rstrip("/").rpartition("/")[2]
     model = config.model or ("" if weights else DEFAULT_MODEL)
     model = _stem(Path(model)) if is_model_file(model) else model
@@ -102,16 +102,16 @@ def _called(config: TrainConfig) -> str:
 
 
 def _stem(file: Path) -> str:
-    """Return the name of a model's file without its suffix, or that of the run that it is of."""
+    """Return the name of a model's file without its suffix, or the name of its run."""
     is_of_run = file.name == "model.keras" and (file.parent / "settings.json").is_file()
     return file.resolve().parent.name if is_of_run else file.stem
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that has something else, or a run that is neither to go on nor to go away.
+    """Refuse a folder with other files, or with a run that is neither resumed nor overwritten.
 
     Raises:
-        InputError: for such a folder.
+        InputError: if the folder is refused.
     """
     if resume and overwrite:
         raise InputError("`resume` and `overwrite` exclude each other.")
@@ -130,10 +130,10 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other commands from training into a folder, which is made where it is missing.
+    """Keep other commands from training in a folder, which is made if needed.
 
     Raises:
-        InputError: if another one does, or nothing can be written there.
+        InputError: if another command is training in it, or it can't be written to.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     taken = f"another process is training into {folder}: wait for it, or choose another `out`."
@@ -166,7 +166,7 @@ def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
 
 
 def _has_results(folder: Path) -> bool:
-    """Return whether all is there that a finished run leaves, and can be read."""
+    """Return whether all files of a finished run exist and can be read."""
     try:
         if missing := [name for name in RUN_FILES if not (folder / name).exists()]:
             raise InputError(f"{folder / missing[0]} is missing.")
@@ -202,25 +202,25 @@ def _may_change(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
     if name == "epochs":
         return old[name] is not None and new[name] >= old[name]
     if name == "data":
-        # Where a folder is does not matter, nor does the file that tells of its parts.
+        # The path of the data does not matter, nor does the path of the split.
         return not {old[name], new[name]} & set(DEFAULTS)
     return name in (*CHANGEABLE, "split", "files")
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of the run in a folder, as `TrainConfig` has them; none without a run.
+    """Return the settings of a folder's run for `TrainConfig`; an empty dict without a run.
 
     Raises:
         InputError: if `settings.json` is damaged.
     """
     known = {field.name for field in dataclasses.fields(TrainConfig)}
     found = {name: x for name, x in read_settings_file(folder).items() if name in known}
-    # The file that it was told of may have gone; the run has its own.
+    # The user's split file may be missing now; the run has a copy.
     return found | ({"split": str(folder / SPLIT)} if found.get("split") else {})
 
 
 def epochs_done(folder: Path) -> int:
-    """Return how many epochs of a run are on the disk."""
+    """Return the number of saved epochs of a run."""
     return max(find_checkpoints(folder), default=0)
 
 
@@ -243,9 +243,9 @@ def begin(folder: Path, settings: dict[str, Any], keep: bool) -> None:
 
 
 def restore_history(folder: Path, team: "Team") -> History:
-    """Return the rows of the epochs that the run goes on after; those of other processes are bare.
+    """Return the rows of the epochs after which the run continues.
 
-    Where a checkpoint is damaged, these are less than have been trained.
+    These are fewer than were trained if a checkpoint is damaged. Other processes get bare rows.
     """
     history, damage = restore(folder) if team.leads else ([], [])
     done = int(team.from_first(b"%d" % len(history)))

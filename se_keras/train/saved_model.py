@@ -1,4 +1,4 @@
-"""The SavedModel that a run leaves: written, loaded back and compared."""
+"""Write the SavedModel of a run, load it again, and compare it with the model."""
 
 import os
 import subprocess
@@ -42,14 +42,14 @@ def export_saved_model(model: keras.Model, file: Path, path: Path) -> None:
 def load_saved_model(
     path: Path,
 ) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[int | None, ...]]:
-    """Load a SavedModel, which need not be of this package.
+    """Load any SavedModel, also of other packages.
 
     Returns:
         Its function from pixels (N, H, W, C) to probabilities (N, classes), and the shape of its
         input.
 
     Raises:
-        InputError: if it can't be read, or takes more than one input.
+        InputError: if the SavedModel can't be read, or has more than one input.
     """
     # TensorFlow raises anything for a file that is broken, or was written for another purpose.
     with damage_named(f"Can't read {path}"):
