@@ -5,6 +5,7 @@ from typing import Any
 
 from se_keras.models.recipes import RECIPES
 from se_keras.support.arguments import did_you_mean
+from se_keras.support.errors import OTHER_BACKEND, backend_package
 from se_keras.support.signals import end_at_once_on_signals
 from se_keras.support.startup import is_command
 
@@ -56,5 +57,6 @@ if is_command():
     end_at_once_on_signals()
 else:
     # Import all at once: Keras finds the layers of a saved model only if they are imported.
-    for _home in _HOMES:
-        import_module(f"se_keras.{_home}")
+    with backend_package(OTHER_BACKEND):
+        for _home in _HOMES:
+            import_module(f"se_keras.{_home}")

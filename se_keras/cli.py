@@ -27,7 +27,7 @@ from se_keras.commands import (
 )
 from se_keras.commands.options import number, whole_number
 from se_keras.support.arguments import did_you_mean
-from se_keras.support.errors import InputError, WrongResultError
+from se_keras.support.errors import InputError, WrongResultError, backend_package
 from se_keras.support.files import claimed
 from se_keras.support.signals import Signals, exit_code, signal_of
 
@@ -94,7 +94,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         of_command.refuse(unknown[0])
     with Signals() as signals:
         try:
-            with _claimed_output(parsed):
+            with _claimed_output(parsed), backend_package():
                 parsed.run(parsed)
         except BrokenPipeError:
             raise

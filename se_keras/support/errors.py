@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+BACKENDS = ("jax", "tensorflow", "torch")  # the packages that Keras' backends need
+OTHER_BACKEND = ", or name in KERAS_BACKEND a backend that is installed"
 MAX_TEXT = 500  # the longest shown part of a reader's message, in characters
 
 
@@ -55,6 +57,38 @@ def extra(name: str) -> Iterator[None]:
     except ImportError as error:
         raise MissingExtraError(
             f"the package {error.name!r} is missing: pip install 'se_keras[{name}]'"
+        ) from error
+
+
+@contextmanager
+def backend_package(hint: str = "") -> Iterator[None]:
+    """Turn a missing TensorFlow, JAX or PyTorch into an error that says what to install.
+
+    Each is needed by one backend of Keras, and TensorFlow by training and export with any.
+
+    Args:
+        hint: what else helps, as the end of the sentence.
+
+    Raises:
+        MissingExtraError: if an import inside fails for want of one of these packages.
+
+    Example:
+
+    >>> from se_keras.support.errors import backend_package
+    >>> with backend_package():
+    ...     raise ModuleNotFoundError(name="jax")
+    Traceback (most recent call last):
+    ...
+    se_keras.support.errors.MissingExtraError: The package 'jax' is missing: pip install jax.
+    """
+    try:
+        yield
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in BACKENDS:
+            raise
+        raise MissingExtraError(
+            f"The package {package!r} is missing: pip install {package}{hint}."
         ) from error
 
 

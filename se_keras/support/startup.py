@@ -5,8 +5,10 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+from se_keras.support.errors import OTHER_BACKEND, backend_package
 
 
 def is_command() -> bool:
@@ -33,11 +35,9 @@ def load_keras() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if "keras" in sys.modules:
         return
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
-        import keras
-    else:
-        with _standard_error_held_back():
-            import keras  # noqa: F401
+    loud = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"
+    with backend_package(OTHER_BACKEND), nullcontext() if loud else _standard_error_held_back():
+        import keras  # noqa: F401
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, backend_package
 from se_keras.train.config import Cluster, TrainConfig
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ def __getattr__(name: str) -> Any:
     """Return `train`, whose first use imports TensorFlow."""
     if name != "train":
         raise AttributeError(f"module 'se_keras.train' has no attribute {name!r}")
-    from se_keras.train.run import train
+    with backend_package():
+        from se_keras.train.run import train
 
     return train
