@@ -47,5 +47,5 @@ def test_batches_come_with_their_number(data, number):
 @pytest.mark.parametrize("data", [None, 3, keras.Model()])
 def test_what_has_no_batches_is_refused(data):
     kind = type(data).__name__
-    with pytest.raises(InputError, match=f"`calibration` must be a folder; got {kind}"):
+    with pytest.raises(InputError, match=f"`calibration` must be a folder, got {kind}"):
         read_batches("calibration", data, "a folder")

@@ -372,7 +372,7 @@ def test_a_stopped_run_says_how_it_goes_on(epochs, workplace, monkeypatch, capsy
     monkeypatch.setattr(train_run, "train", stop)
     shutil.copytree("begun", "a b")
     assert main(["train", "--out", "a b", "--resume"]) == 130
-    kept = {0: "No epoch is finished", 1: "1 epoch is kept", 3: "3 epochs are kept"}[epochs]
+    kept = {0: "No epoch is finished", 1: "1 epoch is saved", 3: "3 epochs are saved"}[epochs]
     line = f"{kept}. To continue: se-keras train --out 'a b' --resume"
     assert line in capsys.readouterr().err.splitlines()
 

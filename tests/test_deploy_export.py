@@ -979,7 +979,7 @@ def test_the_command_prints_the_report_and_says_where(run_folder, expected, digi
         ("run -f tflite", "--format must be one of"),
         ("run -p int8", "got tf_saved_model in int8"),
         ("run -f onnx -o images", ".onnx"),
-        ("run -o images", "images is there"),
+        ("run -o images", "images exists"),
         ("run -f litert -p int8 --calibration run", "run has no images"),
         ("nowhere -f onnx", "nowhere"),
         ("images", "images"),

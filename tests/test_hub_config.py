@@ -54,7 +54,7 @@ def test_what_is_left_out_is_unknown():
         for content in ({k: v for k, v in IMAGE.items() if k != name}, IMAGE | {name: None}):
             pixels = read_config(content, SOURCE).pixels
             assert pixels.unknown
-            assert pixels.origin.endswith(f"it has no {name}")
+            assert pixels.origin.endswith(f"it lacks {name}")
 
 
 @pytest.mark.parametrize(

@@ -275,8 +275,8 @@ def test_a_warm_start_is_the_identity_to_the_last_bit(case, dtype):
     ("case", "words"),
     [
         ("ge", "this GatherExcite can't start as the identity"),
-        ("ge_8", "no weights"),
-        ("ese_max", "gives 0 for"),
+        ("ge_8", "none of its weights"),
+        ("ese_max", "got 0 for"),
     ],
 )
 def test_a_gate_that_can_not_be_1_says_so(case, words):

@@ -65,7 +65,7 @@ def test_float16_sums_do_not_overflow():
 
 @pytest.mark.parametrize("shape", [(3, 5), (2, 6), (3, 6, 1), ()])
 def test_a_mask_of_another_shape_is_refused(shape):
-    with pytest.raises(se_keras.InputError, match=r"`mask` must have the shape \(3, 6\) .*; got"):
+    with pytest.raises(se_keras.InputError, match=r"`mask` must have the shape \(3, 6\) .*, got"):
         made().gate(uniform((3, 6, 8)), np.ones(shape, bool))
 
 

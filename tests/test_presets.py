@@ -239,7 +239,7 @@ def test_a_row_without_published_weights_names_its_relative():
     relatives = "but for its relatives cm_seresnet152 and legacy_seresnet152"
     with pytest.raises(ValueError, match=rf"seresnet152 \({relatives}"):
         find_preset("seresnet152")
-    with pytest.raises(ValueError, match=r"for semobilenet\. There"):
+    with pytest.raises(ValueError, match=r"for semobilenet\. Networks"):
         find_preset("semobilenet")
 
 

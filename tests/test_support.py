@@ -225,7 +225,9 @@ def test_fields_are_checked_and_stored_as_pythons():
 def test_a_misspelled_field_gets_a_suggestion():
     with pytest.raises(TypeError, match=r"^Settings has no option 'part'. Did you mean 'parts'\?$"):
         Settings(part=2)
-    with pytest.raises(TypeError, match=r"^Settings has no option 'lr'. It has epochs, parts.$"):
+    with pytest.raises(
+        TypeError, match=r"^Settings has no option 'lr'. Its options: epochs, parts.$"
+    ):
         Settings(lr=2)
 
 

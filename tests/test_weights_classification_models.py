@@ -328,12 +328,12 @@ GROUP = "conv2d_9/conv2d_9/kernel:0"
 DAMAGES = {
     "a renamed variable": (
         rename_variable,
-        r"a\.h5: its layers begin like .*, but from .*batch_normalization_2, ",
+        r"a\.h5: its layers begin like .*, but from .*batch_normalization_2 on they must",
     ),
     "a lost variable": (drop_variable, r"once: batch_normalization_2/.*/gamma:0"),
     "an unlisted variable": (forget_variable, r"once: batch_normalization_2/.*/gamma:0"),
     "a stray tensor": (stray, r"once: conv2d_1/ema/kernel:0"),
-    "a lost layer": (lambda file: file.pop("conv2d_1"), r"it has no layer conv2d_1$"),
+    "a lost layer": (lambda file: file.pop("conv2d_1"), r"it has no layer conv2d_1\.$"),
     "a layer listed twice": (list_twice, r"once: conv2d_1/conv2d_1/kernel:0"),
     "a lost norm": (
         without("batch_normalization_5"),
@@ -401,7 +401,7 @@ def test_a_model_within_a_model_is_of_no_known_scheme(tmp_path):
     """Its layers' tensors are all in one layer of the file."""
     shapes = (("a/kernel:0", (3, 3, 3, 64)), ("b/kernel:0", (3, 3, 64, 64)))
     path = write_h5(tmp_path / "a.h5", [("model", shapes)])
-    with pytest.raises(InputError, match=r"tensor names \\(model/a/kernel:0, model/b/kernel:0"):
+    with pytest.raises(InputError, match=r"tensor names \(model/a/kernel:0, model/b/kernel:0"):
         se_keras.load_weights(made(), path)
 
 
