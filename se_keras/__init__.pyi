@@ -261,12 +261,12 @@ def SEResNet18(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnet18`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet18`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 11,779,624 trainable parameters; 1,814,161,408 multiply-adds an image.
+    Size: 11,779,624 trainable parameters; 1,814,161,408 multiply-adds per image.
     """
 
 def SEResNet34(
@@ -295,12 +295,12 @@ def SEResNet34(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnet34`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet34`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 21,960,416 trainable parameters; 3,663,920,128 multiply-adds an image.
+    Size: 21,960,416 trainable parameters; 3,663,920,128 multiply-adds per image.
     """
 
 def SEResNet50(
@@ -329,12 +329,12 @@ def SEResNet50(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnet50`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet50`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 28,088,024 trainable parameters; 4,091,699,200 multiply-adds an image.
+    Size: 28,088,024 trainable parameters; 4,091,699,200 multiply-adds per image.
     """
 
 def SEResNet101(
@@ -363,12 +363,12 @@ def SEResNet101(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnet101`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet101`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 49,326,872 trainable parameters; 7,806,148,608 multiply-adds an image.
+    Size: 49,326,872 trainable parameters; 7,806,148,608 multiply-adds per image.
     """
 
 def SEResNet152(
@@ -397,12 +397,12 @@ def SEResNet152(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnet152`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet152`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 66,821,848 trainable parameters; 11,520,204,800 multiply-adds an image.
+    Size: 66,821,848 trainable parameters; 11,520,204,800 multiply-adds per image.
     """
 
 def SEResNet152D(
@@ -431,12 +431,12 @@ def SEResNet152D(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnet152d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet152d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 256x256 pixels and 1000 classes.
-    Size: 66,841,080 trainable parameters; 15,357,157,376 multiply-adds an image.
+    Size: 66,841,080 trainable parameters; 15,357,157,376 multiply-adds per image.
     """
 
 def SEResNet50T(
@@ -465,12 +465,12 @@ def SEResNet50T(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnet50t`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet50t`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 28,104,720 trainable parameters; 4,299,728,896 multiply-adds an image.
+    Size: 28,104,720 trainable parameters; 4,299,728,896 multiply-adds per image.
     """
 
 def SEResNetAA50D(
@@ -499,12 +499,12 @@ def SEResNetAA50D(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnetaa50d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnetaa50d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 28,107,256 trainable parameters; 5,371,789,312 multiply-adds an image.
+    Size: 28,107,256 trainable parameters; 5,371,789,312 multiply-adds per image.
     """
 
 def SEResNet200D(
@@ -533,12 +533,12 @@ def SEResNet200D(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnet200d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet200d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 256x256 pixels and 1000 classes.
-    Size: 71,855,096 trainable parameters; 19,921,084,416 multiply-adds an image.
+    Size: 71,855,096 trainable parameters; 19,921,084,416 multiply-adds per image.
     """
 
 def SEResNet269D(
@@ -567,12 +567,12 @@ def SEResNet269D(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnet269d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet269d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 256x256 pixels and 1000 classes.
-    Size: 113,672,760 trainable parameters; 26,485,366,784 multiply-adds an image.
+    Size: 113,672,760 trainable parameters; 26,485,366,784 multiply-adds per image.
     """
 
 def SEResNeXt26D_32x4d(
@@ -601,12 +601,12 @@ def SEResNeXt26D_32x4d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnext26d_32x4d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnext26d_32x4d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 16,809,512 trainable parameters; 2,711,740,416 multiply-adds an image.
+    Size: 16,809,512 trainable parameters; 2,711,740,416 multiply-adds per image.
     """
 
 def SEResNeXt26T_32x4d(
@@ -635,12 +635,12 @@ def SEResNeXt26T_32x4d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnext26t_32x4d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnext26t_32x4d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 16,806,976 trainable parameters; 2,680,129,536 multiply-adds an image.
+    Size: 16,806,976 trainable parameters; 2,680,129,536 multiply-adds per image.
     """
 
 def SEResNeXt50_32x4d(
@@ -669,12 +669,12 @@ def SEResNeXt50_32x4d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnext50_32x4d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnext50_32x4d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 27,559,896 trainable parameters; 4,232,994,816 multiply-adds an image.
+    Size: 27,559,896 trainable parameters; 4,232,994,816 multiply-adds per image.
     """
 
 def SEResNeXt101_32x4d(
@@ -703,12 +703,12 @@ def SEResNeXt101_32x4d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnext101_32x4d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnext101_32x4d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 48,955,416 trainable parameters; 7,974,739,968 multiply-adds an image.
+    Size: 48,955,416 trainable parameters; 7,974,739,968 multiply-adds per image.
     """
 
 def SEResNeXt101_64x4d(
@@ -737,12 +737,12 @@ def SEResNeXt101_64x4d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnext101_64x4d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnext101_64x4d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 88,232,984 trainable parameters; 15,465,013,248 multiply-adds an image.
+    Size: 88,232,984 trainable parameters; 15,465,013,248 multiply-adds per image.
     """
 
 def SEResNeXt101_32x8d(
@@ -771,12 +771,12 @@ def SEResNeXt101_32x8d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnext101_32x8d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnext101_32x8d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 93,569,048 trainable parameters; 16,418,758,656 multiply-adds an image.
+    Size: 93,569,048 trainable parameters; 16,418,758,656 multiply-adds per image.
     """
 
 def SEResNeXt101D_32x8d(
@@ -805,12 +805,12 @@ def SEResNeXt101D_32x8d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnext101d_32x8d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnext101d_32x8d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 93,588,280 trainable parameters; 16,658,399,232 multiply-adds an image.
+    Size: 93,588,280 trainable parameters; 16,658,399,232 multiply-adds per image.
     """
 
 def SEResNeXtAA101D_32x8d(
@@ -839,12 +839,12 @@ def SEResNeXtAA101D_32x8d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnextaa101d_32x8d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnextaa101d_32x8d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 93,588,280 trainable parameters; 17,178,624,000 multiply-adds an image.
+    Size: 93,588,280 trainable parameters; 17,178,624,000 multiply-adds per image.
     """
 
 def SEResNeXtAA201D_32x8d(
@@ -873,12 +873,12 @@ def SEResNeXtAA201D_32x8d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnextaa201d_32x8d`, a network of the catalog, with SE blocks or without.
+    """Build `seresnextaa201d_32x8d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 384x384 pixels and 1000 classes.
-    Size: 149,394,904 trainable parameters; 100,711,505,920 multiply-adds an image.
+    Size: 149,394,904 trainable parameters; 100,711,505,920 multiply-adds per image.
     """
 
 def ResNetRS50(
@@ -907,12 +907,12 @@ def ResNetRS50(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `resnetrs50`, a network of the catalog, with SE blocks or without.
+    """Build `resnetrs50`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 160x160 pixels and 1000 classes.
-    Size: 35,691,912 trainable parameters; 2,278,629,376 multiply-adds an image.
+    Size: 35,691,912 trainable parameters; 2,278,629,376 multiply-adds per image.
     """
 
 def ResNetRS101(
@@ -941,12 +941,12 @@ def ResNetRS101(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `resnetrs101`, a network of the catalog, with SE blocks or without.
+    """Build `resnetrs101`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 192x192 pixels and 1000 classes.
-    Size: 63,618,696 trainable parameters; 6,012,157,952 multiply-adds an image.
+    Size: 63,618,696 trainable parameters; 6,012,157,952 multiply-adds per image.
     """
 
 def ResNetRS152(
@@ -975,12 +975,12 @@ def ResNetRS152(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `resnetrs152`, a network of the catalog, with SE blocks or without.
+    """Build `resnetrs152`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 256x256 pixels and 1000 classes.
-    Size: 86,621,576 trainable parameters; 15,527,886,848 multiply-adds an image.
+    Size: 86,621,576 trainable parameters; 15,527,886,848 multiply-adds per image.
     """
 
 def ResNetRS200(
@@ -1009,12 +1009,12 @@ def ResNetRS200(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `resnetrs200`, a network of the catalog, with SE blocks or without.
+    """Build `resnetrs200`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 256x256 pixels and 1000 classes.
-    Size: 93,209,992 trainable parameters; 20,093,386,752 multiply-adds an image.
+    Size: 93,209,992 trainable parameters; 20,093,386,752 multiply-adds per image.
     """
 
 def ResNetRS270(
@@ -1043,12 +1043,12 @@ def ResNetRS270(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `resnetrs270`, a network of the catalog, with SE blocks or without.
+    """Build `resnetrs270`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 256x256 pixels and 1000 classes.
-    Size: 129,861,448 trainable parameters; 26,950,189,056 multiply-adds an image.
+    Size: 129,861,448 trainable parameters; 26,950,189,056 multiply-adds per image.
     """
 
 def ResNetRS350(
@@ -1077,12 +1077,12 @@ def ResNetRS350(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `resnetrs350`, a network of the catalog, with SE blocks or without.
+    """Build `resnetrs350`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 288x288 pixels and 1000 classes.
-    Size: 163,956,168 trainable parameters; 43,493,793,792 multiply-adds an image.
+    Size: 163,956,168 trainable parameters; 43,493,793,792 multiply-adds per image.
     """
 
 def ResNetRS420(
@@ -1111,12 +1111,12 @@ def ResNetRS420(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `resnetrs420`, a network of the catalog, with SE blocks or without.
+    """Build `resnetrs420`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 320x320 pixels and 1000 classes.
-    Size: 191,891,656 trainable parameters; 63,942,344,704 multiply-adds an image.
+    Size: 191,891,656 trainable parameters; 63,942,344,704 multiply-adds per image.
     """
 
 def ECAResNet26T(
@@ -1145,12 +1145,12 @@ def ECAResNet26T(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `ecaresnet26t`, a network of the catalog, with ECA blocks or without.
+    """Build `ecaresnet26t`, a network of the catalog, with or without ECA blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     ECA blocks: Wang et al. 2019, arXiv 1910.03151.
     Made for: 256x256 pixels and 1000 classes.
-    Size: 16,011,916 trainable parameters; 3,330,405,888 multiply-adds an image.
+    Size: 16,011,916 trainable parameters; 3,330,405,888 multiply-adds per image.
     """
 
 def ECAResNet50T(
@@ -1179,12 +1179,12 @@ def ECAResNet50T(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `ecaresnet50t`, a network of the catalog, with ECA blocks or without.
+    """Build `ecaresnet50t`, a network of the catalog, with or without ECA blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     ECA blocks: Wang et al. 2019, arXiv 1910.03151.
     Made for: 256x256 pixels and 1000 classes.
-    Size: 25,573,814 trainable parameters; 5,612,148,480 multiply-adds an image.
+    Size: 25,573,814 trainable parameters; 5,612,148,480 multiply-adds per image.
     """
 
 def ECAResNet50D(
@@ -1213,12 +1213,12 @@ def ECAResNet50D(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `ecaresnet50d`, a network of the catalog, with ECA blocks or without.
+    """Build `ecaresnet50d`, a network of the catalog, with or without ECA blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     ECA blocks: Wang et al. 2019, arXiv 1910.03151.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 25,576,350 trainable parameters; 4,328,912,640 multiply-adds an image.
+    Size: 25,576,350 trainable parameters; 4,328,912,640 multiply-adds per image.
     """
 
 def ECAResNet101D(
@@ -1247,12 +1247,12 @@ def ECAResNet101D(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `ecaresnet101d`, a network of the catalog, with ECA blocks or without.
+    """Build `ecaresnet101d`, a network of the catalog, with or without ECA blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     ECA blocks: Wang et al. 2019, arXiv 1910.03151.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 44,568,563 trainable parameters; 8,041,220,864 multiply-adds an image.
+    Size: 44,568,563 trainable parameters; 8,041,220,864 multiply-adds per image.
     """
 
 def ECAResNetLight(
@@ -1281,12 +1281,12 @@ def ECAResNetLight(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `ecaresnetlight`, a network of the catalog, with ECA blocks or without.
+    """Build `ecaresnetlight`, a network of the catalog, with or without ECA blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     ECA blocks: Wang et al. 2019, arXiv 1910.03151.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 30,162,046 trainable parameters; 4,089,287,424 multiply-adds an image.
+    Size: 30,162,046 trainable parameters; 4,089,287,424 multiply-adds per image.
     """
 
 def ECAResNet269D(
@@ -1315,12 +1315,12 @@ def ECAResNet269D(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `ecaresnet269d`, a network of the catalog, with ECA blocks or without.
+    """Build `ecaresnet269d`, a network of the catalog, with or without ECA blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     ECA blocks: Wang et al. 2019, arXiv 1910.03151.
     Made for: 320x320 pixels and 1000 classes.
-    Size: 102,093,077 trainable parameters; 41,364,716,288 multiply-adds an image.
+    Size: 102,093,077 trainable parameters; 41,364,716,288 multiply-adds per image.
     """
 
 def SENet154(
@@ -1349,12 +1349,12 @@ def SENet154(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `senet154`, a network of the catalog, with SE blocks or without.
+    """Build `senet154`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 115,088,984 trainable parameters; 20,688,363,520 multiply-adds an image.
+    Size: 115,088,984 trainable parameters; 20,688,363,520 multiply-adds per image.
     """
 
 def LegacySEResNet18(
@@ -1383,12 +1383,12 @@ def LegacySEResNet18(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `legacy_seresnet18`, a network of the catalog, with SE blocks or without.
+    """Build `legacy_seresnet18`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 11,778,592 trainable parameters; 1,814,160,384 multiply-adds an image.
+    Size: 11,778,592 trainable parameters; 1,814,160,384 multiply-adds per image.
     """
 
 def LegacySEResNet34(
@@ -1417,12 +1417,12 @@ def LegacySEResNet34(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `legacy_seresnet34`, a network of the catalog, with SE blocks or without.
+    """Build `legacy_seresnet34`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 21,958,868 trainable parameters; 3,663,918,592 multiply-adds an image.
+    Size: 21,958,868 trainable parameters; 3,663,918,592 multiply-adds per image.
     """
 
 def LegacySEResNet50(
@@ -1451,12 +1451,12 @@ def LegacySEResNet50(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `legacy_seresnet50`, a network of the catalog, with SE blocks or without.
+    """Build `legacy_seresnet50`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 28,088,024 trainable parameters; 3,860,488,192 multiply-adds an image.
+    Size: 28,088,024 trainable parameters; 3,860,488,192 multiply-adds per image.
     """
 
 def LegacySEResNet101(
@@ -1485,12 +1485,12 @@ def LegacySEResNet101(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `legacy_seresnet101`, a network of the catalog, with SE blocks or without.
+    """Build `legacy_seresnet101`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 49,326,872 trainable parameters; 7,574,937,600 multiply-adds an image.
+    Size: 49,326,872 trainable parameters; 7,574,937,600 multiply-adds per image.
     """
 
 def LegacySEResNet152(
@@ -1519,12 +1519,12 @@ def LegacySEResNet152(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `legacy_seresnet152`, a network of the catalog, with SE blocks or without.
+    """Build `legacy_seresnet152`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 66,821,848 trainable parameters; 11,288,993,792 multiply-adds an image.
+    Size: 66,821,848 trainable parameters; 11,288,993,792 multiply-adds per image.
     """
 
 def LegacySEResNeXt26_32x4d(
@@ -1553,12 +1553,12 @@ def LegacySEResNeXt26_32x4d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `legacy_seresnext26_32x4d`, a network of the catalog, with SE blocks or without.
+    """Build `legacy_seresnext26_32x4d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 16,790,280 trainable parameters; 2,472,099,840 multiply-adds an image.
+    Size: 16,790,280 trainable parameters; 2,472,099,840 multiply-adds per image.
     """
 
 def LegacySEResNeXt50_32x4d(
@@ -1587,12 +1587,12 @@ def LegacySEResNeXt50_32x4d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `legacy_seresnext50_32x4d`, a network of the catalog, with SE blocks or without.
+    """Build `legacy_seresnext50_32x4d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 27,559,896 trainable parameters; 4,232,994,816 multiply-adds an image.
+    Size: 27,559,896 trainable parameters; 4,232,994,816 multiply-adds per image.
     """
 
 def LegacySEResNeXt101_32x4d(
@@ -1621,12 +1621,12 @@ def LegacySEResNeXt101_32x4d(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `legacy_seresnext101_32x4d`, a network of the catalog, with SE blocks or without.
+    """Build `legacy_seresnext101_32x4d`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 48,955,416 trainable parameters; 7,974,739,968 multiply-adds an image.
+    Size: 48,955,416 trainable parameters; 7,974,739,968 multiply-adds per image.
     """
 
 def LegacySENet154(
@@ -1655,12 +1655,12 @@ def LegacySENet154(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `legacy_senet154`, a network of the catalog, with SE blocks or without.
+    """Build `legacy_senet154`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 115,088,984 trainable parameters; 20,688,363,520 multiply-adds an image.
+    Size: 115,088,984 trainable parameters; 20,688,363,520 multiply-adds per image.
     """
 
 def CMSEResNet18(
@@ -1689,12 +1689,12 @@ def CMSEResNet18(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `cm_seresnet18`, a network of the catalog, with SE blocks or without.
+    """Build `cm_seresnet18`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 11,781,027 trainable parameters; 1,827,005,440 multiply-adds an image.
+    Size: 11,781,027 trainable parameters; 1,827,005,440 multiply-adds per image.
     """
 
 def CMSEResNet34(
@@ -1723,12 +1723,12 @@ def CMSEResNet34(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `cm_seresnet34`, a network of the catalog, with SE blocks or without.
+    """Build `cm_seresnet34`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 21,961,303 trainable parameters; 3,676,763,648 multiply-adds an image.
+    Size: 21,961,303 trainable parameters; 3,676,763,648 multiply-adds per image.
     """
 
 def CMSEResNet50(
@@ -1757,12 +1757,12 @@ def CMSEResNet50(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `cm_seresnet50`, a network of the catalog, with SE blocks or without.
+    """Build `cm_seresnet50`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 28,088,024 trainable parameters; 3,860,488,192 multiply-adds an image.
+    Size: 28,088,024 trainable parameters; 3,860,488,192 multiply-adds per image.
     """
 
 def CMSEResNet101(
@@ -1791,12 +1791,12 @@ def CMSEResNet101(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `cm_seresnet101`, a network of the catalog, with SE blocks or without.
+    """Build `cm_seresnet101`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 49,326,872 trainable parameters; 7,574,937,600 multiply-adds an image.
+    Size: 49,326,872 trainable parameters; 7,574,937,600 multiply-adds per image.
     """
 
 def CMSEResNet152(
@@ -1825,12 +1825,12 @@ def CMSEResNet152(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `cm_seresnet152`, a network of the catalog, with SE blocks or without.
+    """Build `cm_seresnet152`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 66,821,848 trainable parameters; 11,288,993,792 multiply-adds an image.
+    Size: 66,821,848 trainable parameters; 11,288,993,792 multiply-adds per image.
     """
 
 def SEResNet20(
@@ -1860,12 +1860,12 @@ def SEResNet20(
     features_only: bool = False,
     shortcut: str = "zeros",
 ) -> keras.Model:
-    """Build `seresnet20`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet20`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
-    Size: 272,095 trainable parameters; 40,553,056 multiply-adds an image.
+    Size: 272,095 trainable parameters; 40,553,056 multiply-adds per image.
     """
 
 def SEResNet32(
@@ -1895,12 +1895,12 @@ def SEResNet32(
     features_only: bool = False,
     shortcut: str = "zeros",
 ) -> keras.Model:
-    """Build `seresnet32`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet32`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
-    Size: 468,109 trainable parameters; 68,865,952 multiply-adds an image.
+    Size: 468,109 trainable parameters; 68,865,952 multiply-adds per image.
     """
 
 def SEResNet44(
@@ -1930,12 +1930,12 @@ def SEResNet44(
     features_only: bool = False,
     shortcut: str = "zeros",
 ) -> keras.Model:
-    """Build `seresnet44`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet44`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
-    Size: 664,123 trainable parameters; 97,178,848 multiply-adds an image.
+    Size: 664,123 trainable parameters; 97,178,848 multiply-adds per image.
     """
 
 def SEResNet56(
@@ -1965,12 +1965,12 @@ def SEResNet56(
     features_only: bool = False,
     shortcut: str = "zeros",
 ) -> keras.Model:
-    """Build `seresnet56`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet56`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
-    Size: 860,137 trainable parameters; 125,491,744 multiply-adds an image.
+    Size: 860,137 trainable parameters; 125,491,744 multiply-adds per image.
     """
 
 def SEResNet110(
@@ -2000,12 +2000,12 @@ def SEResNet110(
     features_only: bool = False,
     shortcut: str = "zeros",
 ) -> keras.Model:
-    """Build `seresnet110`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet110`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network for small images (He et al. 2015, arXiv 1512.03385, sec. 4.2).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
-    Size: 1,742,200 trainable parameters; 252,899,776 multiply-adds an image.
+    Size: 1,742,200 trainable parameters; 252,899,776 multiply-adds per image.
     """
 
 def SEResNet164(
@@ -2034,12 +2034,12 @@ def SEResNet164(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seresnet164`, a network of the catalog, with SE blocks or without.
+    """Build `seresnet164`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
-    Size: 1,905,362 trainable parameters; 247,840,256 multiply-adds an image.
+    Size: 1,905,362 trainable parameters; 247,840,256 multiply-adds per image.
     """
 
 def SEWRN16_8(
@@ -2068,12 +2068,12 @@ def SEWRN16_8(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `sewrn16_8`, a network of the catalog, with SE blocks or without.
+    """Build `sewrn16_8`, a network of the catalog, with or without SE blocks.
 
     Network: A residual network (He et al. 2015, arXiv 1512.03385, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 32x32 pixels and 10 classes.
-    Size: 11,049,290 trainable parameters; 1,548,231,680 multiply-adds an image.
+    Size: 11,049,290 trainable parameters; 1,548,231,680 multiply-adds per image.
     """
 
 def SEMobileNet(
@@ -2104,12 +2104,12 @@ def SEMobileNet(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `semobilenet`, a network of the catalog, with SE blocks or without.
+    """Build `semobilenet`, a network of the catalog, with or without SE blocks.
 
     Network: MobileNetV1 (Howard et al. 2017, arXiv 1704.04861, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 4,718,044 trainable parameters; 569,220,096 multiply-adds an image.
+    Size: 4,718,044 trainable parameters; 569,220,096 multiply-adds per image.
     """
 
 def SEVGG16(
@@ -2138,12 +2138,12 @@ def SEVGG16(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `sevgg16`, a network of the catalog, with SE blocks or without.
+    """Build `sevgg16`, a network of the catalog, with or without SE blocks.
 
     Network: VGG (Simonyan and Zisserman 2014, arXiv 1409.1556, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 138,588,336 trainable parameters; 15,470,490,624 multiply-adds an image.
+    Size: 138,588,336 trainable parameters; 15,470,490,624 multiply-adds per image.
     """
 
 def SEVGG16BN(
@@ -2172,12 +2172,12 @@ def SEVGG16BN(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `sevgg16_bn`, a network of the catalog, with SE blocks or without.
+    """Build `sevgg16_bn`, a network of the catalog, with or without SE blocks.
 
     Network: VGG (Simonyan and Zisserman 2014, arXiv 1409.1556, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 138,596,784 trainable parameters; 15,470,490,624 multiply-adds an image.
+    Size: 138,596,784 trainable parameters; 15,470,490,624 multiply-adds per image.
     """
 
 def SEShuffleNet(
@@ -2206,12 +2206,12 @@ def SEShuffleNet(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seshufflenet`, a network of the catalog, with SE blocks or without.
+    """Build `seshufflenet`, a network of the catalog, with or without SE blocks.
 
     Network: ShuffleNet (Zhang et al. 2017, arXiv 1707.01083, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 2,484,533 trainable parameters; 138,071,088 multiply-adds an image.
+    Size: 2,484,533 trainable parameters; 138,071,088 multiply-adds per image.
     """
 
 def SEBNInception(
@@ -2240,12 +2240,12 @@ def SEBNInception(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `sebn_inception`, a network of the catalog, with SE blocks or without.
+    """Build `sebn_inception`, a network of the catalog, with or without SE blocks.
 
     Network: BN-Inception (arXiv 1502.03167, Fig. 5) or Inception-v3 (arXiv 1512.00567, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 224x224 pixels and 1000 classes.
-    Size: 11,931,622 trainable parameters; 2,033,239,424 multiply-adds an image.
+    Size: 11,931,622 trainable parameters; 2,033,239,424 multiply-adds per image.
     """
 
 def SEInceptionV3(
@@ -2274,12 +2274,12 @@ def SEInceptionV3(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seinception_v3`, a network of the catalog, with SE blocks or without.
+    """Build `seinception_v3`, a network of the catalog, with or without SE blocks.
 
     Network: BN-Inception (arXiv 1502.03167, Fig. 5) or Inception-v3 (arXiv 1512.00567, Table 1).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 299x299 pixels and 1000 classes.
-    Size: 25,496,188 trainable parameters; 5,714,867,040 multiply-adds an image.
+    Size: 25,496,188 trainable parameters; 5,714,867,040 multiply-adds per image.
     """
 
 def SEInceptionResNetV2(
@@ -2308,10 +2308,10 @@ def SEInceptionResNetV2(
     output_stride: int | None = None,
     features_only: bool = False,
 ) -> keras.Model:
-    """Build `seinception_resnet_v2`, a network of the catalog, with SE blocks or without.
+    """Build `seinception_resnet_v2`, a network of the catalog, with or without SE blocks.
 
     Network: Inception-ResNet-v2 (Szegedy et al. 2016, arXiv 1602.07261, Fig. 15).
     SE blocks: Hu et al. 2017, arXiv 1709.01507.
     Made for: 299x299 pixels and 1000 classes.
-    Size: 64,387,444 trainable parameters; 13,164,289,376 multiply-adds an image.
+    Size: 64,387,444 trainable parameters; 13,164,289,376 multiply-adds per image.
     """
