@@ -248,12 +248,13 @@ def _matrix_over_channels(graph: Graph, pool: Node, after: Node) -> _Matrix | No
     """Return ECA's convolution over the channels, which is between two reshapes."""
     channels = pool.output.shape[-1]
     convolution = graph.sole_consumer(after.output)
-    last = convolution and graph.sole_consumer(convolution.output)
+    if convolution is None or not _is_over_channels(convolution):
+        return None
+    last = graph.sole_consumer(convolution.output)
     if last is None or {type(after.op), type(last.op)} != {layers.Reshape}:
         return None
-    if after.output.shape[1:] != (channels, 1) or not _is_over_channels(convolution):
-        return None
-    if last.output.shape[1:] != (*[1] * (len(pool.inputs[0].shape) - 2), channels):
+    whole = (*[1] * (len(pool.inputs[0].shape) - 2), channels)
+    if after.output.shape[1:] != (channels, 1) or last.output.shape[1:] != whole:
         return None
     taps = array(convolution.op.kernel).ravel()
     kernel = sum(tap * np.eye(channels, k=len(taps) // 2 - place) for place, tap in enumerate(taps))
