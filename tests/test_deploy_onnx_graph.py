@@ -5,12 +5,13 @@ import sys
 import keras
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 from checks import run_python, set_random_weights
 from onnx import TensorProto, helper, numpy_helper
 
 import se_keras
-from se_keras.deploy.onnx_graph import number_names, spread_gates
+from se_keras.deploy.onnx_graph import join_hard_sigmoids, number_names, spread_gates
 
 
 def block(channels, hidden, groups=1, gate="Sigmoid", before=None):
@@ -67,6 +68,7 @@ def run(model, folder=None):
         ({"channels": 64, "hidden": 8, "groups": 8}, False),  # of 8 channels each: AVX2 alone
         ({"channels": 32, "hidden": 10}, False),  # a whole step with AVX-512 alone
         ({"channels": 32, "hidden": 18}, False),
+        ({"channels": 32, "hidden": 8, "gate": "HardSigmoid"}, True),
         ({"channels": 32, "hidden": 8, "gate": "Softmax"}, False),
         ({"channels": 32, "hidden": 8, "before": "Add"}, False),  # of two shapes: no such kernel
     ],
@@ -82,6 +84,26 @@ def test_a_gate_is_spread_where_every_cpu_keeps_the_blocked_layout(options, spre
     if "ReorderOutput" in before:  # this CPU has that layout
         assert after.count("Upsample") == spread
         assert (after.count("ReorderOutput") < before.count("ReorderOutput")) == spread
+
+
+@pytest.mark.parametrize("sixth", [1 / 6, 0.2])
+def test_a_hard_sigmoid_becomes_one_operator(sixth):
+    numbers = {"three": 3.0, "zero": 0.0, "six": 6.0, "sixth": sixth}
+    nodes = [
+        helper.make_node("Add", ["x", "three"], ["moved"]),
+        helper.make_node("Clip", ["moved", "zero", "six"], ["clipped"]),
+        helper.make_node("Mul", ["clipped", "sixth"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [9]) for name in "xy"]
+    constants = [numpy_helper.from_array(np.float32(n), name) for name, n in numbers.items()]
+    graph = helper.make_graph(nodes, "gate", ends[:1], ends[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    join_hard_sigmoids(model)
+    joined = [node.op_type for node in model.graph.node] == ["HardSigmoid"]
+    assert joined == (sixth == 1 / 6)
+    x = np.linspace(-5, 5, 9, dtype="float32")
+    (y,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_allclose(y, np.clip(x + 3, 0, 6) * sixth, rtol=1e-6, atol=1e-7)
 
 
 def test_no_machine_is_asked(monkeypatch):

@@ -13,7 +13,9 @@ channels with AVX2 and 16 with AVX-512, and the file must suit both. So a gate i
 and its map are in the blocked layout on both kinds of CPU.
 """
 
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,6 +67,46 @@ def remove_reshapes(model: ModelProto) -> None:
         else:
             kept.append(node)
     _set_nodes(model, kept)
+
+
+def join_hard_sigmoids(model: ModelProto) -> None:
+    """Write relu6(x + 3) / 6 as one operator, which ONNX Runtime fuses with a convolution."""
+    graph = model.graph
+    numbers = {
+        constant.name: float(numpy_helper.to_array(constant).ravel()[0])
+        for constant in graph.initializer
+        if math.prod(constant.dims) == 1
+    }
+    makers = {node.output[0]: node for node in graph.node}
+    uses = Counter(name for node in graph.node for name in node.input)
+    uses.update(value.name for value in graph.output)
+    joined: set[str] = set()
+    for node in graph.node:
+        clip = makers.get(_operand_beside(node, "Mul", 1 / 6, numbers))
+        if clip is None or clip.op_type != "Clip":
+            continue
+        moved, *bounds = clip.input
+        x = _operand_beside(makers.get(moved), "Add", 3.0, numbers)
+        if x and [numbers.get(bound) for bound in bounds] == [0.0, 6.0]:
+            inner = {moved, clip.output[0]}
+            if {uses[name] for name in inner} == {1}:
+                joined |= inner
+                end = [node.output[0]]
+                new = helper.make_node("HardSigmoid", [x], end, node.name, alpha=1 / 6, beta=0.5)
+                node.CopyFrom(new)
+    _set_nodes(model, [node for node in graph.node if node.output[0] not in joined])
+
+
+def _operand_beside(
+    node: NodeProto | None, kind: str, number: float, numbers: Mapping[str, float]
+) -> str:
+    """Return what an operator of a kind takes beside a constant number; empty for another one."""
+    if node is None or node.op_type != kind:
+        return ""
+    for index, name in enumerate(node.input):
+        if math.isclose(numbers.get(name, math.nan), number, rel_tol=1e-6):
+            return node.input[1 - index]
+    return ""
 
 
 def number_names(model: ModelProto) -> None:
@@ -128,9 +170,13 @@ def _find_blocked(model: ModelProto, shapes: Mapping[str, Shape]) -> set[str]:
     """Return the tensors that are in the blocked layout of any CPU when all gates are spread."""
     kernels = {constant.name: tuple(constant.dims) for constant in model.graph.initializer}
     blocked: set[str] = set()
+    convolved: set[str] = set()
     for node in model.graph.node:
         if node.op_type == "Conv":
             stays = node.input[1] in kernels and _fits(kernels[node.input[1]], _groups(node))
+            convolved |= {node.output[0]} if stays else set()
+        elif node.op_type == "HardSigmoid":  # within a convolution only
+            stays = node.input[0] in convolved
         else:
             stays = _follows(node, blocked, shapes)
         if stays:

@@ -37,7 +37,12 @@ def write_onnx(model: keras.Model, path: Path) -> str:
 def _convert(served: Served) -> Any:
     import tf2onnx
 
-    from se_keras.deploy.onnx_graph import fold_layouts, number_names, remove_reshapes
+    from se_keras.deploy.onnx_graph import (
+        fold_layouts,
+        join_hard_sigmoids,
+        number_names,
+        remove_reshapes,
+    )
 
     with _trace_eagerly():
         proto, _ = tf2onnx.convert.from_function(
@@ -55,6 +60,7 @@ def _convert(served: Served) -> Any:
             first[0].dim_param = "batch"
     fold_layouts(proto)
     remove_reshapes(proto)
+    join_hard_sigmoids(proto)
     number_names(proto)
     return proto
 
