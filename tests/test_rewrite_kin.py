@@ -17,6 +17,8 @@ from se_keras.rewrite.layer_kinds import is_stock
 from se_keras.rewrite.optimize import report_optimization
 
 ROUNDING = 1e-5  # of the largest output
+# Of each way to write a gate one on another rank: they differ in the number of axes alone.
+SEQUENCES = dict.fromkeys(("eca", "ge_max", "ge_4_params"), [((2, 11, 8), "channels_last")])
 KIN = [kind for kind in GATES if kind != "se"]
 
 
@@ -42,11 +44,8 @@ def network(gate, shape, *before):
 
 @pytest.mark.parametrize("case", CASES)
 def test_each_is_written_in_stock_layers_that_compute_its_equations(case):
-    for shape, data_format in [
-        ((2, 17, 9, 4), "channels_last"),
-        ((2, 5, 6, 8), "channels_first"),
-        ((2, 11, 8), "channels_last"),
-    ]:
+    shapes = [((2, 17, 9, 4), "channels_last"), ((2, 5, 6, 8), "channels_first")]
+    for shape, data_format in shapes + SEQUENCES.get(case, []):
         layer = made(case, shape, name="gate", data_format="channels_last")
         x = uniform(shape)
         expected = np.array([reference(case, u, weights_of(layer)) for u in x.astype("float64")])
