@@ -17,8 +17,8 @@ from se_keras.rewrite.layer_kinds import is_stock
 from se_keras.rewrite.optimize import report_optimization
 
 ROUNDING = 1e-5  # of the largest output
-# Of each way to write a gate one on another rank: they differ in the number of axes alone.
-SEQUENCES = dict.fromkeys(("eca", "ge_max", "ge_4_params"), [((2, 11, 8), "channels_last")])
+# Layers for another rank differ only in the number of axes, so that a few cases show it.
+SEQUENCES = {case: [((2, 11, 8), "channels_last")] for case in ("eca", "ge_max", "ge_4_params")}
 KIN = [kind for kind in GATES if kind != "se"]
 
 
