@@ -13,7 +13,7 @@ from se_keras.models.recipes import RECIPES, Recipe, find_recipe
 from se_keras.ops import standardize_data_format
 from se_keras.pixels import known_pixels, normalization_layer
 from se_keras.support.arguments import boolean, refuse_unknown_options
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 from se_keras.weights.convert import ConversionPlan, classes_of, plan_conversion
 from se_keras.weights.hub_config import MAX_CLASSES
 from se_keras.weights.preprocessing import Pixels
@@ -312,7 +312,7 @@ def _take_classes_of(checkpoint: Checkpoint, options: NetworkOptions) -> Network
     if not (softmax or checkpoint.of_keras):
         raise InputError(
             "`classifier_activation` must be None or 'softmax' with pretrained weights, got "
-            f"{options.classifier_activation!r}."
+            f"{shown(options.classifier_activation)}."
         )
     classes = classes_of(checkpoint)
     if classes is None:

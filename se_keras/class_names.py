@@ -1,6 +1,5 @@
 """Turn predictions into class names, from a model, published weights or a training run."""
 
-import numbers
 import os
 from functools import partial
 from pathlib import Path
@@ -11,8 +10,8 @@ import numpy as np
 
 from se_keras.metadata import format_of, read_metadata
 from se_keras.pixels import ROWS, PixelSource, called, pixels_of
-from se_keras.support.arguments import positive_integer
-from se_keras.support.errors import InputError
+from se_keras.support.arguments import plain, plain_text, positive_integer, text_of_path
+from se_keras.support.errors import InputError, shown
 from se_keras.support.files import read_json
 from se_keras.support.schema import Fields, characters, row
 from se_keras.weights.class_lists import Labels, labels_of_list
@@ -48,11 +47,8 @@ def decode_predictions(
     >>> se_keras.decode_predictions(np.eye(1000)[[1]], top=1)
     [[('n01443537', 'goldfish', 1.0)]]
     """
-    number: Any = model_or_source
-    is_number = isinstance(number, numbers.Integral) and not isinstance(number, bool)
-    if (
-        is_number and number > 0
-    ):  # the order of keras.applications: decode_predictions(predictions, 3)
+    number = plain(model_or_source)
+    if type(number) is int and number > 0:  # the order of keras.applications: (predictions, 3)
         return decode_predictions(predictions, None, number)
     top = positive_integer("top", top)
     labels = labels_of(IMAGENET if model_or_source is None else model_or_source)
@@ -62,12 +58,13 @@ def decode_predictions(
             f"`model_or_source`: the class names of {name} are unknown. Give the source of its "
             "weights, the folder of its training run, or None for ImageNet's classes."
         )
-    scores = keras.ops.convert_to_numpy(predictions)
+    wanted = f"`predictions` must have the shape (N, {len(labels)}), one score for each class"
+    try:
+        scores = np.asarray(keras.ops.convert_to_numpy(predictions), "float64")
+    except Exception as error:  # of an object of any class
+        raise InputError(f"{wanted}, got {shown(predictions)}.") from error
     if scores.ndim != 2 or scores.shape[1] != len(labels):
-        raise InputError(
-            f"`predictions` must have the shape (N, {len(labels)}), one score for each class, got "
-            f"{scores.shape}."
-        )
+        raise InputError(f"{wanted}, got {scores.shape}.")
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [
         [(*labels[number], float(row[number])) for number in best]
@@ -90,16 +87,25 @@ def labels_of(model_or_source: PixelSource) -> Labels | None:
     >>> labels_of("seresnet50.a1_in1k")[1]
     ('n01443537', 'goldfish')
     """
+    if isinstance(model_or_source, str):
+        model_or_source = plain_text(model_or_source) or ""
     if isinstance(model_or_source, str) and model_or_source == IMAGENET:
         return labels_of_list(IMAGENET)
-    if isinstance(model_or_source, str | os.PathLike) and Path(model_or_source).exists():
+    if isinstance(model_or_source, str | os.PathLike) and _is_there(model_or_source):
         of_run = labels_of_run(Path(model_or_source))
         if of_run is not None or Path(model_or_source).is_dir():
             return of_run
-    if isinstance(model_or_source, Weights) and model_or_source not in ROWS:
+    if isinstance(model_or_source, Weights) and plain_text(model_or_source) not in ROWS:
         return parse_source(model_or_source, argument="model_or_source", others=ROWS).labels
     labels = pixels_of(model_or_source).labels
     return None if labels is None else labels_named(labels)
+
+
+def _is_there(path: Any) -> bool:
+    try:
+        return bool(os.path.exists(text_of_path("model_or_source", path)))
+    except InputError:
+        return False
 
 
 def labels_of_run(path: Path) -> Labels | None:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -27,9 +28,16 @@ from se_keras.commands import (
 )
 from se_keras.commands.options import number, whole_number
 from se_keras.support.arguments import did_you_mean
-from se_keras.support.errors import InputError, WrongResultError, backend_package
+from se_keras.support.errors import (
+    MAX_VALUE,
+    InputError,
+    WrongResultError,
+    backend_package,
+    shown,
+)
 from se_keras.support.files import claimed
 from se_keras.support.signals import Signals, exit_code, signal_of
+from se_keras.support.tables import visible
 
 # In the usual order of use.
 COMMANDS = (list_models, train, evaluate, predict, compare, explain, export, insert, count, convert)
@@ -51,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Escape characters that the terminal can't show, instead of failing.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    # What Pillow has to say of a damaged image is in the line about it.
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     try:
         try:
             return _run(arguments)
@@ -108,7 +118,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             if parsed.traceback:
                 traceback.print_exc()
             else:
-                print(f"{of_command.prog}: {of_command.as_typed(str(error))}", file=sys.stderr)
+                print(
+                    _safe(f"{of_command.prog}: {of_command.as_typed(str(error))}"), file=sys.stderr
+                )
             return BAD_INPUT
     return 0
 
@@ -118,6 +130,11 @@ def _claimed_output(parsed: argparse.Namespace) -> AbstractContextManager:
     out = getattr(parsed, "path" if parsed.command == "export" else "out", None)
     writes = parsed.command != "train" and not getattr(parsed, "dry_run", False)
     return claimed(Path(out)) if out and Path(out).name and writes else nullcontext()
+
+
+def _safe(message: str) -> str:
+    """Escape what would move a terminal's cursor, such as in the name of a file."""
+    return "\n".join(map(visible, message.split("\n")))
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -153,17 +170,21 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         sentence = message if message.endswith((".", "?")) else f"{message}."
-        self.exit(BAD_INPUT, f"{self.prog}: error: {sentence} See {self.prog} --help.\n")
+        line = visible(f"{self.prog}: error: {sentence} See {self.prog} --help.")
+        self.exit(BAD_INPUT, f"{line}\n")
 
     def refuse(self, word: str) -> NoReturn:
         """End with an error: there is no such option or argument."""
-        self.error(f"unknown argument {word}.{did_you_mean(word, self._option_string_actions)}")
+        told = word if word.isprintable() and len(word) < MAX_VALUE else shown(word)
+        self.error(f"unknown argument {told}.{did_you_mean(word, self._option_string_actions)}")
 
     def _check_value(self, action: argparse.Action, value: str) -> None:
         if action.choices is not None and value not in action.choices:
             choices = ", ".join(action.choices)
             hint = did_you_mean(value, action.choices)
-            raise argparse.ArgumentError(action, f"must be one of {choices}, got {value!r}.{hint}")
+            raise argparse.ArgumentError(
+                action, f"must be one of {choices}, got {shown(value)}.{hint}"
+            )
 
     def as_typed(self, message: str) -> str:
         """Return a message with Python's arguments renamed to command-line options."""

@@ -8,7 +8,6 @@ counted layers, as in timm and fvcore. Layers of unknown kinds are reported as n
 """
 
 import math
-import numbers
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,8 @@ import keras
 
 from se_keras.graph import Graph, Shape, nested_inputs, shape_fits, trace
 from se_keras.rewrite.work import work_of
-from se_keras.support.errors import InputError
+from se_keras.support.arguments import items_of, plain
+from se_keras.support.errors import InputError, shown
 from se_keras.support.tables import format_table
 
 
@@ -139,22 +139,22 @@ def _resolve_input_shapes(model: keras.Model, input_shape: Sequence | None) -> l
     own = [tuple(tensor.shape) for tensor in model.inputs]
     if input_shape is None:
         return own
-    given = input_shape if isinstance(input_shape, Sequence) else ()
-    if not any(isinstance(shape, Sequence) for shape in given):
-        given = [given]
+    rows = items_of(input_shape) or []
+    inner = [items_of(row) for row in rows]
+    given = [tuple(row or ()) for row in (inner if any(inner) else [rows])]
     expected = [shape[1:] for shape in own]
-    shapes = len(given) == len(own) and all(map(_is_shape, given))
-    if not shapes or not all(map(shape_fits, given, expected)):
+    fitting = len(given) == len(own) and all(map(_is_shape, given))
+    if not fitting or not all(map(shape_fits, given, expected)):
         raise InputError(
             f"`input_shape` must fit {model.name!r}, with numbers for None: "
-            f"{expected[0] if len(expected) == 1 else expected}, got {input_shape!r}."
+            f"{expected[0] if len(expected) == 1 else expected}, got {shown(input_shape)}."
         )
     return [(None, *shape) for shape in given]
 
 
 def _is_shape(shape: Any) -> bool:
     return isinstance(shape, Sequence) and all(
-        size is None or (isinstance(size, numbers.Integral) and int(size) > 0) for size in shape
+        size is None or (type(plain(size)) is int and plain(size) > 0) for size in shape
     )
 
 

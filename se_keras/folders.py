@@ -12,14 +12,15 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
-from se_keras.images import name_of
+from se_keras.images import line_of, name_of
 from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
 from se_keras.support.files import neighbors
@@ -48,7 +49,7 @@ class LeftOut:
     count: Counter = field(default_factory=Counter)
 
     def add(self, reason: str, path: str) -> None:
-        self.first.setdefault(reason, name_of(path))
+        self.first.setdefault(reason, line_of(path))
         self.count[reason] += 1
 
     def __bool__(self) -> bool:
@@ -189,7 +190,7 @@ def list_classes(folder: str | os.PathLike) -> ClassFolder:
     root = os.fspath(folder)
     if not os.path.isdir(root):
         hint = did_you_mean(root, neighbors(root))
-        raise InputError(f"there is no folder {name_of(root)}.{hint}")
+        raise InputError(f"there is no folder {line_of(root)}.{hint}")
     left_out = LeftOut()
     folders = _find_folders(root, "", left_out)
     parts = _find_parts(root, folders)
@@ -294,9 +295,8 @@ def _has_suffix(name: str) -> bool:
 def _find_images(root: str, top: str, left_out: LeftOut) -> list[str]:
     """Find the images below `root/top`, relative to `root`, folder by folder, sorted by name."""
     images = []
-    for where, folders, names in sorted(os.walk(os.path.join(root, top), onerror=_refuse)):
-        inside = os.path.relpath(where, root)
-        inside = "" if inside == "." else inside
+    for where, folders, names in sorted(_walk(os.path.join(root, top))):
+        inside = where[len(os.path.join(root, "")) :]
         hidden = any(map(_is_hidden, inside.split(os.sep)))
         for name in sorted(names):
             path = os.path.join(inside, name)
@@ -312,8 +312,30 @@ def _find_images(root: str, top: str, left_out: LeftOut) -> list[str]:
     return images
 
 
-def _refuse(error: OSError) -> None:
-    raise InputError(f"can't read the folder {name_of(error.filename)}: {error.strerror}.")
+def _walk(top: str, refuse: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Give each folder with the names of the folders and of the files in it.
+
+    As `os.walk`, which calls itself for each level: so it does not come to the end of deep folders.
+    """
+    waiting = [top]
+    while waiting:
+        where = waiting.pop()
+        folders: list[str] = []
+        files: list[str] = []
+        try:
+            with os.scandir(where) as entries:
+                for entry in entries:
+                    (folders if os.path.isdir(entry.path) else files).append(entry.name)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except OSError as error:
+            if refuse:
+                _refuse(error)
+        yield where, folders, files
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise InputError(f"can't read the folder {line_of(error.filename)}: {error.strerror}.")
 
 
 def _find_folders(root: str, top: str, left_out: LeftOut) -> list[str]:
@@ -342,7 +364,7 @@ def _find_folders(root: str, top: str, left_out: LeftOut) -> list[str]:
 def _count_hidden(root: str, path: str, left_out: LeftOut) -> None:
     inside = [
         os.path.relpath(os.path.join(where, name), root)
-        for where, _, names in os.walk(os.path.join(root, path))
+        for where, _, names in _walk(os.path.join(root, path), refuse=False)
         for name in names
     ]
     for hidden in inside or [path]:
@@ -365,7 +387,7 @@ def _find_parts(root: str, folders: list[str]) -> dict[str, str]:
     classes = [folder for folder in folders if not any(folder in x for x in named.values())]
     if not parts:
         return {}
-    where, has = name_of(root), f"has the parts {_join_names(parts.values())}"
+    where, has = line_of(root), f"has the parts {_join_names(parts.values())}"
     if classes:
         raise InputError(
             f"{where} {has} and also the class folders {_join_names(classes)}: move the classes "
@@ -380,7 +402,7 @@ def _find_parts(root: str, folders: list[str]) -> dict[str, str]:
         only = next(iter(parts.values()))
         raise InputError(
             f"{where} {has} only, but must have train and val or test. To divide the images of "
-            f"{only}, give the folder {name_of(os.path.join(root, only))}."
+            f"{only}, give the folder {line_of(os.path.join(root, only))}."
         )
     return parts
 
@@ -391,7 +413,7 @@ def _check_same_classes(root: str, parts: dict[str, str], names: dict[str, list[
     for part, top in parts.items():
         missing = [name for name in every if name not in names[part]]
         if missing:
-            where = name_of(os.path.join(root, top))
+            where = line_of(os.path.join(root, top))
             raise InputError(
                 f"{where} must have the classes {_join_names(missing)}, like the other parts."
             )
@@ -405,7 +427,7 @@ def _find_classes(
     names = [os.path.basename(folder) for folder in folders]
     if len(folders) < 2:
         raise InputError(
-            f"{name_of(os.path.join(root, top))} must have a folder of images for each of at least "
+            f"{line_of(os.path.join(root, top))} must have a folder of images for each of at least "
             f"two classes, got {_join_names(names) or 'none'}."
         )
     files = [_find_images(root, folder, left_out) for folder in folders]
@@ -422,6 +444,6 @@ def _find_classes(
 
 
 def _join_names(names: Iterable[str]) -> str:
-    names = [name_of(name) for name in names]
+    names = [line_of(name) for name in names]
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

@@ -27,8 +27,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from se_keras.support.errors import InputError, in_one_line
+from se_keras.support.arguments import text_of_path
+from se_keras.support.errors import InputError, in_one_line, shown
 from se_keras.support.files import open_regular
+from se_keras.support.tables import visible
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 # picture after the first.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
+# Characters of a path in a message.
+LONGEST = 1000
 # Beyond this ratio of the sides, `center_crop` resizes only the crop and not the whole image.
 LONG = 16
 
@@ -167,6 +171,19 @@ def name_of(path: str | os.PathLike) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def line_of(path: str | os.PathLike) -> str:
+    r"""Return a path in characters that stay in their line, for a message.
+
+    Example:
+
+    >>> from se_keras.images import line_of
+    >>> line_of("two\nlines.png")
+    'two\\nlines.png'
+    """
+    line = visible(name_of(path))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]}...{line[-LONGEST // 2 :]}"
+
+
 # --- opening -------------------------------------------------------------------------------------
 
 
@@ -183,6 +200,8 @@ def _open(source: "ImageSource") -> "Iterator[Image]":
             "`image` must be a path, the bytes of an image file, a uint8 array or a Pillow image, "
             f"got {type(source).__name__}."
         )
+    if isinstance(source, str | os.PathLike):
+        source = text_of_path("image", source)
     try:
         if isinstance(source, PIL.Image.Image):
             _check_pixels(source)
@@ -249,7 +268,7 @@ def _check_pixels(image: "Image") -> None:
 
 def _name(source: Any) -> str:
     if isinstance(source, str | os.PathLike):
-        return name_of(source)
+        return line_of(source)
     return f"of {len(source):,} bytes" if isinstance(source, bytes) else repr(source)
 
 
@@ -266,7 +285,7 @@ _BETWEEN = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA", "LAB": "RGB",
 
 def _mode(channels: int) -> str:
     if channels not in (1, 3):
-        raise InputError(f"`channels` must be 1 or 3, got {channels!r}.")
+        raise InputError(f"`channels` must be 1 or 3, got {shown(channels)}.")
     return "L" if channels == 1 else "RGB"
 
 

@@ -26,10 +26,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-from se_keras.support.arguments import function, nonzero_number, one_of, positive_integer
-from se_keras.support.errors import InputError
+from se_keras.support.arguments import (
+    function,
+    items_of,
+    nonzero_number,
+    one_of,
+    plain,
+    positive_integer,
+)
+from se_keras.support.errors import InputError, shown
 
 Tensor = Any
 POOLS = ("avg", "max")
@@ -66,8 +72,8 @@ def squeeze(
     >>> [float(value) for value in z[0]]
     [3.0, 4.0]
     """
-    one_of("pool", pool, POOLS)
-    u = _map("u", u)
+    pool = one_of("pool", pool, POOLS)
+    u = feature_map("u", u)
     axes = _spatial_axes(len(u.shape), data_format)
     dtype = _dtype_of_sums(u)
     # Keras can't compute the maximum of an empty batch; the mean has the same (empty) shape.
@@ -103,7 +109,7 @@ def _squeeze_counted(u: Tensor, counts: Tensor, largest: bool, axes: tuple[int, 
 
 def _expand_mask(mask: Tensor, shape: tuple[int | None, ...], axes: tuple[int, ...]) -> Tensor:
     """Expand a mask of positions to the rank of the map, with size 1 for missing axes."""
-    mask = keras.ops.cast(_tensor("mask", mask), "bool")
+    mask = keras.ops.cast(checked_tensor("mask", mask), "bool")
     rank = len(mask.shape)
     positions = (shape[0], *(shape[axis] for axis in axes))
     alike = zip(mask.shape, positions, strict=False)
@@ -234,7 +240,7 @@ def fuse(u: Tensor, s: Tensor, q: Tensor, fusion: str = "sum") -> Tensor:
     >>> [float(value) for value in g[0, 0]]
     [0.25, 0.5]
     """
-    u = _map("u", u)
+    u = feature_map("u", u)
     s, q = (_of_rank(name, gate, len(u.shape)) for name, gate in {"s": s, "q": q}.items())
     if one_of("fusion", fusion, FUSIONS) == "sum":
         return keras.ops.add(s, q)
@@ -264,8 +270,8 @@ def gather(u: Tensor, extent: int, pool: str = "avg", mask: Tensor | None = None
     >>> [float(value) for value in v[0, :, 0]]
     [0.5, 2.0]
     """
-    one_of("pool", pool, POOLS)
-    extent, u = positive_integer("extent", extent), _map("u", u)
+    pool = one_of("pool", pool, POOLS)
+    extent, u = positive_integer("extent", extent, 2**16), feature_map("u", u)
     axes = _spatial_axes(len(u.shape), "channels_last")
     u = keras.ops.cast(u, _dtype_of_sums(u))
     counts = keras.ops.ones_like(u[..., :1], "bool")
@@ -316,11 +322,12 @@ def interpolate(v: Tensor, sizes: Sequence[int]) -> Tensor:
     """
     v = _descriptor("v", v)
     wanted = len(v.shape) - 2
-    if not isinstance(sizes, Sequence | np.ndarray) or len(sizes) != wanted:
+    row = items_of(sizes)
+    if row is None or len(row) != wanted:
         raise InputError(
-            f"`sizes` must be one size for each spatial axis, {wanted}, got {sizes!r}."
+            f"`sizes` must be one size for each spatial axis, {wanted}, got {shown(sizes)}."
         )
-    for axis, size in enumerate(sizes, start=1):
+    for axis, size in enumerate(row, start=1):
         # In a traced function a size may be known only at run time.
         size = size if keras.ops.is_tensor(size) else positive_integer("sizes", size)
         if v.shape[axis] != 1:
@@ -344,7 +351,7 @@ def without_masked(u: Tensor, mask: Tensor | None) -> Tensor:
     >>> [float(value) for value in u[0, :, 0]]
     [1.0, 0.0]
     """
-    u = _map("u", u)
+    u = feature_map("u", u)
     if mask is None:
         return u
     counts = _expand_mask(mask, u.shape, _spatial_axes(len(u.shape), "channels_last"))
@@ -370,8 +377,15 @@ def recalibrate(u: Tensor, gate: Tensor, data_format: str | None = None) -> Tens
     >>> float(x[0, 0, 0, 0])
     0.5
     """
-    u = _map("u", u)
-    return keras.ops.multiply(u, expand_gate(gate, len(u.shape), data_format))
+    u = feature_map("u", u)
+    expanded = expand_gate(gate, len(u.shape), data_format)
+    alike = zip(expanded.shape, u.shape, strict=True)
+    if any(None not in (one, of_map) and one not in (1, of_map) for one, of_map in alike):
+        raise InputError(
+            f"`gate` must fit the map of the shape {tuple(u.shape)}, got the shape "
+            f"{tuple(gate.shape)}."
+        )
+    return keras.ops.multiply(u, expanded)
 
 
 def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tensor:
@@ -397,7 +411,7 @@ def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tens
     """
     rank = positive_integer("rank", rank)
     axes = _spatial_axes(rank, data_format)
-    gate = _tensor("gate", gate)
+    gate = checked_tensor("gate", gate)
     if len(gate.shape) == rank:
         return gate
     return keras.ops.expand_dims(_of_rank("gate", gate, 2, rank), axes)
@@ -406,15 +420,27 @@ def expand_gate(gate: Tensor, rank: int, data_format: str | None = None) -> Tens
 # --- arguments -----------------------------------------------------------------------------------
 
 
-def _tensor(argument: str, value: Any) -> Tensor:
-    """Convert a value to a tensor of real numbers, or refuse it."""
+def checked_tensor(argument: str, value: Any) -> Tensor:
+    """Convert a value to a tensor of real numbers, or refuse it.
+
+    Raises:
+        InputError: if `value` is anything else.
+
+    Example:
+
+    >>> from se_keras.ops import checked_tensor
+    >>> tuple(checked_tensor("inputs", [[1.0, 2.0]]).shape)
+    (1, 2)
+    """
     if isinstance(value, keras.KerasTensor):
         return value
-    message = f"`{argument}` must be a tensor or an array of numbers, got {value!r}."
+    message = f"`{argument}` must be a tensor or an array of numbers, got {shown(value)}."
     try:
-        tensor = keras.ops.convert_to_tensor(value)
+        # A number of another class may end the process, in TensorFlow.
+        given = plain(value) if isinstance(value, int | float) else value
+        tensor = keras.ops.convert_to_tensor(given)
         kind = keras.backend.standardize_dtype(tensor.dtype)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # of an object of any class
         raise InputError(message) from error
     if kind.startswith(("string", "complex")):
         raise InputError(message)
@@ -422,7 +448,7 @@ def _tensor(argument: str, value: Any) -> Tensor:
 
 
 def _of_rank(argument: str, value: Any, *ranks: int) -> Tensor:
-    tensor = _tensor(argument, value)
+    tensor = checked_tensor(argument, value)
     if len(tensor.shape) not in ranks:
         wanted = " or ".join(map(str, ranks))
         raise InputError(
@@ -431,8 +457,19 @@ def _of_rank(argument: str, value: Any, *ranks: int) -> Tensor:
     return tensor
 
 
-def _map(argument: str, value: Any) -> Tensor:
-    tensor = _tensor(argument, value)
+def feature_map(argument: str, value: Any) -> Tensor:
+    """Convert a value to a feature map, or refuse it.
+
+    Raises:
+        InputError: if `value` is not a tensor of rank 3, 4 or 5.
+
+    Example:
+
+    >>> from se_keras.ops import feature_map
+    >>> tuple(feature_map("inputs", [[[1.0, 2.0]]]).shape)
+    (1, 1, 2)
+    """
+    tensor = checked_tensor(argument, value)
     if len(tensor.shape) not in (3, 4, 5):
         raise InputError(
             f"`{argument}` must be a feature map of rank 3, 4 or 5, (N, *spatial, C) or "

@@ -17,8 +17,8 @@ from se_keras.graph import Graph, Node, is_functional, trace
 from se_keras.images import center_crop, open_image, read_image
 from se_keras.models.recipes import RECIPES
 from se_keras.ops import standardize_data_format
-from se_keras.support.arguments import one_of
-from se_keras.support.errors import InputError
+from se_keras.support.arguments import one_of, plain_text
+from se_keras.support.errors import InputError, shown
 from se_keras.weights.hub import HubFile
 from se_keras.weights.preprocessing import Pixels
 from se_keras.weights.presets import (
@@ -179,7 +179,7 @@ def _pixels_of(model_or_source: PixelSource, argument: str) -> Pixels:
         return _of_source(model_or_source, argument)
     raise InputError(
         f"`{argument}` must be a model, the name or source of its weights, or Pixels, got "
-        f"{model_or_source!r}."
+        f"{shown(model_or_source)}."
     )
 
 
@@ -187,8 +187,9 @@ ROWS = tuple(recipe.name for recipe in RECIPES)
 
 
 def _of_source(source: Weights, argument: str = "model_or_source") -> Pixels:
-    if isinstance(source, str) and source in ROWS:
-        return shared_pixels(source)
+    name = plain_text(source)
+    if name in ROWS:
+        return shared_pixels(name)
     parsed = parse_source(source, argument=argument, others=(*ROWS, *WORDS))
     if parsed.pixels.unknown and isinstance(parsed.published, HubFile):
         raise InputError(f"{parsed.pixels.origin}.")

@@ -14,6 +14,7 @@ import se_keras
 import se_keras.train
 from se_keras.cli import main
 from se_keras.commands.predict import predict
+from se_keras.weights.preprocessing import SecondSize
 
 L = keras.layers
 
@@ -244,9 +245,10 @@ NO_FLAGS = (
     "",
     1j,
     float("nan"),
-    0,
-    1,
-    np.int64(1),
+    1.0,
+    2,
+    -1,
+    np.int64(2),
     b"True",
     (1, 2),
     [],
@@ -360,7 +362,27 @@ DOORS = {
         {"model": NO_OBJECTS, "path": (None, "x", *NO_PATHS)},
     ),
     "list_models": (se_keras.list_models, {"pattern": NO_TEXTS}),
-    "pixels": (ignoring(se_keras.Pixels, raw=True), {"labels": NO_TEXTS[1:], "origin": NO_TEXTS}),
+    "pixels": (
+        ignoring(se_keras.Pixels, raw=True),
+        {
+            "labels": (*NO_TEXTS[1:], "x", "imagnet", "hf://me", "a b"),
+            "origin": NO_TEXTS,
+            "size": (*NO_NUMBERS[1:6], b"1", [], {}, (0, 8), (8, 8, 8)),
+            "second": NO_OBJECTS[1:],
+        },
+    ),
+    "second size": (
+        ignoring(SecondSize, size=288, crop=0.9),
+        {"size": NO_NUMBERS, "crop": (*NO_NUMBERS, 0, 1.1), "top1": (*NO_NUMBERS[1:], -1, 101)},
+    ),
+    "config": (
+        se_keras.train.TrainConfig,
+        {
+            "placement": (*NO_TEXTS[1:], "before"),
+            "pixels": (*NO_TEXTS[1:], "rwa", "seresnet5O", "hf://me"),
+            **dict.fromkeys(("no_se", "sync_batch_norm"), NO_FLAGS),
+        },
+    ),
     "decode": (
         ignoring(se_keras.decode_predictions, predictions=np.eye(1000)[:1]),
         {"top": (*NO_NUMBERS, 0), "model_or_source": (True, np.array([1, 2]), 0, -1, b"x", [])},
@@ -413,6 +435,38 @@ def test_an_error_names_the_argument_and_nothing_senseless_is_taken(door, tmp_pa
                 function(**{argument: value})
             assert f"`{argument}" in str(caught.value), (door, argument, value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_may_be_0_and_1_as_keras_users_write_them():
+    for flag in (0, 1, np.int64(0), np.True_):
+        assert layer(use_bias=flag).shape == MAP.shape
+        assert se_keras.SqueezeExcite(use_bias=flag).use_bias is bool(flag)
+        assert se_keras.SqueezeExcite(trainable=flag).trainable is bool(flag)
+    se_keras.optimize(convolution(), verbose=0)
+    statistics_of_0 = se_keras.record_excitations(with_se(), np.ones((1, 8, 8, 3)), verbose=0)
+    assert statistics_of_0.layers
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "EffectiveSqueezeExcite",
+        "EfficientChannelAttention",
+        "GatherExcite",
+        "SpatialChannelSqueezeExcite",
+    ],
+)
+def test_the_kin_of_se_check_their_arguments_too(kind):
+    _, wrong = DOORS["layer"]
+    for argument, values in wrong.items():
+        for value in () if argument == "ratio" else values:
+            with pytest.raises(se_keras.InputError, match=f"`{argument}`"):
+                getattr(se_keras, kind)(**{argument: value})
+
+
+def test_the_words_of_training_are_those_of_the_networks():
+    assert tuple(se_keras.blocks.PLACEMENTS) == se_keras.train.config.PLACEMENTS
+    assert tuple(se_keras.pixels.WORDS) == se_keras.train.config.PIXEL_WORDS
 
 
 def test_numbers_of_numpy_are_numbers():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from se_keras.images import line_of
 from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
 from se_keras.support.files import neighbors
@@ -33,7 +34,7 @@ def check_files(files: Sequence[str]) -> None:
     for name in files:
         if not Path(name).is_file():
             hint = did_you_mean(name, neighbors(name))
-            raise InputError(f"`cam`: there is no image file {name}.{hint}")
+            raise InputError(f"`cam`: there is no image file {line_of(name)}.{hint}")
 
 
 def draw_maps(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from se_keras.commands.model_files import open_model
 from se_keras.models.recipes import find_recipe
 from se_keras.support.arguments import positive_integer
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 from se_keras.support.files import written_beside
 from se_keras.support.startup import load_keras
 
@@ -77,7 +77,7 @@ def run(parsed: argparse.Namespace) -> None:
 
 def _convert_to_keras(parsed: argparse.Namespace) -> "ConversionPlan":
     if not parsed.out.endswith(".keras"):
-        raise InputError(f"`out` must be a .keras file, got {parsed.out!r}.")
+        raise InputError(f"`out` must be a .keras file, got {shown(parsed.out)}.")
     recipe = find_recipe(parsed.model)
     load_keras()
     from se_keras.catalog import create_with_plan

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from se_keras.commands.classifiers import BATCH, PIXELS, SOURCES, Classifier, load_classifier
 from se_keras.folders import ClassFolder, for_each_image, list_classes
-from se_keras.images import name_of
+from se_keras.images import line_of, name_of
 from se_keras.support.errors import InputError
 from se_keras.support.files import write_json, written_beside
 from se_keras.support.tables import format_table
@@ -122,7 +122,7 @@ def _as_data(found: ClassFolder, classifier: Classifier) -> "ImageData":
     names = classifier.class_names or found.class_names
     if unknown := [name for name in found.class_names if name not in names]:
         raise InputError(
-            f"{name_of(found.folder)} has the class {unknown[0]}, but the model's classes are "
+            f"{line_of(found.folder)} has the class {unknown[0]}, but the model's classes are "
             f"{', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
         )
     numbers = np.array([names.index(name) for name in found.class_names])

@@ -5,7 +5,7 @@ import fnmatch
 
 from se_keras.models.recipes import list_models
 from se_keras.support.arguments import did_you_mean
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 from se_keras.support.tables import format_table
 from se_keras.weights.presets import PRESETS
 
@@ -44,7 +44,9 @@ def _table_of_models(pattern: str) -> str:
     rows = list_models(pattern)
     if not rows:
         hint = did_you_mean(pattern, [row.name for row in list_models()])
-        raise InputError(f"No model matches {pattern!r}; `se-keras list` shows all models.{hint}")
+        raise InputError(
+            f"No model matches {shown(pattern)}; `se-keras list` shows all models.{hint}"
+        )
     header = ("name", "pixels", "parameters", "multiply-adds", "builder")
     cells = [(r.name, r.input_size, r.parameters, r.multiply_adds, r.builder) for r in rows]
     return format_table(header, cells)
@@ -56,8 +58,8 @@ def _table_of_weights(pattern: str) -> str:
     rows = [row for row in PRESETS if matching & {row.recipe, row.name}]
     if not rows:
         raise InputError(
-            f"No published weights match {pattern!r}; `se-keras list --weights` shows all of them."
-            + did_you_mean(pattern, names)
+            f"No published weights match {shown(pattern)}; "
+            "`se-keras list --weights` shows all of them." + did_you_mean(pattern, names)
         )
     header = ("name", "pixels", "classes", "top-1 %", "license")
     cells = [

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from se_keras.images import line_of
 from se_keras.support.arguments import did_you_mean
 from se_keras.support.errors import InputError
 from se_keras.support.files import neighbors
@@ -31,13 +32,16 @@ def model_file(path: str | os.PathLike) -> Path:
     file = path / "model.keras" if path.is_dir() else path
     if file.is_file() and file.suffix.lower() == ".keras":
         return file
+    named = line_of(path)
     if (path / "settings.json").is_file():
-        raise InputError(f"The run {path} is not finished: `se-keras train --resume` continues it.")
+        raise InputError(
+            f"The run {named} is not finished: `se-keras train --resume` continues it."
+        )
     if not path.exists():
-        raise InputError(f"There is no {path}.{did_you_mean(path, neighbors(path))}")
+        raise InputError(f"There is no {named}.{did_you_mean(path, neighbors(path))}")
     raise InputError(
-        f"The model must be a .keras file or the folder of a run, got {path}. If it is a file of "
-        f"weights, `se-keras convert {path} OUT.keras --model NAME` makes a .keras file."
+        f"The model must be a .keras file or the folder of a run, got {named}. If it is a file of "
+        f"weights, `se-keras convert {named} OUT.keras --model NAME` makes a .keras file."
     )
 
 

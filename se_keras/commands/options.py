@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from se_keras.support.errors import shown
+
 
 def whole_number(text: str) -> int:
     """Parse a whole number."""
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {shown(text)}") from None
 
 
 def number(text: str) -> float:
@@ -20,7 +22,7 @@ def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be a number, got {shown(text)}") from None
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -29,14 +31,14 @@ def numbers(text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"must be whole numbers, separated by commas, got {text!r}"
+            f"must be whole numbers, separated by commas, got {shown(text)}"
         ) from None
 
 
 def keras_file(text: str) -> Path:
     """Parse the path of a `.keras` file, which may not exist yet."""
     if not text.endswith(".keras"):
-        raise argparse.ArgumentTypeError(f"must be a .keras file, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a .keras file, got {shown(text)}")
     return Path(text)
 
 

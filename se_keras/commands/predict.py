@@ -21,7 +21,7 @@ from se_keras.commands.classifiers import (
 from se_keras.folders import SUFFIXES, find_images
 from se_keras.images import name_of
 from se_keras.support.arguments import positive_integer
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 from se_keras.support.files import write_csv
 from se_keras.support.progress import progress_style
 from se_keras.support.tables import visible
@@ -79,7 +79,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def csv_file(text: str) -> Path:
     """Parse the path of a `.csv` file, which may not exist yet."""
     if not text.lower().endswith(".csv"):
-        raise argparse.ArgumentTypeError(f"must be a .csv file, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a .csv file, got {shown(text)}")
     return Path(text)
 
 

@@ -58,10 +58,10 @@ def run(parsed: argparse.Namespace) -> None:
     """Train, and print the next steps."""
     given = given_fields(parsed, TrainConfig)
     asked = TrainConfig(**given)
+    cluster = Cluster(**given_fields(parsed, Cluster))
     folder = parsed.out or default_folder(asked)
     config = TrainConfig(**read_settings(folder) | given) if parsed.resume else asked
     config = config.completed()
-    cluster = Cluster(**given_fields(parsed, Cluster))
     if not cluster.process:
         check_folder(folder, parsed.resume, parsed.overwrite)
     load_keras()

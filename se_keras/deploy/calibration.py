@@ -13,7 +13,7 @@ import numpy as np
 
 from se_keras.folders import SUFFIXES, for_each_image, list_classes, list_images
 from se_keras.graph import in_model_order, shape_fits
-from se_keras.images import name_of
+from se_keras.images import line_of
 from se_keras.metadata import input_type
 from se_keras.pixels import Pixels, load_image, pixels_of, preprocess_input
 from se_keras.support.batches import read_batches
@@ -73,7 +73,7 @@ def open_samples(model: keras.Model, calibration: Any, class_names: Sequence[str
         return calibration
     if isinstance(calibration, str | os.PathLike):
         arrays, labels, files, left_out = _read_folder(model, Path(calibration), class_names)
-        name = name_of(calibration)
+        name = line_of(calibration)
     else:
         arrays, targets = _collect(model, calibration)
         labels = _labels_of_targets(model, targets)
@@ -263,7 +263,7 @@ def _read_folder(
     paths, left_out = list_images(folder)
     if not paths:
         raise InputError(
-            f"`calibration`: {name_of(folder)} has no images ({', '.join(SUFFIXES)}). "
+            f"`calibration`: {line_of(folder)} has no images ({', '.join(SUFFIXES)}). "
             f"{left_out}".strip()
         )
     said = f"; left out: {left_out.in_words}" if left_out else ""

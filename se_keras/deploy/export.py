@@ -18,6 +18,7 @@ from se_keras.deploy.engines import Engine, Run, find_engine
 from se_keras.deploy.targets import Target, find_target
 from se_keras.deploy.tf_function import with_policy
 from se_keras.graph import innermost_layers, is_quantized
+from se_keras.images import line_of
 from se_keras.metadata import describe, write_metadata
 from se_keras.rewrite.optimize import optimize
 from se_keras.support import arguments
@@ -276,14 +277,15 @@ def _names_of(model: keras.Model, class_names: Sequence[str] | None) -> list[str
 
 
 def _check_path(path: Path, engine: Engine) -> None:
+    named = line_of(path)
     if engine.marker is None:
         if path.suffix != engine.suffix:
-            raise InputError(f"`path` must be a {engine.suffix} file, got {path}.")
-        if path.is_dir():
-            raise InputError(f"`path` must be a {engine.suffix} file, got the folder {path}.")
-    elif path.exists() and not (path / engine.marker).is_file():
+            raise InputError(f"`path` must be a {engine.suffix} file, got {named}.")
+        if os.path.isdir(path):
+            raise InputError(f"`path` must be a {engine.suffix} file, got the folder {named}.")
+    elif os.path.exists(path) and not (path / engine.marker).is_file():
         raise InputError(
-            f"`path`: {path} exists and is not an export in {engine.format}: choose another path."
+            f"`path`: {named} exists and is not an export in {engine.format}: choose another path."
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -16,7 +17,8 @@ from se_keras.deploy.to_openvino import (
     write_openvino_bfloat16,
 )
 from se_keras.deploy.to_saved_model import write_saved_model, write_saved_model_bfloat16
-from se_keras.support.errors import InputError
+from se_keras.support.arguments import plain_text
+from se_keras.support.errors import MAX_VALUE, InputError, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +78,17 @@ float32, bfloat16; onnx in float32, int8; openvino in float32, bfloat16, int8; l
 int8, got litert in bfloat16.
     """
     precisions: dict[str, list[str]] = {}
-    are_texts = isinstance(format, str) and isinstance(precision, str)
+    asked = plain_text(format), plain_text(precision)
     for row in TARGETS:
         precisions.setdefault(row.format, []).append(row.precision)
-        if are_texts and (row.format, row.precision) == (format, precision):
+        if (row.format, row.precision) == asked:
             return row
     have = "; ".join(f"{name} in {', '.join(rows)}" for name, rows in precisions.items())
-    raise InputError(f"`format` and `precision` must be {have}, got {format} in {precision}.")
+    raise InputError(
+        f"`format` and `precision` must be {have}, got {_word(format)} in {_word(precision)}."
+    )
+
+
+def _word(value: Any) -> str:
+    text = plain_text(value)
+    return text if text and text.isidentifier() and len(text) < MAX_VALUE else shown(value)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from se_keras.explain.statistics import ExcitationStats, LayerStats
-from se_keras.support.arguments import instance_of
+from se_keras.support.arguments import instance_of, items_of
 from se_keras.support.arguments import path as checked_path
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 from se_keras.support.plotting import new_figure, save_figure, shorten, show_names
 
 if TYPE_CHECKING:
@@ -72,11 +72,9 @@ def plot_excitations(
     """
     instance_of("stats", stats, ExcitationStats, "the result of `record_excitations`")
     chosen = stats.classes[:COMPARED_CLASSES] if classes is None else classes
-    row = chosen.tolist() if isinstance(chosen, np.ndarray) else chosen
-    is_row = isinstance(row, Sequence) and not isinstance(row, str | bytes)
-    numbers = [stats.class_number(name) for name in row] if is_row else []
+    numbers = [stats.class_number(name) for name in items_of(chosen) or ()]
     if not numbers:
-        raise InputError(f"`classes` must be some of {stats.classes}, got {classes!r}.")
+        raise InputError(f"`classes` must be some of {stats.classes}, got {shown(classes)}.")
     figures = {
         "classes": _draw_classes(stats, numbers),
         "spread": _draw_spread(stats, numbers[:SPREAD_CLASSES]),
@@ -87,7 +85,11 @@ def plot_excitations(
         figures["maps"] = _draw_maps(stats, with_maps, numbers[:MAP_CLASSES])
     if path is not None:
         folder = checked_path("path", path)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            wrong = f"can't make the folder {shown(str(folder))}: {error.strerror}"
+            raise InputError(f"`path`: {wrong}.") from error
         for name, figure in figures.items():
             save_figure(figure, folder / f"{name}.png")
     return figures

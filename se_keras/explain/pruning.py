@@ -15,8 +15,8 @@ from se_keras.rewrite.factors import apply, factor, find_targets, put_factor, ta
 from se_keras.rewrite.scaling import LeftAlone
 from se_keras.rewrite.squeeze_excite import Gate, find_gates, open_layers
 from se_keras.rewrite.work import work_of
-from se_keras.support.arguments import did_you_mean, instance_of, share
-from se_keras.support.errors import InputError
+from se_keras.support.arguments import did_you_mean, instance_of, items_of, plain_text, share
+from se_keras.support.errors import InputError, shown
 from se_keras.support.tables import format_table
 
 Keep = float | Collection[str]
@@ -220,13 +220,15 @@ def _read(model: keras.Model) -> tuple[Graph, dict[str, Gate], dict[str, int]]:
 
 def _names_to_keep(stats: ExcitationStats, keep: Keep | None) -> set[str]:
     """Return the names of the SE layers to keep."""
-    if isinstance(keep, Collection) and not isinstance(keep, str | bytes | Mapping):
-        names = [layer.name for layer in stats.layers]
-        for name in keep:
-            if name not in names:
+    asked = items_of(keep)
+    if asked is not None:
+        names = {layer.name for layer in stats.layers}
+        for name in asked:
+            if plain_text(name) not in names:
                 hint = did_you_mean(name, names)
-                raise InputError(f"`keep` must name SE layers of the model, got {name!r}.{hint}")
-        return set(keep)
+                wanted = "`keep` must name SE layers of the model"
+                raise InputError(f"{wanted}, got {shown(name)}.{hint}")
+        return names.intersection(map(plain_text, asked))
     kept = share("keep", keep, "the share of SE layers to keep, in [0, 1], or their names")
     number = math.floor(kept * len(stats.layers) + 0.5)
     by_variability = sorted(stats.layers, key=lambda layer: -layer.variability)

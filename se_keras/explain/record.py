@@ -353,7 +353,7 @@ def _whole_arrays(data: Any, inputs: int) -> tuple | None:
 def _are_images(data: Any, inputs: int) -> bool:
     """Return whether the data is an array, or an array for each input, by name or in order."""
     if isinstance(data, np.ndarray):
-        return True
+        return data.ndim > 0
     values = list(data.values() if isinstance(data, Mapping) else data) if _holds(data) else []
     several = len(values) == inputs and (inputs > 1 or isinstance(data, Mapping))
     return several and all(isinstance(value, np.ndarray) for value in values)

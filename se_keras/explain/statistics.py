@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from se_keras.support.arguments import did_you_mean
-from se_keras.support.errors import InputError
+from se_keras.support.arguments import did_you_mean, plain, plain_text
+from se_keras.support.errors import InputError, shown
 from se_keras.support.files import write_csv
 from se_keras.support.tables import format_table
 
@@ -127,11 +127,11 @@ class ExcitationStats:
     def __getitem__(self, name: str) -> LayerStats:
         """Return the layer with this name."""
         for layer in self.layers:
-            if layer.name == name:
+            if layer.name == plain_text(name):
                 return layer
         names = [layer.name for layer in self.layers]
         hint = did_you_mean(name, names) or f" The SE layers: {', '.join(names)}."
-        raise KeyError(f"no SE layer {name!r}.{hint}")
+        raise KeyError(f"no SE layer {shown(name)}.{hint}")
 
     def class_number(self, name: str | int) -> int:
         """Return the index of a class in `classes`, given its name; a number means its digits.
@@ -139,10 +139,12 @@ class ExcitationStats:
         Raises:
             InputError: if there is no such class.
         """
-        if str(name) not in self.classes:
+        number = plain(name)
+        text = str(number) if type(number) is int else plain_text(name)
+        if text not in self.classes:
             hint = did_you_mean(name, self.classes)
-            raise InputError(f"`classes` must be some of {self.classes}, got {name!r}.{hint}")
-        return self.classes.index(str(name))
+            raise InputError(f"`classes` must be some of {self.classes}, got {shown(name)}.{hint}")
+        return self.classes.index(text)
 
     def __str__(self) -> str:
         rows = [

@@ -19,7 +19,7 @@ from se_keras.support.arguments import (
     refuse_unknown_options,
     shape,
 )
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 
 # The options in a dense layer's config that `Model.quantize` and `Dense.enable_lora` change.
 PART_OPTIONS = ("dtype", "quantization_config", "lora_rank", "lora_alpha")
@@ -191,6 +191,7 @@ class ChannelGate(keras.layers.Layer):
             gate per channel has the shape (N, 1, 1, C), or (N, C, 1, 1) with `"channels_first"`.
             With a sigmoid, its values are between 0 and `gate_scale`.
         """
+        inputs = ops.feature_map("inputs", inputs)
         if not self.built:
             self.build(inputs.shape)
         inputs = keras.ops.cast(inputs, self.compute_dtype)
@@ -246,13 +247,13 @@ class ChannelGate(keras.layers.Layer):
             **given: the arguments that do not use them.
         """
         defaults = _defaults_of(type(self))
-        others = " and ".join(f"`{other}={value!r}`" for other, value in given.items())
+        others = " and ".join(f"`{other}={shown(value)}`" for other, value in given.items())
         for name in sorted(unused):
             value, default = getattr(self, name), _resolved(name, defaults[name])
             if _serialize(name, value) != _serialize(name, default):
                 raise InputError(
                     f"`{name}` must stay at its default with {others}, which do not use it, got "
-                    f"{value!r}."
+                    f"{shown(value)}."
                 )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -429,13 +430,13 @@ def resolve(argument: str, value: Any) -> Any:
     'sigmoid'
     """
     kind = argument.rpartition("_")[-1]
-    message = f"`{argument}` must be a Keras {kind}, its name or a function, got {value!r}."
+    message = f"`{argument}` must be a Keras {kind}, its name or a function, got {shown(value)}."
     # Keras takes arrays as initializers, but their one shape can't fit all inner layers.
     if isinstance(value, np.ndarray | np.generic) or keras.ops.is_tensor(value):
         raise InputError(message)
     try:
         return RESOLVED[kind].get(value)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # of an object of any class
         raise InputError(message) from error
 
 
@@ -455,12 +456,14 @@ def resolve_dtype(argument: str, value: Any) -> keras.DTypePolicy:
     >>> resolve_dtype("dtype", "mixed_bfloat16").compute_dtype
     'bfloat16'
     """
+    wanted = f"`{argument}` must be a Keras dtype policy, such as 'mixed_bfloat16'"
     try:
-        return keras.dtype_policies.get(value)
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise InputError(
-            f"`{argument}` must be a Keras dtype policy, such as 'mixed_bfloat16', got {value!r}."
-        ) from error
+        policy = keras.dtype_policies.get(value)
+    except Exception as error:  # of an object of any class
+        raise InputError(f"{wanted}, got {shown(value)}.") from error
+    if "float" not in str(policy.compute_dtype):
+        raise InputError(f"{wanted}, got {shown(value)}, which is not of floats.")
+    return policy
 
 
 # Checks for the options of every Keras layer: Keras' own errors would not name the argument.
@@ -476,10 +479,11 @@ MAY_BE_NONE = ("name", "dtype", "activity_regularizer", "input_shape")
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    checked = dict(options)
     for name, value in options.items():
         if name in KERAS_CHECKS and not (value is None and name in MAY_BE_NONE):
-            KERAS_CHECKS[name](name, value)
-    return dict(options)
+            checked[name] = KERAS_CHECKS[name](name, value)
+    return checked
 
 
 def _resolved(argument: str, value: Any) -> Any:

@@ -46,9 +46,9 @@ class EfficientChannelAttention(ChannelGate):
         super().__init__(**kwargs)
         self.kernel_size = kernel_size
         if kernel_size is not None:
-            self.kernel_size = positive_integer("kernel_size", kernel_size)
-            if not kernel_size % 2:
-                raise InputError(f"`kernel_size` must be odd, got {kernel_size}.")
+            self.kernel_size = positive_integer("kernel_size", kernel_size, 2**16)
+            if not self.kernel_size % 2:
+                raise InputError(f"`kernel_size` must be odd, got {self.kernel_size}.")
 
     def part_names(self) -> tuple[str, ...]:
         return ("conv",)

@@ -13,6 +13,10 @@ from se_keras.support.errors import InputError
 PARTS = ("reduce", "expand")
 
 
+# The most channels of a hidden layer.
+WIDEST = 2**16
+
+
 class TwoLayerOptions(GateOptions, total=False):
     """The options of every gate with two layers."""
 
@@ -50,10 +54,10 @@ class TwoLayerGate(ChannelGate):
     ):
         super().__init__(**kwargs)
         self.ratio = positive_integer("ratio", ratio)
-        self.divisor = positive_integer("divisor", divisor)
+        self.divisor = positive_integer("divisor", divisor, WIDEST)
         self.reduced_channels = reduced_channels
         if reduced_channels is not None:
-            self.reduced_channels = positive_integer("reduced_channels", reduced_channels)
+            self.reduced_channels = positive_integer("reduced_channels", reduced_channels, WIDEST)
             if self.divisor != 1:
                 raise InputError(
                     "`divisor` rounds the hidden width from `ratio`: with "

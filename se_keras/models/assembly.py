@@ -66,7 +66,8 @@ FAMILIES: dict[type[Recipe], Family] = {
 
 CHECKS: dict[str, Check] = {
     **dict.fromkeys(("se", "include_top", "features_only"), boolean),
-    **dict.fromkeys(("classes", "ratio"), positive_integer),
+    "classes": partial(positive_integer, most=2**24),
+    "ratio": positive_integer,
     **dict.fromkeys(("dropout", "drop_path_rate"), rate),
     "name": keras_name,
     "input_shape": shape,

@@ -16,10 +16,11 @@ from se_keras.support.arguments import (
     did_you_mean,
     number_from,
     one_of,
+    plain_text,
     positive_integer,
     text,
 )
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 
 # What `attention` may be, for what does not import Keras: the keys of `se_keras.layers.GATES`.
 ATTENTIONS = ("se", "eca", "ese", "scse", "ge")
@@ -607,11 +608,12 @@ def find_recipe(name: str) -> Recipe:
     Raises:
         InputError: if there is none; the message suggests similar names.
     """
+    given = plain_text(name)
     for recipe in RECIPES:
-        if isinstance(name, str) and recipe.name == name:
+        if recipe.name == given:
             return recipe
     names = [recipe.name for recipe in RECIPES]
     raise InputError(
-        f"`model` must be a model of the catalog, got {name!r}.{did_you_mean(name, names)} "
+        f"`model` must be a model of the catalog, got {shown(name)}.{did_you_mean(name, names)} "
         "`se_keras.list_models()` returns all of them."
     )

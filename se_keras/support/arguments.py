@@ -6,19 +6,22 @@ import functools
 import math
 import numbers
 import os
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 
 Check = Callable[[str, Any], Any]
 Class = TypeVar("Class", bound=type)
 KINDS = {int: numbers.Integral, float: numbers.Real}
+LARGEST = 2**31 - 1
+# Longer texts are compared with no known name, which would take long.
+LONGEST_NAME = 500
 
 
-def positive_integer(argument: str, value: Any) -> int:
-    """Return `value` as an int >= 1; rejects booleans.
+def positive_integer(argument: str, value: Any, most: int = LARGEST) -> int:
+    """Return `value` as an int from 1 to `most`; rejects booleans.
 
     Raises:
         InputError: if `value` is anything else.
@@ -29,7 +32,10 @@ def positive_integer(argument: str, value: Any) -> int:
     >>> positive_integer("ratio", 16)
     16
     """
-    return _number(argument, value, int, lambda number: number >= 1, "a positive integer")
+    number = _number(argument, value, int, lambda number: number >= 1, "a positive integer")
+    if number > most:
+        raise InputError(_message(argument, f"an integer from 1 to {most:,}", value))
+    return number
 
 
 def integer_below(argument: str, value: Any, end: int) -> int:
@@ -179,7 +185,10 @@ def nonzero_number(argument: str, value: Any) -> float:
 
 
 def boolean(argument: str, value: Any) -> bool:
-    """Return `value` as a bool; rejects numbers and words.
+    """Return `value` as a bool: the one rule for flags.
+
+    A flag is True or False, or the integer 1 or 0, as Keras users write `verbose=0`; of Python or
+    of NumPy.
 
     Raises:
         InputError: if `value` is anything else.
@@ -187,13 +196,13 @@ def boolean(argument: str, value: Any) -> bool:
     Example:
 
     >>> from se_keras.support.arguments import boolean
-    >>> boolean("use_bias", False)
-    False
+    >>> boolean("use_bias", False), boolean("verbose", 1)
+    (False, True)
     """
-    plain = _plain(value)
-    if not isinstance(plain, bool):
+    found = plain(value)
+    if type(found) not in (bool, int) or found not in (0, 1):
         raise InputError(_message(argument, "True or False", value))
-    return plain
+    return bool(found)
 
 
 def text(argument: str, value: Any) -> str:
@@ -208,9 +217,10 @@ def text(argument: str, value: Any) -> str:
     >>> text("data", "cifar10")
     'cifar10'
     """
-    if not isinstance(value, str) or not value:
+    found = plain_text(value)
+    if not found:
         raise InputError(_message(argument, "a non-empty string", value))
-    return str(value)
+    return found
 
 
 def keras_name(argument: str, value: Any) -> str:
@@ -225,9 +235,10 @@ def keras_name(argument: str, value: Any) -> str:
     >>> keras_name("name", "stage2_se")
     'stage2_se'
     """
-    if "/" in text(argument, value):
-        raise InputError(_message(argument, "a string without a slash", value))
-    return str(value)
+    found = text(argument, value)
+    if "/" in found or not found.isprintable():  # half a surrogate pair is no text to TensorFlow
+        raise InputError(_message(argument, "a string without a slash or control signs", value))
+    return found
 
 
 def path(argument: str, value: Any) -> Path:
@@ -242,10 +253,30 @@ def path(argument: str, value: Any) -> Path:
     >>> path("out", "runs/photos").name
     'photos'
     """
-    plain = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(plain, str) or not plain:
+    return Path(text_of_path(argument, value))
+
+
+def text_of_path(argument: str, value: Any) -> str:
+    """Return `value`, a string that is not empty or a path, as a string.
+
+    Raises:
+        InputError: if `value` is anything else, such as bytes, or can't be the name of a file.
+
+    Example:
+
+    >>> from pathlib import Path
+    >>> from se_keras.support.arguments import text_of_path
+    >>> text_of_path("data", Path("photos"))
+    'photos'
+    """
+    try:
+        found = plain_text(os.fspath(value))
+        os.fsencode(found or "")
+    except Exception:  # what `__fspath__` of others raises; a half of a surrogate pair
+        found = None
+    if not found or "\0" in found:
         raise InputError(_message(argument, "a path or a non-empty string", value))
-    return Path(plain)
+    return found
 
 
 def function(argument: str, value: Any) -> Callable:
@@ -282,8 +313,8 @@ def integers(argument: str, value: Any, wanted: str) -> tuple[int, ...]:
     >>> integers("stages", [2, 3], "numbers of stages")
     (2, 3)
     """
-    row = _row(value)
-    numbers_of_it = [_plain(item) for item in row or ()]
+    row = items_of(value)
+    numbers_of_it = [plain(item) for item in row or ()]
     if row is None or not all(type(number) is int for number in numbers_of_it):
         raise InputError(_message(argument, wanted, value))
     return tuple(numbers_of_it)
@@ -306,10 +337,11 @@ def texts(argument: str, value: Any, wanted: str) -> tuple[str, ...]:
     >>> texts("class_names", ["cat", "dog"], "names of classes")
     ('cat', 'dog')
     """
-    row = _row(value)
-    if not row or not all(isinstance(item, str) for item in row):
+    row = [plain_text(item) for item in items_of(value) or ()]
+    found = tuple(item for item in row if item is not None)
+    if not row or len(found) < len(row):
         raise InputError(_message(argument, wanted, value))
-    return tuple(map(str, row))
+    return found
 
 
 def instance_of(argument: str, value: Any, kind: type, wanted: str) -> Any:
@@ -348,8 +380,9 @@ def shape(argument: str, value: Any) -> tuple[int | None, ...]:
     (None, None, 3)
     """
     wanted = "a tuple of positive integers or None, such as (224, 224, 3)"
-    sizes = [_plain(size) for size in instance_of(argument, value, Iterable, wanted)]
-    if not all(size is None or (type(size) is int and size > 0) for size in sizes):
+    row = items_of(value)
+    sizes = [plain(size) for size in row or ()]
+    if row is None or not all(size is None or (type(size) is int and size > 0) for size in sizes):
         raise InputError(_message(argument, wanted, value))
     return tuple(sizes)
 
@@ -366,12 +399,11 @@ def one_of(argument: str, value: Any, choices: Collection) -> Any:
     >>> one_of("pool", "max", ("avg", "max"))
     'max'
     """
-    # An array is not hashable, and would be compared element by element.
-    if isinstance(value, Hashable):
-        for choice in choices:
-            # True equals 1, but a boolean is not a number here.
-            if choice == value and isinstance(choice, bool) == isinstance(_plain(value), bool):
-                return choice
+    given = plain_text(value) if isinstance(value, str) else plain(value)
+    for choice in choices:
+        # True equals 1, but a boolean is not a number here; an array has no one truth value.
+        if type(given) is type(choice) and given == choice:
+            return choice
     message = _message(argument, f"one of {tuple(choices)}", value)
     raise InputError(message + did_you_mean(value, choices))
 
@@ -417,9 +449,11 @@ def did_you_mean(given: Any, known: Iterable) -> str:
     >>> did_you_mean("vit", ["seresnet50", "semobilenet"])
     ''
     """
-    others = (name for name in known if isinstance(name, str) and name != str(given))
-    names = {name.casefold(): name for name in others}
-    word = str(given).casefold()
+    text = plain_text(given)
+    if not text or len(text) > LONGEST_NAME:
+        return ""
+    names = {name.casefold(): name for name in known if isinstance(name, str) and name != text}
+    word = text.casefold()
     near = [word] if word in names else difflib.get_close_matches(word, names)
     *first, last = [repr(names[name]) for name in near] or [""]
     return f" Did you mean {', '.join(first)}{' or ' if first else ''}{last}?" if near else ""
@@ -483,10 +517,10 @@ def with_suggestions(cls: Class) -> Class:
 
 
 def _number(argument: str, value: Any, kind: type, fits: Callable[[Any], bool], wanted: str) -> Any:
-    plain = _plain(value)
-    if isinstance(plain, KINDS[kind]) and not isinstance(plain, bool):
+    found = plain(value)
+    if isinstance(found, KINDS[kind]) and not isinstance(found, bool):
         try:
-            number = kind(plain)
+            number = kind(found)
         except OverflowError:  # an integer that is too large for a float
             number = math.inf
         if fits(number):
@@ -494,18 +528,59 @@ def _number(argument: str, value: Any, kind: type, fits: Callable[[Any], bool], 
     raise InputError(_message(argument, wanted, value))
 
 
-def _row(value: Any) -> list[Any] | None:
-    """Return the items of a list, a set or an array; `None` for anything else."""
-    if not isinstance(value, Collection) or isinstance(value, str | bytes | bytearray | Mapping):
+# What a caller gives may be an object of any class, whose methods raise anything.
+
+
+def items_of(value: Any) -> list[Any] | None:
+    """Return the items of a list, a set or an array; `None` for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import items_of
+    >>> items_of((1, 2)), items_of("ab")
+    ([1, 2], None)
+    """
+    try:
+        is_text = isinstance(value, str | bytes | bytearray | Mapping)
+        return None if is_text or not isinstance(value, Collection) else list(value)
+    except Exception:  # an array without axes too is a collection, and has no items
         return None
-    # An array without axes can't be iterated, although it is a collection.
-    return None if getattr(value, "shape", None) == () else list(value)
 
 
-def _plain(value: Any) -> Any:
-    """Return a NumPy scalar as a Python value."""
-    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+def plain(value: Any) -> Any:
+    """Return a number of NumPy, or of a class that is derived from Python's, as Python's own.
+
+    Anything else is returned as it is.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from se_keras.support.arguments import plain
+    >>> plain(np.int64(3)), plain("3")
+    (3, '3')
+    """
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return value if type(value) is kind else kind.__pos__(value)  # type: ignore[arg-type]
+    try:
+        return value.item() if getattr(value, "shape", None) == () else value
+    except Exception:
+        return value
+
+
+def plain_text(value: Any) -> str | None:
+    """Return a string, also of a class that is derived from Python's, as Python's own.
+
+    `None` for anything else.
+
+    Example:
+
+    >>> from se_keras.support.arguments import plain_text
+    >>> plain_text("avg"), plain_text(3)
+    ('avg', None)
+    """
+    return str.__str__(value) if isinstance(value, str) else None
 
 
 def _message(argument: str, wanted: str, value: Any) -> str:
-    return f"`{argument}` must be {wanted}, got {value!r}."
+    return f"`{argument}` must be {wanted}, got {shown(value)}."

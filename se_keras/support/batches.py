@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 
 
 def read_batches(argument: str, data: Any, wanted: str) -> tuple[Iterable[Any], float | None]:
@@ -37,6 +37,8 @@ def read_batches(argument: str, data: Any, wanted: str) -> tuple[Iterable[Any], 
         return (data[index] for index in indices), math.inf if number is None else number
     if not isinstance(data, Iterable):
         raise InputError(f"`{argument}` must be {wanted}, got {type(data).__name__}.")
+    if isinstance(data, keras.KerasTensor | str):
+        raise InputError(f"`{argument}` must be {wanted}, got {shown(data)}.")
     if hasattr(data, "cardinality"):  # tf.data: -1 means endless, -2 means unknown
         number = int(data.cardinality())
         return data, {-1: math.inf, -2: None}.get(number, number)

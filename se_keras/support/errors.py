@@ -1,11 +1,15 @@
 """Errors that the command line shows in one line, without a traceback."""
 
+import re
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 BACKENDS = ("jax", "tensorflow", "torch")  # the packages that Keras' backends need
 OTHER_BACKEND = ", or name in KERAS_BACKEND a backend that is installed"
 MAX_TEXT = 500  # the longest shown part of a reader's message, in characters
+MAX_VALUE = 200  # and of a value
 
 
 class InputError(ValueError):
@@ -115,6 +119,31 @@ def in_one_line(error: BaseException) -> str:
     'no space on the disk'
     """
     return " ".join(lines_of(error))
+
+
+def shown(value: Any) -> str:
+    """Return any value as one line that is not too long, for a message.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from se_keras.support.errors import shown
+    >>> shown(np.eye(2))
+    'array([[1., 0.], [0., 1.]])'
+    >>> shown("a" * 1000).count("a"), shown([1] * 1000).count("1")
+    (195, 20)
+    """
+    try:
+        text = _SHORT.repr(value)
+    except Exception:  # of an integer of too many digits, or of a class of others
+        text = f"a value of {type(value).__name__} that can't be shown"
+    text = re.sub(r"\s*\n\s*", " ", text)
+    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 3]}..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MAX_VALUE
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = _SHORT.maxarray = 20
 
 
 @contextmanager

@@ -270,10 +270,24 @@ def open_regular(path: str | os.PathLike) -> io.BufferedReader:
     ...
     ValueError: it is not a regular file
     """
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode):
-        raise ValueError("it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
-    return open(path, "rb")
+    _refuse_irregular(os.stat(path))
+    # What has taken its place since then may be a pipe.
+    number = os.open(path, os.O_RDONLY | _NO_WAITING)
+    try:
+        _refuse_irregular(os.fstat(number))
+        return os.fdopen(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+
+
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _refuse_irregular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        is_folder = stat.S_ISDIR(status.st_mode)
+        raise ValueError("it is a folder" if is_folder else "it is not a regular file")
 
 
 def read_json(path: Path) -> dict[str, Any]:

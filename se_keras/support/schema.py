@@ -1,10 +1,9 @@
 """Read fields of untrusted JSON objects, and check each of them."""
 
-import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 
 MAX_TEXT = 1000
 
@@ -51,18 +50,13 @@ class Fields:
             return read(value)
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"{self.head}: `{self.within}{name}`{self.of} must be {wanted}, got "
-                f"{_SHORT.repr(value)}."
+                f"{self.head}: `{self.within}{name}`{self.of} must be {wanted}, got {shown(value)}."
             ) from error
 
     def inside(self, name: str) -> "Fields":
         """Return the fields of a nested object; refuse an object without it."""
         inner = self.need(name, mapping, "an object")
         return Fields(inner, self.head, self.of, f"{self.within}{name}.")
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 4, 4
 
 
 # --- values: each function returns the value, or raises TypeError or ValueError ------------------

@@ -3,18 +3,20 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import keras
 from keras import KerasTensor
 
 from se_keras.graph import Graph, Node
 from se_keras.rewrite.squeeze_excite import is_own_layer
-from se_keras.support.arguments import did_you_mean
-from se_keras.support.errors import InputError
+from se_keras.support.arguments import did_you_mean, items_of, plain_text
+from se_keras.support.errors import InputError, in_one_line, shown
 from se_keras.surgery.nodes import is_prediction, is_scaling, kernels
 from se_keras.surgery.patterns import ResidualUnit, Structure
 
 PLACES = ("standard", "pre", "post", "identity")
+MOST_NAMES = 100_000
 Where = str | Iterable[str] | Callable[[keras.Layer], bool]
 Structures = list[tuple[str, Structure]]
 
@@ -70,13 +72,14 @@ def find_spots(graph: Graph, where: Where, placement: str) -> list[Spot]:
         InputError: if `where` is invalid, or names a layer that does not exist.
     """
     structures = [(path, Structure(inner)) for path, inner in graph.graphs()]
-    if isinstance(where, str) and where in RULES:
-        return _find_by_rules(structures, (RULES[where],), placement)
-    if isinstance(where, str) and where == "auto":
+    word = plain_text(where)
+    if word in RULES:
+        return _find_by_rules(structures, (RULES[word],), placement)
+    if word == "auto":
         found = (_find_by_rules(structures, rules, placement) for rules in AUTO_RULES)
         return next(filter(None, found), [])
-    if isinstance(where, str):
-        return _find_by_pattern(structures, where)
+    if word is not None:
+        return _find_by_pattern(structures, word)
     if callable(where):
         return _find_by_function(structures, where)
     return _find_by_names(structures, where)
@@ -199,7 +202,7 @@ def _find_by_pattern(structures: Structures, pattern: str) -> list[Spot]:
         matches = re.compile(pattern).fullmatch
     except re.error as error:
         raise InputError(
-            f"`where` must be a regular expression, got {pattern!r} ({error})."
+            f"`where` must be a regular expression, got {shown(pattern)} ({in_one_line(error)})."
         ) from error
     return _make_spots(
         structures, lambda names, node: any(map(matches, names)), f"matches {pattern}"
@@ -262,17 +265,19 @@ def _check_names(structures: Structures, names: Iterable[str]) -> set[str]:
     for name in wanted:
         if name not in nodes:
             hint = did_you_mean(name, nodes)
-            raise InputError(f"`where`: there is no layer {name!r}.{hint}")
+            raise InputError(f"`where`: there is no layer {shown(name)}.{hint}")
         _refuse_no_map(name, nodes[name])
     return set(wanted)
 
 
 def _listed(names: Iterable[str]) -> list[str]:
-    wanted = list(names) if isinstance(names, Iterable) else [names]
-    if not wanted or not all(isinstance(name, str) for name in wanted):
+    # An iterator may have no end.
+    row = list(islice(names, MOST_NAMES)) if isinstance(names, Iterator) else items_of(names)
+    wanted = [name for name in map(plain_text, row or ()) if name is not None]
+    if not wanted or len(wanted) < len(row or ()):
         raise InputError(
             f"`where` must be 'auto', one of {tuple(RULES)}, a regular expression, a list of layer "
-            f"names or a function of a layer, got {names!r}."
+            f"names or a function of a layer, got {shown(names)}."
         )
     return wanted
 

@@ -20,7 +20,7 @@ from se_keras.support.arguments import (
     positive_integer,
     refuse_unknown_options,
 )
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 from se_keras.surgery.nodes import channels_of, stride
 from se_keras.surgery.plan import InsertionPlan, Site
 from se_keras.surgery.rules import PLACES, RULES, Spot, Where, find_spots
@@ -132,11 +132,11 @@ def _refuse_no_site(model: keras.Model, where: Where, placement: str, spots: lis
         hint = did_you_mean(where, names) or (
             " Name the layers to insert SE after, as in where=['conv1_relu', 'conv2_relu']."
         )
-        raise InputError(f"`where`: {model.name!r} has no site for {where!r}.{hint}")
+        raise InputError(f"`where`: {model.name!r} has no site for {shown(where)}.{hint}")
     if placement != "standard" and not any(spot.placed for spot in spots):
         raise InputError(
             f"`placement={placement!r}` needs residual units, but {model.name!r} has none with "
-            f"where={where!r}."
+            f"where={shown(where)}."
         )
 
 
@@ -164,7 +164,7 @@ def _select_stages(
     words = f"some of {present}, the stages with sites"
     wanted = set(present if stages is None else integers("stages", stages, words))
     if not wanted <= set(present):
-        raise InputError(f"`stages` must be {words}, got {stages!r}.")
+        raise InputError(f"`stages` must be {words}, got {shown(stages)}.")
     if skip_last_stage:
         wanted.discard(present[-1])
     if not wanted:

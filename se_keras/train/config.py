@@ -24,16 +24,21 @@ from se_keras.support.arguments import (
     positive_share,
     rate,
     text,
+    text_of_path,
     with_suggestions,
 )
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 from se_keras.support.files import neighbors
+from se_keras.weights.preprocessing import SOURCE
 
 Settings = TypeVar("Settings")
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CHOICES = ("best", "last")
 CLASS_WEIGHTS = ("none", "balanced")
+# Those of `se_keras.blocks` and the words of `se_keras.pixels`, which import Keras.
+PLACEMENTS = ("standard", "pre", "post", "identity", "conv3x3")
+PIXEL_WORDS = ("raw", "imagenet", "tf")
 # Keras draws wrong numbers from beta distributions with smaller parameters: from Beta(0.01, 0.01),
 # 18 % are 1/2, which should be near 0 or 1.
 LEAST_ALPHA = 0.1
@@ -94,11 +99,11 @@ def is_model_file(model: str | None) -> bool:
 
 
 def _model(argument: str, model: Any) -> str:
-    model = _text_of_path(argument, model)
+    model = text_of_path(argument, model)
     if is_model_file(model):
         return model
     is_name = any(recipe.name == model for recipe in RECIPES)
-    if not is_name and Path(model).is_dir():
+    if not is_name and os.path.isdir(model):
         return _model_of_run(argument, Path(model))
     if not is_name and os.sep in model:
         hint = did_you_mean(model, neighbors(model))
@@ -115,8 +120,17 @@ def _model_of_run(argument: str, folder: Path) -> str:
     return str(file)
 
 
-def _text_of_path(argument: str, value: Any) -> str:
-    return text(argument, os.fspath(value) if isinstance(value, os.PathLike) else value)
+def _pixels(argument: str, value: Any) -> str:
+    """Check the form of it: whether the source can be had shows when the run begins."""
+    name = text(argument, value)
+    known = [*PIXEL_WORDS, *(recipe.name for recipe in RECIPES)]
+    if name not in known and not SOURCE.fullmatch(name):
+        raise InputError(
+            f"`{argument}` must be {', '.join(PIXEL_WORDS)}, the name of a network or of published "
+            "weights such as 'seresnet50.a1_in1k', 'hf://owner/repo' or a file of weights, got "
+            f"{shown(value)}.{did_you_mean(name, known)}"
+        )
+    return name
 
 
 # The groups of options in the help of `se-keras train`.
@@ -135,9 +149,10 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("tuning_rate", "layer_decay", "rand_augment"), positive_share),
     **dict.fromkeys(("lr", "clip_norm"), positive_number),
     **dict.fromkeys(("label_smoothing", "ema"), rate),
-    **dict.fromkeys(("placement", "pixels"), text),
+    "placement": partial(one_of, choices=PLACEMENTS),
+    "pixels": _pixels,
     "model": _model,
-    **dict.fromkeys(("data", "split", "weights"), _text_of_path),
+    **dict.fromkeys(("data", "split", "weights"), text_of_path),
     **dict.fromkeys(("mixup", "cutmix"), partial(number_between, least=LEAST_ALPHA, most=1)),
     "weight_decay": partial(number_from, least=0),
     **dict.fromkeys(("seed", "patience", "freeze"), partial(integer_below, end=2**31)),
@@ -449,9 +464,9 @@ class TrainConfig:
         >>> TrainConfig(data="cifar10", batch_size=256).completed().lr
         0.2
         """
-        if self.data not in DEFAULTS and not Path(self.data).is_dir():
+        if self.data not in DEFAULTS and not os.path.isdir(self.data):
             raise InputError(
-                f"`data` must be one of {', '.join(DEFAULTS)} or a folder, got {self.data!r}."
+                f"`data` must be one of {', '.join(DEFAULTS)} or a folder, got {shown(self.data)}."
                 + did_you_mean(self.data, [*DEFAULTS, *neighbors(self.data)])
             )
         batches = (self.batch_size or self.defaults.batch_size) / self.defaults.batch_size
@@ -508,6 +523,7 @@ class Cluster:
             "devices": positive_integer,
             "processes": positive_integer,
             "coordinator": text,
+            "process": partial(integer_below, end=2**31),
         }
         check_fields(self, checks)
         together = (self.coordinator, self.process, self.processes)
@@ -517,5 +533,5 @@ class Cluster:
             raise InputError("`coordinator`, `process` and `processes` must be given together.")
         host, _, port = self.coordinator.rpartition(":")
         if not host or not port.isdecimal():
-            raise InputError(f"`coordinator` must be HOST:PORT, got {self.coordinator!r}.")
+            raise InputError(f"`coordinator` must be HOST:PORT, got {shown(self.coordinator)}.")
         check_fields(self, {"process": partial(integer_below, end=self.processes)})

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras.folders import for_each_image, list_classes
-from se_keras.images import name_of, read_image
+from se_keras.images import line_of, name_of, read_image
 from se_keras.support.errors import InputError, extra, in_one_line
 from se_keras.support.files import open_regular
 from se_keras.support.progress import progress_style
@@ -191,7 +191,7 @@ class ImageFile(str):  # noqa: SLOT000  (its slots would have no defaults)
         if self.state is not None and self._state() != self.state:
             self.state, digest = self._look()
             if digest != self.digest:
-                name = name_of(self)
+                name = line_of(self)
                 raise InputError(
                     f"can't read the image {name}: it has changed since the run started."
                 )
@@ -212,7 +212,7 @@ class ImageFile(str):  # noqa: SLOT000  (its slots would have no defaults)
             yield
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else in_one_line(error)
-            raise InputError(f"can't read the image {name_of(self)}: {reason}.") from error
+            raise InputError(f"can't read the image {line_of(self)}: {reason}.") from error
 
 
 def open_data(config: TrainConfig) -> ImageData:
@@ -246,7 +246,7 @@ def open_data(config: TrainConfig) -> ImageData:
     check_counts(
         count_parts(parts, everything.labels, len(source.class_names)),
         source.class_names,
-        name_of(config.data),
+        line_of(config.data),
     )
     assert config.image_size is not None  # the settings are completed
     splits: dict[str, Any] = {

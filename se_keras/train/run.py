@@ -127,6 +127,8 @@ def train(
     if tensorboard:
         with extra("tensorboard"):
             from tensorboard import summary  # noqa: F401
+    if out is not None:
+        path("out", out)
     config.completed()  # refuses what does not fit
     fallback = default_folder(config, _name_given(network, model))
     folder = path("out", fallback if out is None else out)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from se_keras.folders import for_each_image
-from se_keras.images import name_of
+from se_keras.images import line_of
 from se_keras.support.errors import InputError
 from se_keras.support.files import read_csv
 from se_keras.train.config import DEFAULTS
@@ -108,7 +108,7 @@ def _digest(paths: Sequence[str]) -> dict[str, bytes]:
             with open(path, "rb") as file:
                 digests[path] = hashlib.file_digest(file, "sha256").digest()
         except OSError as error:
-            raise InputError(f"can't read the image {name_of(path)}: {error.strerror}.") from error
+            raise InputError(f"can't read the image {line_of(path)}: {error.strerror}.") from error
 
     for_each_image(read, len(paths))
     return digests

@@ -16,7 +16,7 @@ import numpy as np
 from se_keras.models.recipes import RECIPES
 from se_keras.support.arguments import boolean, instance_of
 from se_keras.support.arguments import path as checked_path
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 from se_keras.support.files import written_beside
 from se_keras.support.tables import format_table
 from se_keras.weights.file_names import NETWORK, FileNames, beginning, find_names
@@ -374,7 +374,7 @@ def save_timm(model: keras.Model, path: str | os.PathLike) -> ConversionPlan:
     file = checked_path("path", path)
     if file.suffix != ".safetensors":
         raise InputError(
-            f"`path`: the file for timm must end with .safetensors, got {str(file)!r}."
+            f"`path`: the file for timm must end with .safetensors, got {shown(str(file))}."
         )
     plan = plan_for_timm(model)
     variables = {variable.path: variable for variable in model.weights}

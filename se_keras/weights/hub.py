@@ -20,7 +20,7 @@ from typing import Any
 
 from se_keras.support.archives import unpack_single_file
 from se_keras.support.errors import InputError, in_one_line
-from se_keras.weights.hub_config import read_json_object
+from se_keras.weights.hub_config import read_config, read_json_object
 from se_keras.weights.readers.sharded import read_index
 
 WEIGHTS_FILE = "model.safetensors"
@@ -235,14 +235,17 @@ def _config(source: str, repo: str, revision: str | None) -> dict[str, Any] | No
 
 def _read_config(source: str, path: Path) -> dict[str, Any]:
     try:
-        return read_json_object(path, source)
+        content = read_json_object(path, source)
+        read_config(content, source)
     except InputError:
+        _remove(path)  # of a commit huggingface_hub would not ask again
         raise
     except ValueError as error:
         _remove(path)
         raise InputError(
             _damage(source, f"its {CONFIG_FILE} is not valid JSON: {error}")
         ) from error
+    return content
 
 
 def _is_known_missing(repo: str, revision: str | None) -> bool:
@@ -254,19 +257,29 @@ def _is_known_missing(repo: str, revision: str | None) -> bool:
 
 
 def _download(source: str, repo: str, revision: str | None, file: str) -> Path:
+    path, told = _ask(source, repo, revision, file)
+    # huggingface_hub takes what it has of a commit unseen; another hub may have given it.
+    if path.is_symlink() and told not in (None, path.resolve().name):
+        _remove(path)
+        path, _ = _ask(source, repo, revision, file)
+    return path
+
+
+def _ask(source: str, repo: str, revision: str | None, file: str) -> tuple[Path, str | None]:
+    """Return the file in the cache, and what the hub says today that its content is called."""
     from huggingface_hub import hf_hub_download
 
     try:
-        with _refuse_answers_that_are_paths():
+        with _refuse_answers_that_are_paths() as names:
             path = Path(hf_hub_download(repo, file, revision=revision))
     except Exception as error:  # its type depends on the version of huggingface_hub
         raise InputError(f"can't get {source}: {_hub_reason(error, file).rstrip('.')}.") from error
     _refuse_outside(path, _cache_folder(repo), source)
-    return path
+    return path, names[-1] if names else None
 
 
 @contextmanager
-def _refuse_answers_that_are_paths() -> Iterator[None]:
+def _refuse_answers_that_are_paths() -> Iterator[list[str]]:
     """Check the headers of a hub before huggingface_hub uses them as file names.
 
     A header such as `/home/me/thesis.txt` or `../../x` would name a file outside of the cache.
@@ -275,16 +288,27 @@ def _refuse_answers_that_are_paths() -> Iterator[None]:
 
     session = get_session()
     before = session.event_hooks
-    session.event_hooks = {**before, "response": [*before.get("response", ()), _refuse_paths]}
+    names: list[str] = []
+
+    def look(response: Any) -> None:
+        if response.request.method == "HEAD":
+            _refuse_paths(response)
+            names.extend(_name_of_content(response))
+
+    session.event_hooks = {**before, "response": [*before.get("response", ()), look]}
     try:
-        yield
+        yield names
     finally:
         session.event_hooks = before
 
 
+def _name_of_content(response: Any) -> list[str]:
+    """Return what huggingface_hub would call the content of a file; nothing for a refusal."""
+    told = response.headers.get("X-Linked-Etag") or response.headers.get("ETag")
+    return [told.removeprefix("W/").strip('"')] if told and response.status_code < 400 else []
+
+
 def _refuse_paths(response: Any) -> None:
-    if response.request.method != "HEAD":
-        return
     for header in NAMING_HEADERS:
         answer = response.headers.get(header)
         if answer is not None and not NAME_IN_CACHE.fullmatch(answer):

@@ -1,5 +1,6 @@
 """Describe the pixels that weights were trained on. Imports no keras."""
 
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,6 +11,8 @@ from se_keras.support.arguments import (
     check_fields,
     finite_number,
     instance_of,
+    items_of,
+    number_between,
     one_of,
     positive_integer,
     positive_number,
@@ -17,10 +20,13 @@ from se_keras.support.arguments import (
     text,
     with_suggestions,
 )
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 from se_keras.support.tables import format_table
+from se_keras.weights.class_lists import LISTS
 
 INTERPOLATIONS = ("bilinear", "bicubic")
+# A source of weights has an address, or a dot: before the name of a training, or a suffix.
+SOURCE = re.compile(r"hf://[\w.-]+/[\w.-]+(@[^@/]+)?(/[^@]+)?|(?!hf:).*[^.]\.[^.].*", re.DOTALL)
 # The one value of `labels` that is not a source of weights.
 IMAGENET = "imagenet"
 
@@ -34,6 +40,9 @@ class SecondSize:
         crop: side of the central crop, as a share of the resized image's shorter side.
         top1: accuracy in percent at this size; `None` if it was not published.
 
+    Raises:
+        InputError: for numbers that no size has.
+
     Example:
 
     >>> import se_keras
@@ -44,6 +53,10 @@ class SecondSize:
     size: int
     crop: float
     top1: float | None = None
+
+    def __post_init__(self):
+        percent = partial(number_between, least=0, most=100)
+        check_fields(self, {"size": positive_integer, "crop": _share, "top1": percent})
 
     def __str__(self) -> str:
         accuracy = "" if self.top1 is None else f", top-1 {self.top1:.2f} %"
@@ -111,7 +124,7 @@ class Pixels:
             "second": _second,
             "mean": self._one_a_channel(finite_number),
             "std": self._one_a_channel(positive_number),
-            "labels": text,
+            "labels": _labels,
             "origin": text,
         }
         check_fields(self, checks)
@@ -120,10 +133,12 @@ class Pixels:
 
     def _one_a_channel(self, check: Check) -> Check:
         def checked(argument: str, values: Any) -> tuple[float, ...]:
-            is_row = hasattr(values, "__len__") and not isinstance(values, str | bytes)
-            if not is_row or len(values) != self.channels:
-                raise InputError(f"`{argument}` must be {self.channels} numbers, got {values!r}.")
-            return tuple(check(argument, value) for value in values)
+            row = items_of(values)
+            if row is None or len(row) != self.channels:
+                raise InputError(
+                    f"`{argument}` must be {self.channels} numbers, got {shown(values)}."
+                )
+            return tuple(check(argument, value) for value in row)
 
         return checked
 
@@ -176,21 +191,39 @@ class Pixels:
 
 
 def _size(argument: str, value: Any) -> int | tuple[int, int]:
-    if not isinstance(value, tuple | list):
+    sides = items_of(value)
+    if sides is None:
         return positive_integer(argument, value)
     if len(value) != 2:
         raise InputError(
-            f"`{argument}` must be an integer or a pair (height, width), got {value!r}."
+            f"`{argument}` must be an integer or a pair (height, width), got {shown(value)}."
         )
     height, width = (positive_integer(argument, side) for side in value)
     return height if height == width else (height, width)
 
 
-def _crop(argument: str, value: Any) -> float | None:
+def _share(argument: str, value: Any) -> float:
     wanted = "a number above 0 and at most 1"
-    if value is not None and not share(argument, value, wanted):
-        raise InputError(f"`{argument}` must be {wanted}, got {value!r}.")
-    return None if value is None else float(value)
+    found = share(argument, value, wanted)
+    if not found:
+        raise InputError(f"`{argument}` must be {wanted}, got {shown(value)}.")
+    return found
+
+
+def _crop(argument: str, value: Any) -> float | None:
+    return None if value is None else _share(argument, value)
+
+
+def _labels(argument: str, value: Any) -> str:
+    """Check the form of it: whether the source can be had shows when the names are asked for."""
+    name = text(argument, value)
+    if name not in LISTS and not SOURCE.fullmatch(name):
+        raise InputError(
+            f"`{argument}` must be one of {LISTS}, the name of published weights such as "
+            "'seresnet50.a1_in1k', 'hf://owner/repo', or the path of a file of weights, got "
+            f"{shown(value)}."
+        )
+    return name
 
 
 def _second(argument: str, value: Any) -> SecondSize | None:

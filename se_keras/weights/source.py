@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from se_keras.models.recipes import RECIPES, Recipe, find_recipe
-from se_keras.support.arguments import did_you_mean
-from se_keras.support.errors import InputError
+from se_keras.support.arguments import did_you_mean, text_of_path
+from se_keras.support.errors import InputError, shown
 from se_keras.weights import hub, presets
 from se_keras.weights.class_lists import LISTS, Labels, labels_of_list
 from se_keras.weights.hub_config import HubConfig, read_config
@@ -235,11 +235,12 @@ def parse_source(
     """
     if isinstance(given, WeightSource):
         return given
-    text = os.fspath(given) if isinstance(given, str | os.PathLike) else None
-    if not isinstance(text, str):  # a path may be of bytes
-        raise InputError(_choices(argument, given))
+    try:
+        text = text_of_path(argument, given)
+    except InputError:
+        raise InputError(_choices(argument, given)) from None
     if isinstance(given, str):
-        source = _parse_published(given, recipe, argument)
+        source = _parse_published(text, recipe, argument)
         if source is not None:
             return source
     return _parse_path(text, argument, others)
@@ -272,17 +273,17 @@ def _of_preset(preset: presets.Preset) -> WeightSource:
 def _parse_path(text: str, argument: str, others: Iterable[str]) -> WeightSource:
     for place, key in dict.fromkeys([(text, None), _split_key(text)]):
         path = Path(os.path.expanduser(place))
-        if path.is_file():
+        if os.path.isfile(path):  # unlike `Path.is_file`, it takes a name that is too long
             return WeightSource(text=text, path=path, key=key)
     if text in _rows():
         names = [preset.name for preset in presets.presets_of(text)]
         hint = f" Its published weights: {', '.join(map(repr, names))}." if names else ""
-        raise InputError(f"`{argument}` must name weights, got the network {text!r}.{hint}")
+        raise InputError(f"`{argument}` must name weights, got the network {shown(text)}.{hint}")
     published = [name for row in presets.PRESETS for name in (row.name, row.source)]
     hint = did_you_mean(text, [BEST, *others, *published])
     if "://" in text:
         raise InputError(f"{_choices(argument, text)}{hint}")
-    raise InputError(f"`{argument}`: there is no file {text!r}.{hint}")
+    raise InputError(f"`{argument}`: there is no file {shown(text)}.{hint}")
 
 
 def _split_key(text: str) -> tuple[str, str | None]:
@@ -294,7 +295,7 @@ def _choices(argument: str, given: Any) -> str:
     return (
         f"`{argument}` must be None, {BEST!r}, the name of published weights such as "
         "'seresnet50.a1_in1k', 'hf://owner/repo' or the path of a file "
-        f"({', '.join(READERS)}), got {given!r}."
+        f"({', '.join(READERS)}), got {shown(given)}."
     )
 
 

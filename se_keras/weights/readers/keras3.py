@@ -1,6 +1,7 @@
 """Read files of Keras 3: `.weights.h5`, and the weights within `.keras`; open whole models."""
 
 import json
+import math
 import shutil
 import tempfile
 import zipfile
@@ -11,7 +12,7 @@ from typing import IO, Any
 
 import keras
 
-from se_keras.support.errors import damage_named
+from se_keras.support.errors import damage_named, shown
 from se_keras.weights.identify import Traits, traits_of_layers
 from se_keras.weights.readers.archives import refuse_unusual_members
 from se_keras.weights.readers.hdf5 import open_h5_tensors
@@ -20,8 +21,13 @@ from se_keras.weights.readers.tensors import Contents, Tensor
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 KIND = "is not a whole .keras file"
 # Arguments of layers that set the sizes of variables, and the largest size without a variable.
-SIZES = ("units", "filters", "input_dim", "output_dim", "key_dim", "value_dim", "num_heads")
+SIZES = (
+    *("units", "filters", "input_dim", "output_dim", "key_dim", "value_dim", "num_heads"),
+    *("kernel_size", "depth_multiplier", "reduced_channels", "divisor", "lora_rank", "extent"),
+)
 FREE_SIZE = 4096
+# Numbers that a model may take at once: 10,000 x 10,000 pixels.
+MAX_INPUT = 3 * 10**8
 MAX_CONFIG = 2**24  # bytes; SENet-154 has 2 MB
 
 
@@ -81,9 +87,21 @@ def _refuse_sizes_without_weights(config: Any, tensors: Mapping[str, Tensor]) ->
 
 def _refuse_sizes(config: dict[str, Any], axes: set[int]) -> None:
     for name in SIZES:
-        size = config.get(name)
-        if isinstance(size, int | float) and size > FREE_SIZE and size not in axes:
-            raise ValueError(f"a layer has {size:,} {name}, but no weights of that size")
+        for size in _numbers(config.get(name)):
+            if size > FREE_SIZE and size not in axes:
+                raise ValueError(f"a layer has {size:,} {name}, but no weights of that size")
+    shape = _numbers(config.get("batch_shape"))
+    if math.prod(map(abs, shape)) > MAX_INPUT:
+        raise ValueError(f"its input has the shape {shown(shape)}, which no machine has")
+
+
+def _numbers(value: Any) -> list[int | float]:
+    """Return a number, or the numbers in a list."""
+    return [
+        each
+        for each in (value if isinstance(value, list) else [value])
+        if isinstance(each, int | float)
+    ]
 
 
 @contextmanager
