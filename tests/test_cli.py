@@ -305,6 +305,7 @@ GIVEN = {
     "mixup": "0.2",
     "cutmix": "0.5",
     "rand_augment": "0.6",
+    "attention": "scse",
     "ratio": "8",
     "placement": "pre",
     "image_size": "40",

@@ -80,7 +80,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--option",
         type=_option,
         action="append",
-        default=[],
         metavar="NAME=VALUE",
         help="further argument of the layers, such as pool=max, kernel_size=5 of eca, or "
         "extra_params=True of ge; may be given several times",
@@ -102,7 +101,7 @@ def run(parsed: argparse.Namespace) -> None:
     from se_keras.layers import GATES
     from se_keras.surgery import find_sites
 
-    options = dict(parsed.option)
+    options = dict(parsed.option or ())
     _refuse_other_options(parsed.attention, options)
 
     plan = find_sites(

@@ -237,7 +237,7 @@ class TrainConfig:
         DATA,
         "PIXELS",
         "height and width to which images are resized",
-        unset=f"{_fitting('image_size')}; for a folder the default size of the model, at "
+        unset=f"{_fitting('image_size')}; for a folder the usual size of the model, at "
         f"least {SMALLEST}",
     )
     model: str | None = option(
@@ -280,7 +280,7 @@ class TrainConfig:
         MODEL,
         "KIND",
         "what stands in the places of SE: se, or its kin eca, ese (effective SE), scse (concurrent "
-        "spatial and channel SE) or ge (gather-excite), with its own defaults",
+        "spatial and channel SE) or ge (gather-excite)",
         unset="as in the model, usually se",
     )
     no_se: bool = option(
