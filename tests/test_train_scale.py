@@ -547,9 +547,10 @@ def test_a_loss_that_overflows_on_the_second_device_is_no_update():
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path):
-    one = begun("dropout", "jax", out=tmp_path / "1", batch_size=200)
-    first, second = pair(tmp_path / "2", batch_size=200)
+@pytest.mark.parametrize("network", ["dropout", "with_norm"])
+def test_two_processes_train_as_one(network, tmp_path):
+    one = begun(network, "jax", out=tmp_path / "1", batch_size=200)
+    first, second = pair(tmp_path / "2", network=network, batch_size=200)
     for process in (one, second):
         ended(process)
     assert "200 (2 devices x 100 images)" in ended(first)
@@ -557,6 +558,51 @@ def test_two_processes_train_as_one(tmp_path):
     assert_near(weights(tmp_path / "2"), weights(tmp_path / "1"), 1e-5)
     for a, b in zip(rows(tmp_path / "1"), rows(tmp_path / "2"), strict=True):
         assert b["val_loss"] == pytest.approx(a["val_loss"], abs=1e-5)
+
+
+MESSAGES = """
+import jax, keras, numpy as np
+jax.config.update("jax_num_cpu_devices", 2)
+import se_keras
+from se_keras.train.shared_gradient import share_gradient
+parallel = keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"], auto_shard_dataset=False)
+draw = np.random.default_rng(0)
+images = draw.normal(100, 1, (16, 8, 8, 1)).astype("float32")
+labels, counts = np.eye(4, dtype="float32")[np.arange(16) % 4], np.arange(16, dtype="float32")
+found = []
+for shared in (False, True):
+    keras.utils.set_random_seed(0)
+    with parallel.scope():
+        x = keras.Input((8, 8, 1))
+        y = keras.layers.Conv2D(8, 3)(x)
+        y = keras.layers.BatchNormalization()(y)
+        y = se_keras.SqueezeExcite(4)(keras.layers.ReLU()(y))
+        y = keras.layers.BatchNormalization(trainable=False)(y)
+        y = keras.layers.GlobalAveragePooling2D()(y)
+        model = keras.Model(x, keras.layers.Dense(4, "softmax", kernel_regularizer="l2")(y))
+        optimizer = keras.optimizers.SGD(0.1, global_clipnorm=0.5)
+        model.compile(optimizer, "categorical_crossentropy", weighted_metrics=["accuracy"])
+        if shared:
+            share_gradient(model, parallel)
+        logs = [model.train_on_batch(images, labels, counts) for _ in range(3)]
+        found.append(np.concatenate([np.ravel(a) for a in [*model.get_weights(), logs]]))
+        state = [
+            [v.value for v in each]
+            for each in (
+                model.trainable_variables, model.non_trainable_variables,
+                model.optimizer.variables, model.metrics_variables,
+            )
+        ]
+        text = str(jax.make_jaxpr(model.train_step)(state, (images, labels, counts)))
+        print(*(text.count(kind) for kind in ("all_gather[", "reduce_scatter[", "psum")))
+print(np.allclose(found[0], found[1], rtol=1e-5, atol=1e-5))
+"""
+
+
+@pytest.mark.slow
+def test_a_gradient_is_one_message_and_each_normalization_two():
+    out = ended(started(backend="jax", code=MESSAGES)).splitlines()
+    assert out == ["0 0 0", "1 1 1", "True"]
 
 
 @pytest.mark.slow

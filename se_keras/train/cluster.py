@@ -15,7 +15,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -26,6 +27,7 @@ from se_keras.support.errors import InputError, in_one_line
 from se_keras.support.signals import exit_code, signal_of
 from se_keras.train.config import Cluster
 from se_keras.train.data import ALL, Share
+from se_keras.train.shared_gradient import share_gradient
 
 # Seconds that a process waits for the others at the start.
 PATIENCE = 300
@@ -44,11 +46,13 @@ class Team:
         devices: names of all devices, of all processes.
         share: which process this is, and what it reads of each batch.
         scope: what the model is made and trained within.
+        adapt: what is done to a model before all of them train it.
     """
 
     devices: tuple[str, ...]
     share: Share = ALL
     scope: Callable[[], AbstractContextManager] = nullcontext
+    adapt: Callable[[keras.Model], None] = lambda model: None
 
     @property
     def leads(self) -> bool:
@@ -152,7 +156,10 @@ def _jax_team(cluster: Cluster) -> Team:
     # `training_batches` gives each process its own images, so Keras must not split them again.
     parallel = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
     share = Share(process=jax.process_index(), processes=jax.process_count())
-    return Team(devices=tuple(devices), share=share, scope=parallel.scope)
+    team = Team(devices=tuple(devices), share=share, scope=parallel.scope)
+    if share.processes == 1:
+        return team
+    return replace(team, adapt=partial(share_gradient, parallel=parallel))
 
 
 def _check_enough(count: int, there: Any) -> None:
@@ -176,6 +183,7 @@ def _meet(cluster: Cluster) -> None:
     )
     if number > 0:
         _await_coordinator(cluster.coordinator)
+    _let_workers_finish()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(
         cluster.coordinator,
@@ -188,6 +196,17 @@ def _meet(cluster: Cluster) -> None:
     if threading.current_thread() is threading.main_thread():
         # JAX has replaced Python's handler.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+
+def _let_workers_finish() -> None:
+    """Keep the threads of this process from interrupting each other.
+
+    Where a thread has sent a message, gloo's own thread wakes up. On the same core it would take
+    the place of the first, which still holds a lock, and try again and again to get that: 3 ms for
+    each message.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # not on Linux, or not allowed
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _await_coordinator(address: str) -> None:

@@ -47,7 +47,7 @@ from se_keras.train.run_folder import (
 )
 from se_keras.train.saved_model import (
     compare_saved_model,
-    export_saved_model,
+    exported,
     load_saved_model,
     predict_part,
 )
@@ -259,6 +259,7 @@ def build_model(
     held_layers(model, config)  # refuses before the images are read
     _synchronize(model, config.sync_batch_norm and _is_mirrored(team))
     _compile(model, config, data, team, stages_of(config)[0])
+    team.adapt(model)
     return model
 
 
@@ -529,10 +530,11 @@ def _finish(
     team: Team,
 ) -> dict[str, Any]:
     with written_beside(folder / "saved_model") as partial:
-        export_saved_model(model, folder / "model.keras", partial)
+        with exported(model, folder / "model.keras", partial):
+            parts = ("validation", "test")
+            answers = {part: predict_part(model, config, data, part) for part in parts}
         write_metadata(partial, describe(model, data.class_names))
-    test, difference = compare_saved_model(model, config, data, folder / "saved_model")
-    answers = {"validation": predict_part(model, config, data, "validation"), "test": test}
+    difference = compare_saved_model(answers["test"], config, data, folder / "saved_model")
     content = report.summary(model, config, data, history, answers, difference, team)
     _write_results(content, data, folder, history, answers)
     write_json(folder / "report.json", content)

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +14,7 @@ import tensorflow as tf
 
 from se_keras.support.errors import InputError, WrongResultError, damage_named, lines_of
 from se_keras.train.config import TrainConfig
-from se_keras.train.data import ImageData, part_batches, test_batches
+from se_keras.train.data import ImageData, full_batches, test_batches
 
 EXPORT = (
     "import sys, keras, se_keras; "
@@ -23,20 +25,32 @@ EXPORT = (
 TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
 
 
-def export_saved_model(model: keras.Model, file: Path, path: Path) -> None:
-    """Write the SavedModel of a model, which is in a `.keras` file too."""
+@contextmanager
+def exported(model: keras.Model, file: Path, path: Path) -> Iterator[None]:
+    """Write the SavedModel of a model, which is in a `.keras` file too, until the block is over.
+
+    Under JAX, another process writes it while the block runs.
+    """
     if keras.backend.backend() == "tensorflow":
         try:
             model.export(path, verbose=False)
         except tf.errors.OpError as error:  # of a full disk
             raise InputError(f"can't write {path}: {lines_of(error)[0]}") from error
+        yield
         return
     # What JAX itself exports runs only on the kind of device that it was exported on.
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
     command: list[str | Path] = [sys.executable, "-c", EXPORT, file, path]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the SavedModel can't be made:\n{done.stderr}")
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+        try:
+            yield
+            _, notes = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise RuntimeError(f"the SavedModel can't be made:\n{notes}")
 
 
 def load_saved_model(
@@ -68,28 +82,34 @@ def load_saved_model(
 def predict_part(model: keras.Model, config: TrainConfig, data: ImageData, part: str) -> np.ndarray:
     """Return the probabilities of the images of a part, (N, classes)."""
     assert config.batch_size is not None  # the settings are completed
-    batches = part_batches(data, part, config.batch_size)
-    return np.concatenate([model.predict_on_batch(images.numpy()) for images, _ in batches])
+    count = len(data.parts[part])
+    # Full ones: the model is compiled for each size of a batch.
+    batches, _ = full_batches(data, part, min(config.batch_size, count))
+    answers = [model.predict_on_batch(images.numpy()) for images, *_ in batches]
+    return np.concatenate(answers)[:count]
 
 
 def compare_saved_model(
-    model: keras.Model, config: TrainConfig, data: ImageData, saved: Path
-) -> tuple[np.ndarray, float]:
-    """Predict the test images with a model and with its SavedModel, loaded back.
+    ours: np.ndarray, config: TrainConfig, data: ImageData, saved: Path
+) -> float:
+    """Predict the test images with a SavedModel, loaded back.
+
+    Args:
+        ours: the probabilities by the model itself, (N, classes).
+        config: the settings, completed.
+        data: the images.
+        saved: the SavedModel.
 
     Returns:
-        The model's probabilities, (N, classes), and their largest difference to the SavedModel's.
+        The largest difference between the probabilities.
 
     Raises:
         WrongResultError: if the SavedModel does not give what the model gives.
     """
     assert config.batch_size is not None  # the settings are completed
     serve, _ = load_saved_model(saved)
-    pairs = [
-        (model.predict_on_batch(images.numpy()), serve(images.numpy()))
-        for images, _ in test_batches(data, config.batch_size)
-    ]
-    ours, served = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    batches = test_batches(data, config.batch_size)
+    served = np.concatenate([serve(images.numpy()) for images, _ in batches])
     difference = float(np.abs(ours - served).max())
     # Written so that NaN fails.
     if not difference <= TOLERANCE[config.precision]:
@@ -102,4 +122,4 @@ def compare_saved_model(
         f"SavedModel loaded back: it agrees with the model on {same:,} of {len(ours):,} test images"
         f", probabilities within {difference:.1e}"
     )
-    return ours, difference
+    return difference
