@@ -92,6 +92,22 @@ def on_own_device() -> Iterator[None]:
 
 
 @contextmanager
+def quick_compilation() -> Iterator[None]:
+    """Let JAX compile without optimizing: what runs once, such as the drawing of weights."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
+@contextmanager
 def join_devices(cluster: Cluster) -> Iterator[Team]:
     """Connect the devices, and wait for all processes at the end.
 

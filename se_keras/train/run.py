@@ -25,7 +25,7 @@ from se_keras.train import checkpoints, report
 from se_keras.train import data as sources
 from se_keras.train.augmentation import Augmentation
 from se_keras.train.choosing import best_epoch, chosen_epoch, is_over
-from se_keras.train.cluster import Team, join_devices, on_own_device
+from se_keras.train.cluster import Team, join_devices, on_own_device, quick_compilation
 from se_keras.train.config import DEFAULTS, Cluster, TrainConfig, is_model_file
 from se_keras.train.input_clock import InputClock
 from se_keras.train.metrics import confusion
@@ -167,7 +167,8 @@ def _train(
             return read_report(folder) if team.leads else {}
         keras.utils.set_random_seed(config.seed)
         with team.scope():
-            trained = build_model(config, data, team, network, start)
+            with quick_compilation():
+                trained = build_model(config, data, team, network, start)
             if team.leads:
                 print(report.announcement(config, data, trained, folder, team))
                 print(start.describe(config) if start else "", end="")
