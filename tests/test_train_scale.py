@@ -43,6 +43,7 @@ from se_keras.train import (
     splits,
     train,
 )
+from se_keras.train.shared_gradient import takes_images_apart
 
 SLOW = pytest.mark.slow
 DEADLINE = 600  # seconds, for a machine with much else to do
@@ -597,6 +598,33 @@ for shared in (False, True):
         print(*(text.count(kind) for kind in ("all_gather[", "reduce_scatter[", "psum")))
 print(np.allclose(found[0], found[1], rtol=1e-5, atol=1e-5))
 """
+
+
+class OfAUser(keras.layers.ReLU):
+    """May do anything, for what is known of it."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "apart"),
+    [
+        (keras.layers.BatchNormalization(), True),
+        (se_keras.SqueezeExcite(), True),
+        (keras.layers.Dropout(0.0), True),
+        (keras.layers.Dropout(0.5), False),
+        (keras.layers.BatchNormalization(renorm=True), False),
+        (se_keras.GatherExcite(extent=2, extra_params=True), False),
+        (keras.layers.TimeDistributed(keras.layers.ReLU()), False),
+        (keras.layers.Lambda(lambda x: x - keras.ops.mean(x)), False),
+        (lambda x: x - keras.ops.mean(x), False),
+        (OfAUser(), False),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_only_a_network_that_is_known_shares_its_gradient(layer, apart, nested):
+    x = keras.Input((4, 4, 4))
+    model = keras.Model(x, layer(x))
+    outer = keras.Sequential([x, model]) if nested else model
+    assert takes_images_apart(outer) == apart
 
 
 @pytest.mark.slow

@@ -15,8 +15,11 @@ from keras import ops
 
 from se_keras.graph import innermost_layers
 
-# Of whose layers it is known that images do not depend on each other, but in batch normalization.
+# Whose layers compute each image apart from the others, but for batch normalization and these.
 KNOWN = ("keras", "se_keras")
+ARBITRARY = (keras.layers.Lambda, keras.layers.Wrapper, keras.layers.JaxLayer)
+# What a layer has that draws random numbers, or has a batch normalization inside.
+TELLING = {"seed_generator_state", "moving_mean"}
 
 
 def share_gradient(model: keras.Model, parallel: keras.distribution.DataParallel) -> None:
@@ -29,21 +32,30 @@ def share_gradient(model: keras.Model, parallel: keras.distribution.DataParallel
         model: compiled or not; is changed in place.
         parallel: how the images are distributed.
     """
-    if all(isinstance(op, keras.Layer) and _is_known(op) for op in _operations(model)):
+    if takes_images_apart(model):
         whole = model.compute_loss_and_updates
         model.compute_loss_and_updates = partial(_loss_and_updates, model, whole, parallel)
 
 
-def _operations(model: keras.Model) -> Iterator[keras.Operation]:
-    yield from (op for op in model.operations if not isinstance(op, keras.Model))
-    yield from innermost_layers(model)
+def takes_images_apart(op: keras.Operation) -> bool:
+    """Return whether it is known that images depend on each other in batch normalization only.
 
+    Example:
 
-def _is_known(layer: keras.Layer) -> bool:
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return type(layer) is keras.layers.BatchNormalization and not layer.renorm
-    draws = any(variable.name == "seed_generator_state" for variable in layer.variables)
-    return type(layer).__module__.split(".")[0] in KNOWN and not draws
+    >>> import keras
+    >>> from se_keras.train.shared_gradient import takes_images_apart
+    >>> takes_images_apart(keras.layers.BatchNormalization())
+    True
+    >>> takes_images_apart(keras.layers.Lambda(lambda x: x))
+    False
+    """
+    if not isinstance(op, keras.Layer) or type(op).__module__.split(".")[0] not in KNOWN:
+        return False
+    if isinstance(op, keras.Model):
+        return all(map(takes_images_apart, getattr(op, "operations", op.layers)))
+    if type(op) is keras.layers.BatchNormalization:
+        return not op.renorm
+    return not isinstance(op, ARBITRARY) and TELLING.isdisjoint(v.name for v in op.variables)
 
 
 def _loss_and_updates(
