@@ -93,13 +93,13 @@ def _loss_and_updates(
         out_specs=((everywhere, (everywhere, parted, everywhere, everywhere)), everywhere),
         check_vma=False,  # JAX can't know that the shared statistics are the same everywhere
     )
-    def of_own_images(weights: Any, others: Any, metrics: Any, *batch: Any) -> Any:
-        *batch, optimizer_state = batch
+    def of_own_images(weights: Any, *state: Any) -> Any:
+        *others, optimizer_state = state
         gradient = jax.value_and_grad(
             partial(whole, training=True, optimizer_variables=optimizer_state), has_aux=True
         )
         with _shared_statistics(model, parallel.batch_dim_name):
-            (loss, (plain, *results)), slopes = gradient(weights, others, metrics, *batch)
+            (loss, (plain, *results)), slopes = gradient(weights, *others)
         flat, restore = ravel_pytree((loss, plain, slopes))
         loss, plain, slopes = restore(jax.lax.pmean(flat, parallel.batch_dim_name))
         return (loss, (plain, *results)), slopes
