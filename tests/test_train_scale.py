@@ -605,24 +605,24 @@ class OfAUser(keras.layers.ReLU):
 
 
 @pytest.mark.parametrize(
-    ("layer", "apart"),
+    ("make", "apart"),
     [
-        (keras.layers.BatchNormalization(), True),
-        (se_keras.SqueezeExcite(), True),
-        (keras.layers.Dropout(0.0), True),
-        (keras.layers.Dropout(0.5), False),
-        (keras.layers.BatchNormalization(renorm=True), False),
-        (se_keras.GatherExcite(extent=2, extra_params=True), False),
-        (keras.layers.TimeDistributed(keras.layers.ReLU()), False),
-        (keras.layers.Lambda(lambda x: x - keras.ops.mean(x)), False),
-        (lambda x: x - keras.ops.mean(x), False),
-        (OfAUser(), False),
+        (keras.layers.BatchNormalization, True),
+        (se_keras.SqueezeExcite, True),
+        (lambda: keras.layers.Dropout(0.0), True),
+        (lambda: keras.layers.Dropout(0.5), False),
+        (lambda: keras.layers.BatchNormalization(renorm=True), False),
+        (lambda: se_keras.GatherExcite(extent=2, extra_params=True), False),
+        (lambda: keras.layers.TimeDistributed(keras.layers.ReLU()), False),
+        (lambda: keras.layers.Lambda(lambda x: x - keras.ops.mean(x)), False),
+        (lambda: lambda x: x - keras.ops.mean(x), False),
+        (OfAUser, False),
     ],
 )
 @pytest.mark.parametrize("nested", [False, True])
-def test_only_a_network_that_is_known_shares_its_gradient(layer, apart, nested):
+def test_only_a_network_that_is_known_shares_its_gradient(make, apart, nested):
     x = keras.Input((4, 4, 4))
-    model = keras.Model(x, layer(x))
+    model = keras.Model(x, make()(x))
     outer = keras.Sequential([x, model]) if nested else model
     assert takes_images_apart(outer) == apart
 
