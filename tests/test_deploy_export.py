@@ -357,7 +357,9 @@ def test_what_a_damaged_file_says_is_refused(content, message, tmp_path):
     path = tmp_path / "a.tflite"
     with zipfile.ZipFile(path, "w") as associated:
         associated.writestr("se_keras.json", content)
-    with pytest.raises(InputError, match=rf"(?s)can't read what .*a\.tflite.*{re.escape(message)}"):
+    with pytest.raises(
+        InputError, match=rf"(?s)can't read the metadata .*a\.tflite.*{re.escape(message)}"
+    ):
         read_metadata(path)
 
 
