@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import datetime
 import os
 import platform
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ class Result(Run):
     """A run's row in the CSV file.
 
     Attributes:
+        run: name of the measurement that the whole file is of: see `file_run`.
         engine, machine: package and version; processor.
         clock: `"cpu"` or `"wall"`: see `benchmarks.timing.clock_of`.
         rounds: how often each had its turn.
@@ -68,6 +70,7 @@ class Result(Run):
         limit_gflops: of a large product of matrices in this engine and precision.
     """
 
+    run: str
     engine: str
     machine: str
     clock: str
@@ -122,6 +125,45 @@ def _read_cell(kind: Any, text: str) -> Any:
     if kind in (str, int, float):
         return kind(text)
     return float(text) if text else None
+
+
+def file_run(path: str | os.PathLike, rows: Sequence[Any], name: str | None) -> str:
+    """Return the name of the run that new rows of a file belong to.
+
+    Args:
+        path: the file.
+        rows: that it has, which have a `run`.
+        name: of the run; `None` for that of the rows, or today's date if there are none.
+
+    Raises:
+        InputError: if the rows are of another run, or of several.
+
+    Example:
+
+    >>> from benchmarks.results import file_run
+    >>> file_run("bench.csv", [], "2026-12-01")
+    '2026-12-01'
+    """
+    runs = sorted({row.run for row in rows})
+    if not runs:
+        return name or datetime.date.today().isoformat()
+    if len(runs) > 1 or name not in (None, *runs):
+        raise InputError(
+            f"{path} has rows of the run {' and '.join(map(repr, runs))}"
+            + (f", not of {name!r}" if name else "")
+            + ": one file holds one run; remove it or give another with `--out`."
+        )
+    return runs[0]
+
+
+def one_run(path: str | os.PathLike, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return rows of one run; a table never has those of several side by side.
+
+    Raises:
+        InputError: if they are of several runs.
+    """
+    file_run(path, rows, None)
+    return rows
 
 
 def write_rows(kind: type[Row], path: str | os.PathLike, rows: Sequence[Row]) -> None:

@@ -1,10 +1,12 @@
 """Plain networks against SE networks on the same budget, over several seeds.
 
-python -m benchmarks.study digits | fashion_mnist [--seeds 0 1 2]
+python -m benchmarks.study digits | fashion_mnist | fashion_mnist_20 | fashion_mnist_56
+    [--seeds 0 1 2] [--images N --epochs N --out FILE]
 
 A run is one variant with one seed, and one row of `benchmarks/results/study_NAME.csv`, written
-when it is done: a stopped study goes on with the next run. A seed decides which images are trained
-on, the fresh weights and the order of the batches; the variants of one seed see the same batches.
+when it is done; what a run has learned is kept after each epoch in `study_NAME.partial.npz`. So a
+stopped study goes on with the next epoch. A seed decides which images are trained on, the fresh
+weights and the order of the batches; the variants of one seed see the same batches.
 Prints the test errors over the seeds with their 95 % intervals (Student's t) and those of the
 differences within a seed, and draws the losses of each epoch's last batch beside the CSV file.
 """
@@ -22,10 +24,11 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
 import se_keras
-from benchmarks.results import read_rows, write_rows
+from benchmarks.results import file_run, read_rows, write_rows
 from benchmarks.seeds import draw_curve, with_interval
 from se_keras.models.recipes import Recipe, find_recipe
 from se_keras.support.errors import InputError
+from se_keras.support.files import written_beside
 from se_keras.support.plotting import new_figure, save_figure
 from se_keras.support.tables import format_table
 
@@ -33,6 +36,8 @@ RESULTS = Path(__file__).with_name("results")
 # He et al. 2015, sec. 4.2, which the SENet paper follows on small images.
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
 TEST_BATCH = 500
+# In TensorFlow compiling takes longer than these runs; JAX without it would run layer by layer.
+JIT_COMPILE = "auto" if keras.backend.backend() != "tensorflow" else False
 
 
 class Images(NamedTuple):
@@ -99,6 +104,7 @@ class Run:
     """One row of the CSV file.
 
     Attributes:
+        run: name of the study's run: all rows of a file have the same.
         variant, seed: what it was.
         images, epochs: its budget.
         parameters: trainable ones.
@@ -107,6 +113,7 @@ class Run:
         last_losses: training loss of each epoch's last batch, with spaces between them.
     """
 
+    run: str
     variant: str
     seed: int
     images: int
@@ -151,6 +158,7 @@ def _ablation(
 
 RATIO, POOL, GATE = "Table 10, ratio", "Table 11, squeeze", "Table 12, excitation"
 STAGE, PLACE, CONV = "Table 13, stages", "Table 14, placement", "Table 15, on the 3x3"
+KIN = "its kin"
 ABLATIONS = (
     Variant(PLAIN, {"se": False}, RATIO, "23.30"),
     _ablation(SE, RATIO, "22.28"),
@@ -168,7 +176,14 @@ ABLATIONS = (
     _ablation("placement post", PLACE, "22.78", placement="post"),
     _ablation("placement identity", PLACE, "22.20", placement="identity"),
     _ablation("placement conv3x3", CONV, "22.48", placement="conv3x3"),
+    # As their papers have them, biases too.
+    Variant("eca", {"attention": "eca"}, KIN),
+    Variant("ese", {"attention": "ese"}, KIN),
+    Variant("scse", {"attention": "scse"}, KIN),
+    Variant("ge", {"attention": "ge"}, KIN),
+    Variant("ge, weights", {"attention": "ge", "se_options": {"extra_params": True}}, KIN),
 )
+PAIR = (Variant(PLAIN, {"se": False}), Variant(SE, {}))
 STUDIES = {
     study.name: study
     for study in (
@@ -199,9 +214,24 @@ STUDIES = {
             epochs=5,
             batch=50,
             rate=0.1,
-            variants=(Variant(PLAIN, {"se": False}), Variant(SE, {})),
+            variants=PAIR,
             references=(PLAIN,),
             seeds=(0, 1, 2),
+        ),
+        *(
+            Study(
+                name=f"fashion_mnist_{depth}",
+                network=find_recipe(f"seresnet{depth}"),
+                load=fashion_mnist,
+                images=60_000,
+                epochs=15,
+                batch=100,
+                rate=0.1,
+                variants=PAIR,
+                references=(PLAIN,),
+                seeds=(0, 1, 2, 3, 4),
+            )
+            for depth in (20, 56)
         ),
     )
 }
@@ -210,13 +240,20 @@ STUDIES = {
 # --- runs ----------------------------------------------------------------------------------------
 
 
-def go_on(study: Study, seeds: Sequence[int], path: Path) -> list[Run]:
+def go_on(study: Study, seeds: Sequence[int], path: Path, name: str | None = None) -> list[Run]:
     """Run what is not in the file yet.
 
+    Args:
+        study: what is run.
+        seeds: with which.
+        path: CSV file; what an unfinished run has learned is kept beside it.
+        name: of the run that all rows belong to: see `file_run`.
+
     Raises:
-        InputError: if the runs in the file had another budget.
+        InputError: if the runs in the file had another budget, or belong to another run.
     """
     runs = read_rows(Run, path)
+    name = file_run(path, runs, name)
     for run in runs:
         if (run.images, run.epochs) != (study.images, study.epochs):
             raise InputError(
@@ -227,13 +264,16 @@ def go_on(study: Study, seeds: Sequence[int], path: Path) -> list[Run]:
     for seed in seeds:
         for variant in study.variants:
             if (variant.name, seed) not in done:
-                runs.append(run_one(study, variant, seed))
+                kept = path.with_suffix(".partial.npz")
+                runs.append(run_one(study, variant, seed, name, kept))
                 write_rows(Run, path, runs)
+                kept.unlink()
                 print(*astuple(runs[-1]), sep=", ", flush=True)
     return runs
 
 
-def run_one(study: Study, variant: Variant, seed: int) -> Run:
+def run_one(study: Study, variant: Variant, seed: int, name: str, kept: Path) -> Run:
+    """Train a variant; go on after the last epoch that `kept` has of this run."""
     start = time.process_time()
     train, test = study.load(seed, study.images)
     keras.utils.clear_session()
@@ -247,19 +287,50 @@ def run_one(study: Study, variant: Variant, seed: int) -> Run:
     model.compile(
         _optimizer(study, model),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,  # compiling takes longer than these runs
+        jit_compile=JIT_COMPILE,
     )
-    losses = [_epoch(model, train, study.batch, (seed, epoch)) for epoch in range(study.epochs)]
+    what = (variant.name, seed, study.images, study.epochs)
+    losses, seconds = _restore(model, kept, what)
+    for epoch in range(len(losses), study.epochs):
+        losses.append(_epoch(model, train, study.batch, (seed, epoch)))
+        _keep(model, kept, what, losses, seconds + time.process_time() - start)
     return Run(
+        run=name,
         variant=variant.name,
         seed=seed,
         images=study.images,
         epochs=study.epochs,
         parameters=se_keras.count(model).trainable,
         error=round(_error(model, test), 2),
-        cpu_seconds=round(time.process_time() - start, 1),
+        cpu_seconds=round(seconds + time.process_time() - start, 1),
         last_losses=" ".join(f"{loss:.4f}" for loss in losses),
     )
+
+
+def _keep(
+    model: keras.Model, path: Path, what: tuple, losses: Sequence[float], seconds: float
+) -> None:
+    """Write what goes on with the next epoch: weights, momenta, and the losses so far."""
+    values = [keras.ops.convert_to_numpy(v) for v in _state(model)]
+    with written_beside(path) as partial, open(partial, "wb") as file:
+        np.savez(file, *values, what=str(what), losses=losses, seconds=seconds)
+
+
+def _restore(model: keras.Model, path: Path, what: tuple) -> tuple[list[float], float]:
+    """Return the losses and the seconds so far; none of another run."""
+    model.optimizer.build(model.trainable_variables)
+    if not path.exists():
+        return [], 0.0
+    with np.load(path) as kept:
+        if str(kept["what"]) != str(what):
+            return [], 0.0
+        for number, variable in enumerate(_state(model)):
+            variable.assign(kept[f"arr_{number}"])
+        return kept["losses"].tolist(), float(kept["seconds"])
+
+
+def _state(model: keras.Model) -> list[keras.Variable]:
+    return [*model.variables, *model.optimizer.variables]
 
 
 def _optimizer(study: Study, model: keras.Model) -> keras.Optimizer:
@@ -323,20 +394,27 @@ def draw(study: Study, runs: list[Run]) -> Figure:
         names = panels.setdefault(variant.source, list(study.references))
         if variant.name not in names:
             names.append(variant.name)
-    columns = min(len(panels), 3)
+    columns = min(len(panels), 4)
     lines = -(-len(panels) // columns)
     figure = new_figure(4 + 2.5 * columns, 1 + 3 * lines)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     seeds = complete_seeds(study, runs)
     epochs = range(1, study.epochs + 1)
-    for axes, (source, names) in zip(grid.flat, panels.items(), strict=True):
+    for spare in grid.flat[len(panels) :]:
+        spare.remove()
+    for number, (source, names) in enumerate(panels.items()):
+        axes = grid.flat[number]
         for name in names:
             draw_curve(axes, name, epochs, losses(runs, name, seeds))
-        axes.set(xlabel="epoch", ylabel="loss, last batch", yscale="log", title=source)
+        axes.set(yscale="log", title=source)
+        if number % columns == 0:
+            axes.set_ylabel("loss, last batch")
+        if number + columns >= len(panels):  # nothing below it
+            axes.set_xlabel("epoch")
+            axes.tick_params(labelbottom=True)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-        axes.label_outer()
     figure.suptitle(f"{study.name}, mean and range of {len(seeds)} seeds")
     return figure
 
@@ -356,14 +434,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the results")
+    for budget in ("--images", "--epochs"):
+        parser.add_argument(budget, type=int, metavar="N", help="for a trial, with --out")
+    parser.add_argument("--out", type=Path, help="CSV file (default: that of the results)")
+    parser.add_argument("--run", metavar="NAME", help="default: that of the file, or the date")
     options = parser.parse_args()
     study = STUDIES[options.study]
+    budget = {name: n for name in ("images", "epochs") if (n := getattr(options, name))}
+    if budget and not options.out:
+        parser.error("a trial of another budget is no result: give it a file with --out")
+    study, path = replace(study, **budget), options.out or study.path
     try:
-        runs = go_on(study, options.seeds or study.seeds, study.path)
+        runs = go_on(study, options.seeds or study.seeds, path, options.run)
     except InputError as error:
         parser.error(str(error))
     print(format_table(*table(study, runs)))
-    save_figure(draw(study, runs), study.path.with_suffix(".png"))
+    save_figure(draw(study, runs), path.with_suffix(".png"))
 
 
 if __name__ == "__main__":
