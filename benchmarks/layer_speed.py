@@ -1,30 +1,65 @@
-"""`SqueezeExcite` against the four stock layers, in TensorFlow graph mode.
+"""`SqueezeExcite` and its kin against the four stock layers, in TensorFlow graph mode.
 
-python -m benchmarks.layer_speed [--rounds N]
+python -m benchmarks.layer_speed [--rounds N] [--out FILE]
 
 On the four map sizes of a ResNet-50 at batch 8, in turn: the stock layers, `SqueezeExcite`, the
-same compiled by XLA (`jit_compile=True`), and a plain copy of the map (read once, write once). One
-thread, and the process's CPU time: what else the machine does hardly shows. Prints medians, the
-ratios to the stock layers with the spread of the paired ones (10th to 90th percentile), and those
-to the copy.
+same compiled by XLA (`jit_compile=True`), each of its kin as its paper has it, and a plain copy of
+the map (read once, write once). One thread, and the process's CPU time: what else the machine does
+hardly shows. Prints medians, and the ratios to the stock layers with the spread of the paired ones
+(10th to 90th percentile). The CSV file has a row for each contender and map.
 """
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from benchmarks.results import describe_machine, file_run, write_rows
 from se_keras import SqueezeExcite
+from se_keras.layers import GATES
 from se_keras.support.tables import format_table
 from se_keras.support.timing import seconds_in_turn
 
 SIZES = ((8, 56, 56, 256), (8, 28, 28, 512), (8, 14, 14, 1024), (8, 7, 7, 2048))
 RATIO = 16
 CALLS = 5
+STOCK = "four stock layers"
+KIN = ("eca", "ese", "scse", "ge")
+RESULTS = Path(__file__).with_name("results") / "layer_speed.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of the CSV file.
+
+    Attributes:
+        run: of which all rows of the file are.
+        map: its shape, (N, H, W, C).
+        layer: what was timed.
+        rounds: how often it had its turn.
+        ms: the median.
+        to_stock, low, high: ratios to the stock layers within a round: median, 10th and 90th
+            percentile.
+        versions, machine: of packages; processor.
+    """
+
+    run: str
+    map: str
+    layer: str
+    rounds: int
+    ms: float
+    to_stock: float
+    low: float
+    high: float
+    versions: str
+    machine: str
 
 
 def stock_gate(x: keras.KerasTensor, channels: int) -> keras.KerasTensor:
@@ -48,49 +83,77 @@ def repeat(function, x) -> None:
         function(x)
 
 
+def contenders(shape: tuple[int, ...]) -> dict[str, Callable]:
+    """Return what is timed, as functions of the map."""
+    blocks = {"se": SqueezeExcite(RATIO), **{name: GATES[name]() for name in KIN}}
+    own = {name: compiled(block, shape) for name, block in blocks.items()}
+    return {
+        STOCK: compiled(stock, shape),
+        **own,
+        "se, XLA": compiled(SqueezeExcite(RATIO), shape, jit_compile=True),
+        "copy": tf.function(lambda x: x * 1.5),
+    }
+
+
 def measure(shape: tuple[int, ...], rounds: int) -> dict[str, np.ndarray]:
     """Return the seconds of each contender in each round; they take turns within a round."""
     x = tf.constant(np.random.default_rng(0).random(shape, "float32"))
-    contenders = {
-        "stock": compiled(stock, shape),
-        "se_keras": compiled(SqueezeExcite(RATIO), shape),
-        "with XLA": compiled(SqueezeExcite(RATIO), shape, jit_compile=True),
-        "copy": tf.function(lambda x: x * 1.5),
-    }
-    calls = [partial(repeat, function, x) for function in contenders.values()]
+    functions = contenders(shape)
+    calls = [partial(repeat, function, x) for function in functions.values()]
     seconds = seconds_in_turn(calls, rounds, time.process_time)
-    return {name: np.divide(times, CALLS) for name, times in zip(contenders, seconds, strict=True)}
+    return {name: np.divide(times, CALLS) for name, times in zip(functions, seconds, strict=True)}
 
 
-def ratio(times: dict[str, np.ndarray], name: str, to: str) -> float:
-    return float(np.median(times[name] / times[to]))
+def rows_of(shape: tuple[int, ...], times: dict[str, np.ndarray], run: str) -> list[Row]:
+    rows = []
+    for name, seconds in times.items():
+        ratios = seconds / times[STOCK]
+        low, high = np.percentile(ratios, (10, 90))
+        rows.append(
+            Row(
+                run=run,
+                map="x".join(map(str, shape)),
+                layer=name,
+                rounds=len(seconds),
+                ms=round(1e3 * float(np.median(seconds)), 4),
+                to_stock=round(float(np.median(ratios)), 4),
+                low=round(float(low), 4),
+                high=round(float(high), 4),
+                versions=f"tensorflow {tf.__version__}, keras {keras.__version__}",
+                machine=describe_machine(),
+            )
+        )
+    return rows
 
 
-def row(shape: tuple[int, ...], times: dict[str, np.ndarray]) -> list[str]:
-    low, high = np.percentile(times["se_keras"] / times["stock"], (10, 90))
-    return [
-        "x".join(map(str, shape)),
-        *(f"{1e3 * np.median(times[name]):.2f}" for name in times),
-        f"{ratio(times, 'se_keras', 'stock'):.2f} ({low:.2f}-{high:.2f})",
-        f"{ratio(times, 'with XLA', 'stock'):.2f}",
-        f"{ratio(times, 'se_keras', 'copy'):.2f}",
-    ]
+def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows: a row a layer, a column a map, and the means of the ratios."""
+    found = {(row.layer, row.map): row for row in rows}
+    maps = list(dict.fromkeys(row.map for row in rows))
+    lines = []
+    for layer in dict.fromkeys(row.layer for row in rows):
+        own = [found[layer, name] for name in maps]
+        mean = np.exp(np.mean([np.log(row.to_stock) for row in own]))
+        lines.append([layer, f"{mean:.2f}", *map(_cell, own)])
+    return ["layer", "geometric mean", *maps], lines
+
+
+def _cell(row: Row) -> str:
+    return f"{row.ms:.2f} ms, {row.to_stock:.2f} ({row.low:.2f} to {row.high:.2f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--run", metavar="NAME", help="default: the date")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    all_times = [measure(shape, rounds) for shape in SIZES]
-    header = ["map", "stock ms", "se_keras", "with XLA", "copy"]
-    header += ["to stock (10-90 %)", "XLA to stock", "to copy"]
-    rows = [row(shape, times) for shape, times in zip(SIZES, all_times, strict=True)]
-    print(format_table(header, rows))
-    for name in ("se_keras", "with XLA", "copy"):
-        ratios = [ratio(times, name, "stock") for times in all_times]
-        print(f"{name} to stock, geometric mean: {np.exp(np.mean(np.log(ratios))):.2f}")
+    run = file_run(options.out, [], options.run)
+    rows = [row for shape in SIZES for row in rows_of(shape, measure(shape, options.rounds), run)]
+    write_rows(Row, options.out, rows)
+    print(format_table(*table(rows)))
 
 
 if __name__ == "__main__":
