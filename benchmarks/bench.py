@@ -87,6 +87,7 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="OUT",
         help="CSV file (default %(default)s)",
     )
+    parser.add_argument("--run", metavar="NAME", help="default: that of the file, or the date")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and measure nothing")
     return parser
 
@@ -104,14 +105,16 @@ def _numbers(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def _run(models: Sequence[str], rounds: int, out: Path, dry_run: bool, **choice: Any) -> None:
+def _run(
+    models: Sequence[str], rounds: int, out: Path, run: str | None, dry_run: bool, **choice: Any
+) -> None:
     plan = plan_benchmark(models, **choice)
     if dry_run:
         print(plan)
         return
     for sentence in plan.left_out:
         print(sentence)
-    report = run_benchmark(plan, out, rounds)
+    report = run_benchmark(plan, out, rounds, name=run)
     print(report)
     print(*report.files, sep="\n")
     if report.failures:

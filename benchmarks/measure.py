@@ -23,6 +23,7 @@ from benchmarks.results import (
     Result,
     Run,
     describe_machine,
+    file_run,
     identity,
     read_rows,
     write_rows,
@@ -40,8 +41,9 @@ from se_keras.deploy.calibration import open_samples
 from se_keras.deploy.engines import find_engine
 from se_keras.deploy.targets import find_target
 from se_keras.deploy.to_onnx import write_plain_onnx
+from se_keras.graph import trace
 from se_keras.metadata import input_type
-from se_keras.rewrite.optimize import optimize
+from se_keras.rewrite.optimize import RULES, rewrite
 from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import lines_of
 from se_keras.support.plotting import save_figure
@@ -51,6 +53,8 @@ from se_keras.surgery import remove_se
 ROUNDS = 15
 # The engine's limit is the fastest of a few products; the slower ones were disturbed.
 LIMIT_ROUNDS = 5
+# What the export to ONNX does to gates, named as if it were a rule of `optimize`.
+SPREAD_GATES = "spread gates"
 
 StartWorker = Callable[[Specification], Worker]
 
@@ -98,6 +102,7 @@ def run_benchmark(
     out: str | os.PathLike,
     rounds: int = ROUNDS,
     start: StartWorker | None = None,
+    name: str | None = None,
 ) -> BenchmarkReport:
     """Carry out what the CSV file has no row of yet, and write each row when it is measured.
 
@@ -110,12 +115,17 @@ def run_benchmark(
         out: CSV file; pictures go beside it.
         rounds: how often each of the two networks has its turn, in new processes every third time.
         start: starts a worker; `None` for a process.
+        name: of the run that all rows of the file belong to: see `file_run`.
 
     Returns:
         The report.
+
+    Raises:
+        InputError: for a file of another run.
     """
     positive_integer("rounds", rounds)
-    bench = _Benchmark(Path(out), rounds, start or (lambda given: Worker(given.command())))
+    begin = start or (lambda given: Worker(given.command()))
+    bench = _Benchmark(Path(out), rounds, begin, name)
     pending = [run for run in plan.runs if bench.key(run) not in bench.results]
     failures = [failure for group in _groups(pending) for failure in bench.measure(group)]
     results = tuple(bench.results[k] for k in map(bench.key, plan.runs) if k in bench.results)
@@ -141,10 +151,12 @@ def _draw(out: Path, results: list[Result]) -> list[Path]:
 class _Benchmark:
     """The rows that are there, and how one more is made."""
 
-    def __init__(self, out: Path, rounds: int, start: StartWorker):
+    def __init__(self, out: Path, rounds: int, start: StartWorker, name: str | None):
         self.out, self.rounds, self.start = out, rounds, start
         self.machine = describe_machine()
-        self.results = {identity(r, r.engine, r.machine): r for r in read_rows(Result, out)}
+        rows = read_rows(Result, out)
+        self.name = file_run(out, rows, name)
+        self.results = {identity(r, r.engine, r.machine): r for r in rows}
         self._limits: dict[tuple, float] = {}
 
     def key(self, run: Run) -> tuple:
@@ -155,7 +167,7 @@ class _Benchmark:
         first = group[0]
         try:
             with tempfile.TemporaryDirectory() as folder:
-                files = _Files(open_network(first.model, [first.size]), first, Path(folder))
+                files = Files(open_network(first.model, [first.size]), first, Path(folder))
                 for run in group:
                     self._keep(self._measure(run, files))
         # Converters and engines raise whatever they like, and the other engines are to go on.
@@ -169,7 +181,7 @@ class _Benchmark:
         figures = f"{result.ms:.2f} ms against {result.against_ms:.2f}: {result.ratio:.3f}"
         print(*result.values, figures, sep=", ", flush=True)
 
-    def _measure(self, run: Run, files: "_Files") -> Result:
+    def _measure(self, run: Run, files: "Files") -> Result:
         plain = run.against == PLAIN
         network = files.specify(run, plain=False, form=run.form)
         twin = files.specify(run, plain=plain, form=run.form if plain else AS_BUILT)
@@ -179,6 +191,7 @@ class _Benchmark:
         memory = [peak and round(peak / 1e6, 1) for peak in peaks]
         return Result(
             **dict(zip(RUN_FIELDS, run.values, strict=True)),
+            run=self.name,
             engine=find_engine(run.format).description,
             machine=self.machine,
             clock=clock_of(run.threads),
@@ -206,7 +219,7 @@ class _Benchmark:
         for network, batch in products_of_matrices():
             alone = dataclasses.replace(run, batch=batch, size=network.sizes[0])
             with tempfile.TemporaryDirectory() as folder:
-                files = _Files(network, alone, Path(folder))
+                files = Files(network, alone, Path(folder))
                 given = files.specify(alone, plain=False, form=AS_BUILT)
                 seconds, _ = self._times([given], LIMIT_ROUNDS)
             yield 2e-9 * files.macs * batch / seconds.min()
@@ -223,11 +236,18 @@ class _Benchmark:
         return np.concatenate(parts), [worker.peak_memory for worker in workers]
 
 
-class _Files:
-    """A network and its twin, exported in a form when it is first asked for."""
+class Files:
+    """A network and its twin, exported in a form when it is first asked for.
 
-    def __init__(self, network: Network, run: Run, folder: Path):
-        self.run, self.folder = run, folder
+    Args:
+        network: what is exported.
+        run: its format, precision and size.
+        folder: of the files.
+        without: names of rules that `optimize` leaves out here, and `SPREAD_GATES`.
+    """
+
+    def __init__(self, network: Network, run: Run, folder: Path, without: Sequence[str] = ()):
+        self.run, self.folder, self.without = run, folder, without
         keras.utils.clear_session(free_memory=False)
         self.model = network.build(run.size)
         self.macs = count(self.model, _without_batch(self.model, run.size)).macs
@@ -249,10 +269,11 @@ class _Files:
     def _write(self, plain: bool, form: str) -> Path:
         model = remove_se(self.model) if plain else self.model
         if form == OPTIMIZED:
-            model = optimize(model, verbose=False)
+            model = _optimize_without(self.without, model)
         run = self.run
         path = self.folder / f"{len(self._paths)}{find_engine(run.format).suffix}"
-        if form == AS_BUILT and (run.format, run.precision) == ("onnx", "float32"):
+        arranged = form == OPTIMIZED and SPREAD_GATES not in self.without
+        if not arranged and (run.format, run.precision) == ("onnx", "float32"):
             write_plain_onnx(model, path)  # what is exported has its gates arranged
             return path
         # Times do not depend on what the images show, but int8 needs ranges of activations.
@@ -260,6 +281,12 @@ class _Files:
             model, path, open_samples(model, None).comparison
         )
         return path
+
+
+def _optimize_without(names: Sequence[str], model: keras.Model) -> keras.Model:
+    graph = trace(model)
+    rewrite(graph, [rule for rule in RULES if rule.name not in names])
+    return graph.build()
 
 
 def _without_batch(model: keras.Model, size: int) -> tuple[int, ...]:

@@ -12,8 +12,51 @@ from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, find_recipe
 from se_keras.support.errors import InputError
 
-# Of keras.applications, and of files that leave height and width open.
+# Of files that leave height and width open.
 DEFAULT_SIZE = 224
+# Pixels that each network of keras.applications was made for, those that compute least first.
+APPLICATIONS = {
+    "MobileNetV3Small": 224,
+    "MobileNetV3Large": 224,
+    "MobileNetV2": 224,
+    "EfficientNetB0": 224,
+    "MobileNet": 224,
+    "NASNetMobile": 224,
+    "EfficientNetV2B0": 224,
+    "EfficientNetB1": 240,
+    "EfficientNetB2": 260,
+    "EfficientNetV2B1": 240,
+    "EfficientNetV2B2": 260,
+    "EfficientNetB3": 300,
+    "DenseNet121": 224,
+    "EfficientNetV2B3": 300,
+    "DenseNet169": 224,
+    "ResNet50V2": 224,
+    "ResNet50": 224,
+    "DenseNet201": 224,
+    "EfficientNetB4": 380,
+    "ConvNeXtTiny": 224,
+    "InceptionV3": 299,
+    "ResNet101V2": 224,
+    "ResNet101": 224,
+    "Xception": 299,
+    "EfficientNetV2S": 384,
+    "ConvNeXtSmall": 224,
+    "EfficientNetB5": 456,
+    "ResNet152V2": 224,
+    "ResNet152": 224,
+    "InceptionResNetV2": 299,
+    "ConvNeXtBase": 224,
+    "VGG16": 224,
+    "EfficientNetB6": 528,
+    "VGG19": 224,
+    "NASNetLarge": 331,
+    "EfficientNetV2M": 480,
+    "ConvNeXtLarge": 224,
+    "EfficientNetB7": 600,
+    "EfficientNetV2L": 480,
+    "ConvNeXtXLarge": 224,
+}
 # A product of this size takes a quarter of a second on one core, and no cache holds its operands.
 PRODUCT = 2048
 PRODUCT_WIDTH = 32
@@ -61,17 +104,18 @@ def open_network(name: str, sizes: Sequence[int] | None) -> Network:
             has_se=True,
             build=lambda size: catalog.create(name, input_shape=(size, size, 3)),
         )
-    builder = getattr(keras.applications, name, None)
-    if not callable(builder):
+    if name not in APPLICATIONS:
         raise InputError(
             f"there is no model {name!r}: it must be a name that `se-keras list` shows, one of "
             "keras.applications, or a .keras file"
         )
     return Network(
         name=name,
-        sizes=tuple(sizes or [DEFAULT_SIZE]),
+        sizes=tuple(sizes or [APPLICATIONS[name]]),
         has_se=False,
-        build=lambda size: builder(weights=None, input_shape=(size, size, 3)),
+        build=lambda size: getattr(keras.applications, name)(
+            weights=None, input_shape=(size, size, 3)
+        ),
     )
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results import describe_machine, read_rows, write_rows
+from benchmarks.results import describe_machine, file_run, read_rows, write_rows
 from benchmarks.timing import (
     Specification,
     Worker,
@@ -151,6 +151,7 @@ class Row:
     """A row of the CSV file.
 
     Attributes:
+        run: of which all rows of the file are: see `file_run`.
         peer, engine, precision, stride: as of `Peer`.
         batch, size, threads, clock, rounds: as of `benchmarks.results`.
         ms, plain_ms: median milliseconds of a batch, of SE-ResNet-50 and of ResNet-50.
@@ -161,6 +162,7 @@ class Row:
         versions, machine: of packages; processor.
     """
 
+    run: str
     peer: str
     engine: str
     precision: str
@@ -242,6 +244,7 @@ class Setting:
     size: int
     threads: int
     rounds: int
+    run: str
 
     def fits(self, row: Row) -> bool:
         ours = (self.engine, self.batch, self.size, self.threads, describe_machine())
@@ -288,6 +291,7 @@ def measure(
     ours = {p.stride: n for n, (p, *_) in enumerate(peers) if _is_reference(p)}
     return [
         Row(
+            run=setting.run,
             peer=peer.name,
             engine=peer.engine,
             precision=peer.precision,
@@ -390,8 +394,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--run", metavar="NAME", help="default: that of the file, or the date")
     options = parser.parse_args()
     rows = read_rows(Row, options.out)
+    run = file_run(options.out, rows, options.run)
     found = found_peers(_pythons(options.python))
     missing = set(options.engines or ()) - set(found)
     if missing:
@@ -405,6 +411,7 @@ def main() -> None:
                 size=options.size,
                 threads=options.threads,
                 rounds=options.rounds,
+                run=run,
             )
             there = {(row.peer, row.precision) for row in rows if setting.fits(row)}
             if not {(peer.name, peer.precision) for peer, _, _ in found[engine]} <= there:

@@ -1,7 +1,7 @@
 """`optimize`: the table of rules, and the pass that applies them to a copy of a model."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -110,14 +110,15 @@ def report_optimization(model: keras.Model) -> OptimizationReport:
     rewrite of           layers    how, or why not                  first
     batch normalization       1    folded into the layer before it  bn
     """
-    return _rewrite(trace(model))
+    return rewrite(trace(model))
 
 
-def _rewrite(graph: Graph) -> OptimizationReport:
+def rewrite(graph: Graph, rules: Sequence[Rule] = RULES) -> OptimizationReport:
+    """Apply rules to a graph, in their order."""
     steps = [
         step
         for path, inner in graph.graphs()
-        for rule in RULES
+        for rule in rules
         for step in _sweep(rule, path, inner)
     ]
     return OptimizationReport(steps=tuple(steps))
@@ -168,7 +169,7 @@ def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
     """
     boolean("verbose", verbose)
     graph = trace(model)
-    report = _rewrite(graph)
+    report = rewrite(graph)
     if verbose:
         print(report)
     return graph.build()
