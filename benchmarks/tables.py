@@ -10,10 +10,12 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks import fine_tuning
+from benchmarks import all as whole_run
+from benchmarks import fine_tuning, layer_speed, memory, paired, published
 from benchmarks.peers import Row
-from benchmarks.results import AS_BUILT, OPTIMIZED, PLAIN, Result, read_rows
+from benchmarks.results import AS_BUILT, OPTIMIZED, PLAIN, Result, one_run, read_rows
 from benchmarks.study import STUDIES, Run
 from benchmarks.study import table as study_table
 from se_keras.models.recipes import RECIPES, Recipe
@@ -32,6 +34,7 @@ ENGINES = {
 }
 MAIN = "seresnet50"
 BATCHES = (1, 8)
+RUN_STUDIES = [name for name, one in STUDIES.items() if one.path.exists()]
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -39,8 +42,13 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _results() -> list[Result]:
-    return read_rows(Result, RESULTS / "bench.csv")
+def _rows(kind: type[Any], path: Path) -> Sequence[Any]:
+    """Return the rows of a file, which must be of one run."""
+    return one_run(path, read_rows(kind, path))
+
+
+def _results() -> Sequence[Result]:
+    return _rows(Result, RESULTS / "bench.csv")
 
 
 def ratios() -> str:
@@ -88,7 +96,7 @@ def families() -> str:
 
 def peers() -> str:
     """Tabulate the peers: a row a peer and engine, batches side by side, rows sorted by time."""
-    rows = read_rows(Row, RESULTS / "peers.csv")
+    rows = _rows(Row, RESULTS / "peers.csv")
     batches = sorted({row.batch for row in rows})
     names = dict.fromkeys((row.engine, row.peer, row.precision, row.stride) for row in rows)
     lines = []
@@ -112,10 +120,44 @@ def _to_ours(row: Row) -> str:
     return "" if row.to_ours is None else f"{row.to_ours:.2f}"
 
 
+def pairs() -> str:
+    """Tabulate the paired tests: a row a network and batch, a column an engine."""
+    rows = [row for row in _rows(paired.Row, RESULTS / "paired.csv") if not row.without]
+    formats = list(dict.fromkeys(row.format for row in rows))
+    found = {(row.model, row.batch, row.format): row for row in rows}
+    lines = []
+    for model, batch in dict.fromkeys((row.model, row.batch) for row in rows):
+        own = [found.get((model, batch, format)) for format in formats]
+        size = next(row.size for row in own if row)
+        lines.append([f"`{model}`", f"{size}", f"{batch}", *map(_pair, own)])
+    return markdown(["network", "pixels", "batch", *(ENGINES[name] for name in formats)], lines)
+
+
+def _pair(row: paired.Row | None) -> str:
+    if row is None:
+        return ""
+    return f"{row.ratio:.3f} ({row.ratio_low:.3f} to {row.ratio_high:.3f}), {row.verdict}"
+
+
+def peaks() -> str:
+    """Tabulate the memory of each operation."""
+    return markdown(*memory.table(_rows(memory.Row, memory.RESULTS)))
+
+
+def layer() -> str:
+    """Tabulate the layers alone."""
+    return markdown(*layer_speed.table(_rows(layer_speed.Row, layer_speed.RESULTS)))
+
+
+def loads() -> str:
+    """Tabulate how loaded the machine was, step by step."""
+    return markdown(*whole_run.table(_rows(whole_run.StepRow, RESULTS / whole_run.RUN_FILE)))
+
+
 def study(name: str) -> str:
     """Tabulate the variants of a study, a row each."""
     one = STUDIES[name]
-    return markdown(*study_table(one, read_rows(Run, one.path)))
+    return markdown(*study_table(one, _rows(Run, one.path)))
 
 
 def tuning() -> str:
@@ -140,8 +182,9 @@ def short_ratios() -> str:
 def short_studies() -> str:
     """Tabulate the plain network and the standard block of each study."""
     lines = []
-    for name, one in STUDIES.items():
-        header, rows = study_table(one, read_rows(Run, one.path))
+    for name in RUN_STUDIES:
+        one = STUDIES[name]
+        header, rows = study_table(one, _rows(Run, one.path))
         cells = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
         error, difference = "test error, %", "minus plain"
         plain, se = cells["plain"], cells["SE"]
@@ -190,11 +233,19 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed: families": families,
     "speed: peers": peers,
     "speed: short": short_ratios,
+    "speed: paired": pairs,
+    "speed: memory": peaks,
+    "speed: layer": layer,
+    "study: pytorchcv": lambda: markdown(*published.pair_table(published.read_pairs())),
+    "study: pytorchcv in short": lambda: markdown(*published.summary(published.read_pairs())),
     "study: short": short_studies,
     "study: tuning": tuning,
-    **{f"study: {name}": functools.partial(study, name) for name in STUDIES},
+    **{f"study: {name}": functools.partial(study, name) for name in RUN_STUDIES},
 }
-MARKS = re.compile(r"(?<=<!-- )(\w+: \w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
+# There is none before the first run of `benchmarks.all` is published.
+if (RESULTS / whole_run.RUN_FILE).exists():
+    TABLES["speed: loads"] = loads
+MARKS = re.compile(r"(?<=<!-- )(\w+: [\w ]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 
 
 def with_tables(text: str) -> str:

@@ -269,7 +269,7 @@ def clocks(monkeypatch):
         network, _ = specification.path.split(", ")
         return Clock(SECONDS[network] * specification.shape[0])
 
-    monkeypatch.setattr("benchmarks.measure._Files._write", write)
+    monkeypatch.setattr("benchmarks.measure.Files._write", write)
     return start, started
 
 
@@ -422,7 +422,7 @@ def test_the_command_line_names_what_broke(tmp_path, monkeypatch, capsys):
 
 
 def test_the_command_line_is_stopped(monkeypatch, capsys):
-    def stopped(*arguments):
+    def stopped(*arguments, **named):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("benchmarks.bench.run_benchmark", stopped)
@@ -484,7 +484,7 @@ def test_peers_are_compared_with_ours_in_the_same_rounds(monkeypatch):
         return started[-1]
 
     monkeypatch.setattr(peers, "start", start)
-    setting = peers.Setting(engine="onnx", batch=2, size=224, threads=1, rounds=4)
+    setting = peers.Setting(engine="onnx", batch=2, size=224, threads=1, rounds=4, run="1")
     found = [(peer, "python", "1.0") for peer in peers.PEERS if peer.engine == "onnx"]
     rows = peers.measure(setting, found, None)
     assert [(row.peer, row.precision) for row in rows] == [
@@ -514,7 +514,7 @@ def test_a_peer_that_breaks_takes_no_other_with_it(monkeypatch, when):
         return Clock(3.0 if "stock" in peer.name else 2.0)
 
     monkeypatch.setattr(peers, "start", start)
-    setting = peers.Setting(engine="litert", batch=2, size=224, threads=1, rounds=4)
+    setting = peers.Setting(engine="litert", batch=2, size=224, threads=1, rounds=4, run="1")
     found = [(peer, "python", "1.0") for peer in peers.PEERS if peer.engine == "litert"]
     rows = peers.measure(setting, found, None)
     # The stock layers have no export of ours with their stride to be compared with.

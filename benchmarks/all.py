@@ -1,0 +1,354 @@
+"""Every measurement whose table stands in README or `docs/`, in one run.
+
+python -m benchmarks.all [--run NAME] [--only STEP ...] [--python NAME=PATH ...] [--publish]
+python -m benchmarks.all --dry-run    the steps, with estimates of their time on two cores
+python -m benchmarks.all --quick      every step on small networks, to see that it works
+
+The files of a run are in `runs/NAME`, every row with the name of the run, and `run.csv` with a row
+a step: versions, processor, load before and after, and the part of the machine's time that other
+processes took. A stopped run goes on with the same name: steps that are done are not done again,
+and a step goes on with its next row. `--publish` puts the files of the steps that are done into
+`benchmarks/results/`, whole files only, and writes the tables; it refuses a quick run.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.results import describe_machine, file_run, read_rows, write_rows
+from se_keras.support.errors import InputError
+from se_keras.support.tables import format_table
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("results")
+RUN_FILE = "run.csv"
+QUICK = "quick"
+PACKAGES = (
+    "keras",
+    "tensorflow",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "ai-edge-litert",
+    "tf2onnx",
+    "numpy",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One measurement.
+
+    Attributes:
+        name: as `--only` takes it.
+        module: of `benchmarks`.
+        file: CSV file that it writes, in the folder of the run.
+        arguments: of its command.
+        quick: of its command in a quick run; `None` if it has no quick one.
+        named: whether its rows have the name of the run.
+        minutes: about how long it takes on two cores of a quiet machine.
+    """
+
+    name: str
+    module: str
+    file: str
+    arguments: str = ""
+    quick: str | None = None
+    named: bool = True
+    minutes: int
+
+    def command(self, folder: Path, run: str, quick: bool, more: Sequence[str] = ()) -> list[str]:
+        words = ((self.quick or "") if quick else self.arguments).split()
+        out = ["--out", str(folder / self.file), *(["--run", run] if self.named else [])]
+        return [sys.executable, "-m", f"benchmarks.{self.module}", *words, *more, *out]
+
+
+SMALL = "--threads 1 --formats onnx --precisions float32 --batches 1 --rounds 1"
+STEPS = (
+    Step(
+        name="engines",
+        module="bench",
+        file="bench.csv",
+        arguments="seresnet50 --threads 1 --batches 1,8 --rounds 9",
+        quick=f"seresnet20 {SMALL}",
+        minutes=75,
+    ),
+    Step(
+        name="families",
+        module="bench",
+        file="bench.csv",
+        arguments="semobilenet seresnext50_32x4d senet154 --threads 1 --precisions float32 "
+        "--formats tf_saved_model,onnx,openvino --batches 1,8 --rounds 6",
+        quick=f"seresnet32 {SMALL}",
+        minutes=90,
+    ),
+    Step(
+        name="sizes",
+        module="bench",
+        file="sizes.csv",
+        arguments="seresnet50 --threads 1 --formats openvino --precisions float32,int8 "
+        "--sizes 128,224,448 --batches 1,8,32 --rounds 3",
+        quick=f"seresnet20 {SMALL}",
+        minutes=60,
+    ),
+    Step(
+        name="peers",
+        module="peers",
+        file="peers.csv",
+        arguments="--threads 1",
+        quick="--threads 1 --engines onnx --batches 1 --size 32 --rounds 1",
+        minutes=90,
+    ),
+    Step(name="layer", module="layer_speed", file="layer_speed.csv", quick="--rounds 1", minutes=3),
+    Step(name="memory", module="memory", file="memory.csv", quick="seresnet20", minutes=30),
+    Step(
+        name="paired",
+        module="paired",
+        file="paired.csv",
+        quick="seresnet20 --formats onnx",
+        minutes=600,
+    ),
+    Step(
+        name="paired, batch 8",
+        module="paired",
+        file="paired.csv",
+        arguments="EfficientNetB0 seresnext50_32x4d senet154 --batches 8",
+        quick="seresnet20 --formats onnx --batches 2",
+        minutes=60,
+    ),
+    Step(
+        name="digits",
+        module="study",
+        file="study_digits.csv",
+        arguments="digits",
+        quick="digits --images 50 --epochs 1 --seeds 0",
+        minutes=15,
+    ),
+    Step(
+        name="fashion_mnist",
+        module="study",
+        file="study_fashion_mnist.csv",
+        arguments="fashion_mnist",
+        quick="fashion_mnist --images 50 --epochs 1 --seeds 0",
+        minutes=15,
+    ),
+    Step(name="inserting", module="insert_study", file="insert_study.csv", named=False, minutes=25),
+    Step(name="tuning", module="fine_tuning", file="fine_tuning.csv", named=False, minutes=20),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRow:
+    """A row of `run.csv`.
+
+    Attributes:
+        run, step, file: what it was.
+        began: date and time, UTC.
+        minutes, cpu_minutes: that it took, and that its processes computed.
+        load_before, load_after: processes that computed or waited to, mean of a minute.
+        others: the part of the machine's time that other processes took, %.
+        code: of its exit; 0 if it is done.
+        versions, machine: of packages; processor.
+    """
+
+    run: str
+    step: str
+    file: str
+    began: str
+    minutes: float
+    cpu_minutes: float
+    load_before: float
+    load_after: float
+    others: float | None
+    code: int
+    versions: str
+    machine: str
+
+
+# --- how loaded the machine is -------------------------------------------------------------------
+
+
+def machine_seconds() -> tuple[float, float] | None:
+    """Return seconds that all processors computed, and those they had; `None` without /proc."""
+    try:
+        line = Path("/proc/stat").read_text("utf-8").splitlines()[0]
+    except OSError:
+        return None
+    ticks = list(map(int, line.split()[1:9]))  # guests are counted within
+    idle = ticks[3] + ticks[4]
+    per_second = os.sysconf("SC_CLK_TCK")
+    return (sum(ticks) - idle) / per_second, sum(ticks) / per_second
+
+
+def share_of_others(
+    before: tuple[float, float] | None, after: tuple[float, float] | None, own: float
+) -> float | None:
+    """Return the percent of the time between that others computed.
+
+    Example:
+
+    >>> from benchmarks.all import share_of_others
+    >>> share_of_others((10.0, 100.0), (40.0, 160.0), own=24.0)  # 6 of 60 seconds
+    10.0
+    """
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    busy, whole = (last - first for first, last in zip(before, after, strict=True))
+    return round(100 * max(0.0, busy - own) / whole, 1)
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def versions() -> str:
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+# --- the run -------------------------------------------------------------------------------------
+
+
+def take_step(step: Step, command: Sequence[str], run: str) -> StepRow:
+    """Carry out a step, and say how loaded the machine was."""
+    print(f"== {step.name}: {' '.join(command[1:])}", flush=True)
+    began, machine, own = time.time(), machine_seconds(), _children_seconds()
+    load = os.getloadavg()[0]
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    seconds = _children_seconds() - own
+    return StepRow(
+        run=run,
+        step=step.name,
+        file=step.file,
+        began=datetime.datetime.fromtimestamp(began, datetime.UTC).isoformat(" ", "minutes")[:16],
+        minutes=round((time.time() - began) / 60, 1),
+        cpu_minutes=round(seconds / 60, 1),
+        load_before=round(load, 2),
+        load_after=round(os.getloadavg()[0], 2),
+        others=share_of_others(machine, machine_seconds(), seconds),
+        code=code,
+        versions=versions(),
+        machine=describe_machine(),
+    )
+
+
+def go_on(
+    steps: Sequence[Step], folder: Path, run: str, quick: bool, pythons: Sequence[str] = ()
+) -> list[StepRow]:
+    """Carry out the steps that are not done yet.
+
+    Raises:
+        InputError: if the folder is of another run, other versions or another machine.
+    """
+    path = folder / RUN_FILE
+    rows = read_rows(StepRow, path)
+    file_run(path, rows, run)
+    for old in rows:
+        if (old.versions, old.machine) != (versions(), describe_machine()):
+            raise InputError(
+                f"{path} is of {old.versions} on {old.machine}; here are {versions()} on "
+                f"{describe_machine()}: give the run another name."
+            )
+    done = {row.step for row in rows if row.code == 0}
+    for step in steps:
+        if step.name in done:
+            continue
+        more = [word for one in pythons for word in ("--python", one)]
+        more = more if step.module == "peers" else []
+        rows.append(take_step(step, step.command(folder, run, quick, more), run))
+        write_rows(StepRow, path, rows)
+    return rows
+
+
+def publish(folder: Path, results: Path = RESULTS) -> list[str]:
+    """Copy the files whose steps are all done, and their pictures; return their names.
+
+    Raises:
+        InputError: if none is done.
+    """
+    done = {row.step for row in read_rows(StepRow, folder / RUN_FILE) if row.code == 0}
+    files = dict.fromkeys(step.file for step in STEPS)
+    whole = [f for f in files if {step.name for step in STEPS if step.file == f} <= done]
+    if not whole:
+        raise InputError(f"{folder} has no file whose steps are all done.")
+    for name in whole:
+        for path in folder.glob(f"{Path(name).stem}*"):
+            if path.suffix in (".csv", ".png") and path.stem.removesuffix("-growth") == name[:-4]:
+                shutil.copy(path, results / path.name)
+    shutil.copy(folder / RUN_FILE, results / RUN_FILE)
+    return whole
+
+
+def table(rows: Sequence[StepRow]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows: a row a step that was done."""
+    header = ["step", "run", "began, UTC", "minutes", "CPU minutes", "load", "others"]
+    return header, [
+        [
+            *(row.step, row.run, row.began, f"{row.minutes:.0f}", f"{row.cpu_minutes:.0f}"),
+            f"{row.load_before:.1f} to {row.load_after:.1f}",
+            "" if row.others is None else f"{row.others:.0f} %",
+        ]
+        for row in rows
+        if row.code == 0
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", metavar="NAME", help="default: the date; quick runs: quick")
+    parser.add_argument("--only", nargs="+", metavar="STEP", choices=[s.name for s in STEPS])
+    parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--publish", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    options = parser.parse_args()
+    steps = [
+        step
+        for step in STEPS
+        if step.name in (options.only or [step.name]) and not (options.quick and step.quick is None)
+    ]
+    run = options.run or (QUICK if options.quick else datetime.date.today().isoformat())
+    folder = Path("runs") / run
+    if options.dry_run:
+        _print_plan(steps, folder, run, options.quick)
+        return 0
+    if options.publish and options.quick:
+        parser.error("--publish: a quick run has no results")
+    try:
+        rows = go_on(steps, folder.absolute(), run, options.quick, options.python)
+        print(format_table(*table(rows)))
+        if options.publish:
+            print("published:", ", ".join(publish(folder)))
+            command = [sys.executable, "-m", "benchmarks.tables", "--write"]
+            return subprocess.run(command, cwd=ROOT, check=False).returncode
+    except InputError as error:
+        parser.error(str(error))
+    done = {row.step for row in rows if row.code == 0}
+    return 0 if {step.name for step in steps} <= done else 1
+
+
+def _print_plan(steps: Sequence[Step], folder: Path, run: str, quick: bool) -> None:
+    lines = [
+        [step.name, step.minutes, " ".join(step.command(folder, run, quick)[1:])] for step in steps
+    ]
+    print(format_table(["step", "minutes", "command"], lines))
+    print(f"together {sum(step.minutes for step in steps) / 60:.1f} hours without --quick")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,323 @@
+"""Paired tests, memory, published figures, and the run of everything."""
+
+import dataclasses
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from benchmarks import all as whole_run
+from benchmarks import memory, paired, published, tables
+from benchmarks.measure import SPREAD_GATES, _optimize_without
+from benchmarks.networks import APPLICATIONS, open_network
+from benchmarks.results import Result, file_run, read_rows, write_rows
+from benchmarks.timing import WorkerError
+from se_keras import se_block
+from se_keras.rewrite.optimize import optimize
+from se_keras.support.errors import InputError
+
+
+def tiny(path):
+    x = image = keras.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(8, 3, padding="same")(x))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(se_block(x, ratio=2)))
+    keras.Model(image, keras.layers.Dense(4)(x)).save(path)
+    return str(path)
+
+
+# --- paired tests --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "rank", "coverage"),
+    # Exact coverages of the sign test's intervals, from printed tables (Conover, table A3).
+    [(6, 1, 0.9688), (7, 1, 0.9844), (8, 1, 0.9922), (9, 2, 0.9609), (12, 3, 0.9614)],
+)
+def test_the_interval_is_that_of_the_sign_test(count, rank, coverage):
+    ratios = np.arange(1, count + 1) / 10
+    assert paired.interval(np.flip(ratios)) == (rank / 10, (count + 1 - rank) / 10)
+    # Of random halves so many intervals hold the median, whatever the values.
+    below = np.random.default_rng(0).binomial(count, 0.5, 200_000)
+    held = np.mean((below >= rank) & (below <= count - rank))
+    assert held == pytest.approx(coverage, abs=2e-3)
+
+
+def test_a_verdict_needs_all_of_six_pairs():
+    assert paired.judge([1.01, 1.2, 1.1, 1.02, 1.03, 1.3]) == "slower"
+    assert paired.judge([0.99, 0.8, 0.9, 0.98, 0.97, 0.7]) == "faster"
+    assert paired.judge([1.01, 1.2, 1.1, 1.02, 1.03, 0.99]) == "no difference"
+
+
+@pytest.fixture
+def pairs(monkeypatch, tmp_path):
+    """What each new process takes for a call, in order; and which were started."""
+    started = []
+
+    def measure(ratios, **options):
+        left = iter(ratios)
+        optimized = {}
+
+        def start(given):
+            started.append(given.path)
+            pair = (len(started) - 1) // 2
+            if pair not in optimized:
+                optimized[pair] = next(left)
+            return Process(optimized[pair] if given.path == "optimized" else 1.0)
+
+        planned = paired.plan([tiny(tmp_path / "tiny.keras")], ["onnx"], [1])
+        return paired.go_on(planned, tmp_path / "paired.csv", start=start, **options)
+
+    monkeypatch.setattr("benchmarks.measure.Files._write", lambda files, plain, form: Path(form))
+    return measure, started
+
+
+class Process:
+    peak_memory = 1
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def turn(self, calls):
+        return calls * self.seconds
+
+
+def test_each_pair_has_new_processes_and_every_other_begins_as_built(pairs, tmp_path):
+    measure, started = pairs
+    (row,) = measure([0.9, 0.8, 0.7, 0.95, 0.9, 0.9])
+    assert started == ["optimized", "as built", "as built", "optimized"] * 3
+    assert (row.ratio, row.ratio_low, row.ratio_high) == (0.9, 0.7, 0.95)
+    assert row.ratios == "0.9 0.8 0.7 0.95 0.9 0.9"
+    assert (row.verdict, row.ms, row.built_ms) == ("faster", 900, 1000)
+    assert read_rows(paired.Row, tmp_path / "paired.csv") == [row]
+    assert measure([]) == [row]  # nothing is measured again
+
+
+@pytest.mark.parametrize(
+    ("again", "verdict"),
+    [([1.1, 1.2, 1.1, 1.1, 1.1, 1.1], "slower"), ([1.1, 1.2, 1.1, 1.1, 1.1, 0.9], "no difference")],
+)
+def test_what_is_slower_is_measured_twice(pairs, again, verdict):
+    measure, started = pairs
+    (row,) = measure([1.1] * 6 + again)
+    assert row.verdict == verdict
+    assert len(started) == 2 * 12
+    assert len(row.ratios.split()) == 12
+
+
+def test_fewer_pairs_can_say_nothing(pairs):
+    measure, _ = pairs
+    with pytest.raises(InputError, match="`pairs` must be at least 6, got 5"):
+        measure([], pairs=5)
+
+
+def test_what_breaks_is_named_and_the_others_go_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.measure.Files._write", lambda files, plain, form: Path(form))
+
+    def start(given):
+        if given.format == "onnx":
+            raise WorkerError("no such instruction")
+        return Process(1.0)
+
+    planned = paired.plan([tiny(tmp_path / "tiny.keras")], ["onnx", "openvino"], [1])
+    rows = paired.go_on(planned, tmp_path / "paired.csv", start=start)
+    assert [row.format for row in rows] == ["openvino"]
+    assert "onnx broke: no such instruction" in capsys.readouterr().out
+
+
+def test_a_rule_is_left_out(tmp_path):
+    model = open_network(tiny(tmp_path / "tiny.keras"), None).build(8)
+
+    def kinds(made):
+        return sorted(type(layer).__name__ for layer in made.layers)
+
+    assert kinds(_optimize_without([SPREAD_GATES], model)) == kinds(optimize(model, verbose=False))
+    without = kinds(_optimize_without(["batch normalization"], model))
+    assert "BatchNormalization" in without
+    assert "SqueezeExcite" not in without
+
+
+def test_every_network_of_keras_is_there_at_its_own_size():
+    builders = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert builders == set(APPLICATIONS)
+    assert len(paired.MODELS) == len(set(paired.MODELS)) == 40 + 2
+    # The size of the images that Keras builds for when it is not told.
+    source = {
+        "EfficientNetB7": 600,
+        "EfficientNetV2S": 384,
+        "NASNetLarge": 331,
+        "Xception": 299,
+        "VGG16": 224,
+    }
+    assert {name: open_network(name, None).sizes for name in source} == {
+        name: (size,) for name, size in source.items()
+    }
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_process_says_what_an_operation_needs(tmp_path):
+    rows = {}
+    for operation in ("build the model", "train, batch 4, one epoch"):
+        rows[operation] = memory.measure("seresnet20", operation, "first")
+    built, trained = rows.values()
+    assert built.weights_mb == pytest.approx(4e-6 * 275_000, abs=0.1)
+    assert 100 < built.before_mb < built.peak_mb
+    assert 1 < built.more_mb < trained.more_mb
+
+
+def test_memory_goes_on_with_the_next_row(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def call(model, operation, folder):
+        calls.append(operation)
+        if "litert" in operation:
+            raise InputError("no LiteRT")
+        return {"before": 100e6, "peak": 350e6}
+
+    monkeypatch.setattr(memory, "call", call)
+    rows = memory.go_on(["seresnet20"], tmp_path / "memory.csv")
+    # The file that is loaded is written by another process.
+    assert calls[:3] == ["build the model", "save", "load_weights, Keras' h5 file"]
+    assert [row.operation for row in rows] == [n for n in memory.OPERATIONS if "litert" not in n]
+    assert {row.more_mb for row in rows} == {250}
+    assert "no LiteRT" in capsys.readouterr().out
+    calls.clear()
+    memory.go_on(["seresnet20"], tmp_path / "memory.csv")
+    assert calls == ["export, litert"]
+    header, lines = memory.table(rows)
+    assert header == ["MB", "`seresnet20`, weights 1 MB"]
+    assert ["export, onnx", "250"] in lines
+
+
+# --- published figures ---------------------------------------------------------------------------
+
+
+def test_published_errors_are_those_in_the_names_of_the_logs():
+    """Pytorchcv's files are named `resnet20_cifar10-0597-HASH`, where 0597 is 5.97 %."""
+    pairs = published.read_pairs()
+    assert len(pairs) == 3 * 12 + 6
+    for pair in pairs:
+        for log, error in ((pair.log, pair.error), (pair.se_log, pair.se_error)):
+            digits = re.fullmatch(r".*/(?:se)?(?:pre)?resnet\w+-(\d{4})-\w+\.pth\.log", log)[1]
+            assert float(digits) / 100 == error
+        assert "/se" in pair.se_log
+        assert "/se" not in pair.log
+        assert pair.se_parameters > pair.parameters
+
+
+def test_the_summary_counts_pairs():
+    one = published.read_pairs()[0]
+    pairs = [
+        dataclasses.replace(one, error=5.0, se_error=error) for error in (4.0, 4.5, 4.9, 4.9, 5.4)
+    ]
+    _, (row,) = published.summary(pairs)
+    # Four of five or more either way: 2 * (5 + 1) / 32.
+    assert row[1:] == ["4 of 5", "-0.26", "-1.00 to +0.40", "0.375"]
+
+
+# --- the run of everything -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Steps that were taken, and the exit codes of those that break."""
+    steps, codes = [], {}
+
+    def take(step, command, run):
+        steps.append(step.name)
+        values = {"began": "", "minutes": 1.0, "cpu_minutes": 1.0, "load_before": 0.0}
+        return whole_run.StepRow(
+            run=run,
+            step=step.name,
+            file=step.file,
+            load_after=0.0,
+            others=None,
+            code=codes.get(step.name, 0),
+            versions=whole_run.versions(),
+            machine=whole_run.describe_machine(),
+            **values,
+        )
+
+    monkeypatch.setattr(whole_run, "take_step", take)
+    return steps, codes
+
+
+def test_a_run_goes_on_with_what_is_not_done(tmp_path, taken):
+    steps, codes = taken
+    codes["families"] = 2
+    whole_run.go_on(whole_run.STEPS[:3], tmp_path, "first", False)
+    codes.clear()
+    steps.clear()
+    whole_run.go_on(whole_run.STEPS[:4], tmp_path, "first", False)
+    assert steps == ["families", "peers"]
+    with pytest.raises(InputError, match="run 'first', not of 'second'"):
+        whole_run.go_on(whole_run.STEPS, tmp_path, "second", False)
+
+
+def test_a_run_has_one_set_of_versions(tmp_path, taken, monkeypatch):
+    whole_run.go_on(whole_run.STEPS[:1], tmp_path, "first", False)
+    monkeypatch.setattr(whole_run, "versions", lambda: "keras 9.0")
+    with pytest.raises(InputError, match=r"here are keras 9\.0"):
+        whole_run.go_on(whole_run.STEPS, tmp_path, "first", False)
+
+
+def test_whole_files_are_published(tmp_path, taken):
+    _, codes = taken
+    folder, results = tmp_path / "run", tmp_path / "results"
+    folder.mkdir()
+    results.mkdir()
+    codes["families"] = 2  # the other half of bench.csv
+    whole_run.go_on(whole_run.STEPS[:3], folder, "first", False)
+    for name in ("bench.csv", "bench.png", "sizes.csv", "sizes.png", "sizes-growth.png", "s.csv"):
+        (folder / name).write_text(name)
+    assert whole_run.publish(folder, results) == ["sizes.csv"]
+    names = {path.name for path in results.iterdir()}
+    assert names == {"sizes.csv", "sizes.png", "sizes-growth.png", "run.csv"}
+
+
+def test_the_machine_is_described_by_what_others_compute(tmp_path):
+    step = whole_run.Step(name="nothing", module="none", file="none.csv", minutes=0)
+    row = whole_run.take_step(step, ["true", "-c"], "first")
+    assert row.code == 0
+    assert row.load_before >= 0
+    assert whole_run.share_of_others((0, 0), (4, 8), own=3) == 12.5
+    assert whole_run.share_of_others(None, None, own=3) is None
+
+
+def test_tables_refuse_rows_of_several_runs(tmp_path):
+    path = tables.RESULTS / "bench.csv"
+    rows = read_rows(Result, path)
+    assert list(tables._rows(Result, path)) == rows
+    mixed = tmp_path / "bench.csv"
+    write_rows(Result, mixed, [dataclasses.replace(rows[0], run="later"), *rows[1:]])
+    with pytest.raises(InputError, match="has rows of the run 'later' and"):
+        tables._rows(Result, mixed)
+
+
+def test_new_rows_belong_to_the_run_of_the_file():
+    (row,) = read_rows(Result, tables.RESULTS / "bench.csv")[:1]
+    assert file_run("a.csv", [row], None) == row.run
+    assert file_run("a.csv", [row], row.run) == row.run
+    assert file_run("a.csv", [], "mine") == "mine"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", file_run("a.csv", [], None))
+    with pytest.raises(InputError, match=r"a\.csv has rows of the run"):
+        file_run("a.csv", [row], "other")
+
+
+@pytest.mark.parametrize("name", ["paired", "all"])
+def test_docstring_examples(name):
+    found = doctest.testmod(importlib.import_module(f"benchmarks.{name}"))
+    assert found.attempted > 0
+    assert found.failed == 0
