@@ -364,7 +364,7 @@ def test_unknown_sizes_are_taken_where_the_equation_allows():
         ("scse", {"fusion": "mean"}, r"`fusion` must be one of \('sum', 'max'\), got 'mean'"),
         ("scse", {"ratio": 0}, "`ratio` must be a positive integer, got 0"),
         ("ge", {"extent": 3}, r"`extent` must be one of \(0, 2, 4, 8\), got 3"),
-        ("ge", {"extra_params": 1}, "`extra_params` must be"),
+        ("ge", {"extra_params": 2}, "`extra_params` must be"),
         (
             "ge",
             {"ratio": 4},

@@ -216,7 +216,7 @@ def test_dtype_is_that_of_every_layer(policy):
         ("weights", "none.weights.h5", "there is no file 'none.weights.h5'"),
         ("data_format", "NCHW", "`data_format` must be"),
         ("se", "no", "`se` must be True or False, got 'no'"),
-        ("include_top", 1, "`include_top` must be True or False, got 1"),
+        ("include_top", 2, "`include_top` must be True or False, got 2"),
         ("input_shape", 32, "`input_shape` must be a tuple of positive integers"),
         ("input_shape", (-8, 8, 3), "`input_shape` must be a tuple of positive integers"),
         ("se_stages", 3, r"`se_stages` must be numbers of stages, as in \[2, 3\], got 3"),
