@@ -5,10 +5,11 @@ import io
 import os
 import re
 import sys
+import tempfile
 import traceback
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, NoReturn
@@ -125,11 +126,27 @@ def _run(arguments: Sequence[str] | None) -> int:
     return 0
 
 
-def _claimed_output(parsed: argparse.Namespace) -> AbstractContextManager:
-    """Keep other commands from writing the same output; `train` locks its folder itself."""
-    out = getattr(parsed, "path" if parsed.command == "export" else "out", None)
+@contextmanager
+def _claimed_output(parsed: argparse.Namespace) -> Iterator[None]:
+    """Keep other commands from writing the same output; `train` locks its folder itself.
+
+    Temporary files of libraries are put beside the output, where the next command deletes them
+    after a kill.
+    """
+    out = getattr(parsed, {"export": "path", "predict": "csv"}.get(parsed.command, "out"), None)
     writes = parsed.command != "train" and not getattr(parsed, "dry_run", False)
-    return claimed(Path(out)) if out and Path(out).name and writes else nullcontext()
+    if not (out and Path(out).name and writes):
+        yield
+        return
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    with claimed(Path(out)) as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = os.path.abspath(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            os.environ.pop("TMPDIR", None)
+            os.environ.update({"TMPDIR": variable} if variable else {})
 
 
 def _safe(message: str) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from se_keras.support.arguments import one_of
 from se_keras.support.errors import InputError, damage_named, extra, in_one_line
-from se_keras.support.files import read_json, write_json
+from se_keras.support.files import digest_of, read_json, write_json
 from se_keras.support.schema import Fields, characters, mapping, row, whole
 from se_keras.support.tables import visible
 from se_keras.weights.preprocessing import Pixels
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MARKERS = {"tf_saved_model": "saved_model.pb", "openvino": "model.xml"}
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
 SAVED, LABELS = Path("assets.extra") / "se_keras.json", "labels.txt"
+# Of a SavedModel's graph.
+DIGEST = "sha256"
 PRECISIONS = ("float32", "bfloat16", "int8")
 # Types of an input that NumPy arrays can have.
 TYPES = ("float32", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
@@ -226,13 +228,19 @@ def _texts(metadata: Metadata) -> dict[str, str]:
 
 def _write_saved_model(path: Path, metadata: Metadata) -> None:
     (path / SAVED).parent.mkdir(exist_ok=True)
-    write_json(path / SAVED, metadata.as_json())
+    # TensorFlow has a checksum for each variable, and none for the graph.
+    content = metadata.as_json() | {DIGEST: digest_of(path / MARKERS["tf_saved_model"])}
+    write_json(path / SAVED, content, sealed=True)
     if metadata.class_names:
         (path / LABELS).write_text(_labels(metadata), "utf-8")
 
 
 def _read_saved_model(path: Path) -> dict[str, Any]:
-    return read_json(path / SAVED) if (path / SAVED).is_file() else {}
+    content = read_json(path / SAVED) if (path / SAVED).is_file() else {}
+    graph = path / MARKERS["tf_saved_model"]
+    if DIGEST in content and content.pop(DIGEST) != digest_of(graph):
+        raise InputError(f"can't read {graph}: it was changed after it was written.")
+    return content
 
 
 # --- ONNX ----------------------------------------------------------------------------------------

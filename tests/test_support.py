@@ -1,12 +1,18 @@
 """The small helpers: errors, checks of arguments, files that are whole or not there, tables."""
 
+import argparse
 import csv
+import json
 import math
+import os
 import pickle
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import se_keras
+from se_keras import cli
 from se_keras.support import arguments, errors, files
 from se_keras.support.errors import InputError, MissingExtraError, extra, in_one_line, lines_of
 from se_keras.support.files import PARTIAL, written_beside
@@ -473,6 +480,77 @@ def test_a_kill_between_the_two_renamings_loses_nothing(tmp_path):
     with pytest.raises(KeyError), written_beside(tmp_path / "a"):
         raise KeyError
     assert read(tmp_path / "a") == "old"
+
+
+def test_a_folder_that_another_process_makes_meanwhile_is_not_replaced(tmp_path):
+    target = tmp_path / "a"
+    with (  # noqa: PT012
+        pytest.raises(InputError, match="has made a folder there meanwhile"),
+        written_beside(target) as partial,
+    ):
+        partial.mkdir()
+        target.mkdir()
+        (target / "theirs.txt").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "theirs.txt"]
+    lock = files.lock_folder(target, "")
+    with pytest.raises(InputError, match="another process is using it"):
+        files.write_json(target, {})
+    os.close(lock)
+    files.write_json(target, {})
+    assert files.read_json(target) == {}
+
+
+def test_a_folder_that_goes_meanwhile_is_one_line(tmp_path):
+    """Also where what is written there makes it again."""
+    deep = tmp_path / "deep"
+    with (  # noqa: PT012
+        pytest.raises(InputError, match=r"can't write .*: its folder was removed meanwhile\."),
+        written_beside(deep / "a") as partial,
+    ):
+        partial.mkdir()
+        shutil.rmtree(deep)
+        files.write_json(partial / "b.json", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_process_is_writing_is_not_taken_for_left_over(tmp_path):
+    (tmp_path / f"{PARTIAL}left").mkdir()
+    (tmp_path / f"{PARTIAL}file").touch()
+    with files.claimed(tmp_path / "a"):
+        files.remove_left(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [f"{PARTIAL}a"]
+
+
+@pytest.mark.parametrize(
+    "content", [{"a": 1}, {"a": [(1, float("nan"))], "b": {"c": "\u00e9"}}, {}]
+)
+def test_a_sealed_file_is_refused_where_it_was_changed(content, tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, content, sealed=True)
+    text = path.read_text()
+    assert str(files.read_json(path)) == str(json.loads(json.dumps(content)))
+    path.write_text(text.replace("{", '{"more": 0, ', 1))
+    with pytest.raises(InputError, match="after it was written; without its `checksum` it is read"):
+        files.read_json(path)
+    opened = json.loads(text)
+    del opened[files.SEAL]
+    path.write_text(json.dumps(opened | {"more": 0}))
+    assert files.read_json(path)["more"] == 0
+
+
+def test_temporary_files_of_a_command_go_with_what_a_kill_leaves(tmp_path):
+    """Another command that writes the same takes them away."""
+    before = os.environ.get("TMPDIR"), tempfile.gettempdir()
+    parsed = argparse.Namespace(command="predict", csv=tmp_path / "a.csv")
+    with cli._claimed_output(parsed):
+        made = Path(tempfile.mkdtemp())
+        assert made.parent == tmp_path / f"{PARTIAL}a.csv"
+        assert os.environ["TMPDIR"] == str(made.parent)
+    assert (os.environ.get("TMPDIR"), tempfile.gettempdir()) == before
+    made.mkdir(parents=True)  # as a kill would have left it
+    with cli._claimed_output(parsed):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_parent_is_made_and_goes_again_with_what_failed(tmp_path):

@@ -8,15 +8,27 @@ import re
 
 import damage
 import pytest
+from checks import run_python
 
+from se_keras import Pixels
 from se_keras.class_names import labels_of_run
+from se_keras.commands.explain import _data_config
+from se_keras.metadata import Metadata, read_metadata, write_metadata
 from se_keras.support.errors import InputError
-from se_keras.support.files import read_json, write_csv, write_json
+from se_keras.support.files import claimed, digest_of, read_json, write_csv, write_json
 from se_keras.train import TrainConfig
 from se_keras.train.checkpoints import CHECKPOINT, NOTES, restore
 from se_keras.train.comparison import read_run
-from se_keras.train.run_files import COLUMNS, read_history, read_settings_file
-from se_keras.train.run_folder import is_finished
+from se_keras.train.run_files import (
+    COLUMNS,
+    TABLES,
+    check_written,
+    go_on,
+    read_history,
+    read_settings_file,
+)
+from se_keras.train.run_folder import is_finished, save_epoch
+from se_keras.train.seen import find_seen
 
 SETTINGS = dataclasses.asdict(TrainConfig(epochs=3).completed()) | {"files": "a1b2"}
 HISTORY = [dict.fromkeys(COLUMNS, 0.5) | {"epoch": epoch + 1} for epoch in range(3)]
@@ -165,3 +177,82 @@ def test_the_last_epoch_that_is_whole_is_gone_on_from(part, damaged, best, left,
     history, lines = restore(run)
     assert len(history) == left
     assert [name for name in damaged for line in lines if part.format(name) in line] == damaged
+
+
+@pytest.mark.parametrize("name", ["history.csv", "predictions.csv", "split.csv"])
+def test_a_table_that_was_edited_is_refused(name, run):
+    write_csv(run / "split.csv", ("file", "class", "part"), [["cat/1.png", "cat", "test"]])
+    digests = {table: digest_of(run / table) for table in TABLES}
+    write_json(run / "report.json", REPORT | {"files": digests}, sealed=True)
+    write_json(run / "settings.json", SETTINGS | {"data": "photos"})
+    readers = {"split.csv": lambda folder: find_seen(folder, [], [])}
+    read = readers.get(name, read_run)
+    assert outcome(read, run) is None
+    path = run / name
+    path.write_text(path.read_text().replace("cat/1", "cat/2").replace("0.5", "0.25", 1))
+    line = f"can't read {path}: it was changed after it was written. {go_on(run)} makes it again."
+    assert outcome(read, run) == line
+    with pytest.raises(InputError, match="changed after it was written"):
+        check_written(run)
+
+
+def test_a_setting_that_was_edited_is_refused(run):
+    write_json(run / "settings.json", SETTINGS, sealed=True)
+    path = run / "settings.json"
+    path.write_text(path.read_text().replace('"epochs": 3', '"epochs": 4'))
+    assert "it was changed after it was written" in outcome(read_settings_file, run)
+
+
+def test_a_history_beside_a_checkpoint_that_was_edited_is_not_used(run):
+    notes = {**read_json(run / NOTES.format(3)), "history": HISTORY}
+    write_json(run / NOTES.format(3), notes, sealed=True)
+    assert restore(run) == (HISTORY, [])
+    path = run / NOTES.format(3)
+    path.write_text(path.read_text().replace('"val_accuracy": 0.5', '"val_accuracy": 0.9', 1))
+    history, damage = restore(run)
+    assert history == HISTORY[:2]
+    assert "checkpoint-0003.json: it was changed after it was written" in damage[0]
+
+
+def test_a_run_whose_folder_has_gone_does_not_make_it_again(tmp_path):
+    with pytest.raises(InputError, match="gone was removed meanwhile: the run can't go on"):
+        save_epoch(tmp_path / "gone", None, HISTORY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_that_another_command_is_writing_is_not_trained_into(tmp_path):
+    code = """
+import sys
+sys.argv[0] = "se-keras"  # which does not load Keras
+from pathlib import Path
+from se_keras.support.errors import InputError
+from se_keras.train.run_folder import locked
+try:
+    with locked(Path(sys.argv[1])):
+        print("locked")
+except InputError as error:
+    print(error)
+"""
+    target = tmp_path / "run"
+    with claimed(target):
+        assert "another process is writing" in run_python(code, target)
+        assert not target.exists()
+    assert run_python(code, target) == "locked\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_graph_of_a_saved_model_that_was_changed_is_refused(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"graph")
+    write_metadata(tmp_path, Metadata(class_names=("cat", "dog"), pixels=Pixels(size=8, raw=True)))
+    assert read_metadata(tmp_path).class_names == ("cat", "dog")
+    (tmp_path / "saved_model.pb").write_bytes(b"graqh")
+    with pytest.raises(InputError, match=r"saved_model\.pb: it was changed after it was written\."):
+        read_metadata(tmp_path)
+
+
+@pytest.mark.parametrize(("split", "own"), [(None, False), ("elsewhere.csv", True)])
+def test_explain_sees_the_parts_of_the_run(split, own, run):
+    write_json(run / "settings.json", SETTINGS | {"split": split, "data": "digits"})
+    found = _data_config(run / "model.keras", None)
+    assert found.split == (str(run / "split.csv") if own else None)
+    assert _data_config(run / "model.keras", "digits").split is None

@@ -228,8 +228,12 @@ def _data_config(file: Path, data: str | None) -> TrainConfig:
         )
     if data is None and run["data"] not in DEFAULTS and not Path(run["data"]).is_dir():
         raise InputError(f"The run's images in {run['data']} are missing: name them by `data`.")
+    own = data is None and run.get("split")  # the file of this setting may have been deleted
     return TrainConfig(
-        data=data or run["data"], image_size=run.get("image_size"), seed=run.get("seed", 0)
+        data=data or run["data"],
+        image_size=run.get("image_size"),
+        seed=run.get("seed", 0),
+        split=str(file.parent / "split.csv") if own else None,
     )
 
 
@@ -318,7 +322,7 @@ def _compare_pruned(
     new.save(folder / "pruned.keras")
     # `se-keras predict` reads the class names from there.
     names = images.class_names if has_classes_of(model, images) else ()
-    write_json(folder / "report.json", {"class_names": names})
+    write_json(folder / "report.json", {"class_names": names}, sealed=True)
     before, after = (_answers(each, images) for each in (model, new))
     counts = [count(each, images.image_shape) for each in (model, new)]
     rows = [

@@ -23,7 +23,7 @@ from se_keras.metadata import describe, write_metadata
 from se_keras.rewrite.optimize import optimize
 from se_keras.support import arguments
 from se_keras.support.errors import MAX_TEXT, InputError, WrongResultError, in_one_line
-from se_keras.support.files import lacks_room, write_json, written_beside
+from se_keras.support.files import lacks_room, remove, write_json, written_beside
 from se_keras.support.tables import format_table, visible
 from se_keras.support.timing import seconds_in_turn
 
@@ -209,6 +209,7 @@ def export(
     metadata = describe(model, _names_of(model, class_names), precision)
     samples = open_samples(model, calibration, metadata.class_names)
     path.parent.mkdir(parents=True, exist_ok=True)
+    report_file = path.with_name(path.name + REPORT_SUFFIX)
     with written_beside(path) as partial:
         with _translated_errors(model, target):
             method = target.write_file(fast, partial, samples.calibration)
@@ -217,6 +218,8 @@ def export(
             measured = _compare(model, run, samples)
         _check_difference(model, target, measured)
         size = _size(partial)
+        # A kill leaves no file beside the report of another.
+        remove(report_file)
     report = ExportReport(
         path=str(path),
         format=format,
@@ -232,7 +235,7 @@ def export(
         keras_size=sum(_bytes(variable) for variable in model.variables),
         **measured,
     )
-    write_json(path.with_name(path.name + REPORT_SUFFIX), dataclasses.asdict(report))
+    write_json(report_file, dataclasses.asdict(report))
     return report
 
 

@@ -5,6 +5,7 @@ Locks keep two processes from writing the same path.
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -29,6 +30,8 @@ MOST_NEIGHBORS = 1000
 # The old version has this name until the new version is in its place.
 OLD = ".old"
 MAX_JSON = 2**27  # bytes
+# The field of a JSON file that has the checksum of the other fields.
+SEAL = "checksum"
 # The disk is full, or a quota or a limit is reached.
 NO_ROOM = ("ENOSPC", "EDQUOT", "EFBIG")
 
@@ -44,7 +47,8 @@ def written_beside(path: Path) -> Iterator[Path]:
     can be written, and replaced.
 
     Raises:
-        InputError: if another process is writing `path`, or the disk is full.
+        InputError: if another process is writing `path` or has made a folder there meanwhile, or
+            the disk is full.
 
     Example:
 
@@ -59,11 +63,31 @@ def written_beside(path: Path) -> Iterator[Path]:
         # Keep the name, because Keras derives the format from its suffix.
         partial = folder / path.name
         remove(partial)
+        was_folder = path.is_dir()
         with _full_disk_named(path):
             yield partial
-        if path.is_dir() or (partial.is_dir() and os.path.lexists(path)):
-            os.replace(path, folder / OLD)
-        os.replace(partial, path)
+        if not _is_locked_by(_CLAIMED.get(os.path.abspath(folder)), folder):
+            raise InputError(f"can't write {path}: its folder was removed meanwhile.")
+        with _kept_from_others(path, was_folder):
+            if path.is_dir() or (partial.is_dir() and os.path.lexists(path)):
+                os.replace(path, folder / OLD)
+            os.replace(partial, path)
+
+
+@contextmanager
+def _kept_from_others(path: Path, was_folder: bool) -> Iterator[None]:
+    """Refuse to replace a folder that another process has made meanwhile, or trains into."""
+    if not path.is_dir():
+        yield
+        return
+    taken = f"can't write {path}: another process has made a folder there meanwhile."
+    if not was_folder:
+        raise InputError(taken)
+    lock = lock_folder(path, f"can't write {path}: another process is using it.")
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextmanager
@@ -138,7 +162,7 @@ def claimed(path: Path) -> Iterator[Path]:
         lock = _lock_new(folder, f"another process is writing {path}: wait until it has finished.")
     except OSError as error:
         raise _unwritable(path, error) from error
-    _CLAIMED.add(key)
+    _CLAIMED[key] = lock
     try:
         if os.path.lexists(folder / OLD) and not os.path.lexists(
             path
@@ -146,13 +170,24 @@ def claimed(path: Path) -> Iterator[Path]:
             os.replace(folder / OLD, path)
         yield folder
     finally:
-        _CLAIMED.discard(key)
-        remove(folder)
+        if _is_locked_by(lock, folder):
+            remove(folder)
+        else:
+            _remove_unless_locked(folder)
+        del _CLAIMED[key]
         os.close(lock)
         remove_empty(missing)
 
 
-_CLAIMED: set[str] = set()
+# The lock of each folder that this process has claimed.
+_CLAIMED: dict[str, int] = {}
+
+
+def _is_locked_by(lock: int | None, folder: Path) -> bool:
+    """Return whether a folder is still the one that was locked."""
+    if fcntl is None or lock is None:
+        return folder.is_dir()
+    return folder.is_dir() and os.path.samestat(os.fstat(lock), folder.stat())
 
 
 def _lock_new(folder: Path, taken: str) -> int:
@@ -165,6 +200,35 @@ def _lock_new(folder: Path, taken: str) -> int:
             lock = lock_folder(folder, taken)
             if folder.is_dir() and os.path.samestat(os.fstat(lock), folder.stat()):
                 return lock
+            os.close(lock)
+
+
+def remove_left(folder: Path) -> None:
+    """Delete what killed processes left in a folder; leave what others are writing.
+
+    Example:
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / ".partial-a.json").mkdir()
+    >>> with claimed(folder / "b.json"):
+    ...     remove_left(folder)
+    ...     [path.name for path in folder.iterdir()]
+    ['.partial-b.json']
+    """
+    for partial in folder.glob(PARTIAL + "*"):
+        _remove_unless_locked(partial)
+
+
+def _remove_unless_locked(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        remove(path)
+        return
+    with suppress(InputError, FileNotFoundError):
+        lock = lock_folder(path, "")
+        try:
+            remove(path)
+        finally:
             os.close(lock)
 
 
@@ -238,10 +302,38 @@ def remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write an object to a JSON file."""
+def write_json(path: Path, content: dict[str, Any], *, sealed: bool = False) -> None:
+    """Write an object to a JSON file.
+
+    Args:
+        path: of the file.
+        content: what it is to hold.
+        sealed: add a checksum, by which `read_json` refuses the file where it was changed.
+
+    Example:
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.json"
+    >>> write_json(path, {"a": 1}, sealed=True)
+    >>> read_json(path)
+    {'a': 1}
+    """
+    if sealed:
+        content = {**content, SEAL: _seal(content)}
     with written_beside(path) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _seal(content: dict[str, Any]) -> str:
+    # As it is read back: tuples become lists, numbers as keys become texts.
+    read_back = json.loads(json.dumps(content))
+    return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -291,7 +383,7 @@ def _refuse_irregular(status: os.stat_result) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
+    """Return the object in a JSON file, without its checksum.
 
     Raises:
         InputError: if the file is damaged, too large, or holds anything else.
@@ -313,10 +405,16 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError(f"it has more than {MAX_JSON:,} bytes")
         try:
             content = json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
+            is_sealed = isinstance(content, dict) and SEAL in content
+            changed = is_sealed and content.pop(SEAL) != _seal(content)
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"it is not valid JSON ({in_one_line(error)})") from error
+        if changed:
+            raise ValueError(
+                f"it was changed after it was written; without its `{SEAL}` it is read as it is"
+            )
         if not isinstance(content, dict):
             raise ValueError("it must hold a JSON object")
     return content

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se_keras.support.errors import InputError, damage_named
-from se_keras.support.files import open_regular, read_json, remove, write_json, written_beside
+from se_keras.support.files import digest_of, read_json, remove, write_json, written_beside
 from se_keras.train.choosing import best_epoch
 from se_keras.train.run_files import History, check_history
 
@@ -40,7 +40,7 @@ def save(folder: Path, model: "keras.Model", history: History) -> None:
     model.save_weights(content)
     with content.getbuffer() as view:
         notes = {"sha256": hashlib.sha256(view).hexdigest(), "history": history}
-        write_json(folder / NOTES.format(len(history)), notes)
+        write_json(folder / NOTES.format(len(history)), notes, sealed=True)
         with written_beside(folder / CHECKPOINT.format(len(history))) as partial:
             partial.write_bytes(view)
     remove_checkpoints(folder, keep={best_epoch(history), len(history), len(history) - 1})
@@ -102,9 +102,8 @@ def _check(folder: Path, epoch: int, path: Path) -> History:
     """Return the history up to a checkpoint; refuse a damaged one."""
     content, history = _read_notes(folder, epoch)
     try:
-        with open_regular(path) as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != content.get("sha256"):
-                raise ValueError("it was changed after it was written")
+        if digest_of(path) != content.get("sha256"):
+            raise ValueError("it was changed after it was written")
     except (OSError, ValueError) as error:
         raise InputError(f"can't read {path}: {error}.") from error
     return history

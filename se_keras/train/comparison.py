@@ -1,16 +1,16 @@
 """Compare finished runs: a table, the differences in their answers, and a picture."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from se_keras.support.files import read_json
 from se_keras.support.plotting import new_figure, save_figure, show_names
 from se_keras.support.tables import format_table
 from se_keras.train.page import between, percent
-from se_keras.train.run_files import History, read_results
+from se_keras.train.run_files import History, read_results, read_settings_file
 
 HEADER = ("run", "parameters", "epoch", "accuracy", "95 %", "balanced", "macro F1", "seconds")
 
@@ -40,8 +40,9 @@ def read_run(folder: Path) -> Run:
     """
     report, history, answers = read_results(folder)
     right = {(row["file"], row["true"]): row["true"] == row["predicted"] for row in answers}
-    if (folder / "settings.json").is_file():  # the resolved path of the images
-        report["settings"]["data"] = read_json(folder / "settings.json")["data"]
+    if os.path.lexists(folder / "settings.json"):  # the resolved path of the images
+        settings = read_settings_file(folder)
+        report["settings"]["data"] = settings.get("data", report["settings"].get("data"))
     return Run(name=str(folder), report=report, history=history, right=right)
 
 
@@ -122,7 +123,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         curves.plot(chosen, accuracy[chosen - 1], "o", color=line.get_color(), fillstyle="none")
         test = run.report["test"]
         low, high = test["accuracy_interval"]
-        ends = [[test["accuracy"] - low], [high - test["accuracy"]]]
+        ends = [[max(0.0, test["accuracy"] - low)], [max(0.0, high - test["accuracy"])]]
         bars.errorbar(
             test["accuracy"], number, xerr=ends, fmt="o", capsize=4, color=line.get_color()
         )

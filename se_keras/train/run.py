@@ -16,11 +16,11 @@ import tensorflow as tf
 
 from se_keras import catalog
 from se_keras.graph import innermost_layers
-from se_keras.metadata import describe, write_metadata
+from se_keras.metadata import describe, read_metadata, write_metadata
 from se_keras.support.archives import check_archive
 from se_keras.support.arguments import boolean, function, instance_of, path
 from se_keras.support.errors import InputError, extra
-from se_keras.support.files import write_json, written_beside
+from se_keras.support.files import digest_of, remove_left, write_json, written_beside
 from se_keras.train import checkpoints, report
 from se_keras.train import data as sources
 from se_keras.train.augmentation import Augmentation
@@ -33,12 +33,13 @@ from se_keras.train.optimizer import build_optimizer
 from se_keras.train.page import between, percent, write_page
 from se_keras.train.pictures import draw_confusion, draw_curves
 from se_keras.train.progress import Progress
-from se_keras.train.run_files import History, read_report
+from se_keras.train.run_files import TABLES, History, read_report
 from se_keras.train.run_folder import (
     RUN_FILES,
     TENSORBOARD,
     begin,
     check_folder,
+    check_there,
     default_folder,
     is_finished,
     locked,
@@ -138,6 +139,7 @@ def train(
     check_folder(folder, resume, overwrite)
     with locked(folder):
         check_folder(folder, resume, overwrite)  # another process may have been there meanwhile
+        remove_left(folder)
         return _train(config, folder, resume, cluster, tensorboard, network, model)
 
 
@@ -189,6 +191,7 @@ def _can_be_used(folder: Path) -> bool:
     try:
         check_archive(folder / "model.keras")
         load_saved_model(folder / "saved_model")
+        read_metadata(folder / "saved_model")
     except InputError as error:
         print(f"{error} It is made again.")
         return False
@@ -538,7 +541,9 @@ def _finish(
     difference = compare_saved_model(answers["test"], config, data, folder / "saved_model")
     content = report.summary(model, config, data, history, answers, difference, team)
     _write_results(content, data, folder, history, answers)
-    write_json(folder / "report.json", content)
+    check_there(folder)
+    content["files"] = {name: digest_of(folder / name) for name in TABLES}
+    write_json(folder / "report.json", content, sealed=True)
     test_figures = content["test"]
     print(
         f"Test accuracy {percent(test_figures['accuracy'])} (95 %: "

@@ -5,20 +5,23 @@ no keras.
 """
 
 import dataclasses
+import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from se_keras.support.errors import InputError
-from se_keras.support.files import read_csv, read_json
+from se_keras.support.files import digest_of, read_csv, read_json
 from se_keras.support.schema import Fields, characters, mapping, number, row, whole
 from se_keras.train.config import CHECKS, TrainConfig
 
 SETTINGS, SPLIT, HISTORY = "settings.json", "split.csv", "history.csv"
 PREDICTIONS, REPORT = "predictions.csv", "report.json"
+# Of a finished run; `report.json` has their checksums.
+TABLES = (SPLIT, HISTORY, PREDICTIONS)
 # Of any count, and of any number, that a run writes.
 MOST = 2**53
 LARGEST = 1e300
@@ -63,7 +66,7 @@ def read_settings_file(folder: Path) -> dict[str, Any]:
         InputError: if it is damaged.
     """
     path = folder / SETTINGS
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     with _remedy("Nothing makes it again: `overwrite` begins anew."):
         content = read_json(path)
@@ -188,6 +191,22 @@ def read_answers(folder: Path) -> list[dict[str, str]]:
     return [row for row in rows if row["part"] == "test"]
 
 
+def check_written(folder: Path, names: Iterable[str] = TABLES) -> None:
+    """Refuse tables of a finished run that are not as it wrote them.
+
+    Raises:
+        InputError: naming the first such file.
+    """
+    if not (folder / REPORT).is_file():
+        return
+    with _remedy(f"{go_on(folder)} makes it again."):
+        fields = Fields(read_json(folder / REPORT), f"can't read {folder / REPORT}")
+        digests = fields.take("files", mapping, "an object") or {}
+        for path in [folder / name for name in names if name in digests]:
+            if not path.is_file() or digest_of(path) != digests[path.name]:
+                raise InputError(f"can't read {path}: it was changed after it was written.")
+
+
 def read_results(folder: Path) -> tuple[dict[str, Any], History, list[dict[str, str]]]:
     """Return what a finished run came to: report, history, and its answers on the test images.
 
@@ -197,6 +216,7 @@ def read_results(folder: Path) -> tuple[dict[str, Any], History, list[dict[str, 
     report, history, answers = read_report(folder), read_history(folder), read_answers(folder)
     _check_count(folder / HISTORY, len(history), report["epochs"]["trained"])
     _check_count(folder / PREDICTIONS, len(answers), report["test"]["images"])
+    check_written(folder, (HISTORY, PREDICTIONS))
     return report, history, answers
 
 

@@ -11,13 +11,14 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se_keras.support.errors import InputError
 from se_keras.support.files import (
     PARTIAL,
+    claimed,
     lock_folder,
     read_csv,
     remove,
@@ -41,6 +42,7 @@ from se_keras.train.run_files import (
     SPLIT,
     SPLIT_COLUMNS,
     History,
+    check_written,
     read_results,
     read_settings_file,
 )
@@ -138,16 +140,25 @@ def locked(folder: Path) -> Iterator[None]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     taken = f"another process is training into {folder}: wait for it, or choose another `out`."
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(folder, taken)
-        tempfile.TemporaryFile(dir=folder).close()
+        # A new one may be what another command is about to write.
+        with nullcontext() if folder.exists() else claimed(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = lock_folder(folder, taken)
     except OSError as error:
         raise InputError(f"can't write {folder}: {error.strerror}.") from error
     try:
+        _check_writable(folder)
         yield
     finally:
         os.close(lock)
         remove_empty(made)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"can't write {folder}: {error.strerror}.") from error
 
 
 def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
@@ -173,6 +184,7 @@ def _has_results(folder: Path) -> bool:
         _, history, _ = read_results(folder)
         check_against_notes(history, folder / HISTORY)
         read_csv(folder / SPLIT, SPLIT_COLUMNS)
+        check_written(folder)
     except InputError as error:
         print(f"{error.__cause__ or error} It is made again.")
         return False
@@ -227,19 +239,17 @@ def epochs_done(folder: Path) -> int:
 def begin(folder: Path, settings: dict[str, Any], keep: bool) -> None:
     """Make the folder ready; clear away an earlier run unless it is to be kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    for partial in folder.glob(PARTIAL + "*"):
-        remove(partial)
     if keep and (folder / SETTINGS).exists():
         # Where it is finished, it is no more: it goes on with more epochs.
         remove(folder / REPORT)
-        write_json(folder / SETTINGS, settings)
+        write_json(folder / SETTINGS, settings, sealed=True)
         return
     # In an order in which a stop leaves no run that looks finished, or further than it is.
     remove(folder / REPORT)
     remove_checkpoints(folder)
     for name in {*RUN_FILES, TENSORBOARD} - {SETTINGS}:
         remove(folder / name)
-    write_json(folder / SETTINGS, settings)
+    write_json(folder / SETTINGS, settings, sealed=True)
 
 
 def restore_history(folder: Path, team: "Team") -> History:
@@ -259,10 +269,25 @@ def restore_history(folder: Path, team: "Team") -> History:
 
 
 def save_epoch(folder: Path, model: "keras.Model", history: History) -> None:
-    """Save an epoch that has just been finished; its row is the last of `history`."""
+    """Save an epoch that has just been finished; its row is the last of `history`.
+
+    Raises:
+        InputError: if the folder is gone.
+    """
+    check_there(folder)
     # A stop between the two leaves a row too many, which `restore_history` drops.
     write_history(folder, history)
     save(folder, model, history)
+
+
+def check_there(folder: Path) -> None:
+    """Refuse to go on with a run whose folder has been removed.
+
+    Raises:
+        InputError: if it has.
+    """
+    if not (folder / SETTINGS).exists():
+        raise InputError(f"{folder} was removed meanwhile: the run can't go on.")
 
 
 def write_history(folder: Path, history: History) -> None:

@@ -12,7 +12,7 @@ from se_keras.images import line_of
 from se_keras.support.errors import InputError
 from se_keras.support.files import read_csv
 from se_keras.train.config import DEFAULTS
-from se_keras.train.run_files import SPLIT_COLUMNS, read_settings_file
+from se_keras.train.run_files import SPLIT_COLUMNS, check_written, read_settings_file
 from se_keras.train.splits import PARTS
 
 
@@ -72,6 +72,7 @@ def find_seen(run: Path, paths: Sequence[str], names: Sequence[str]) -> Seen | N
     root = read_settings_file(run).get("data", "")
     if root in DEFAULTS:
         return None
+    check_written(run, ["split.csv"])
     parts = {row["file"]: row["part"] for row in read_csv(run / "split.csv", SPLIT_COLUMNS)}
     if os.path.isdir(root):
         found, by = _parts_by_content(root, parts, paths), "content"
