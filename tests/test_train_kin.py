@@ -62,7 +62,7 @@ def test_the_command_refuses_in_one_line(words, message, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["eca", "ge"])
-def test_a_run_records_its_kind_and_all_commands_take_it(kind, tmp_path, capsys):
+def test_a_run_records_its_kind_goes_on_and_is_compared(kind, tmp_path, capsys):
     runs = [str(tmp_path / name) for name in (kind, "se")]
     asked = ["--attention", kind]
     for out, options in zip(runs, (asked, []), strict=True):
@@ -76,7 +76,4 @@ def test_a_run_records_its_kind_and_all_commands_take_it(kind, tmp_path, capsys)
     capsys.readouterr()
     assert main(["compare", *runs, "-o", str(tmp_path / "both.png")]) == 0
     assert f"attention  {kind}" in " ".join(capsys.readouterr().out.split()).replace(" ", "  ")
-    for command in ("count", "evaluate", "export"):
-        assert main([command, runs[0]]) == 0, command
-    assert main(["train", "--out", runs[0], "--resume", "--attention", "se"]) == 2
-    assert "attention" in capsys.readouterr().err
+    assert main(["count", runs[0]]) == 0
