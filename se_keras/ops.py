@@ -434,17 +434,20 @@ def checked_tensor(argument: str, value: Any) -> Tensor:
     """
     if isinstance(value, keras.KerasTensor):
         return value
-    message = f"`{argument}` must be a tensor or an array of numbers, got {shown(value)}."
     try:
         # A number of another class may end the process, in TensorFlow.
         given = plain(value) if isinstance(value, int | float) else value
         tensor = keras.ops.convert_to_tensor(given)
         kind = keras.backend.standardize_dtype(tensor.dtype)
     except Exception as error:  # of an object of any class
-        raise InputError(message) from error
+        raise InputError(_no_tensor(argument, value)) from error
     if kind.startswith(("string", "complex")):
-        raise InputError(message)
+        raise InputError(_no_tensor(argument, value))
     return tensor
+
+
+def _no_tensor(argument: str, value: Any) -> str:
+    return f"`{argument}` must be a tensor or an array of numbers, got {shown(value)}."
 
 
 def _of_rank(argument: str, value: Any, *ranks: int) -> Tensor:

@@ -136,3 +136,20 @@ def test_an_unknown_pool_is_refused(pool):
 def test_an_unknown_data_format_is_refused(data_format):
     with pytest.raises(ValueError, match=r"`data_format` must be one of .*, got"):
         ops.squeeze(np.zeros((1, 2, 2, 4), "float32"), data_format=data_format)
+
+
+def test_a_tensor_is_written_out_only_where_it_is_refused():
+    """Writing takes milliseconds, and has to wait for a GPU."""
+    written = []
+
+    class Counted(np.ndarray):
+        def __repr__(self):
+            written.append(self)
+            return "counted"
+
+    u = np.ones((1, 2, 2, 4), "float32").view(Counted)
+    ops.recalibrate(u, ops.squeeze(u))
+    assert written == []
+    with pytest.raises(ValueError, match=r"`u` must be a tensor .*, got counted\."):
+        ops.squeeze(u.astype("complex64"))
+    assert len(written) == 1
