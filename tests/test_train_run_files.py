@@ -38,7 +38,7 @@ REPORT = {
     "intervals": "95 %",
     "settings": {"epochs": 3},
     "training_seconds": 2.5,
-    "parameters": {"trainable": 10},
+    "parameters": {"all": 10},
     "epochs": {"trained": 3, "chosen": 1},
     "test": FIGURES | {"images": 2} | {f"{name}_interval": [0.25, 0.75] for name in FIGURES},
 }

@@ -59,7 +59,7 @@ def _row(run: Run) -> list[Any]:
     test, epochs = run.report["test"], run.report["epochs"]
     return [
         run.name,
-        run.report["parameters"]["trainable"],
+        run.report["parameters"]["all"],
         f"{epochs['chosen']} of {epochs['trained']}",
         percent(test["accuracy"]),
         between(test["accuracy_interval"]),

@@ -157,7 +157,7 @@ def read_report(folder: Path) -> dict[str, Any]:
         fields.need("intervals", characters, "a text")
         fields.need("settings", mapping, "an object")
         fields.need("training_seconds", partial(number, least=0, most=MOST), "a number")
-        fields.inside("parameters").need("trainable", count, COUNT)
+        fields.inside("parameters").need("all", count, COUNT)
         epochs = fields.inside("epochs")
         trained = epochs.need("trained", count, COUNT)
         kept = partial(whole, least=1, most=trained)
