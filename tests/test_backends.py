@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import test_graph
+import test_without_tensorflow
 from checks import array, reference_se, run_python, set_random_weights, to_channels_first, uniform
 from test_public import assert_close, names_with, row_of
 
@@ -79,7 +80,9 @@ PUBLIC = [name for name in names_with("backend") if not row_of(name).slow]
 # An empty batch has no gradient; in bfloat16 a weight's last place is larger than the step.
 TRAINED = [name for name in [*LAYERS, *PUBLIC] if name not in ("empty_batch", "bfloat16")]
 GRAPH = "graph"  # tests of test_graph.py, in the same processes
-CASES = dict.fromkeys(LAYERS, layer_model) | dict.fromkeys(PUBLIC, public_model) | {GRAPH: None}
+WITHOUT = "without_tensorflow"  # and that of test_without_tensorflow.py
+CASES = dict.fromkeys(LAYERS, layer_model) | dict.fromkeys(PUBLIC, public_model)
+CASES |= dict.fromkeys([GRAPH, WITHOUT])
 
 
 # --- in the backend's own process ----------------------------------------------------------------
@@ -112,7 +115,8 @@ def record(folder, *names):
     """Writes the results of each case."""
     warnings.filterwarnings("error", module="se_keras")
     for name in names:
-        np.savez(Path(folder) / name, **(graph_error() if name == GRAPH else results_of(name)))
+        results = results_of(name) if CASES[name] else {"error": error_of(name, Path(folder))}
+        np.savez(Path(folder) / name, **results)
 
 
 def results_of(name):
@@ -132,16 +136,19 @@ def results_of(name):
     return results | (trained(model, x) if name in TRAINED else {})
 
 
-def graph_error():
-    """What the tests of graphs fail with, if they do."""
+def error_of(case, folder):
+    """What tests of another file fail with, if they do."""
     try:
+        if case == WITHOUT:
+            test_without_tensorflow.everything(folder)
+            return ""
         for build in (test_graph.nested, test_graph.custom_layers, test_graph.operations):
             test_graph.test_rebuilt_it_is_the_same_model_with_weights_of_its_own(build, False)
         test_graph.test_training_the_new_model_leaves_the_original()
         test_graph.test_insert_inside_a_nested_model_serves_all_its_calls()
     except Exception:
-        return {"error": traceback.format_exc()}
-    return {"error": ""}
+        return traceback.format_exc()
+    return ""
 
 
 def trained(model, x):
@@ -154,6 +161,9 @@ def trained(model, x):
     paths = [weight.path for weight in model.trainable_weights]
     return {"paths": paths} | {f"step{i}": step for i, step in enumerate(steps)}
 
+
+# No other backend finds TensorFlow.
+RECORD = f"{test_without_tensorflow.WITHOUT}import test_backends as b; b.record(*sys.argv[1:])"
 
 # --- in the test's process -----------------------------------------------------------------------
 
@@ -191,10 +201,10 @@ def results(tmp_path_factory):
         folder = tmp_path_factory.mktemp(backend)
         names = [name for name in CASES if is_slow(backend, name) == slow]
         if backend == keras.backend.backend():
+            names = [name for name in names if name != WITHOUT]
             record(folder, *names)
         else:
-            code = "import sys, test_backends; test_backends.record(*sys.argv[1:])"
-            run_python(code, folder, *names, backend=backend)
+            run_python(RECORD, folder, *names, backend=backend)
         return {name: dict(np.load(folder / f"{name}.npz")) for name in names}
 
     return lambda backend, name: recorded(backend, is_slow(backend, name))[name]
@@ -252,3 +262,8 @@ def test_a_training_step_equals_tensorflows(backend, name, results):
 @pytest.mark.parametrize("backend", [backend for (backend,) in OTHERS])
 def test_graphs_are_rebuilt_trained_and_inserted_into(backend, results):
     assert str(results(backend, GRAPH)["error"]) == ""
+
+
+@pytest.mark.parametrize("backend", [backend for (backend,) in OTHERS])
+def test_everything_but_training_on_folders_works_without_tensorflow(backend, results):
+    assert str(results(backend, WITHOUT)["error"]) == ""
