@@ -119,13 +119,15 @@ def labels_of_run(path: Path) -> Labels | None:
     """
     if format_of(path) and (own := read_metadata(path).class_names):
         return tuple((name, name) for name in own)
-    report = next((file for file in (path / REPORT, path.parent / REPORT) if file.is_file()), None)
+    report = next(
+        (file for file in (path / REPORT, path.parent / REPORT) if os.path.lexists(file)), None
+    )
     if report is None:
         names: tuple[str, ...] = ()
     else:
         content = read_json(report)
         fields = Fields(content, f"can't read {report}")
-        is_of_run = (report.parent / "settings.json").exists()
+        is_of_run = os.path.lexists(report.parent / "settings.json")
         read = fields.need if is_of_run or "class_names" in content else fields.take
         names = read("class_names", partial(row, read=characters), "a list of texts") or ()
     return tuple((name, name) for name in names) or None

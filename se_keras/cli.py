@@ -5,11 +5,10 @@ import io
 import os
 import re
 import sys
-import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, NoReturn
@@ -36,7 +35,7 @@ from se_keras.support.errors import (
     backend_package,
     shown,
 )
-from se_keras.support.files import claimed
+from se_keras.support.files import temporary_files_beside
 from se_keras.support.signals import Signals, exit_code, signal_of
 from se_keras.support.tables import visible
 
@@ -126,27 +125,13 @@ def _run(arguments: Sequence[str] | None) -> int:
     return 0
 
 
-@contextmanager
-def _claimed_output(parsed: argparse.Namespace) -> Iterator[None]:
-    """Keep other commands from writing the same output; `train` locks its folder itself.
-
-    Temporary files of libraries are put beside the output, where the next command deletes them
-    after a kill.
-    """
+def _claimed_output(parsed: argparse.Namespace) -> AbstractContextManager:
+    """Keep other commands from writing the same output; `train` locks its folder itself."""
     out = getattr(parsed, {"export": "path", "predict": "csv"}.get(parsed.command, "out"), None)
     writes = parsed.command != "train" and not getattr(parsed, "dry_run", False)
     if not (out and Path(out).name and writes):
-        yield
-        return
-    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
-    with claimed(Path(out)) as folder:
-        tempfile.tempdir = os.environ["TMPDIR"] = os.path.abspath(folder)
-        try:
-            yield
-        finally:
-            tempfile.tempdir = before
-            os.environ.pop("TMPDIR", None)
-            os.environ.update({"TMPDIR": variable} if variable else {})
+        return nullcontext()
+    return temporary_files_beside(Path(out))
 
 
 def _safe(message: str) -> str:

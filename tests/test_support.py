@@ -337,12 +337,25 @@ def test_what_is_written_takes_the_place_of_what_was_there(old, new, tmp_path):
     path = tmp_path / "a.keras"
     if old != "nothing":
         write(path, "old", old == "folder")
+    if (old, new) == ("folder", "file"):
+        (path / "inner.txt").unlink()  # one that holds files is not replaced by a file
     with written_beside(path) as partial:
         assert partial.suffix == ".keras"
         write(partial, "new", new == "folder")
-        assert not path.exists() if old == "nothing" else read(path) == "old"
+        is_there = path.is_dir() if (old, new) == ("folder", "file") else path.exists()
+        assert is_there == (old != "nothing")
     assert read(path) == "new"
     assert path.is_dir() == (new == "folder")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_does_not_replace_a_folder_that_holds_files(tmp_path):
+    path = tmp_path / "a.keras"
+    write(path, "mine", folder=True)
+    refused = r"can't write .*a\.keras: it is a folder that holds files\."
+    with pytest.raises(InputError, match=refused), written_beside(path) as partial:
+        partial.write_text("new")
+    assert read(path) == "mine"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -496,6 +509,7 @@ def test_a_folder_that_another_process_makes_meanwhile_is_not_replaced(tmp_path)
     with pytest.raises(InputError, match="another process is using it"):
         files.write_json(target, {})
     os.close(lock)
+    (target / "theirs.txt").unlink()
     files.write_json(target, {})
     assert files.read_json(target) == {}
 

@@ -5,6 +5,9 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
+import tempfile
 
 import damage
 import pytest
@@ -16,7 +19,7 @@ from se_keras.commands.explain import _data_config
 from se_keras.metadata import Metadata, read_metadata, write_metadata
 from se_keras.support.errors import InputError
 from se_keras.support.files import claimed, digest_of, read_json, write_csv, write_json
-from se_keras.train import TrainConfig
+from se_keras.train import TrainConfig, train
 from se_keras.train.checkpoints import CHECKPOINT, NOTES, restore
 from se_keras.train.comparison import read_run
 from se_keras.train.run_files import (
@@ -28,7 +31,8 @@ from se_keras.train.run_files import (
     read_settings_file,
 )
 from se_keras.train.run_folder import is_finished, save_epoch
-from se_keras.train.seen import find_seen
+from se_keras.train.saved_model import EXPORT
+from se_keras.train.seen import find_seen, run_of
 
 SETTINGS = dataclasses.asdict(TrainConfig(epochs=3).completed()) | {"files": "a1b2"}
 HISTORY = [dict.fromkeys(COLUMNS, 0.5) | {"epoch": epoch + 1} for epoch in range(3)]
@@ -239,6 +243,37 @@ except InputError as error:
         assert not target.exists()
     assert run_python(code, target) == "locked\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_model_is_not_written_on_after_the_process_that_asked_for_it():
+    command = [sys.executable, "-c", EXPORT, "a.keras", "a"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_temporary_files_of_a_training_lie_in_its_folder(tmp_path):
+    used = []
+
+    def build(input_tensor, **_):
+        used.append(tempfile.gettempdir())
+        raise InputError("enough")
+
+    with pytest.raises(InputError, match="enough"):
+        train(TrainConfig(), tmp_path / "run", network=build)
+    assert used == [str(tmp_path / "run" / ".partial-temporary")]
+    assert tempfile.gettempdir() != used[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["settings.json", "split.csv"])
+@pytest.mark.parametrize("kind", ["loop", "folder"])
+def test_a_run_with_a_loop_or_a_folder_for_a_file_is_no_other_model(kind, name, run):
+    write_json(run / "settings.json", SETTINGS | {"data": "photos"})
+    (run / "split.csv").write_text("file,class,part\n")
+    (run / name).unlink()
+    (run / name).mkdir() if kind == "folder" else (run / name).symlink_to(name)
+    assert run_of(run / "model.keras") == run
+    assert f"can't read {run / name}: " in outcome(lambda folder: find_seen(folder, [], []), run)
 
 
 def test_the_graph_of_a_saved_model_that_was_changed_is_refused(tmp_path):

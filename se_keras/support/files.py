@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -44,11 +45,11 @@ def written_beside(path: Path) -> Iterator[Path]:
     """Provide a temporary path to write to, and rename it to `path` at the end.
 
     After an error `path` is unchanged and the temporary path is deleted. Both files and folders
-    can be written, and replaced.
+    can be written, and replaced; but a file only replaces a folder that is empty.
 
     Raises:
-        InputError: if another process is writing `path` or has made a folder there meanwhile, or
-            the disk is full.
+        InputError: if another process is writing `path` or has made a folder there meanwhile, the
+            disk is full, or a file would replace a folder that holds files.
 
     Example:
 
@@ -69,6 +70,8 @@ def written_beside(path: Path) -> Iterator[Path]:
         if not _is_locked_by(_CLAIMED.get(os.path.abspath(folder)), folder):
             raise InputError(f"can't write {path}: its folder was removed meanwhile.")
         with _kept_from_others(path, was_folder):
+            if not partial.is_dir() and _holds_files(path):
+                raise InputError(f"can't write {path}: it is a folder that holds files.")
             if path.is_dir() or (partial.is_dir() and os.path.lexists(path)):
                 os.replace(path, folder / OLD)
             os.replace(partial, path)
@@ -88,6 +91,10 @@ def _kept_from_others(path: Path, was_folder: bool) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _holds_files(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
 
 
 @contextmanager
@@ -177,6 +184,34 @@ def claimed(path: Path) -> Iterator[Path]:
         del _CLAIMED[key]
         os.close(lock)
         remove_empty(missing)
+
+
+@contextmanager
+def temporary_files_beside(path: Path) -> Iterator[None]:
+    """Let libraries put temporary files next to `path`, where the next command deletes them.
+
+    A killed process would leave them in the folder of all temporary files.
+
+    Raises:
+        InputError: if another process is about to write `path`.
+
+    Example:
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with temporary_files_beside(target):
+    ...     Path(tempfile.mkdtemp()).parent.name
+    '.partial-a.txt'
+    """
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    with claimed(path) as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = os.path.abspath(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            os.environ.pop("TMPDIR", None)
+            os.environ.update({"TMPDIR": variable} if variable else {})
 
 
 # The lock of each folder that this process has claimed.

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ from se_keras.metadata import describe, read_metadata, write_metadata
 from se_keras.support.archives import check_archive
 from se_keras.support.arguments import boolean, function, instance_of, path
 from se_keras.support.errors import InputError, extra
-from se_keras.support.files import digest_of, remove_left, write_json, written_beside
+from se_keras.support.files import (
+    digest_of,
+    remove_left,
+    temporary_files_beside,
+    write_json,
+    written_beside,
+)
 from se_keras.train import checkpoints, report
 from se_keras.train import data as sources
 from se_keras.train.augmentation import Augmentation
@@ -168,22 +175,28 @@ def _train(
         if team.from_first(bytes([finished])) == bytes([True]):
             return read_report(folder) if team.leads else {}
         keras.utils.set_random_seed(config.seed)
-        with team.scope():
-            with quick_compilation():
-                trained = build_model(config, data, team, network, start)
+        with _temporary_files(folder, team):
+            with team.scope():
+                with quick_compilation():
+                    trained = build_model(config, data, team, network, start)
+                if team.leads:
+                    print(report.announcement(config, data, trained, folder, team))
+                    print(start.describe(config) if start else "", end="")
+                data = sources.prepare(data)
+                if team.leads:
+                    print(report.describe_twins(data.twins), end="")
+                    begin(folder, settings, keep=resume)
+                    write_parts(folder / "split.csv", _split_rows(data))
+                history = fit(trained, config, data, folder, team, tensorboard=tensorboard)
             if team.leads:
-                print(report.announcement(config, data, trained, folder, team))
-                print(start.describe(config) if start else "", end="")
-            data = sources.prepare(data)
-            if team.leads:
-                print(report.describe_twins(data.twins), end="")
-                begin(folder, settings, keep=resume)
-                write_parts(folder / "split.csv", _split_rows(data))
-            history = fit(trained, config, data, folder, team, tensorboard=tensorboard)
-        if team.leads:
-            trained = _save_model(trained, folder, team)
-    with sources.image_errors():
+                trained = _save_model(trained, folder, team)
+    with sources.image_errors(), _temporary_files(folder, team):
         return _finish(trained, config, data, folder, history, team) if team.leads else {}
+
+
+def _temporary_files(folder: Path, team: Team) -> AbstractContextManager:
+    """Keep what TensorFlow writes while it traces functions where a resumed run deletes it."""
+    return temporary_files_beside(folder / "temporary") if team.leads else nullcontext()
 
 
 def _can_be_used(folder: Path) -> bool:

@@ -197,7 +197,7 @@ def check_written(folder: Path, names: Iterable[str] = TABLES) -> None:
     Raises:
         InputError: naming the first such file.
     """
-    if not (folder / REPORT).is_file():
+    if not os.path.lexists(folder / REPORT):
         return
     with _remedy(f"{go_on(folder)} makes it again."):
         fields = Fields(read_json(folder / REPORT), f"can't read {folder / REPORT}")

@@ -16,10 +16,17 @@ from se_keras.support.errors import InputError, WrongResultError, damage_named, 
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData, full_batches, test_batches
 
-EXPORT = (
-    "import sys, keras, se_keras; "
-    "keras.models.load_model(sys.argv[1], compile=False).export(sys.argv[2], verbose=False)"
-)
+# Its standard input ends with this process, also at a kill, and it ends with its input: it would
+# go on to write into the folder of a run that is resumed.
+EXPORT = """
+import os, sys, threading
+def end_with_parent():
+    os.read(0, 1)
+    os._exit(1)
+threading.Thread(target=end_with_parent, daemon=True).start()
+import keras, se_keras
+keras.models.load_model(sys.argv[1], compile=False).export(sys.argv[2], verbose=False)
+"""
 # Largest difference of a probability between the model and its SavedModel. Both compute the same,
 # in another order; in 16 bits that shows in the third digit.
 TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
@@ -41,11 +48,13 @@ def exported(model: keras.Model, file: Path, path: Path) -> Iterator[None]:
     # What JAX itself exports runs only on the kind of device that it was exported on.
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
     command: list[str | Path] = [sys.executable, "-c", EXPORT, file, path]
-    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    pipe = subprocess.PIPE
+    pipes: dict[str, Any] = {"stdin": pipe, "stdout": subprocess.DEVNULL, "stderr": pipe}
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         try:
             yield
-            _, notes = process.communicate()
+            assert process.stderr is not None
+            notes = process.stderr.read()  # `communicate` would end its input
         except BaseException:
             process.kill()
             raise

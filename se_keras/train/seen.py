@@ -51,8 +51,10 @@ class Seen:
 
 def run_of(path: Path) -> Path | None:
     """Return the folder of a model's run: the path itself, or the folder that contains it."""
-    folders = (folder for folder in (path, path.parent) if (folder / "split.csv").is_file())
-    return next((folder for folder in folders if (folder / "settings.json").is_file()), None)
+    # Also links to nothing and folders with these names: the reader refuses them.
+    names = ("split.csv", "settings.json")
+    folders = (path, path.parent)
+    return next((x for x in folders if all(os.path.lexists(x / name) for name in names)), None)
 
 
 def find_seen(run: Path, paths: Sequence[str], names: Sequence[str]) -> Seen | None:
