@@ -11,7 +11,7 @@ import tensorflow as tf
 
 TIMED = ("seconds", "images_per_second", "waiting_for_input", "training_seconds")
 # Drawn at random, a place in the memory, and the checksum of a file with a time in it.
-DRAWN = ("seed", "shared_object_id", "sha256", "date_saved")
+DRAWN = ("seed", "shared_object_id", "sha256", "date_saved", "checksum", "files")
 LATENCY = ("latency", "_ms", "speed")
 # They show times, or hold names that TensorFlow draws at random.
 LEFT_OUT = ("report.html", "report.txt", "saved_model.pb", "fingerprint.pb")
@@ -30,6 +30,13 @@ def contents(path):
 
 def of_file(file):
     """Return the content of a file as a text for comparison."""
+    try:
+        return _of_file(file)
+    except Exception as error:  # a damaged checkpoint that nothing needs any more may stay
+        return f"can't be read: {error}"
+
+
+def _of_file(file):
     if file.suffix == ".keras":
         with zipfile.ZipFile(file) as archive, archive.open("model.weights.h5") as weights:
             config = without_times(json.loads(archive.read("config.json")))
@@ -71,6 +78,8 @@ def without_times(value):
     if not isinstance(value, dict):
         return value
     kept = {k: v for k, v in value.items() if k not in (*TIMED, *DRAWN)}
+    if isinstance(kept.get("data"), dict):
+        kept["data"] = {k: v for k, v in kept["data"].items() if k != "name"}
     if isinstance(kept.get("data"), str):  # where the images are
         del kept["data"]
     return {

@@ -4,19 +4,26 @@ loaded Keras: the whole of TensorFlow is loaded once, not for each of some hundr
 As a program it is that process: a JSON object a line in, one a line out.
 """
 
+import ctypes
 import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 SEED = int(os.environ.get("RELIABILITY_SEED", "0"))
 LIMIT = 300  # seconds after which a command hangs
+# What changes a folder, by the name that `os` has for it.
+CHANGES = ("replace", "mkdir", "rmdir", "unlink")
+# Linux' numbers: a process without these obeys what files permit, root too.
+OVERRIDE, CAPABILITIES = (1 << 1) | (1 << 2), 0x20080522
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +34,13 @@ class Ended:
     out: str
     err: str
     seconds: float
+
+    @property
+    def line(self):
+        """The one line of an error that a user can mend."""
+        assert self.code == 2, self
+        assert len(self.err.strip().splitlines()) == 1, self.err
+        return self.err.strip()
 
 
 class Forks:
@@ -41,20 +55,18 @@ class Forks:
             text=True,
         )
 
-    def run(self, *arguments, folder, after=None, number=signal.SIGKILL, room=None, again=None):
+    def run(self, *arguments, folder, number=signal.SIGKILL, **options):
         """Run a command in a folder.
 
-        `number` is the signal that it gets `after` so many seconds, and once more `again` so many
-        later; `room` is the most bytes that it can write to a file.
+        `number` is the signal that it gets, `after` so many seconds or `at` the change of a folder
+        with this number, before or after it ("3 before"), and once more `again` so many seconds
+        later. `gone` is what is deleted in place of that, `edited` what gets other bytes. `room`
+        is the most bytes that it can write to a file; with `obedient` it obeys what files permit.
         """
-        task = {
-            "arguments": list(map(str, arguments)),
-            "folder": str(folder),
-            "after": after,
-            "number": int(number),
-            "again": again,
-            "room": room,
-        }
+        known = dict.fromkeys(["after", "at", "again", "gone", "edited", "room", "obedient"])
+        assert options.keys() <= known.keys()
+        task = known | options | {"number": int(number), "folder": str(folder)}
+        task["arguments"] = list(map(str, arguments))
         self.process.stdin.write(json.dumps(task) + "\n")
         self.process.stdin.flush()
         return Ended(**json.loads(self.process.stdout.readline()))
@@ -80,14 +92,20 @@ def _serve(lines, answers):
 
 
 def _fork(task):
-    logs = [Path(task["folder"]).parent / f"{os.getpid()}.{name}" for name in ("out", "err")]
+    beside = Path(task["folder"]).parent
+    logs = [beside / f"{os.getpid()}.{name}" for name in ("out", "err")]
     for log in logs:
         log.touch()  # a kill may come before the child has opened them
-    begun = time.monotonic()
+    ready, begin = os.pipe()
     child = os.fork()
     if not child:
-        _command(task, logs)
+        os.close(ready)
+        _command(task, logs, begin)
+    os.close(begin)
+    os.read(ready, 1)
+    begun = time.monotonic()
     code = _wait(child, begun, task)
+    os.close(ready)
     out, err = (log.read_text(errors="replace") for log in logs)
     for log in logs:
         log.unlink()
@@ -96,33 +114,52 @@ def _fork(task):
 
 def _wait(child, begun, task):
     signals = [] if task["after"] is None else [task["after"]]
-    signals += [] if task["again"] is None else [task["after"] + task["again"]]
+    signals += [] if task["again"] is None else [(task["after"] or 0) + task["again"]]
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
         passed = time.monotonic() - begun
         if signals and passed > signals[0]:
-            os.kill(child, task["number"])
+            _disturb(child, task)
             del signals[0]
         elif passed > LIMIT:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.002)
 
 
-def _command(task, logs):
+def _disturb(process, task):
+    folder = Path(task["folder"])
+    if task["gone"]:
+        path = folder / task["gone"]
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    elif task["edited"]:
+        (folder / task["edited"]).write_bytes(b"edited")
+    else:
+        os.kill(process, task["number"])
+
+
+def _command(task, logs, begin):
     code = 1
     try:
         for stream, log in enumerate(logs, start=1):
             os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
         os.chdir(task["folder"])
+        _move_home(logs[0].parent)
         if task["room"] is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (task["room"],) * 2)
         import keras
 
         from se_keras.cli import main
+        from se_keras.support.signals import end_at_once_on_signals
 
         keras.utils.set_random_seed(0)  # what `insert` draws
+        end_at_once_on_signals()
+        if task["obedient"]:
+            _obey()
+        if task["at"]:
+            _disturb_at(task)
+        os.write(begin, b".")
         try:
             code = main(task["arguments"])
         except SystemExit as error:
@@ -134,6 +171,46 @@ def _command(task, logs):
 
         traceback.print_exc()
     os._exit(code)
+
+
+def _move_home(folder):
+    for variable, name in {"HOME": "home", "TMPDIR": "tmp"}.items():
+        (folder / name).mkdir(exist_ok=True)
+        os.environ[variable] = str(folder / name)
+    tempfile.tempdir = None
+
+
+def _disturb_at(task):
+    """Disturb before or after one of the changes of a folder."""
+    wanted, when = task["at"].split()
+    count = 0
+
+    def counted(change):
+        def counting(*arguments, **options):
+            nonlocal count
+            count += 1
+            is_wanted = count == int(wanted)
+            if is_wanted and when == "before":
+                _disturb(os.getpid(), task)
+            change(*arguments, **options)
+            if is_wanted and when == "after":
+                _disturb(os.getpid(), task)
+
+        return counting
+
+    for name in CHANGES:
+        setattr(os, name, counted(getattr(os, name)))
+
+
+def _obey():
+    """Give up what lets root read and write whatever there is."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(CAPABILITIES, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice 32 bits
+    assert libc.capget(header, sets) == 0
+    sets[0] &= ~OVERRIDE
+    sets[1] &= ~OVERRIDE
+    assert libc.capset(header, sets) == 0
 
 
 if __name__ == "__main__":

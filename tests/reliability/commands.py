@@ -1,0 +1,123 @@
+"""Each command that writes, and what it may leave, after a stop and at its end."""
+
+import shutil
+from dataclasses import dataclass
+
+from contents import contents
+from work import TRAIN
+
+PARTIAL = ".partial-"
+MODEL, PHOTOS, EXPLAIN = "model.keras", ("--data", "photos"), ("explain", "model.keras")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command in a place that has `workplace`.
+
+    Attributes:
+        arguments: of the command line; {runs} is the folder of two finished runs, one and two.
+        target: what it writes.
+        more: of the command that goes on after a stop.
+        before: arguments of a command whose result is there before this one.
+        copied: a finished run that is at the target before.
+    """
+
+    arguments: tuple[str, ...]
+    target: str
+    more: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    copied: str = ""
+
+    @property
+    def is_train(self):
+        return self.arguments[0] == "train"
+
+    def prepare(self, forks, workplace, place):
+        """Make a place that the command is to run in; return the place."""
+        shutil.copytree(workplace, place, ignore=shutil.ignore_patterns("runs"))
+        if self.copied:
+            shutil.copytree(workplace / "runs" / self.copied, place / self.target)
+        if self.before:
+            ended = forks.run(*self.before, folder=place)
+            assert ended.code == 0, ended
+        return place
+
+    def run(self, forks, workplace, place, **options):
+        return forks.run(*self.words(workplace), folder=place, **options)
+
+    def go_on(self, forks, workplace, place):
+        """Go on after a stop, or begin anew, to the end; return what is left."""
+        ended = forks.run(*self.words(workplace), *self.more, folder=place)
+        if not self.is_train and "exists already" in ended.err:
+            return contents(place / self.target)  # it was at its end
+        assert ended.code == 0, ended
+        return contents(place / self.target)
+
+    def words(self, workplace):
+        return [word.format(runs=workplace / "runs") for word in self.arguments]
+
+
+COMMANDS = {
+    "train": Command(TRAIN, "run", more=("--resume",)),
+    "train further": Command(
+        ("train", "--out", "run", "--resume", "--epochs", "3"), "run", copied="one"
+    ),
+    "train anew": Command((*TRAIN, "--overwrite"), "run", copied="two"),
+    "insert": Command(("insert", "plain.keras", "-o", "new.keras", "--ratio", "4"), "new.keras"),
+    "convert": Command(
+        ("convert", "some.weights.h5", "new.keras", "--model", "seresnet20"), "new.keras"
+    ),
+    "convert again": Command(
+        ("convert", "some.weights.h5", "new.keras", "--model", "seresnet20"),
+        "new.keras",
+        before=("insert", "plain.keras", "-o", "new.keras"),
+    ),
+    "convert to timm": Command(
+        ("convert", "{runs}/named.keras", "new.safetensors", "--to", "timm"), "new.safetensors"
+    ),
+    "SavedModel": Command(("export", MODEL, "-o", "served"), "served"),
+    "SavedModel again": Command(
+        ("export", MODEL, "-o", "served"),
+        "served",
+        before=("export", "plain.keras", "-o", "served"),
+    ),
+    "ONNX": Command(("export", MODEL, "-f", "onnx", "-o", "new.onnx"), "new.onnx"),
+    "ONNX int8": Command(
+        ("export", MODEL, *("-f", "onnx", "-p", "int8", "--calibration", "photos", "-o"), "8.onnx"),
+        "8.onnx",
+    ),
+    "OpenVINO": Command(("export", MODEL, "-f", "openvino", "-o", "vino"), "vino"),
+    "LiteRT": Command(("export", MODEL, "-f", "litert", "-o", "new.tflite"), "new.tflite"),
+    "explain": Command((*EXPLAIN, *PHOTOS, "--out", "ex", "--cam"), "ex"),
+    "prune": Command((*EXPLAIN, *PHOTOS, "--out", "ex", "--keep", "0.5"), "ex"),
+    "evaluate": Command(("evaluate", MODEL, *PHOTOS, "--out", "ev"), "ev"),
+    "predict": Command(("predict", MODEL, "photos", "--csv", "a.csv"), "a.csv"),
+    "compare": Command(("compare", "{runs}/one", "{runs}/two", "-o", "both.png"), "both.png"),
+}
+
+
+def assert_nothing_half(command, place, whole, old):
+    """A target is whole, or as before; a run's folder holds no report before it is finished."""
+    target = place / command.target
+    if command.is_train:
+        assert not (target / "report.json").exists() or contents(target) in (whole, old)
+    else:
+        assert (contents(target) if target.exists() else None) in (whole, old)
+
+
+def assert_nothing_else(command, workplace, place, ended=True):
+    """Nothing but the target is there, and what was there is as it was."""
+    added = {path.name for path in place.iterdir()} - {path.name for path in workplace.iterdir()}
+    allowed = {command.target, f"{command.target}.report.json"}
+    assert added <= allowed | (set() if ended else {PARTIAL + command.target})
+    for file in workplace.rglob("*"):
+        inside = file.relative_to(workplace)
+        if file.is_file() and inside.parts[0] != "runs":
+            there = (place / inside).stat()
+            assert (there.st_size, there.st_mtime_ns) == (
+                file.stat().st_size,
+                file.stat().st_mtime_ns,
+            )
+    if ended:
+        assert not list(place.rglob(PARTIAL + "*"))
+        assert not list((place.parent / "tmp").iterdir())
