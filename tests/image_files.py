@@ -322,7 +322,7 @@ def _cut(content):
 # Name -> bytes, and a part of what the error says.
 BROKEN = {
     "empty": (b"", "empty"),
-    "text": (b"This is no image, only words.", "no PNG, JPEG, WebP, BMP, GIF or TIFF image"),
+    "text": (b"This is no image, only words.", "not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
     "a cut jpeg": (_cut(KINDS["jpeg, baseline"].content), "truncated"),
     "a cut png": (_cut(KINDS["png"].content), "truncated"),
     "a cut webp": (_cut(KINDS["webp"].content), ""),

@@ -125,7 +125,7 @@ REFUSED = [
     ("export text.keras -o OUT", "is not a whole .keras file"),
     ("export open.keras -f onx", "onnx"),
     ("export open.keras -f onnx -p int4", "int4"),
-    ("explain se.keras --data digits --out OUT", "takes"),
+    ("explain se.keras --data digits --out OUT", "must take images of"),
     ("explain flat.keras --data digits --out OUT", "must take images"),
     ("explain run --out OUT", "settings.json"),
     ("predict flat.keras image.png", "must take images"),

@@ -44,7 +44,7 @@ def test_each_call_makes_new_weights():
 
 @pytest.mark.parametrize("x", [np.ones((1, 2, 2, 4), "float32"), None, "x"])
 def test_what_is_not_symbolic_is_refused(x):
-    with pytest.raises(ValueError, match=r"`x` must be a symbolic Keras tensor.*got "):
+    with pytest.raises(ValueError, match=r"`x` must be a symbolic Keras tensor.*Got "):
         se_block(x)
 
 

@@ -1,5 +1,6 @@
 """Exports: every file is run by its engine alone, and gives what the Keras model gives."""
 
+import hashlib
 import importlib
 import json
 import re
@@ -254,7 +255,11 @@ def labels_of_litert(path):
 
 def labels_of_tf_saved_model(path):
     check_labels((Path(path) / "labels.txt").read_text("utf-8"))
-    return json.loads((Path(path) / "assets.extra" / "se_keras.json").read_text("utf-8"))
+    said = json.loads((Path(path) / "assets.extra" / "se_keras.json").read_text("utf-8"))
+    graph = (Path(path) / "saved_model.pb").read_bytes()
+    assert said.pop("sha256") == hashlib.sha256(graph).hexdigest()
+    assert said.pop("checksum")
+    return said
 
 
 def check_labels(text):

@@ -191,7 +191,7 @@ def test_channels_must_be_1_or_3():
 def test_a_name_of_any_bytes_is_read_and_named(tmp_path):
     path = os.fsencode(tmp_path) + b"/caf\xe9.png"
     Path(os.fsdecode(path)).write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"caf\\xe9\.png: it is no PNG") as error:
+    with pytest.raises(InputError, match=r"caf\\xe9\.png: it is not a PNG") as error:
         read_image(os.fsdecode(path))
     str(error.value).encode("utf-8")
     assert name_of("grün.png") == "grün.png"

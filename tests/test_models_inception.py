@@ -278,7 +278,7 @@ def test_the_smallest_size_gives_one_pixel_and_less_is_refused(name, smallest):
 @pytest.mark.usefixtures("shapes_only")
 @pytest.mark.parametrize("name", NAMES)
 def test_stages_without_modules_have_no_se(name):
-    with pytest.raises(ValueError, match=r"must be among \[3, 4, 5\], got \[1, 2, 6\] beside"):
+    with pytest.raises(ValueError, match=r"must be among \[3, 4, 5\], got \[1, 2, 6\]"):
         short(name, se_stages=[1, 2, 3, 6])
 
 

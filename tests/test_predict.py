@@ -105,7 +105,7 @@ def test_what_can_not_be_read_has_a_line_and_stops_nothing(folder, model_file, c
     left_out, *lines, last = err.splitlines()
     assert left_out.startswith("Left out: ")
     assert ["torn.png" in lines[0], "missing.png" in lines[1], "no/*.png" in lines[2]] == [True] * 3
-    assert last == "se-keras predict: 3 of 7 images can't be read; the others are answered."
+    assert last == "se-keras predict: 3 of 7 images can't be read; the others are classified."
     assert out == "4 images in a.csv\n"
     with open("a.csv", newline="", encoding="utf-8") as file:
         assert {row["file"]: row["class"] for row in csv.DictReader(file)} == FOUND

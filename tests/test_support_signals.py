@@ -9,7 +9,9 @@ import pytest
 
 HEAD = """
 import os, signal, sys, time
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which may be ignored around the tests: nohup
+# Signals may be ignored around the tests: by nohup, or in the background of a script.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv[0] = "se-keras"  # which does not load Keras
 from se_keras.support.signals import Signals, Stopped, exit_code
 def begin():

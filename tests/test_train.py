@@ -121,7 +121,7 @@ def without_time(history):
         ({"patience": -1}, "`patience` must be an integer from 0"),
         ({"choose": "first"}, "`choose` must be one of .*got 'first'"),
         ({"class_weights": True}, "`class_weights` must be one of .*got True"),
-        ({"split": ""}, "`split` must be a non-empty string"),
+        ({"split": ""}, "`split` must be a path or a non-empty string"),
         ({"precision": "float8"}, "`precision` must be one of .*got 'float8'"),
         ({"model": "seresnet21"}, "seresnet20"),
     ],
@@ -412,7 +412,7 @@ def remove_but(folder, keep):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: [shutil.rmtree(root / name) for name in ("blue", "red")], "it has green"),
+        (lambda root: [shutil.rmtree(root / name) for name in ("blue", "red")], "got green"),
         (lambda root: shutil.rmtree(root), "a folder, got .*images"),
         (lambda root: remove_but(root / "red", 0), "red has no images"),
         (
@@ -448,7 +448,7 @@ def test_all_that_cannot_be_read_are_named_at_once(folder):
         InputError, match=r"can't read 15 of 30 images: .*; and 5 more\.$"
     ) as caught:
         data.prepare(data.open_data(config(data=str(folder)).completed()))
-    assert str(caught.value).count("it is no PNG") == 10
+    assert str(caught.value).count("it is not a PNG") == 10
 
 
 def epochs_of(found, seed, epochs, size=32):

@@ -266,7 +266,7 @@ def test_a_model_without_one_clear_classifier_is_refused(make, message, folder):
 @pytest.mark.parametrize(
     ("settings", "model", "message"),
     [
-        ({"pixels": None}, backbone, r"`pixels`: raw, imagenet, tf, or"),
+        ({"pixels": None}, backbone, r"`pixels`: .*Give raw, imagenet, tf, or"),
         ({"pixels": "seresnet32"}, backbone, "the pixels that seresnet32 takes are unknown"),
         ({"image_size": 9}, backbone, "`image_size` must be 8, .* got 9"),
         ({"image_size": None}, lambda: backbone((None, None, 3)), None),

@@ -249,7 +249,7 @@ def test_a_backbone_takes_either_file(top, no_top):
 def test_the_classes_are_those_of_the_file(top):
     model = se_keras.create(ROWS["seresnet18"], weights=top, **SMALL)
     assert model.output_shape == (None, 5)
-    with pytest.raises(InputError, match=r"`classes=7`, and .*top.h5' has a classifier of 5"):
+    with pytest.raises(InputError, match=r"`classes` must be 5, .*top.h5', got 7"):
         se_keras.create(ROWS["seresnet18"], weights=top, classes=7, **SMALL)
 
 

@@ -449,7 +449,7 @@ def did_you_mean(given: Any, known: Iterable) -> str:
     >>> did_you_mean("vit", ["seresnet50", "semobilenet"])
     ''
     """
-    text = plain_text(given)
+    text = plain_text(os.fspath(given) if isinstance(given, os.PathLike) else given)
     if not text or len(text) > LONGEST_NAME:
         return ""
     names = {name.casefold(): name for name in known if isinstance(name, str) and name != text}

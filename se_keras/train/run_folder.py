@@ -286,7 +286,7 @@ def check_there(folder: Path) -> None:
     Raises:
         InputError: if it has.
     """
-    if not (folder / SETTINGS).exists():
+    if not folder.is_dir():
         raise InputError(f"{folder} was removed meanwhile: the run can't go on.")
 
 
