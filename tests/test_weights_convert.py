@@ -973,7 +973,7 @@ def test_imagenet_is_the_best_that_is_published(published):
 
 def test_imagenet_has_1000_classes(published):
     _, fetched = published
-    with pytest.raises(InputError, match="`classes` must be 1000, .* 'imagenet', got 10"):
+    with pytest.raises(InputError, match=r"`classes` must be 1000, .* 'imagenet', got 10"):
         se_keras.SEResNet50(weights="imagenet", classes=10)
     assert fetched == []
 
