@@ -4,6 +4,7 @@ Run it after a change in a notebook: the outputs that are committed come from on
 """
 
 import os
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             executed = execute(notebook, folder)
         beside = notebook.with_suffix(".part")
-        nbformat.write(executed, beside)
+        # A warning names the file that it comes from, wherever the packages are.
+        text = nbformat.writes(executed).replace(sysconfig.get_path("purelib") + os.sep, "")
+        beside.write_text(text, encoding="utf-8")
         os.replace(beside, notebook)
         print(f"{notebook.name}: {notebook.stat().st_size / 1000:.0f} kB")
 
