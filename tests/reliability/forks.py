@@ -192,9 +192,11 @@ def _disturb_at(task):
             is_wanted = count == int(wanted)
             if is_wanted and when == "before":
                 _disturb(os.getpid(), task)
-            change(*arguments, **options)
-            if is_wanted and when == "after":
-                _disturb(os.getpid(), task)
+            try:
+                change(*arguments, **options)
+            finally:  # also of a folder that is there already
+                if is_wanted and when == "after":
+                    _disturb(os.getpid(), task)
 
         return counting
 
