@@ -260,7 +260,8 @@ def gather(u: Tensor, extent: int, pool: str = "avg", mask: Tensor | None = None
         mask: as in `squeeze`.
 
     Returns:
-        The descriptors (N, *(ceil(size / e)), C), in float64 if `u` is float64, else in float32.
+        The descriptors (N, ..., C), with ceil(size / e) windows on each axis, in float64 if `u` is
+        float64, else in float32.
 
     Example:
 
