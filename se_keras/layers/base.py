@@ -125,8 +125,7 @@ class ChannelGate(keras.layers.Layer):
         self.bias_constraint = resolve("bias_constraint", bias_constraint)
         self.part_options: dict[str, dict[str, Any]] = {}
 
-    # --- subclasses
-    # --------------------------------------------------------------------------------
+    # --- subclasses -------------------------------------------------------------------------------
 
     # Whether `excite` takes the map with its channels last for any data format.
     excites_channels_last: ClassVar[bool] = False

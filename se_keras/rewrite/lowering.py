@@ -41,11 +41,11 @@ PADDING = _of_ranks("ZeroPadding{}D")
 
 
 class Writer:
-    """Adds layers of Keras in place of a call of a gate.
+    """Add layers of Keras that replace a call of a gate.
 
     Attributes:
-        layer: the gate.
-        x: the map that it takes.
+        layer: the layer of the gate.
+        x: the map that the layer takes.
         rank: the number of spatial axes.
         last: whether the channels are the last axis of `x`.
         norms: the normalizations that were added.
@@ -145,7 +145,7 @@ class Writer:
         return self.pointwise(self.layer.expand, hidden, self.layer.gate_activation)
 
 
-# --- the gates: a function gives those that multiply the map, the larger product counts ----------
+# --- a function for each kind of gate: it returns one gate, or two of which the larger counts -----
 
 Gates = tuple[KerasTensor, ...]
 
@@ -210,7 +210,7 @@ def _gather_windows(to: Writer, sizes: Sequence[int]) -> KerasTensor:
         return to.add(pool, "gather", x, window, extent, **last)
     x = to.add(PADDING[to.rank], "pad", x, margin, **last)
     v = to.add(pool, "gather", x, window, extent, **last)
-    # What is beyond the map counts as zero there, and not at all here.
+    # Keras' pool counts the positions outside of the map as zeros; GE ignores them.
     whole = np.ones(())
     for size in sizes:
         places = np.arange(0, size, extent)

@@ -171,9 +171,8 @@ def claimed(path: Path) -> Iterator[Path]:
         raise _unwritable(path, error) from error
     _CLAIMED[key] = lock
     try:
-        if os.path.lexists(folder / OLD) and not os.path.lexists(
-            path
-        ):  # killed between the two renames
+        # A kill between the two renames leaves the old output here.
+        if os.path.lexists(folder / OLD) and not os.path.lexists(path):
             os.replace(folder / OLD, path)
         yield folder
     finally:
@@ -341,9 +340,9 @@ def write_json(path: Path, content: dict[str, Any], *, sealed: bool = False) -> 
     """Write an object to a JSON file.
 
     Args:
-        path: of the file.
-        content: what it is to hold.
-        sealed: add a checksum, by which `read_json` refuses the file where it was changed.
+        path: path of the file.
+        content: the object.
+        sealed: whether to add a checksum, so that `read_json` refuses the file after a change.
 
     Example:
 

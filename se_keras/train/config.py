@@ -523,9 +523,9 @@ class Cluster:
             "devices": positive_integer,
             "processes": positive_integer,
             "coordinator": text,
-            "process": partial(integer_below, end=2**31),
         }
         check_fields(self, checks)
+        check_fields(self, {"process": partial(integer_below, end=self.processes or 2**31)})
         together = (self.coordinator, self.process, self.processes)
         if together == (None, None, None):
             return
@@ -534,4 +534,3 @@ class Cluster:
         host, _, port = self.coordinator.rpartition(":")
         if not host or not port.isdecimal():
             raise InputError(f"`coordinator` must be HOST:PORT, got {shown(self.coordinator)}.")
-        check_fields(self, {"process": partial(integer_below, end=self.processes)})

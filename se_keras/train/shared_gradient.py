@@ -1,8 +1,8 @@
-"""The gradient of several processes of JAX, in few messages.
+"""Compute the gradient of several JAX processes with few messages between them.
 
-Left to itself, XLA sends a message for each weight and several for each batch normalization, where
-each of them waits for the one before. Here each process computes the gradient of its own images,
-and sends all of it at once; a batch normalization takes one message forward and one backward.
+By default, XLA sends one message for each weight and several for each batch normalization, one
+after the other. Here each process computes the gradient of its own images and sends it as one
+message. A batch normalization needs one message forward and one backward.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,22 +15,23 @@ from keras import ops
 
 from se_keras.graph import innermost_layers
 
-# Whose layers compute each image apart from the others, but for batch normalization and these.
+# In layers of these packages, an image does not depend on the other images of its batch, except in
+# batch normalization and in the layers of ARBITRARY.
 KNOWN = ("keras", "se_keras")
 ARBITRARY = (keras.layers.Lambda, keras.layers.Wrapper, keras.layers.JaxLayer)
-# What a layer has that draws random numbers, or has a batch normalization inside.
+# Variables of layers that draw random numbers, or that contain a batch normalization.
 TELLING = {"seed_generator_state", "moving_mean"}
 
 
 def share_gradient(model: keras.Model, parallel: keras.distribution.DataParallel) -> None:
-    """Let a model compute its gradient in few messages, where that is known to change nothing.
+    """Let a model compute its gradient with few messages, if this only changes the rounding.
 
-    It then is what it is without, but for rounding. Networks with layers that draw numbers, or that
-    are neither of Keras nor of this package, stay as they are.
+    A network stays as it is if one of its layers draws random numbers, or comes neither from Keras
+    nor from this package.
 
     Args:
-        model: compiled or not; is changed in place.
-        parallel: how the images are distributed.
+        model: a model, compiled or not; it is changed in place.
+        parallel: the distribution of the images.
     """
     if takes_images_apart(model):
         whole = model.compute_loss_and_updates
@@ -38,7 +39,7 @@ def share_gradient(model: keras.Model, parallel: keras.distribution.DataParallel
 
 
 def takes_images_apart(op: keras.Operation) -> bool:
-    """Return whether it is known that images depend on each other in batch normalization only.
+    """Return whether the images of a batch surely depend on each other in normalizations only.
 
     Example:
 
@@ -67,16 +68,16 @@ def _loss_and_updates(
     training: bool = False,
     optimizer_variables: Any = None,
 ) -> tuple[Any, tuple]:
-    """Do what `compute_loss_and_updates` of a model does, and the gradient with it.
+    """Compute the loss and the updates of a model as Keras does, and also the gradient.
 
     Args:
         model: the model.
-        whole: its own `compute_loss_and_updates`.
-        parallel: how the images are distributed.
-        weights: those that are trained.
-        state: the other weights, those of the metrics, images, labels, and weights of images.
-        training: as Keras gives it.
-        optimizer_variables: as Keras gives them.
+        whole: the method `compute_loss_and_updates` of the model.
+        parallel: the distribution of the images.
+        weights: the trainable weights.
+        state: the other weights, the weights of the metrics, images, labels, and image weights.
+        training: as in Keras' method.
+        optimizer_variables: as in Keras' method.
     """
     if not training:
         return whole(weights, *state, training=False, optimizer_variables=optimizer_variables)
@@ -120,7 +121,7 @@ def _loss_and_updates(
 
 @contextmanager
 def _shared_statistics(model: keras.Model, axis: str) -> Iterator[None]:
-    """Let batch normalization take the statistics of the images of all devices."""
+    """Let batch normalization use the statistics of the images on all devices."""
     layers = [
         layer
         for layer in innermost_layers(model)
@@ -142,7 +143,7 @@ def _normalize(
     training: bool | None = None,
     mask: None = None,
 ) -> Any:
-    """Call a batch normalization, with the statistics of the images of all devices."""
+    """Call a batch normalization with the statistics of the images on all devices."""
     import jax
 
     if not (training and layer.trainable):
@@ -152,7 +153,7 @@ def _normalize(
     # (devices, mean and variance, channels)
     parts = jax.lax.all_gather(ops.stack(ops.moments(inputs, others)), axis)
     mean = ops.mean(parts[:, 0], axis=0)
-    # Squared distances of the means, not means of squares, where little would be left of them.
+    # Squared differences of the means: means of squares would lose most digits in a subtraction.
     variance = ops.mean(parts[:, 1] + ops.square(parts[:, 0] - mean), axis=0)
     for kept, new in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         kept.assign(kept * layer.momentum + new * (1 - layer.momentum))
