@@ -213,7 +213,7 @@ def test_each_table_of_the_paper_has_a_panel():
 NOT_RUN = {"fashion_mnist_20", "fashion_mnist_56"}
 
 
-@pytest.mark.parametrize("name", set(study.STUDIES) - NOT_RUN)
+@pytest.mark.parametrize("name", sorted(set(study.STUDIES) - NOT_RUN))
 def test_the_results_are_those_of_the_study(name):
     one = study.STUDIES[name]
     runs = read_rows(study.Run, one.path)
