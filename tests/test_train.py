@@ -1196,5 +1196,5 @@ def test_what_a_finished_run_lost_is_made_again(unbroken, finished, capsys):
         predict(out, [])
     (out / "model.keras").write_bytes((out / "model.keras").read_bytes()[:-100])
     train_small(config(), out, resume=True)
-    assert "confusion.png is missing. It is made again." in capsys.readouterr().out
+    assert "confusion.png is missing. It is recreated." in capsys.readouterr().out
     assert_same_run(unbroken, out)

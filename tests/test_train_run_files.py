@@ -194,7 +194,7 @@ def test_a_table_that_was_edited_is_refused(name, run):
     assert outcome(read, run) is None
     path = run / name
     path.write_text(path.read_text().replace("cat/1", "cat/2").replace("0.5", "0.25", 1))
-    line = f"can't read {path}: it was changed after it was written. {go_on(run)} makes it again."
+    line = f"can't read {path}: it was changed after it was written. {go_on(run)} recreates it."
     assert outcome(read, run) == line
     with pytest.raises(InputError, match="changed after it was written"):
         check_written(run)

@@ -640,7 +640,7 @@ def test_two_processes_end_early_together(tmp_path):
     first, second = pair(tmp_path / "run", network="no_chance", **settings)
     out = ended(first)
     ended(second)
-    assert "The run ends: 2 epochs were no better than 1." in out
+    assert "The run ends: 2 epochs were no better than epoch 1." in out
     assert len(rows(tmp_path / "run")) == 3
 
 
@@ -685,7 +685,7 @@ def test_a_process_with_other_settings_is_refused(tmp_path):
     assert second.returncode == 2
     line = err.splitlines()[-1]
     assert line == (
-        "se-keras train: process 1 of 2: it has other settings or other images than process 0."
+        "se-keras train: process 1 of 2: this process has different settings or images from process 0."
     )
     first.communicate(timeout=DEADLINE)
     assert first.returncode != 0

@@ -1,4 +1,4 @@
-"""Gates in layers of Keras: how `optimize` writes `SqueezeExcite` and its kin, a function each."""
+"""Write `SqueezeExcite` and its kin as layers of Keras, for `optimize`: a function for each gate."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +61,7 @@ class Writer:
         self.norms: list[Node] = []
 
     def add(self, kind: Layer, name: str, x: Any, *args: Any, **options: Any) -> KerasTensor:
-        """Call a new layer of the type in which a gate computes."""
+        """Call a new layer, which computes in the dtype of the gate."""
         options = {"dtype": self.layer.part_policy("squeeze"), **options}
         layer = kind(*args, name=f"{self._name}_{name}" if name else self._name, **options)
         return self._graph.add(layer, x).output
@@ -69,7 +69,7 @@ class Writer:
     def operate(
         self, function: Callable, x: KerasTensor, called_with: Mapping[str, Any], **options: Any
     ) -> KerasTensor:
-        """Call one operation of `keras.ops`: `options` make it, it is called with the rest."""
+        """Add one operation of `keras.ops`, made with `options` and called with `called_with`."""
         start = keras.KerasTensor(x.shape, x.dtype)
         end = function(start, **called_with, **options)
         (operation,) = keras.Function(start, end).operations
@@ -81,7 +81,7 @@ class Writer:
         return self.add(layers.Reshape, name, x, tuple(shape))
 
     def squeeze(self) -> KerasTensor:
-        """Return one number a channel of the map, (N, 1, 1, C)."""
+        """Return one number for each channel of the map, (N, 1, 1, C)."""
         pool = POOLS[self.layer.pool, self.rank]
         format = self.layer.data_format
         z = self.add(pool, "squeeze", self.x, keepdims=self.last, data_format=format)
@@ -158,7 +158,7 @@ def _efficient_channel(to: Writer) -> Gates:
     z = to.squeeze()
     numbers = to.reshape(z, (z.shape[-1], 1), "channels")
     convolved = to.copy(to.layer.conv, numbers).output
-    # The activation may be one over all channels.
+    # The activation may be a function of all channels, such as softmax.
     gate = to.reshape(convolved, z.shape[1:], "gate")
     return (to.activate(gate, to.layer.gate_activation, "activation"),)
 
@@ -248,7 +248,7 @@ LOWERINGS: dict[type[ChannelGate], Lowering] = {
         _effective, "written as a pool, a pointwise layer and a product"
     ),
     SpatialChannelSqueezeExcite: Lowering(
-        _spatial_channel, "written as SE, a pointwise layer and what joins both"
+        _spatial_channel, "written as SE, a pointwise layer, and their sum or maximum"
     ),
     GatherExcite: Lowering(
         _gather_excite, "written as pools or depthwise convolutions and a product"

@@ -31,10 +31,10 @@ from se_keras.train.shared_gradient import share_gradient
 
 # Seconds that a process waits for the others at the start.
 PATIENCE = 300
-# Seconds without a sign of life after which a process is taken for dead. One that is killed is
-# noticed at once, since its connections close; this is for a machine that went off.
+# Seconds without a sign of life after which a process counts as dead, such as on a machine that was
+# switched off. If a process is killed, its connections close, and the others notice at once.
 HEARTBEAT = 30
-# How the errors read that jaxlib raises, as a bare `ValueError`, where another process is gone.
+# Words of the errors that jaxlib raises, as a bare `ValueError`, if another process is gone.
 LOST = ("gloo", "nccl", "coordination", "heartbeat", "peer", "socket closed")
 
 
@@ -44,9 +44,9 @@ class Team:
 
     Attributes:
         devices: names of all devices, of all processes.
-        share: which process this is, and what it reads of each batch.
-        scope: what the model is made and trained within.
-        adapt: what is done to a model before all of them train it.
+        share: the number of this process, and the part of each batch that it reads.
+        scope: the context in which the model is made and trained.
+        adapt: a function that changes the model before the processes train it.
     """
 
     devices: tuple[str, ...]
@@ -61,7 +61,7 @@ class Team:
 
     @property
     def replicas(self) -> int:
-        """The number of devices."""
+        """Return the number of devices."""
         return len(self.devices)
 
     def from_first(self, content: bytes) -> bytes:
@@ -93,7 +93,7 @@ def on_own_device() -> Iterator[None]:
 
 @contextmanager
 def quick_compilation() -> Iterator[None]:
-    """Let JAX compile without optimizing: what runs once, such as the drawing of weights."""
+    """Let JAX compile without optimizing, for code that runs once, such as drawing weights."""
     if keras.backend.backend() != "jax":
         yield
         return
@@ -182,7 +182,7 @@ def _jax_team(cluster: Cluster) -> Team:
 def _check_enough(count: int, there: Any) -> None:
     if count > len(there):
         raise InputError(
-            f"`devices` must be at most {len(there)}, all that this process has, got {count}."
+            f"`devices` must be at most {len(there)}, the devices of this process, got {count}."
         )
 
 
@@ -218,16 +218,15 @@ def _meet(cluster: Cluster) -> None:
 def _let_workers_finish() -> None:
     """Keep the threads of this process from interrupting each other.
 
-    Where a thread has sent a message, gloo's own thread wakes up. On the same core it would take
-    the place of the first, which still holds a lock, and try again and again to get that: 3 ms for
-    each message.
+    When a thread has sent a message, gloo's own thread wakes up. On the same core it would interrupt
+    the sender, which still holds a lock, and try to get this lock again and again: 3 ms a message.
     """
     with contextlib.suppress(AttributeError, OSError):  # not on Linux, or not allowed
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _await_coordinator(address: str) -> None:
-    # JAX itself would end the process without a word that a user could use.
+    # JAX itself would end the process without a useful message.
     host, _, port = address.rpartition(":")
     until = time.monotonic() + PATIENCE
     while True:
@@ -243,7 +242,7 @@ def _await_coordinator(address: str) -> None:
 
 
 def _end_process(error: BaseException, cluster: Cluster) -> None:
-    """Say why, and end the process without the farewell that JAX waits for."""
+    """Print the reason, and end the process without JAX's shutdown, which waits for the others."""
     number, count = cluster.process, cluster.processes
     code, text = 2, in_one_line(error)
     if stopped_by := signal_of(error):

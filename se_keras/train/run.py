@@ -206,7 +206,7 @@ def _can_be_used(folder: Path) -> bool:
         load_saved_model(folder / "saved_model")
         read_metadata(folder / "saved_model")
     except InputError as error:
-        print(f"{error} It is made again.")
+        print(f"{error} It is recreated.")
         return False
     print(f"{folder} is finished: nothing to resume")
     return True
@@ -367,7 +367,9 @@ def fit(
         # Keras replaces the weights by their moving average at the end of `fit`.
         checkpoints.load(model, folder, len(history), team)
     if team.leads and len(history) < (config.epochs or 0):
-        print(f"The run ends: {config.patience} epochs were no better than {best_epoch(history)}.")
+        print(
+            f"The run ends: {config.patience} epochs were no better than epoch {best_epoch(history)}."
+        )
     chosen = chosen_epoch(history, config) if team.leads else 0
     chosen = int(team.from_first(b"%d" % chosen))
     stages.enter(chosen - 1)
@@ -498,7 +500,7 @@ class _Epochs(keras.callbacks.Callback):
 def _check_same_everywhere(settings: dict[str, Any], team: Team) -> None:
     digest = hashlib.sha256(json.dumps(settings).encode()).digest()
     if team.from_first(digest) != digest:
-        raise InputError("it has other settings or other images than process 0.")
+        raise InputError("this process has different settings or images from process 0.")
 
 
 def _check_batch(config: TrainConfig, team: Team) -> None:
@@ -562,7 +564,7 @@ def _finish(
         f"Test accuracy {percent(test_figures['accuracy'])} (95 %: "
         f"{between(test_figures['accuracy_interval'])}), balanced over the classes "
         f"{percent(test_figures['balanced_accuracy'])}, of epoch {content['epochs']['chosen']}. "
-        f"All of it is in {folder}:"
+        f"All files are in {folder}:"
     )
     print("  " + "  ".join(name + "/" * (name == "saved_model") for name in RUN_FILES))
     return content
@@ -575,7 +577,7 @@ def _write_results(
     history: History,
     answers: dict[str, np.ndarray],
 ) -> None:
-    """Write the results for people."""
+    """Write tables, pictures and the page."""
     report.write_predictions(data, answers, folder / "predictions.csv")
     draw_curves(history, content["epochs"]["chosen"], folder / "curves.png")
     predicted = answers["test"].argmax(axis=1)

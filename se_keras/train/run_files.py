@@ -20,9 +20,9 @@ from se_keras.train.config import CHECKS, TrainConfig
 
 SETTINGS, SPLIT, HISTORY = "settings.json", "split.csv", "history.csv"
 PREDICTIONS, REPORT = "predictions.csv", "report.json"
-# Of a finished run; `report.json` has their checksums.
+# The tables of a finished run; `report.json` has their checksums.
 TABLES = (SPLIT, HISTORY, PREDICTIONS)
-# Of any count, and of any number, that a run writes.
+# Upper bounds for the counts and for the other numbers that a run writes.
 MOST = 2**53
 LARGEST = 1e300
 # One row of `history.csv` for each epoch.
@@ -68,7 +68,7 @@ def read_settings_file(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     if not os.path.lexists(path):
         return {}
-    with _remedy("Nothing makes it again: `overwrite` begins anew."):
+    with _remedy("It can't be recreated: start again with `overwrite`."):
         content = read_json(path)
         fields = Fields(content, f"can't read {path}")
         fields.take("files", characters, "a text")
@@ -101,14 +101,14 @@ def read_history(folder: Path) -> History:
         InputError: if it is damaged.
     """
     path = folder / HISTORY
-    with _remedy(f"{go_on(folder)} makes it again."):
+    with _remedy(f"{go_on(folder)} recreates it."):
         rows = read_csv(path, COLUMNS)
         try:
             return check_history(
                 [{name: float(text) for name, text in row.items()} for row in rows]
             )
         except ValueError as error:
-            raise InputError(f"can't read {path}: it must hold a number in each place.") from error
+            raise InputError(f"can't read {path}: each value must be a number.") from error
 
 
 def check_history(rows: Any) -> History:
@@ -149,7 +149,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     path = folder / REPORT
     if not path.is_file():
         raise InputError(f"{folder} is not the folder of a finished run of `se-keras train`.")
-    with _remedy(f"{go_on(folder)} makes it again."):
+    with _remedy(f"{go_on(folder)} recreates it."):
         content = read_json(path)
         fields = Fields(content, f"can't read {path}")
         count = partial(whole, least=0, most=MOST)
@@ -184,10 +184,12 @@ def read_answers(folder: Path) -> list[dict[str, str]]:
         InputError: if it is damaged.
     """
     path = folder / PREDICTIONS
-    with _remedy(f"{go_on(folder)} makes it again."):
+    with _remedy(f"{go_on(folder)} recreates it."):
         rows = read_csv(path, ("file", "true", "predicted", "part"))
         if odd := [row["part"] for row in rows if row["part"] not in HELD_OUT]:
-            raise InputError(f"can't read {path}: {odd[0]!r} is no part, {' or '.join(HELD_OUT)}.")
+            raise InputError(
+                f"can't read {path}: a part must be {' or '.join(HELD_OUT)}, got {odd[0]!r}."
+            )
     return [row for row in rows if row["part"] == "test"]
 
 
@@ -199,7 +201,7 @@ def check_written(folder: Path, names: Iterable[str] = TABLES) -> None:
     """
     if not os.path.lexists(folder / REPORT):
         return
-    with _remedy(f"{go_on(folder)} makes it again."):
+    with _remedy(f"{go_on(folder)} recreates it."):
         fields = Fields(read_json(folder / REPORT), f"can't read {folder / REPORT}")
         digests = fields.take("files", mapping, "an object") or {}
         for path in [folder / name for name in names if name in digests]:
@@ -208,7 +210,7 @@ def check_written(folder: Path, names: Iterable[str] = TABLES) -> None:
 
 
 def read_results(folder: Path) -> tuple[dict[str, Any], History, list[dict[str, str]]]:
-    """Return what a finished run came to: report, history, and its answers on the test images.
+    """Return the results of a finished run: report, history, and answers on the test images.
 
     Raises:
         InputError: if one of them is damaged, or they do not belong together.
@@ -221,6 +223,6 @@ def read_results(folder: Path) -> tuple[dict[str, Any], History, list[dict[str, 
 
 
 def _check_count(file: Path, rows: int, wanted: int) -> None:
-    with _remedy(f"{go_on(file.parent)} makes it again."):
+    with _remedy(f"{go_on(file.parent)} recreates it."):
         if rows != wanted:
-            raise InputError(f"{file} has {rows:,} rows, and by {REPORT} {wanted:,}.")
+            raise InputError(f"{file} has {rows:,} rows, but {REPORT} says {wanted:,}.")

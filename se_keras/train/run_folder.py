@@ -140,7 +140,7 @@ def locked(folder: Path) -> Iterator[None]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     taken = f"another process is training into {folder}: wait for it, or choose another `out`."
     try:
-        # A new one may be what another command is about to write.
+        # Another command may be about to write to a new folder of this name.
         with nullcontext() if folder.exists() else claimed(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lock = lock_folder(folder, taken)
@@ -162,7 +162,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
-    """Return whether the run is at its end; checks that it can go on with these settings."""
+    """Return whether the run has finished; refuse settings with which it can't continue."""
     if not (folder / SETTINGS).exists():
         return False
     old = read_settings_file(folder)
@@ -186,7 +186,7 @@ def _has_results(folder: Path) -> bool:
         read_csv(folder / SPLIT, SPLIT_COLUMNS)
         check_written(folder)
     except InputError as error:
-        print(f"{error.__cause__ or error} It is made again.")
+        print(f"{error.__cause__ or error} It is recreated.")
         return False
     return True
 
@@ -240,11 +240,11 @@ def begin(folder: Path, settings: dict[str, Any], keep: bool) -> None:
     """Make the folder ready; clear away an earlier run unless it is to be kept."""
     folder.mkdir(parents=True, exist_ok=True)
     if keep and (folder / SETTINGS).exists():
-        # Where it is finished, it is no more: it goes on with more epochs.
+        # A finished run that continues with more epochs is no longer finished.
         remove(folder / REPORT)
         write_json(folder / SETTINGS, settings, sealed=True)
         return
-    # In an order in which a stop leaves no run that looks finished, or further than it is.
+    # In this order, a stop leaves no run that looks finished, or further than it is.
     remove(folder / REPORT)
     remove_checkpoints(folder)
     for name in {*RUN_FILES, TENSORBOARD} - {SETTINGS}:
@@ -262,7 +262,7 @@ def restore_history(folder: Path, team: "Team") -> History:
     if not team.leads:
         return [{"epoch": epoch + 1} for epoch in range(done)]
     for line in damage:
-        print(f"{line} The run {f'goes on after epoch {done}' if done else 'begins anew'}.")
+        print(f"{line} The run {f'goes on after epoch {done}' if done else 'starts again'}.")
     if done:
         write_history(folder, history)
     return history

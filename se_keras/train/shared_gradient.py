@@ -39,7 +39,7 @@ def share_gradient(model: keras.Model, parallel: keras.distribution.DataParallel
 
 
 def takes_images_apart(op: keras.Operation) -> bool:
-    """Return whether the images of a batch surely depend on each other in normalizations only.
+    """Return whether the images of a batch surely affect each other in normalizations only.
 
     Example:
 
