@@ -61,7 +61,7 @@ def decode_predictions(
     wanted = f"`predictions` must have the shape (N, {len(labels)}), one score for each class"
     try:
         scores = np.asarray(keras.ops.convert_to_numpy(predictions), "float64")
-    except Exception as error:  # of an object of any class
+    except Exception as error:  # an object of any class may raise any error
         raise InputError(f"{wanted}, got {shown(predictions)}.") from error
     if scores.ndim != 2 or scores.shape[1] != len(labels):
         raise InputError(f"{wanted}, got {scores.shape}.")

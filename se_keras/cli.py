@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Escape characters that the terminal can't show, instead of failing.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    # What Pillow has to say of a damaged image is in the line about it.
+    # The error line of a damaged image says what Pillow's warnings say.
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     try:
         try:

@@ -313,9 +313,9 @@ def _find_images(root: str, top: str, left_out: LeftOut) -> list[str]:
 
 
 def _walk(top: str, refuse: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Give each folder with the names of the folders and of the files in it.
+    """Yield each folder with the names of the folders and files in it.
 
-    As `os.walk`, which calls itself for each level: so it does not come to the end of deep folders.
+    `os.walk` does this too, but it calls itself for each level, and fails in very deep folders.
     """
     waiting = [top]
     while waiting:

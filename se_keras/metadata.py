@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MARKERS = {"tf_saved_model": "saved_model.pb", "openvino": "model.xml"}
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
 SAVED, LABELS = Path("assets.extra") / "se_keras.json", "labels.txt"
-# Of a SavedModel's graph.
+# The key of the checksum of a SavedModel's graph.
 DIGEST = "sha256"
 PRECISIONS = ("float32", "bfloat16", "int8")
 # Types of an input that NumPy arrays can have.

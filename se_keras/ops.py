@@ -436,11 +436,11 @@ def checked_tensor(argument: str, value: Any) -> Tensor:
     if isinstance(value, keras.KerasTensor):
         return value
     try:
-        # A number of another class may end the process, in TensorFlow.
+        # TensorFlow may crash on a number of another class.
         given = plain(value) if isinstance(value, int | float) else value
         tensor = keras.ops.convert_to_tensor(given)
         kind = keras.backend.standardize_dtype(tensor.dtype)
-    except Exception as error:  # of an object of any class
+    except Exception as error:  # an object of any class may raise any error
         raise InputError(_no_tensor(argument, value)) from error
     if kind.startswith(("string", "complex")):
         raise InputError(_no_tensor(argument, value))

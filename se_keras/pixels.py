@@ -47,7 +47,7 @@ WORDS = {
 def preprocess_input(
     images: Any, model_or_source: PixelSource, *, data_format: str | None = None
 ) -> Any:
-    """Normalize pixels for a model: (pixel / 255 - mean) / std, or unchanged if it normalizes.
+    """Normalize pixels for a model: (pixel / 255 - mean) / std; unchanged if the model does so.
 
     The input array is not changed. Use `load_image` first to get images of the right size.
 

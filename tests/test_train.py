@@ -715,7 +715,7 @@ def test_a_saved_model_that_differs_fails_loudly(tmp_path, monkeypatch):
         return lambda pixels: probabilities(pixels) + 0.01, shape
 
     monkeypatch.setattr(saved_model, "load_saved_model", spoiled)
-    with pytest.raises(RuntimeError, match="does not give what the model gives"):
+    with pytest.raises(RuntimeError, match="does not compute the same as the model"):
         train_small(config(epochs=1), tmp_path / "run")
     assert not (tmp_path / "run" / "report.json").exists()
 

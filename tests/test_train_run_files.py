@@ -77,7 +77,7 @@ READERS = {
 }
 
 
-NAMED = re.compile(r"^can't read .*(json|csv): .*\.$|has \d+ rows, and by|was begun |have changed ")
+NAMED = re.compile(r"^can't read .*(json|csv): .*\.$|has \d+ rows, but|was begun |have changed ")
 
 
 def outcome(read, folder):
@@ -150,7 +150,7 @@ def test_a_history_that_was_edited_is_not_the_runs(run, capsys):
     path.write_text(path.read_text().replace("0.5", "0.75", 1))
     assert not is_finished(run, dict(SETTINGS))
     assert (
-        "history.csv was changed after it was written. It is made again." in capsys.readouterr().out
+        "history.csv was changed after it was written. It is recreated." in capsys.readouterr().out
     )
 
 

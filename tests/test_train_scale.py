@@ -685,7 +685,8 @@ def test_a_process_with_other_settings_is_refused(tmp_path):
     assert second.returncode == 2
     line = err.splitlines()[-1]
     assert line == (
-        "se-keras train: process 1 of 2: this process has different settings or images from process 0."
+        "se-keras train: process 1 of 2: this process has different settings or images from "
+        "process 0."
     )
     first.communicate(timeout=DEADLINE)
     assert first.returncode != 0

@@ -100,7 +100,7 @@ def join_hard_sigmoids(model: ModelProto) -> None:
 def _operand_beside(
     node: NodeProto | None, kind: str, number: float, numbers: Mapping[str, float]
 ) -> str:
-    """Return what an operator of a kind takes beside a constant number; empty for another one."""
+    """Return the operand of an operator of this kind besides a constant; empty for others."""
     if node is None or node.op_type != kind:
         return ""
     for index, name in enumerate(node.input):

@@ -30,10 +30,10 @@ GATES: dict[str, type[ChannelGate]] = {
 
 
 def refuse_options_of_others(attention: str, asked: Mapping[str, Any]) -> None:
-    """Refuse options of a gate that only others of its kin have.
+    """Refuse options that this gate does not have, but one of its kin has.
 
     Args:
-        attention: what the gate is called.
+        attention: name of the gate.
         asked: the options, with their values.
 
     Raises:

@@ -155,7 +155,7 @@ class ChannelGate(keras.layers.Layer):
         return self.part_names()[-1:]
 
     def gate_at_zero(self, channels: int) -> float:
-        """Return this constant gate, without `gate_scale`, for a map with these channels."""
+        """Return the gate at zero weights, without `gate_scale`, for a map with these channels."""
         return float(self.gate_activation(keras.ops.zeros((1, channels)))[0, 0])
 
     # --- shared methods --------------------------------------------------------------------------
@@ -328,7 +328,7 @@ class ChannelGate(keras.layers.Layer):
         }
         part = kind(name=name, **{**shared, **arguments, **options})
         part.build(shape)
-        if "lora_alpha" in options:  # Keras forgets it when the layer is built
+        if "lora_alpha" in options:  # building the layer resets it
             part.lora_alpha = options["lora_alpha"]
         setattr(self, name, part)
 
@@ -435,7 +435,7 @@ def resolve(argument: str, value: Any) -> Any:
         raise InputError(message)
     try:
         return RESOLVED[kind].get(value)
-    except Exception as error:  # of an object of any class
+    except Exception as error:  # an object of any class may raise any error
         raise InputError(message) from error
 
 
@@ -458,7 +458,7 @@ def resolve_dtype(argument: str, value: Any) -> keras.DTypePolicy:
     wanted = f"`{argument}` must be a Keras dtype policy, such as 'mixed_bfloat16'"
     try:
         policy = keras.dtype_policies.get(value)
-    except Exception as error:  # of an object of any class
+    except Exception as error:  # an object of any class may raise any error
         raise InputError(f"{wanted}, got {shown(value)}.") from error
     if "float" not in str(policy.compute_dtype):
         raise InputError(f"{wanted}, got {shown(value)}, which is not of floats.")

@@ -22,7 +22,7 @@ from se_keras.support.arguments import (
 )
 from se_keras.support.errors import InputError, shown
 
-# What `attention` may be, for what does not import Keras: the keys of `se_keras.layers.GATES`.
+# The keys of `se_keras.layers.GATES`, for code that does not import Keras.
 ATTENTIONS = ("se", "eca", "ese", "scse", "ge")
 
 

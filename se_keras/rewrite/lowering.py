@@ -1,4 +1,4 @@
-"""Write `SqueezeExcite` and its kin as layers of Keras, for `optimize`: a function for each gate."""
+"""Write `SqueezeExcite` and its kin as layers of Keras for `optimize`, one function for each."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -257,7 +257,7 @@ LOWERINGS: dict[type[ChannelGate], Lowering] = {
 
 
 def lower_gate(graph: Graph, node: Node) -> str | None:
-    """Write `SqueezeExcite` and its kin as layers of Keras; see `folding` for what a rule is."""
+    """Write `SqueezeExcite` and its kin as layers of Keras; `folding` describes rules."""
     lowering = LOWERINGS.get(type(node.op))
     if lowering is None:
         return None

@@ -119,7 +119,7 @@ def _scale_shape(layer: keras.Layer, kernel: Array) -> tuple[int, ...]:
 
 
 def inference_config(layer: keras.Layer) -> dict[str, Any]:
-    """Return the config of a layer without what training alone needs."""
+    """Return the config of a layer without the options that only training needs."""
     config = layer.get_config()
     return {**config, **{k: v for k, v in _INFERENCE_CONFIG.items() if k in config}}
 

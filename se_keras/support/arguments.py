@@ -16,7 +16,7 @@ Check = Callable[[str, Any], Any]
 Class = TypeVar("Class", bound=type)
 KINDS = {int: numbers.Integral, float: numbers.Real}
 LARGEST = 2**31 - 1
-# Longer texts are compared with no known name, which would take long.
+# Longer texts get no suggestion, because comparing them with all names would take long.
 LONGEST_NAME = 500
 
 
@@ -236,8 +236,10 @@ def keras_name(argument: str, value: Any) -> str:
     'stage2_se'
     """
     found = text(argument, value)
-    if "/" in found or not found.isprintable():  # half a surrogate pair is no text to TensorFlow
-        raise InputError(_message(argument, "a string without a slash or control signs", value))
+    # TensorFlow can't read half a surrogate pair.
+    if "/" in found or not found.isprintable():
+        wanted = "a string without slashes and control characters"
+        raise InputError(_message(argument, wanted, value))
     return found
 
 
@@ -272,7 +274,7 @@ def text_of_path(argument: str, value: Any) -> str:
     try:
         found = plain_text(os.fspath(value))
         os.fsencode(found or "")
-    except Exception:  # what `__fspath__` of others raises; a half of a surrogate pair
+    except Exception:  # `__fspath__` may raise any error; the path may have half a surrogate pair
         found = None
     if not found or "\0" in found:
         raise InputError(_message(argument, "a path or a non-empty string", value))
@@ -528,7 +530,7 @@ def _number(argument: str, value: Any, kind: type, fits: Callable[[Any], bool], 
     raise InputError(_message(argument, wanted, value))
 
 
-# What a caller gives may be an object of any class, whose methods raise anything.
+# A caller may give an object of any class, whose methods may raise any error.
 
 
 def items_of(value: Any) -> list[Any] | None:
@@ -543,14 +545,14 @@ def items_of(value: Any) -> list[Any] | None:
     try:
         is_text = isinstance(value, str | bytes | bytearray | Mapping)
         return None if is_text or not isinstance(value, Collection) else list(value)
-    except Exception:  # an array without axes too is a collection, and has no items
+    except Exception:  # such as an array without axes: it is a collection, but has no items
         return None
 
 
 def plain(value: Any) -> Any:
-    """Return a number of NumPy, or of a class that is derived from Python's, as Python's own.
+    """Return a NumPy number, or a number of a subclass of Python's, as Python's own number.
 
-    Anything else is returned as it is.
+    Anything else is returned unchanged.
 
     Example:
 
@@ -569,9 +571,7 @@ def plain(value: Any) -> Any:
 
 
 def plain_text(value: Any) -> str | None:
-    """Return a string, also of a class that is derived from Python's, as Python's own.
-
-    `None` for anything else.
+    """Return a string, also one of a subclass of `str`, as a plain `str`; `None` for other values.
 
     Example:
 

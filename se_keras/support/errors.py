@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-BACKENDS = ("jax", "tensorflow", "torch")  # the packages that Keras' backends need
+BACKENDS = ("jax", "tensorflow", "torch")  # the packages of Keras' backends
 OTHER_BACKEND = ", or name in KERAS_BACKEND a backend that is installed"
-MAX_TEXT = 500  # the longest shown part of a reader's message, in characters
-MAX_VALUE = 200  # and of a value
+MAX_TEXT = 500  # characters of a reader's message that are shown
+MAX_VALUE = 200  # characters of a value that are shown
 
 
 class InputError(ValueError):
@@ -68,13 +68,13 @@ def extra(name: str) -> Iterator[None]:
 def backend_package(hint: str = "") -> Iterator[None]:
     """Turn a missing TensorFlow, JAX or PyTorch into an error that says what to install.
 
-    Each is needed by one backend of Keras, and TensorFlow by training and export with any.
+    Each backend of Keras needs one of them. Training and export always need TensorFlow.
 
     Args:
-        hint: what else helps, as the end of the sentence.
+        hint: another remedy, as the end of the sentence.
 
     Raises:
-        MissingExtraError: if an import inside fails for want of one of these packages.
+        MissingExtraError: if one of these packages is missing for an import in the block.
 
     Example:
 
@@ -135,7 +135,7 @@ def shown(value: Any) -> str:
     """
     try:
         text = _SHORT.repr(value)
-    except Exception:  # of an integer of too many digits, or of a class of others
+    except Exception:  # the integer has too many digits, or the class is a stranger's
         text = f"a value of {type(value).__name__} that can't be shown"
     text = re.sub(r"\s*\n\s*", " ", text)
     return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 3]}..."

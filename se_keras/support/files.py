@@ -161,7 +161,7 @@ def claimed(path: Path) -> Iterator[Path]:
     """
     folder = path.with_name(PARTIAL + path.name)
     key = os.path.abspath(folder)
-    if key in _CLAIMED:  # by the command that this is a part of
+    if key in _CLAIMED:  # the command that this call is a part of has claimed it
         yield folder
         return
     missing = [parent for parent in folder.parents if not parent.exists()]
@@ -330,7 +330,7 @@ def neighbors(path: str | os.PathLike) -> list[str]:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Delete the empty ones of some folders, inner folders before outer folders."""
+    """Delete those folders that are empty, inner folders before outer folders."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
@@ -359,7 +359,7 @@ def write_json(path: Path, content: dict[str, Any], *, sealed: bool = False) -> 
 
 
 def _seal(content: dict[str, Any]) -> str:
-    # As it is read back: tuples become lists, numbers as keys become texts.
+    # Seal the content as it is read back: tuples become lists, numbers as keys become texts.
     read_back = json.loads(json.dumps(content))
     return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()
 
@@ -397,7 +397,7 @@ def open_regular(path: str | os.PathLike) -> io.BufferedReader:
     ValueError: it is not a regular file
     """
     _refuse_irregular(os.stat(path))
-    # What has taken its place since then may be a pipe.
+    # A pipe may have taken the file's place since the check.
     number = os.open(path, os.O_RDONLY | _NO_WAITING)
     try:
         _refuse_irregular(os.fstat(number))

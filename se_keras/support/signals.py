@@ -1,4 +1,4 @@
-"""Handle the signals that end a command alike: Ctrl-C, SIGTERM and SIGHUP.
+"""Handle Ctrl-C, SIGTERM and SIGHUP alike: each ends a command.
 
 The first signal raises `Stopped` in the main thread, so that the command can clean up. Python loses
 an exception that is raised within some of its own callbacks, for example during an import, so it is
@@ -120,7 +120,7 @@ class Signals:
             raise Stopped(self.number)
 
     def _say(self, unraisable: Any) -> None:
-        if not issubclass(unraisable.exc_type, Stopped):  # which is raised again anyway
+        if not issubclass(unraisable.exc_type, Stopped):  # `Stopped` is raised again anyway
             self.hook(unraisable)
 
 

@@ -32,8 +32,8 @@ def insert_se(
     """Insert squeeze-and-excitation, or one of its kin, into a copy of a model.
 
     The copy keeps weights, names, trainable flags, dtype policies, nesting and sharing; `model` is
-    not changed. A new layer has the name of the layer before it, with `_se`, or with what
-    `attention` is. It is frozen if the whole model is frozen (`model.trainable = False`).
+    not changed. A new layer has the name of the layer before it, followed by `_se`, or by `_` and
+    the value of `attention`. It is frozen if the whole model is frozen (`model.trainable = False`).
 
     Args:
         model: a functional or Sequential model.

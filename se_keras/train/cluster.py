@@ -182,7 +182,7 @@ def _jax_team(cluster: Cluster) -> Team:
 def _check_enough(count: int, there: Any) -> None:
     if count > len(there):
         raise InputError(
-            f"`devices` must be at most {len(there)}, the devices of this process, got {count}."
+            f"`devices` must be at most {len(there)}, as many as this process has, got {count}."
         )
 
 
@@ -218,8 +218,9 @@ def _meet(cluster: Cluster) -> None:
 def _let_workers_finish() -> None:
     """Keep the threads of this process from interrupting each other.
 
-    When a thread has sent a message, gloo's own thread wakes up. On the same core it would interrupt
-    the sender, which still holds a lock, and try to get this lock again and again: 3 ms a message.
+    When a thread has sent a message, gloo's own thread wakes up. On the same core it would
+    interrupt the sender, which still holds a lock, and try to get this lock again and again. This
+    takes 3 ms for each message.
     """
     with contextlib.suppress(AttributeError, OSError):  # not on Linux, or not allowed
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -36,7 +36,7 @@ Settings = TypeVar("Settings")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CHOICES = ("best", "last")
 CLASS_WEIGHTS = ("none", "balanced")
-# Those of `se_keras.blocks` and the words of `se_keras.pixels`, which import Keras.
+# As in `se_keras.blocks` and `se_keras.pixels`, which import Keras and so can't be imported here.
 PLACEMENTS = ("standard", "pre", "post", "identity", "conv3x3")
 PIXEL_WORDS = ("raw", "imagenet", "tf")
 # Keras draws wrong numbers from beta distributions with smaller parameters: from Beta(0.01, 0.01),
@@ -121,7 +121,7 @@ def _model_of_run(argument: str, folder: Path) -> str:
 
 
 def _pixels(argument: str, value: Any) -> str:
-    """Check the form of it: whether the source can be had shows when the run begins."""
+    """Check the form of a source of pixels; it is read only when the run begins."""
     name = text(argument, value)
     known = [*PIXEL_WORDS, *(recipe.name for recipe in RECIPES)]
     if name not in known and not SOURCE.fullmatch(name):
@@ -279,7 +279,7 @@ class TrainConfig:
     attention: str | None = option(
         MODEL,
         "KIND",
-        "what stands in the places of SE: se, or its kin eca, ese (effective SE), scse (concurrent "
+        "layer in the places of SE: se, or its kin eca, ese (effective SE), scse (concurrent "
         "spatial and channel SE) or ge (gather-excite)",
         unset="as in the model, usually se",
     )
@@ -296,7 +296,7 @@ class TrainConfig:
     tuning_rate: float | None = option(
         FINE_TUNING,
         "SHARE",
-        "factor on the learning rate after the frozen epochs",
+        "factor of the learning rate after the frozen epochs",
         unset="1",
     )
     layer_decay: float | None = option(

@@ -367,9 +367,8 @@ def fit(
         # Keras replaces the weights by their moving average at the end of `fit`.
         checkpoints.load(model, folder, len(history), team)
     if team.leads and len(history) < (config.epochs or 0):
-        print(
-            f"The run ends: {config.patience} epochs were no better than epoch {best_epoch(history)}."
-        )
+        best = best_epoch(history)
+        print(f"The run ends: {config.patience} epochs were no better than epoch {best}.")
     chosen = chosen_epoch(history, config) if team.leads else 0
     chosen = int(team.from_first(b"%d" % chosen))
     stages.enter(chosen - 1)

@@ -16,8 +16,8 @@ from se_keras.support.errors import InputError, WrongResultError, damage_named, 
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData, full_batches, test_batches
 
-# Its standard input ends with this process, also at a kill, and it ends with its input: it would
-# go on to write into the folder of a run that is resumed.
+# The script ends when its standard input ends, which is when this process ends, even by a kill.
+# Otherwise it would go on writing into the folder of a run that is resumed.
 EXPORT = """
 import os, sys, threading
 def end_with_parent():
@@ -27,25 +27,25 @@ threading.Thread(target=end_with_parent, daemon=True).start()
 import keras, se_keras
 keras.models.load_model(sys.argv[1], compile=False).export(sys.argv[2], verbose=False)
 """
-# Largest difference of a probability between the model and its SavedModel. Both compute the same,
-# in another order; in 16 bits that shows in the third digit.
+# Largest difference of a probability between the model and its SavedModel. They compute the same
+# in another order, which in 16 bits changes the third digit.
 TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
 
 
 @contextmanager
 def exported(model: keras.Model, file: Path, path: Path) -> Iterator[None]:
-    """Write the SavedModel of a model, which is in a `.keras` file too, until the block is over.
+    """Write the SavedModel of a model that is also in a `.keras` file; done when the block ends.
 
     Under JAX, another process writes it while the block runs.
     """
     if keras.backend.backend() == "tensorflow":
         try:
             model.export(path, verbose=False)
-        except tf.errors.OpError as error:  # of a full disk
+        except tf.errors.OpError as error:  # such as a full disk
             raise InputError(f"can't write {path}: {lines_of(error)[0]}") from error
         yield
         return
-    # What JAX itself exports runs only on the kind of device that it was exported on.
+    # A SavedModel that JAX exports runs only on the kind of device that exported it.
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
     command: list[str | Path] = [sys.executable, "-c", EXPORT, file, path]
     pipe = subprocess.PIPE
@@ -54,7 +54,7 @@ def exported(model: keras.Model, file: Path, path: Path) -> Iterator[None]:
         try:
             yield
             assert process.stderr is not None
-            notes = process.stderr.read()  # `communicate` would end its input
+            notes = process.stderr.read()  # `communicate` would close its input
         except BaseException:
             process.kill()
             raise
@@ -74,7 +74,7 @@ def load_saved_model(
     Raises:
         InputError: if the SavedModel can't be read, or has more than one input.
     """
-    # TensorFlow raises anything for a file that is broken, or was written for another purpose.
+    # TensorFlow may raise any error for a damaged file, or a file for another purpose.
     with damage_named(f"Can't read {path}"):
         signature = tf.saved_model.load(path).signatures["serving_default"]
         (name, spec), *more = signature.structured_input_signature[1].items()
@@ -92,7 +92,7 @@ def predict_part(model: keras.Model, config: TrainConfig, data: ImageData, part:
     """Return the probabilities of the images of a part, (N, classes)."""
     assert config.batch_size is not None  # the settings are completed
     count = len(data.parts[part])
-    # Full ones: the model is compiled for each size of a batch.
+    # Full batches, because the model is compiled for each size of a batch.
     batches, _ = full_batches(data, part, min(config.batch_size, count))
     answers = [model.predict_on_batch(images.numpy()) for images, *_ in batches]
     return np.concatenate(answers)[:count]
@@ -101,7 +101,7 @@ def predict_part(model: keras.Model, config: TrainConfig, data: ImageData, part:
 def compare_saved_model(
     ours: np.ndarray, config: TrainConfig, data: ImageData, saved: Path
 ) -> float:
-    """Predict the test images with a SavedModel, loaded back.
+    """Load a SavedModel, and compare its probabilities of the test images with the model's.
 
     Args:
         ours: the probabilities by the model itself, (N, classes).
@@ -113,7 +113,7 @@ def compare_saved_model(
         The largest difference between the probabilities.
 
     Raises:
-        WrongResultError: if the SavedModel does not give what the model gives.
+        WrongResultError: if the SavedModel returns other probabilities than the model.
     """
     assert config.batch_size is not None  # the settings are completed
     serve, _ = load_saved_model(saved)
@@ -123,8 +123,8 @@ def compare_saved_model(
     # Written so that NaN fails.
     if not difference <= TOLERANCE[config.precision]:
         raise WrongResultError(
-            f"{saved} does not give what the model gives: probabilities of the test images differ "
-            f"by up to {difference:.1e}, more than {TOLERANCE[config.precision]:.0e}"
+            f"{saved} does not compute the same as the model: probabilities of test images differ "
+            f"by up to {difference:.1e}, more than {TOLERANCE[config.precision]:.0e}."
         )
     same = int((ours.argmax(axis=1) == served.argmax(axis=1)).sum())
     print(

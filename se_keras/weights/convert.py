@@ -69,7 +69,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Ignored:
-    """A tensor of a file that no variable takes, and the reason why that is right."""
+    """A tensor of a file that no variable takes, and the reason why it may be ignored."""
 
     source: str
     reason: str

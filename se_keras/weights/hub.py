@@ -238,7 +238,7 @@ def _read_config(source: str, path: Path) -> dict[str, Any]:
         content = read_json_object(path, source)
         read_config(content, source)
     except InputError:
-        _remove(path)  # of a commit huggingface_hub would not ask again
+        _remove(path)  # huggingface_hub would not ask for this commit again
         raise
     except ValueError as error:
         _remove(path)
@@ -258,7 +258,7 @@ def _is_known_missing(repo: str, revision: str | None) -> bool:
 
 def _download(source: str, repo: str, revision: str | None, file: str) -> Path:
     path, told = _ask(source, repo, revision, file)
-    # huggingface_hub takes what it has of a commit unseen; another hub may have given it.
+    # huggingface_hub does not check its cached files of a commit; another hub may have sent them.
     if path.is_symlink() and told not in (None, path.resolve().name):
         _remove(path)
         path, _ = _ask(source, repo, revision, file)
@@ -266,7 +266,7 @@ def _download(source: str, repo: str, revision: str | None, file: str) -> Path:
 
 
 def _ask(source: str, repo: str, revision: str | None, file: str) -> tuple[Path, str | None]:
-    """Return the file in the cache, and what the hub says today that its content is called."""
+    """Return the file in the cache, and the name that the hub now gives its content."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -303,7 +303,7 @@ def _refuse_answers_that_are_paths() -> Iterator[list[str]]:
 
 
 def _name_of_content(response: Any) -> list[str]:
-    """Return what huggingface_hub would call the content of a file; nothing for a refusal."""
+    """Return huggingface_hub's name for the content of a file; nothing if the hub refuses."""
     told = response.headers.get("X-Linked-Etag") or response.headers.get("ETag")
     return [told.removeprefix("W/").strip('"')] if told and response.status_code < 400 else []
 
@@ -377,7 +377,7 @@ def _explain_unreached(cause: BaseException) -> str:
 
 
 def _from_release(wanted: ReleaseFile) -> Path:
-    # The same folder as keras.utils.get_file's, which can't be asked for it.
+    # The folder of keras.utils.get_file, which has no function that returns it.
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     path = home / "se_keras" / wanted.digits / _file_name(wanted.address)
     try:

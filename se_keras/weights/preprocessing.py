@@ -215,7 +215,7 @@ def _crop(argument: str, value: Any) -> float | None:
 
 
 def _labels(argument: str, value: Any) -> str:
-    """Check the form of it: whether the source can be had shows when the names are asked for."""
+    """Check the form of a source of class names; it is read only when the names are needed."""
     name = text(argument, value)
     if name not in LISTS and not SOURCE.fullmatch(name):
         raise InputError(
