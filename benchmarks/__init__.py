@@ -1,1 +1,1 @@
-"""What SE costs and whether it helps: the measurements that the README's tables are made from."""
+"""The measurements for the tables of README and `docs/`: what SE costs, and whether it helps."""

@@ -1,14 +1,14 @@
-"""Every measurement whose table stands in README or `docs/`, in one run.
+"""Measure everything that the tables of README and `docs/` show, in one run.
 
 python -m benchmarks.all [--run NAME] [--only STEP ...] [--python NAME=PATH ...] [--publish]
 python -m benchmarks.all --dry-run    the steps, with estimates of their time on two cores
 python -m benchmarks.all --quick      every step on small networks, to see that it works
 
-The files of a run are in `runs/NAME`, every row with the name of the run, and `run.csv` with a row
-a step: versions, processor, load before and after, and the part of the machine's time that other
-processes took. A stopped run goes on with the same name: steps that are done are not done again,
-and a step goes on with its next row. `--publish` puts the files of the steps that are done into
-`benchmarks/results/`, whole files only, and writes the tables; it refuses a quick run.
+The files of a run are in `runs/NAME`. Every row has the name of the run. `run.csv` has a row for
+each step: versions, processor, load before and after, and the share of the machine's time that
+other processes took. A stopped run continues under the same name with the next row of its step.
+`--publish` copies each file whose steps are all done into `benchmarks/results/`, and writes the
+tables; it refuses a quick run.
 """
 
 import argparse
@@ -49,13 +49,13 @@ class Step:
     """One measurement.
 
     Attributes:
-        name: as `--only` takes it.
-        module: of `benchmarks`.
+        name: name of the step for `--only`.
+        module: module of `benchmarks` that measures it.
         file: CSV file that it writes, in the folder of the run.
-        arguments: of its command.
-        quick: of its command in a quick run; `None` if it has no quick one.
+        arguments: arguments of its command.
+        quick: arguments of its command in a quick run; `None` if a quick run leaves it out.
         named: whether its rows have the name of the run.
-        minutes: about how long it takes on two cores of a quiet machine.
+        minutes: estimated time on two cores of a quiet machine.
     """
 
     name: str
@@ -151,13 +151,13 @@ class StepRow:
     """A row of `run.csv`.
 
     Attributes:
-        run, step, file: what it was.
-        began: date and time, UTC.
-        minutes, cpu_minutes: that it took, and that its processes computed.
-        load_before, load_after: processes that computed or waited to, mean of a minute.
-        others: the part of the machine's time that other processes took, %.
-        code: of its exit; 0 if it is done.
-        versions, machine: of packages; processor.
+        run, step, file: name of the run, name of the step, and its file.
+        began: date and time of the start, UTC.
+        minutes, cpu_minutes: time that the step took, and CPU time of its processes.
+        load_before, load_after: load of the machine, mean of a minute.
+        others: share of the machine's time that other processes took, %; `None` if unknown.
+        code: exit code; 0 if the step is done.
+        versions, machine: versions of the packages; the processor.
     """
 
     run: str
@@ -178,12 +178,12 @@ class StepRow:
 
 
 def machine_seconds() -> tuple[float, float] | None:
-    """Return seconds that all processors computed, and those they had; `None` without /proc."""
+    """Return the busy seconds and all seconds of all processors; `None` without /proc."""
     try:
         line = Path("/proc/stat").read_text("utf-8").splitlines()[0]
     except OSError:
         return None
-    ticks = list(map(int, line.split()[1:9]))  # guests are counted within
+    ticks = list(map(int, line.split()[1:9]))  # the first fields include the time of guests
     idle = ticks[3] + ticks[4]
     per_second = os.sysconf("SC_CLK_TCK")
     return (sum(ticks) - idle) / per_second, sum(ticks) / per_second
@@ -192,7 +192,11 @@ def machine_seconds() -> tuple[float, float] | None:
 def share_of_others(
     before: tuple[float, float] | None, after: tuple[float, float] | None, own: float
 ) -> float | None:
-    """Return the percent of the time between that others computed.
+    """Return the percentage of the time between two states that other processes computed.
+
+    Args:
+        before, after: results of `machine_seconds`.
+        own: CPU seconds of the measurement itself.
 
     Example:
 
@@ -225,7 +229,7 @@ def versions() -> str:
 
 
 def take_step(step: Step, command: Sequence[str], run: str) -> StepRow:
-    """Carry out a step, and say how loaded the machine was."""
+    """Carry out a step; return its row, with the load of the machine."""
     print(f"== {step.name}: {' '.join(command[1:])}", flush=True)
     began, machine, own = time.time(), machine_seconds(), _children_seconds()
     load = os.getloadavg()[0]
@@ -253,7 +257,7 @@ def go_on(
     """Carry out the steps that are not done yet.
 
     Raises:
-        InputError: if the folder is of another run, other versions or another machine.
+        InputError: if the folder has another run, other versions or another machine.
     """
     path = folder / RUN_FILE
     rows = read_rows(StepRow, path)
@@ -276,7 +280,7 @@ def go_on(
 
 
 def publish(folder: Path, results: Path = RESULTS) -> list[str]:
-    """Copy the files whose steps are all done, and their pictures; return their names.
+    """Copy each file whose steps are all done, and its pictures; return the names of the files.
 
     Raises:
         InputError: if none is done.
@@ -295,7 +299,7 @@ def publish(folder: Path, results: Path = RESULTS) -> list[str]:
 
 
 def table(rows: Sequence[StepRow]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: a row a step that was done."""
+    """Return the header, and a row for each step that was carried out."""
     header = ["step", "run", "began, UTC", "minutes", "CPU minutes", "load", "others"]
     return header, [
         [
@@ -310,7 +314,9 @@ def table(rows: Sequence[StepRow]) -> tuple[list[str], list[list[str]]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", metavar="NAME", help="default: the date; quick runs: quick")
+    parser.add_argument(
+        "--run", metavar="NAME", help="name of the run (default: the date; quick for --quick)"
+    )
     parser.add_argument("--only", nargs="+", metavar="STEP", choices=[s.name for s in STEPS])
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--quick", action="store_true")

@@ -1,10 +1,10 @@
-"""Models against their plain twins (the same networks without SE), engine by engine.
+"""Compare the time of models and their plain twins (the same networks without SE) in each engine.
 
 python -m benchmarks.bench seresnet50 [--formats A,B] [--precisions A,B] [--batches 1,8] ...
 
-Times them as built and optimized, in each engine and precision; models without SE layers of
-`se_keras` against themselves. The CSV file gets a row as soon as it is measured; rows that it has
-are not measured again. Pictures go beside it.
+Both are timed as built and optimized, in each engine and precision. A model without SE layers of
+`se_keras` is compared with itself as built. Each row is written to the CSV file when it is
+measured, and is not measured again. Pictures are drawn next to the file.
 """
 
 import argparse
@@ -30,10 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: of the command line; `None` for the process' own.
+        arguments: command-line arguments; `None` for the arguments of the process.
 
     Returns:
-        The exit code: 0, 2 for bad input and for an engine that broke, 130 after Ctrl-C.
+        The exit code: 0, 2 for bad input or if an engine failed, 130 after Ctrl-C.
     """
     parser = _make_parser()
     options = vars(parser.parse_args(arguments))
@@ -61,33 +61,35 @@ def _make_parser() -> argparse.ArgumentParser:
     for name, kind, text in (
         ("--formats", _words, "formats of `se-keras export` (default: all that are installed)"),
         ("--precisions", _words, "precisions of `se-keras export` (default: all)"),
-        ("--batches", _numbers, "numbers of images at once (default 1,8,32)"),
-        ("--sizes", _numbers, "image sizes in pixels (default: what a model was made for)"),
+        ("--batches", _numbers, "batch sizes (default: 1,8,32)"),
+        ("--sizes", _numbers, "image sizes in pixels (default: the usual size of each model)"),
     ):
-        # What is not given is not set: `plan_benchmark` has the defaults.
+        # Options that are not given are not set, because `plan_benchmark` has the defaults.
         parser.add_argument(name, type=kind, metavar="A,B", help=text, default=argparse.SUPPRESS)
     parser.add_argument(
         "--threads",
         type=int,
         metavar="N",
-        help="threads that compute (default: one a core); with 1 processor time is measured, which "
-        "depends less on what else the machine does",
+        help="number of threads (default: one for each core); with 1, CPU time is measured, which "
+        "depends less on other work of the machine",
     )
     parser.add_argument(
         "--rounds",
         type=int,
         default=ROUNDS,
         metavar="N",
-        help="turns of each network (default %(default)s)",
+        help="number of turns of each network (default: %(default)s)",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("runs/bench.csv"),
         metavar="OUT",
-        help="CSV file (default %(default)s)",
+        help="CSV file (default: %(default)s)",
     )
-    parser.add_argument("--run", metavar="NAME", help="default: that of the file, or the date")
+    parser.add_argument(
+        "--run", metavar="NAME", help="name of the run (default: as in the file, or the date)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and measure nothing")
     return parser
 
@@ -101,7 +103,7 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(map(int, text.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"must be whole numbers with commas between them, got {text!r}"
+            f"must be whole numbers, separated by commas, got {text!r}"
         ) from None
 
 

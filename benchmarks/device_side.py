@@ -1,11 +1,12 @@
-"""One network's training step or inference on the device of its backend, in a process of its own.
+"""Run the training step or the inference of one network on the device of its backend.
 
 python -m benchmarks.device_side device MAKER    names the device, the backend and its version
-python -m benchmarks.device_side run WORK        takes turns, as worker.py does
+python -m benchmarks.device_side run WORK        takes turns, like worker.py
 
-MAKER is `jax`, `torch` (this package on that backend of Keras) or `timm`; WORK is `Work` of
-`device_step.py` as JSON. A number of calls returns when the device has done them all. Images and
-labels are on the device before. Needs neither TensorFlow nor a network.
+Each call is a process of its own. MAKER is `jax`, `torch` (this package on that backend of Keras)
+or `timm`. WORK is a `Work` of `device_step.py` as JSON. A turn ends when the device has finished.
+Images and labels are on the device before the first turn. TensorFlow and a network connection are
+not needed.
 """
 
 import json
@@ -22,7 +23,7 @@ Run = Callable[[], object]
 
 
 def device(maker: str) -> str:
-    """Name the device that computes, and the version of what computes on it."""
+    """Return the name of the device, and the version of the library that computes on it."""
     if maker == "jax":
         import jax
 
@@ -113,7 +114,7 @@ def torch_training(model: Any, x: Any, y: Any, compiled: bool) -> Run:
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=compiled,
     )
-    return lambda: model.train_on_batch(x, y)  # gives the loss as a number: it waits
+    return lambda: model.train_on_batch(x, y)  # returns a number, so it waits for the device
 
 
 def torch_inference(model: Any, x: Any, y: Any, compiled: bool) -> Run:
@@ -181,7 +182,7 @@ def main() -> None:
         answers.write(device(text))
         return
     given = json.loads(text)
-    os.environ["KERAS_BACKEND"] = given["maker"]  # timm's process has no use for it
+    os.environ["KERAS_BACKEND"] = given["maker"]  # timm's process ignores it
     run = timm_run(given) if given["maker"] == "timm" else keras_run(given)
     serve_turns(lambda _: run(), [], "wall", answers)
 

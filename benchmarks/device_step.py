@@ -1,12 +1,13 @@
-"""Training step and inference of SE networks against their plain twins, on a GPU or what is there.
+"""Compare SE networks with their plain twins in training and inference, on a GPU if there is one.
 
 KERAS_BACKEND=jax python -m benchmarks.device_step [--out FILE.csv]
 
-This package on JAX and on PyTorch, and timm where it is installed; needs neither TensorFlow nor a
-network. An SE network and its plain twin are two processes that take turns, in alternating order;
-each pair is one row of the CSV file, written when it is done: a stopped run goes on with the next.
-What fails, such as a batch too large for the device, is named and left out.
-Wall times: medians, and the quartiles of the ratios within a round.
+Measures this package on JAX and PyTorch, and timm if it is installed. TensorFlow and a network
+connection are not needed. An SE network and its plain twin are two processes that take turns, in
+alternating order. Each pair is one row of the CSV file, which is written when the pair is done, so
+a stopped run continues with the next pair. A pair that fails, for example because its batch is too
+large for the device, is named and left out. Rows have wall times: medians, and the quartiles of
+the ratios within a round.
 """
 
 import argparse
@@ -40,16 +41,16 @@ NOT_MADE = {("timm", "semobilenet")}
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What two processes are to do, one with SE and one without.
+    """The work of two processes, one with SE and one without.
 
     Attributes:
-        maker: see `device_side`.
-        network: name in the catalog, and timm's.
+        maker: `"jax"`, `"torch"` or `"timm"`; see `device_side`.
+        network: name in the catalog, which timm has too.
         work: `"training"` or `"inference"`.
-        precision: `"float32"`, or `"bfloat16"` for that with weights in float32.
-        batch, size: images at once; height and width in pixels.
-        data_format: of Keras; timm's is PyTorch's channels_last.
-        compiled: 1 with `torch.compile`. JAX always compiles.
+        precision: `"float32"`, or `"bfloat16"` with weights in float32.
+        batch, size: batch size; height and width in pixels.
+        data_format: data format of Keras; timm uses PyTorch's channels_last.
+        compiled: 1 with `torch.compile`, else 0. JAX always compiles.
     """
 
     maker: str
@@ -77,12 +78,12 @@ class Row(Work):
     """A row of the CSV file.
 
     Attributes:
-        device: with the version of what computes.
-        machine: its processor.
-        rounds: turns of each process.
-        ms, plain_ms: medians of one step, with SE and without.
+        device: name of the device, and version of the library that computes on it.
+        machine: the processor.
+        rounds: number of turns of each process.
+        ms, plain_ms: median milliseconds of one step, with SE and without.
         ratio, ratio_low, ratio_high: median and quartiles of the ratios within a round.
-        load: processes that wanted a core in the minute before the end, these among them.
+        load: load of the machine in the minute before the end, including these processes.
     """
 
     device: str
@@ -123,7 +124,7 @@ def find_device(maker: str) -> str:
 
 
 def go_on(works: Sequence[Work], rounds: int, path: Path) -> list[Row]:
-    """Measure what the file does not have of this device; return its rows."""
+    """Measure the rows that the file does not have for this device; return all its rows."""
     devices = {maker: find_device(maker) for maker in dict.fromkeys(w.maker for w in works)}
     rows, ours = read_rows(Row, path), []
     done = {(row.device, *(getattr(row, name) for name in FIELDS)): row for row in rows}
@@ -133,7 +134,7 @@ def go_on(works: Sequence[Work], rounds: int, path: Path) -> list[Row]:
         if row is None:
             try:
                 row = measure(work, device, rounds)
-            except WorkerError as error:  # too large for the device, say: the others may fit
+            except WorkerError as error:  # such as a batch that is too large; the others may fit
                 print(f"not measured: {work.told()}: {error}", file=sys.stderr)
                 continue
             rows.append(row)
@@ -167,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--out", type=Path, default=RESULTS / "device.csv")
     given = parser.parse_args(arguments)
-    # Several processes share the device: none must take three quarters of it, as JAX does.
+    # JAX would take three quarters of the device's memory, but several processes share it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     rows = go_on(works_of(given), given.rounds, given.out)
     if not rows:

@@ -1,12 +1,13 @@
-"""`SqueezeExcite` and its kin against the four stock layers, in TensorFlow graph mode.
+"""Compare `SqueezeExcite` and its kin with SE in four stock layers, in TensorFlow's graph mode.
 
 python -m benchmarks.layer_speed [--rounds N] [--out FILE]
 
-On the four map sizes of a ResNet-50 at batch 8, in turn: the stock layers, `SqueezeExcite`, the
-same compiled by XLA (`jit_compile=True`), each of its kin as its paper has it, and a plain copy of
-the map (read once, write once). One thread, and the process's CPU time: what else the machine does
-hardly shows. Prints medians, and the ratios to the stock layers with the spread of the paired ones
-(10th to 90th percentile). The CSV file has a row for each contender and map.
+On the four map sizes of a ResNet-50 at batch 8, these take turns: the stock layers,
+`SqueezeExcite`, the same compiled by XLA (`jit_compile=True`), each of its kin as its paper defines
+it, and a plain copy of the map (one read, one write). Measures the CPU time of one thread, which
+depends little on other work of the machine. Prints medians and ratios to the stock layers, with the
+10th and 90th percentile of the ratios within a round. The CSV file has a row for each layer and
+map.
 """
 
 import argparse
@@ -40,14 +41,14 @@ class Row:
     """A row of the CSV file.
 
     Attributes:
-        run: of which all rows of the file are.
-        map: its shape, (N, H, W, C).
-        layer: what was timed.
-        rounds: how often it had its turn.
-        ms: the median.
+        run: name of the run; all rows of the file have the same.
+        map: shape of the map, (N, H, W, C).
+        layer: name of the timed layer.
+        rounds: number of its turns.
+        ms: median milliseconds.
         to_stock, low, high: ratios to the stock layers within a round: median, 10th and 90th
             percentile.
-        versions, machine: of packages; processor.
+        versions, machine: versions of the packages; the processor.
     """
 
     run: str
@@ -84,7 +85,7 @@ def repeat(function, x) -> None:
 
 
 def contenders(shape: tuple[int, ...]) -> dict[str, Callable]:
-    """Return what is timed, as functions of the map."""
+    """Return the timed layers as functions of the map, by their names."""
     blocks = {"se": SqueezeExcite(RATIO), **{name: GATES[name]() for name in KIN}}
     own = {name: compiled(block, shape) for name, block in blocks.items()}
     return {
@@ -96,7 +97,7 @@ def contenders(shape: tuple[int, ...]) -> dict[str, Callable]:
 
 
 def measure(shape: tuple[int, ...], rounds: int) -> dict[str, np.ndarray]:
-    """Return the seconds of each contender in each round; they take turns within a round."""
+    """Return the seconds of each layer in each round; the layers take turns within a round."""
     x = tf.constant(np.random.default_rng(0).random(shape, "float32"))
     functions = contenders(shape)
     calls = [partial(repeat, function, x) for function in functions.values()]
@@ -127,7 +128,7 @@ def rows_of(shape: tuple[int, ...], times: dict[str, np.ndarray], run: str) -> l
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: a row a layer, a column a map, and the means of the ratios."""
+    """Return the header, and a row for each layer with its mean ratio and a column for each map."""
     found = {(row.layer, row.map): row for row in rows}
     maps = list(dict.fromkeys(row.map for row in rows))
     lines = []
@@ -145,7 +146,7 @@ def _cell(row: Row) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--run", metavar="NAME", help="default: the date")
+    parser.add_argument("--run", metavar="NAME", help="name of the run (default: the date)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -1,4 +1,4 @@
-"""The pass that carries out the plan of a benchmark, run by run."""
+"""Carry out the plan of a benchmark, run by run."""
 
 import dataclasses
 import os
@@ -51,9 +51,9 @@ from se_keras.support.tables import format_table
 from se_keras.surgery import remove_se
 
 ROUNDS = 15
-# The engine's limit is the fastest of a few products; the slower ones were disturbed.
+# The limit of an engine is the fastest of a few products; other work slowed the others down.
 LIMIT_ROUNDS = 5
-# What the export to ONNX does to gates, named as if it were a rule of `optimize`.
+# Name of the change that the export to ONNX makes to gates, as if it were a rule of `optimize`.
 SPREAD_GATES = "spread gates"
 
 StartWorker = Callable[[Specification], Worker]
@@ -61,11 +61,11 @@ StartWorker = Callable[[Specification], Worker]
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkReport:
-    """What `run_benchmark` gives; printed, a table.
+    """The result of `run_benchmark`; prints as a table.
 
     Attributes:
-        results: of the plan's runs, in its order, without those that failed.
-        failures: a sentence for each engine that broke.
+        results: results of the plan's runs in its order, without the runs that failed.
+        failures: a sentence for each engine that failed.
         files: the CSV file and the pictures.
     """
 
@@ -104,18 +104,18 @@ def run_benchmark(
     start: StartWorker | None = None,
     name: str | None = None,
 ) -> BenchmarkReport:
-    """Carry out what the CSV file has no row of yet, and write each row when it is measured.
+    """Measure the runs that have no row in the CSV file yet, and write each row at once.
 
-    A row counts only for the same version of the engine and the same machine. An engine that
-    breaks, while a model is exported for it or while it runs, loses its rows and is named; the
-    others go on.
+    A row counts only for the same version of the engine and the same machine. If an engine fails,
+    during an export for it or while it runs, its runs get no rows and the failure is reported; the
+    other engines continue.
 
     Args:
-        plan: of `plan_benchmark`.
-        out: CSV file; pictures go beside it.
-        rounds: how often each of the two networks has its turn, in new processes every third time.
-        start: starts a worker; `None` for a process.
-        name: of the run that all rows of the file belong to: see `file_run`.
+        plan: result of `plan_benchmark`.
+        out: CSV file; pictures are drawn next to it.
+        rounds: number of turns of each of the two networks; new processes start every third round.
+        start: function that starts a worker; `None` for a process.
+        name: name of the run that all rows of the file belong to; see `file_run`.
 
     Returns:
         The report.
@@ -134,7 +134,7 @@ def run_benchmark(
 
 
 def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
-    """Yield groups of runs that share their files: only the batch and the form differ."""
+    """Yield groups of runs that differ only in batch and form, and so share exported files."""
     for _, group in groupby(runs, key=lambda run: (run.model, run.size, run.format, run.precision)):
         yield list(group)
 
@@ -149,7 +149,7 @@ def _draw(out: Path, results: list[Result]) -> list[Path]:
 
 
 class _Benchmark:
-    """The rows that are there, and how one more is made."""
+    """The measured rows, and the way to measure another one."""
 
     def __init__(self, out: Path, rounds: int, start: StartWorker, name: str | None):
         self.out, self.rounds, self.start = out, rounds, start
@@ -170,7 +170,7 @@ class _Benchmark:
                 files = Files(open_network(first.model, [first.size]), first, Path(folder))
                 for run in group:
                     self._keep(self._measure(run, files))
-        # Converters and engines raise whatever they like, and the other engines are to go on.
+        # Converters and engines may raise any error, and the other engines must continue.
         except Exception as error:
             said = lines_of(error)[-1]
             yield f"{first.model}: {first.format} in {first.precision} broke: {said}"
@@ -209,7 +209,7 @@ class _Benchmark:
         )
 
     def _limit(self, run: Run) -> float:
-        """Return the billions of operations a second of the fastest large product of matrices."""
+        """Return billions of operations per second of the fastest large product of matrices."""
         key = (run.format, run.precision, run.threads)
         if key not in self._limits:
             self._limits[key] = round(max(self._rates(run)), 1)
@@ -237,13 +237,13 @@ class _Benchmark:
 
 
 class Files:
-    """A network and its twin, exported in a form when it is first asked for.
+    """The exported files of a network and its twin; each is made when it is first needed.
 
     Args:
-        network: what is exported.
-        run: its format, precision and size.
-        folder: of the files.
-        without: names of rules that `optimize` leaves out here, and `SPREAD_GATES`.
+        network: the network to export.
+        run: the format, precision and size.
+        folder: the folder of the files.
+        without: names of the rules that `optimize` leaves out; may include `SPREAD_GATES`.
     """
 
     def __init__(self, network: Network, run: Run, folder: Path, without: Sequence[str] = ()):
@@ -274,9 +274,9 @@ class Files:
         path = self.folder / f"{len(self._paths)}{find_engine(run.format).suffix}"
         arranged = form == OPTIMIZED and SPREAD_GATES not in self.without
         if not arranged and (run.format, run.precision) == ("onnx", "float32"):
-            write_plain_onnx(model, path)  # what is exported has its gates arranged
+            write_plain_onnx(model, path)  # the usual export spreads the gates
             return path
-        # Times do not depend on what the images show, but int8 needs ranges of activations.
+        # Times do not depend on the images, but int8 needs ranges of activations.
         find_target(run.format, run.precision).write_file(
             model, path, open_samples(model, None).comparison
         )

@@ -1,10 +1,11 @@
-"""Peak memory of training, export, loading weights and recording gates, each in its own process.
+"""Measure the peak memory of training, export, loading weights and recording gates.
 
 python -m benchmarks.memory [MODEL ...] [--out FILE]
 
-What a process needs beyond its imports: the largest resident size at the end, less the resident
-size before the model is built. Sizes are the model's own; all weights are new ones. The CSV file
-gets a row as soon as it is measured; rows that it has are not measured again.
+Each operation runs in a process of its own. Its memory is the largest resident size at the end,
+minus the resident size before the model is built, so imports do not count. Images have the usual
+size of the model, and all weights are new. Each row is written to the CSV file when it is measured,
+and is not measured again.
 """
 
 import argparse
@@ -42,11 +43,11 @@ class Row:
     """A row of the CSV file.
 
     Attributes:
-        run: of which all rows of the file are.
-        model, operation: what was measured.
-        weights_mb: of the model.
-        before_mb, peak_mb: resident before the model is built, and at most.
-        versions, machine: of packages; processor.
+        run: name of the run; all rows of the file have the same.
+        model, operation: names of the model and of the operation.
+        weights_mb: size of the model's weights.
+        before_mb, peak_mb: resident size before the model is built, and the largest one.
+        versions, machine: versions of the packages; the processor.
     """
 
     run: str
@@ -128,8 +129,10 @@ def resident_memory() -> int:
 
 
 def run_operation(model: str, operation: str, folder: Path) -> dict[str, int]:
-    """Run one operation in this process; return the bytes before it and at most."""
-    keras.ops.zeros(1)  # what the backend sets up with its first tensor is none of the model's
+    """Run one operation in this process; return the resident bytes before it and the peak."""
+    keras.ops.zeros(
+        1
+    )  # the first tensor makes the backend allocate memory, which is not the model's
     before = resident_memory()
     {**OPERATIONS, SAVE: _save}[operation](model, folder)
     return {"before": before, "peak": peak_memory() or 0}
@@ -172,7 +175,7 @@ def _versions() -> str:
 
 
 def go_on(models: Sequence[str], path: Path, run: str | None = None) -> list[Row]:
-    """Measure what is not in the file yet; what breaks is printed and left out."""
+    """Measure the rows that are not in the file yet; print failures and leave them out."""
     rows = read_rows(Row, path)
     name = file_run(path, rows, run)
     done = {(row.model, row.operation) for row in rows}
@@ -190,7 +193,7 @@ def go_on(models: Sequence[str], path: Path, run: str | None = None) -> list[Row
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: a row an operation, a column a model."""
+    """Return the header, and a row for each operation with a column for each model."""
     models = {row.model: row.weights_mb for row in rows}
     found = {(row.operation, row.model): f"{row.more_mb:,.0f}" for row in rows}
     operations = dict.fromkeys(row.operation for row in rows)
@@ -201,7 +204,9 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL")
-    parser.add_argument("--run", metavar="NAME", help="default: that of the file, or the date")
+    parser.add_argument(
+        "--run", metavar="NAME", help="name of the run (default: as in the file, or the date)"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--in-process", metavar="OPERATION", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

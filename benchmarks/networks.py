@@ -12,9 +12,9 @@ from se_keras.layers import SqueezeExcite
 from se_keras.models.recipes import RECIPES, find_recipe
 from se_keras.support.errors import InputError
 
-# Of files that leave height and width open.
+# Image size for files that leave height and width open.
 DEFAULT_SIZE = 224
-# Pixels that each network of keras.applications was made for, those that compute least first.
+# The usual image size of each network of keras.applications, in the order of their computation.
 APPLICATIONS = {
     "MobileNetV3Small": 224,
     "MobileNetV3Large": 224,
@@ -67,10 +67,10 @@ class Network:
     """One network.
 
     Attributes:
-        name: as given.
-        sizes: pixels that it is measured at.
-        has_se: whether `remove_se` makes a plain twin of it.
-        build: from pixels to a model with new weights, or those of the file.
+        name: name or file, as the user gave it.
+        sizes: image sizes at which it is measured.
+        has_se: whether `remove_se` can make a plain twin of it.
+        build: function from an image size to a model, with new weights or the file's weights.
     """
 
     name: str
@@ -83,11 +83,11 @@ def open_network(name: str, sizes: Sequence[int] | None) -> Network:
     """Find a network.
 
     Args:
-        name: of the catalog or of `keras.applications`, or a `.keras` file.
-        sizes: pixels; `None` for what it was made for.
+        name: a name of the catalog or of `keras.applications`, or a `.keras` file.
+        sizes: image sizes in pixels; `None` for the usual size.
 
     Raises:
-        InputError: if there is none, or it has another size.
+        InputError: if there is no such network, or it takes another size.
 
     Example:
 
@@ -146,9 +146,10 @@ def _has_se(name: str, model: keras.Model) -> bool:
 
 
 def products_of_matrices() -> tuple[tuple[Network, int], ...]:
-    """Return one product of two square matrices as networks, each with its batch.
+    """Return networks that compute one product of two square matrices, each with its batch size.
 
-    As a dense layer, and as a 1x1 convolution: which of them an engine computes faster differs.
+    One is a dense layer, the other a 1x1 convolution: some engines compute one of them faster,
+    some the other.
 
     Example:
 

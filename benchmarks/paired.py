@@ -1,15 +1,16 @@
-"""Is a model slower after `optimize` than before? A paired test, engine by engine.
+"""Test with pairs of processes whether a model is slower after `optimize` than before.
 
 python -m benchmarks.paired [MODEL ...] [--formats A,B] [--batches 1,8] [--without RULE ...]
 
-A pair is two new processes, one with the model as built and one with it optimized, which take
-turns on one thread; its ratio is that of their CPU times. Without a model: the three that were
-in doubt, and each network of keras.applications at the size it was made for. The interval holds
-the median ratio with at least 95 %, whatever the times' distribution: between two of the sorted
-ratios, by the sign test. A model is called slower or faster if 1 lies outside; before it is called
-slower, as many pairs more must say the same. The CSV file gets a row as soon as it is measured;
-rows that it has are not measured again. `--without` leaves rules of `optimize` out, one row each,
-to find the one that costs time.
+A pair is two new processes with one thread each, one with the model as built and one with it
+optimized. They take turns, and the ratio of a pair is the ratio of their CPU times. The default
+models are three whose ratios were in doubt, and each network of keras.applications at its usual
+size. The interval contains the median ratio with a probability of at least 95 % for any
+distribution of the times: it lies between two of the sorted ratios, by the sign test. A model is
+called slower or faster if 1 is outside of the interval, and slower only if as many further pairs
+say the same. Each row is written to the CSV file when it is measured, and is not measured again.
+`--without` leaves out rules of `optimize`, with one row for each rule, to find the rule that costs
+time.
 """
 
 import argparse
@@ -43,11 +44,11 @@ from se_keras.support.errors import InputError, lines_of
 from se_keras.support.tables import format_table
 
 RESULTS = Path(__file__).with_name("results") / "paired.csv"
-# Those whose ratios were in doubt, then every other, the small ones first.
+# The models whose ratios were in doubt, then all others in the order of their computation.
 IN_DOUBT = ("EfficientNetB0", "seresnext50_32x4d", "senet154")
 MODELS = (*IN_DOUBT, *(name for name in APPLICATIONS if name not in IN_DOUBT))
 FORMATS = ("onnx", "openvino", "tf_saved_model")
-# Of fewer pairs not even the least and the greatest hold the median with 95 %.
+# With fewer pairs, not even the smallest and the largest ratio enclose the median with 95 %.
 PAIRS, LEAST_PAIRS = 6, 6
 TURNS = 5
 COVERAGE = 0.95
@@ -59,13 +60,13 @@ class Row:
     """A row of the CSV file.
 
     Attributes:
-        run: of which the row is.
-        model, format, batch, size: what was measured, in float32 on one thread.
+        run: name of the run.
+        model, format, batch, size: the measured model, in float32 on one thread.
         without: the rule that `optimize` left out; empty if none.
-        engine, machine: package and version; processor.
-        ms, built_ms: medians over the pairs, CPU milliseconds of a batch, optimized and as built.
-        ratio, ratio_low, ratio_high: the median of the pairs' ratios, and the interval it is in.
-        ratios: of all pairs, with spaces between them.
+        engine, machine: package and version; the processor.
+        ms, built_ms: CPU milliseconds of a batch, optimized and as built: medians over the pairs.
+        ratio, ratio_low, ratio_high: median of the pairs' ratios, and its interval.
+        ratios: ratios of all pairs, separated by spaces.
         verdict: `"slower"`, `"faster"` or `"no difference"`.
     """
 
@@ -91,10 +92,10 @@ class Row:
 
 
 def interval(ratios: Sequence[float]) -> tuple[float, float]:
-    """Return the two of the sorted ratios that hold the median with at least 95 %.
+    """Return two of the sorted ratios that enclose the median with a probability of at least 95 %.
 
-    Of n ratios the k-th from below and from above do with 1 - 2 P(B < k), where B is the number of
-    heads of n coins.
+    The k-th smallest and the k-th largest of n ratios enclose it with probability 1 - 2 P(B < k),
+    where B is the number of heads of n coins.
 
     Example:
 
@@ -123,11 +124,11 @@ def judge(ratios: Sequence[float]) -> str:
 
 
 def measure_pairs(files: Files, run: Run, pairs: int, start: StartWorker) -> np.ndarray:
-    """Return seconds of a call, (pairs, 2): optimized, as built."""
+    """Return the seconds of a call, (pairs, 2): optimized, and as built."""
     given = [files.specify(run, plain=False, form=form) for form in (OPTIMIZED, AS_BUILT)]
     seconds = []
     for number in range(pairs):
-        # Who is first differs from pair to pair, as it does from turn to turn.
+        # Pairs alternate in who is first, as turns do.
         order = slice(None, None, -1) if number % 2 else slice(None)
         with ExitStack() as stack:
             workers = [stack.enter_context(start(one)) for one in given[order]]
@@ -176,7 +177,7 @@ def plan(
     batches: Sequence[int],
     sizes: Sequence[int] | None = None,
 ) -> list[tuple[Network, Run]]:
-    """Return what is measured, in order."""
+    """Return the rows to measure, in order."""
     return [
         (network, _run(network, format, batch, size))
         for network in (open_network(model, sizes) for model in models)
@@ -205,10 +206,10 @@ def go_on(
     run: str | None = None,
     start: StartWorker | None = None,
 ) -> list[Row]:
-    """Measure what is not in the file yet; what breaks is printed and left out.
+    """Measure the rows that are not in the file yet; print failures and leave them out.
 
     Raises:
-        InputError: for fewer pairs than can say anything, and for a file of another run.
+        InputError: if there are too few pairs for an interval, or the file has another run.
     """
     positive_integer("pairs", pairs)
     if pairs < LEAST_PAIRS:
@@ -223,7 +224,7 @@ def go_on(
             continue
         try:
             rows.append(measure(network, one, rule, name, pairs, begin))
-        # Converters and engines raise whatever they like, and the other rows are to go on.
+            # Converters and engines may raise any error, and the other rows must be measured.
         except Exception as error:
             print(f"{one.model}: {one.format} broke: {lines_of(error)[-1]}", flush=True)
             continue
@@ -254,15 +255,22 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL")
     parser.add_argument("--formats", type=_words, default=list(FORMATS), metavar="A,B")
     parser.add_argument("--batches", type=_words, default=["1"], metavar="A,B")
-    parser.add_argument("--sizes", type=_words, metavar="A,B", help="default: each one's own")
+    parser.add_argument(
+        "--sizes",
+        type=_words,
+        metavar="A,B",
+        help="image sizes in pixels (default: the usual size of each model)",
+    )
     parser.add_argument("--pairs", type=int, default=PAIRS, metavar="N")
     parser.add_argument(
         "--without",
         action="append",
         choices=[*(rule.name for rule in RULES), SPREAD_GATES],
-        help="measure with this rule left out; may be given several times",
+        help="leave this rule of `optimize` out; may be given several times",
     )
-    parser.add_argument("--run", metavar="NAME", help="default: that of the file, or the date")
+    parser.add_argument(
+        "--run", metavar="NAME", help="name of the run (default: as in the file, or the date)"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     try:

@@ -1,7 +1,7 @@
-"""The peers' side of `peers.py`: make or run a peer's network in the peer's interpreter.
+"""Make or run the network of another library in that library's interpreter, for `peers.py`.
 
 python -P peer_side.py export MAKER NETWORK SIZE PATH    writes a file for an engine
-python -P peer_side.py run MAKER SPECIFICATION           takes turns, as worker.py does
+python -P peer_side.py run MAKER SPECIFICATION           takes turns, like worker.py
 
 NETWORK is `se` for an SE-ResNet-50 or `plain` for a ResNet-50. All weights are new.
 """
@@ -80,7 +80,7 @@ def classification_models_saved_model(network: str, size: int, path: Path) -> No
         builder, _ = Classifiers.get("seresnet50")
         builder((size, size, 3), weights=None).export(str(path))
     else:
-        # Its own resnet50 is of the second kind, with pre-activation.
+        # Its own resnet50 is a network with pre-activation (ResNet v2).
         import tf_keras
 
         builder = tf_keras.applications.ResNet50
@@ -114,7 +114,9 @@ def stock_litert(network: str, size: int, path: Path) -> None:
 def _export(model, format: str, path: Path) -> None:
     import numpy as np
 
-    model(np.zeros((1, *model.input_shape[1:]), "float32"))  # Keras' ONNX export asks for a call
+    model(
+        np.zeros((1, *model.input_shape[1:]), "float32")
+    )  # Keras' ONNX export needs a model that was called
     model.export(str(path), format=format, verbose=False)
 
 
@@ -156,7 +158,7 @@ def _inserted(network: str, size: int):
     import se_keras
 
     model = keras.applications.ResNet50(weights=None, input_shape=(size, size, 3))
-    # A warm start's gates are constants, which the export would fold away.
+    # With a warm start the gates are constants, which the export would fold away.
     return se_keras.insert_se(model, warm_start=False) if network == "se" else model
 
 

@@ -1,13 +1,13 @@
-"""SE-ResNet-50 and ResNet-50 through other libraries, and through this one.
+"""Compare SE-ResNet-50 and ResNet-50 of other libraries with this package's.
 
 python -m benchmarks.peers --threads 1 --python timm=/venvs/timm/bin/python ...
 
-Each peer is made in the interpreter that `--python NAME=PATH` gives it, NAME being timm,
-classification_models or zeromodels (this one if it is not given); one that is missing is skipped
-and named. What is exported runs in the engines of this interpreter, so that peers differ in their
-files alone. All networks of one engine take turns, each in a process of its own, a new one every
-third round. The rows of an engine are written when it is done; a stopped run goes on with the next
-one.
+The networks of timm, classification_models and zeromodels are made in the interpreter that
+`--python NAME=PATH` gives (by default this one). A library that is missing is named and skipped.
+Exported files run in the engines of this interpreter, so they differ in their contents alone. All
+networks of one engine take turns, each in a process of its own; new processes start every third
+round. The rows of an engine are written when it is done, so a stopped run continues with the next
+engine.
 """
 
 import argparse
@@ -46,18 +46,18 @@ INSERTED = "se_keras, SE inserted into keras.applications"
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """One row.
+    """A pair of networks, with SE and without, that a library makes for an engine.
 
     Attributes:
-        name: how it is made, in words.
-        python: whose interpreter makes it.
-        engine: format of the engine that runs it; PyTorch runs in the peer's interpreter.
-        maker: of `peer_side.py`.
-        precision: of the file.
-        stride: of its units that have one, on the 3x3 convolution or the first 1x1: 4.09 and 3.86 G
-            multiply-adds.
-        channels_first: layout of its images.
-        packages: whose versions are noted.
+        name: description in words.
+        python: name of the interpreter that makes it, for `--python`.
+        engine: format of the engine that runs it; PyTorch runs in the library's interpreter.
+        maker: name of the function of `peer_side.py`.
+        precision: precision of the file.
+        stride: convolution that has the stride of a unit: the 3x3 (4.09 G multiply-adds) or the
+            first 1x1 (3.86 G).
+        channels_first: whether images have the channels first.
+        packages: packages whose versions are recorded.
     """
 
     name: str
@@ -85,7 +85,7 @@ def _ours(engine: str, *precisions: str) -> tuple[Peer, ...]:
 
 
 def _on_applications(engine: str, stock_maker: str) -> tuple[Peer, ...]:
-    """Return the peers with SE in a network of keras.applications: by us, and in stock layers."""
+    """Return the peers with SE in keras.applications, by `insert_se` or in stock layers."""
     return tuple(
         Peer(
             name=name,
@@ -151,15 +151,15 @@ class Row:
     """A row of the CSV file.
 
     Attributes:
-        run: of which all rows of the file are: see `file_run`.
-        peer, engine, precision, stride: as of `Peer`.
-        batch, size, threads, clock, rounds: as of `benchmarks.results`.
-        ms, plain_ms: median milliseconds of a batch, of SE-ResNet-50 and of ResNet-50.
-        ratio, ratio_low, ratio_high: of both, median and quartiles of the ratios within a round.
-        to_ours: the SE network's time as a ratio of that of ours with the same stride, in float32
-            in this engine, paired too.
-        memory_mb: resident at most, in the process of the SE network.
-        versions, machine: of packages; processor.
+        run: name of the run; all rows of the file have the same (see `file_run`).
+        peer, engine, precision, stride: as in `Peer`.
+        batch, size, threads, clock, rounds: as in `benchmarks.results`.
+        ms, plain_ms: median milliseconds of a batch, for SE-ResNet-50 and ResNet-50.
+        ratio, ratio_low, ratio_high: median and quartiles of the ratios of both within a round.
+        to_ours: time of the SE network divided by the time of our SE network with the same stride,
+            in float32 in this engine: the median of the ratios within a round.
+        memory_mb: largest resident size of the process of the SE network.
+        versions, machine: versions of the packages; the processor.
     """
 
     run: str
@@ -189,7 +189,7 @@ VERSIONS = "import sys; from importlib.metadata import version; print(*map(versi
 
 
 def versions(python: str, packages: Sequence[str]) -> str | None:
-    """Return packages with their versions; `None` if one is missing."""
+    """Return the packages with their versions; `None` if one is missing."""
     command = [python, "-c", VERSIONS, *packages]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -199,7 +199,7 @@ def versions(python: str, packages: Sequence[str]) -> str | None:
 
 
 class Exports:
-    """Files of the peers, made once each."""
+    """The exported files of the peers; each is made once."""
 
     def __init__(self, folder: Path, size: int):
         self.folder, self.size = folder, size
@@ -237,7 +237,7 @@ def _from_onnx(path: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What all peers of one measurement have alike."""
+    """The settings that all peers of one measurement share."""
 
     engine: str
     batch: int
@@ -277,12 +277,14 @@ def start(peer: Peer, network: str, setting: Setting, exports: Exports, python: 
 def measure(
     setting: Setting, peers: Sequence[tuple[Peer, str, str]], exports: Exports
 ) -> list[Row]:
-    """Measure all peers of one engine in turn; each comes with its interpreter and versions."""
+    """Measure all peers of one engine in turn; each is given with its interpreter and versions."""
     parts: list[dict[Peer, np.ndarray]] = []
     for rounds in rounds_of_processes(setting.rounds):
         with ExitStack() as stack:
             pairs = {p: _start_both(p[0], setting, exports, p[1], stack) for p in peers}
-            peers = [peer for peer, both in pairs.items() if both]  # others are left out from now
+            peers = [
+                peer for peer, both in pairs.items() if both
+            ]  # peers whose processes failed are left out
             workers = [worker for both in pairs.values() for worker in both]
             columns = np.split(alternate(workers, rounds), len(peers), axis=1)
             parts.append(dict(zip((peer for peer, *_ in peers), columns, strict=True)))
@@ -314,7 +316,7 @@ def measure(
 def _start_both(
     peer: Peer, setting: Setting, exports: Exports, python: str, stack: ExitStack
 ) -> list[Worker]:
-    """Start the processes of both networks, which `stack` ends; none if one breaks."""
+    """Start the processes of both networks, which `stack` ends; return none if one fails."""
     with ExitStack() as own:
         try:
             both = [
@@ -377,7 +379,7 @@ def found_peers(pythons: dict[str, str]) -> dict[str, list[tuple[Peer, str, str]
         python = pythons.get(peer.python, sys.executable)
         text = versions(python, peer.packages)
         if text is None:
-            print(f"skipped: {peer.name}: {python} has not all of {', '.join(peer.packages)}")
+            print(f"skipped: {peer.name}: {python} does not have all of {', '.join(peer.packages)}")
             continue
         if peer.engine != "pytorch" and peer.python != OURS:
             text += f", {find_engine(peer.engine).description}"
@@ -394,7 +396,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--run", metavar="NAME", help="default: that of the file, or the date")
+    parser.add_argument(
+        "--run", metavar="NAME", help="name of the run (default: as in the file, or the date)"
+    )
     options = parser.parse_args()
     rows = read_rows(Row, options.out)
     run = file_run(options.out, rows, options.run)

@@ -1,7 +1,7 @@
-"""What others published: pytorchcv's networks on small images, with SE and without.
+"""Tabulate published results of others: pytorchcv's networks on small images, with and without SE.
 
-`benchmarks/results/pytorchcv.csv` has the errors of its README, one run each, and the addresses of
-their training logs. A pair is two networks that differ in SE alone.
+`benchmarks/results/pytorchcv.csv` has the errors of its README, each from one training run, and the
+addresses of the training logs. A pair is two networks that differ in SE alone.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ class Pair:
 
     Attributes:
         data: name of the data set.
-        network: without SE.
-        parameters, se_parameters: without and with SE.
-        error, se_error: of the test images, %.
+        network: name of the network without SE.
+        parameters, se_parameters: numbers of parameters without and with SE.
+        error, se_error: test errors without and with SE, %.
         log, se_log: addresses of the training logs.
     """
 
@@ -47,7 +47,7 @@ def read_pairs() -> list[Pair]:
 
 
 def pair_table(pairs: Sequence[Pair]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: a row a network, `plain, SE (difference)` for each data set."""
+    """Return the header, and a row for each network: `plain, SE (difference)` for each data set."""
     names = list(dict.fromkeys(pair.data for pair in pairs))
     cells = {
         (pair.network, pair.data): f"{pair.error:.2f}, {pair.se_error:.2f} ({pair.difference:+.2f})"
@@ -59,7 +59,7 @@ def pair_table(pairs: Sequence[Pair]) -> tuple[list[str], list[list[str]]]:
 
 
 def summary(pairs: Sequence[Pair]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: a row a data set; the chance is the two-sided sign test's."""
+    """Return the header, and a row for each data set; the chance is the two-sided sign test's."""
     rows = []
     for name in dict.fromkeys(pair.data for pair in pairs):
         differences = np.array([pair.difference for pair in pairs if pair.data == name])

@@ -105,7 +105,7 @@ def measure(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each way")
+    parser.add_argument("--rounds", type=int, default=7, help="number of turns of each way")
     rounds = parser.parse_args().rounds
     header = ["images", "way", "a second", "a CPU second", "time", "CPU time"]
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""The rows of the table: what is to be run, and what came out, as a CSV file."""
+"""The rows of a benchmark: its planned runs and their results, as a CSV file."""
 
 import csv
 import dataclasses
@@ -16,7 +16,7 @@ from se_keras.support.files import write_csv
 Row = TypeVar("Row")
 
 AS_BUILT, OPTIMIZED, PLAIN = "as built", "optimized", "plain twin"
-# Instructions that decide how fast small numbers are multiplied.
+# Instructions that determine the speed of 8- and 16-bit products.
 INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
@@ -25,14 +25,14 @@ class Run:
     """One row of the plan.
 
     Attributes:
-        model: name or file, as given.
-        form: how it is exported: as it is built, or optimized.
-        against: what it is compared with: its plain twin in the same form; or, if it has no
-            `SqueezeExcite` that could be taken out, itself as built.
-        format, precision: as of `se_keras.export`.
-        batch: images at once.
+        model: name or file, as the user gave it.
+        form: form of the export: as built, or optimized.
+        against: the other network: the plain twin in the same form; or, if the model has no
+            `SqueezeExcite` to remove, the model itself as built.
+        format, precision: as in `se_keras.export`.
+        batch: batch size.
         size: height and width in pixels.
-        threads: how many compute.
+        threads: number of threads.
     """
 
     model: str
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def values(self) -> tuple:
-        """What the plan says of it, in the order of `RUN_FIELDS`."""
+        """Return the fields of the plan, in the order of `RUN_FIELDS`."""
         return tuple(getattr(self, name) for name in RUN_FIELDS)
 
 
@@ -58,16 +58,16 @@ class Result(Run):
     """A run's row in the CSV file.
 
     Attributes:
-        run: name of the measurement that the whole file is of: see `file_run`.
-        engine, machine: package and version; processor.
-        clock: `"cpu"` or `"wall"`: see `benchmarks.timing.clock_of`.
-        rounds: how often each had its turn.
+        run: name of the run; all rows of the file have the same (see `file_run`).
+        engine, machine: package and version; the processor.
+        clock: `"cpu"` or `"wall"`; see `benchmarks.timing.clock_of`.
+        rounds: number of turns of each network.
         ms, against_ms: median milliseconds of one batch.
         ratio, ratio_low, ratio_high: median and quartiles of the ratios within a round.
-        memory_mb, against_memory_mb: resident at most, in the process that had loaded it alone.
+        memory_mb, against_memory_mb: largest resident size of a process with this network alone.
         mega_macs: million multiply-adds of one image, as built.
-        gflops: two for each multiply-add, a second.
-        limit_gflops: of a large product of matrices in this engine and precision.
+        gflops: billion operations per second, two for each multiply-add.
+        limit_gflops: the same for a large product of matrices in this engine and precision.
     """
 
     run: str
@@ -88,7 +88,7 @@ class Result(Run):
 
 
 def identity(run: Run, engine: str, machine: str) -> tuple:
-    """Return what identifies a row; another engine version or machine is another row."""
+    """Return the key of a row; another engine version or machine gives another row."""
     return (*run.values, engine, machine)
 
 
@@ -100,7 +100,7 @@ def read_rows(kind: type[Row], path: str | os.PathLike) -> list[Row]:
         path: the file.
 
     Raises:
-        InputError: if it is another table.
+        InputError: if the file has another table.
 
     Example:
 
@@ -132,8 +132,8 @@ def file_run(path: str | os.PathLike, rows: Sequence[Any], name: str | None) -> 
 
     Args:
         path: the file.
-        rows: that it has, which have a `run`.
-        name: of the run; `None` for that of the rows, or today's date if there are none.
+        rows: the rows of the file.
+        name: name of the run; `None` for the name in the rows, or today's date without rows.
 
     Raises:
         InputError: if the rows are of another run, or of several.
@@ -157,7 +157,7 @@ def file_run(path: str | os.PathLike, rows: Sequence[Any], name: str | None) -> 
 
 
 def one_run(path: str | os.PathLike, rows: Sequence[Row]) -> Sequence[Row]:
-    """Return rows of one run; a table never has those of several side by side.
+    """Return the rows, which must be of one run, because a table never mixes runs.
 
     Raises:
         InputError: if they are of several runs.
@@ -167,7 +167,7 @@ def one_run(path: str | os.PathLike, rows: Sequence[Row]) -> Sequence[Row]:
 
 
 def write_rows(kind: type[Row], path: str | os.PathLike, rows: Sequence[Row]) -> None:
-    """Write rows as a CSV file, under a header; make its folder."""
+    """Write rows under a header to a CSV file, and make its folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [field.name for field in dataclasses.fields(kind)]
@@ -176,7 +176,7 @@ def write_rows(kind: type[Row], path: str | os.PathLike, rows: Sequence[Row]) ->
 
 
 def describe_machine() -> str:
-    """Name the processor, its cores, and the instructions that decide what a precision costs."""
+    """Return the processor, its cores, and the instructions that matter for a precision."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

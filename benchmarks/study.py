@@ -1,14 +1,14 @@
-"""Plain networks against SE networks on the same budget, over several seeds.
+"""Compare plain networks with SE networks after the same training, over several seeds.
 
 python -m benchmarks.study digits | fashion_mnist | fashion_mnist_20 | fashion_mnist_56
     [--seeds 0 1 2] [--images N --epochs N --out FILE]
 
-A run is one variant with one seed, and one row of `benchmarks/results/study_NAME.csv`, written
-when it is done; what a run has learned is kept after each epoch in `study_NAME.partial.npz`. So a
-stopped study goes on with the next epoch. A seed decides which images are trained on, the fresh
-weights and the order of the batches; the variants of one seed see the same batches.
-Prints the test errors over the seeds with their 95 % intervals (Student's t) and those of the
-differences within a seed, and draws the losses of each epoch's last batch beside the CSV file.
+A run is one variant with one seed, and one row of `benchmarks/results/study_NAME.csv`, which is
+written at its end. Its weights are saved after each epoch in `study_NAME.partial.npz`, so a stopped
+study continues with the next epoch. A seed determines the training images, the fresh weights and
+the order of the batches; the variants of one seed see the same batches.
+Prints the test errors over the seeds and the differences within a seed, both with 95 % intervals
+(Student's t). Draws the loss of the last batch of each epoch next to the CSV file.
 """
 
 import argparse
@@ -33,10 +33,11 @@ from se_keras.support.plotting import new_figure, save_figure
 from se_keras.support.tables import format_table
 
 RESULTS = Path(__file__).with_name("results")
-# He et al. 2015, sec. 4.2, which the SENet paper follows on small images.
+# He et al. 2015, sec. 4.2; the SENet paper trains on small images in the same way.
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
 TEST_BATCH = 500
-# In TensorFlow compiling takes longer than these runs; JAX without it would run layer by layer.
+# In TensorFlow, compiling takes longer than these runs. JAX needs it: otherwise it would run layer
+# by layer.
 JIT_COMPILE = "auto" if keras.backend.backend() != "tensorflow" else False
 
 
@@ -55,10 +56,10 @@ class Variant:
     """A network of the study.
 
     Attributes:
-        name: as the CSV file and the table have it.
-        options: of `se_keras.create`.
-        source: the paper's table that has its like; empty if none does.
-        paper: top-1 error there, of a ResNet-50 on ImageNet, %.
+        name: name in the CSV file and the table.
+        options: options of `se_keras.create`.
+        source: table of the paper with this variant; empty if there is none.
+        paper: top-1 error in that table, of a ResNet-50 on ImageNet, %.
     """
 
     name: str
@@ -69,18 +70,18 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What is trained, on what, for how long.
+    """The networks, the images and the length of the training.
 
     Attributes:
-        name: of its files.
-        network: all variants are variants of it.
-        load: a seed and the number of training images to these and the test images.
+        name: name of the study, and of its files.
+        network: name of the network that is varied.
+        load: function from a seed and a number of training images to training and test images.
         images: number of training images.
-        epochs, batch: budget of every run.
+        epochs, batch: number of epochs and batch size of every run.
         rate: peak of the learning rate, which falls to zero as a cosine.
-        variants: rows of the table; the others are compared with those of `references`.
+        variants: rows of the table; all are compared with the `references`.
         references: names of variants.
-        seeds: those that are run unless others are asked for.
+        seeds: default seeds.
     """
 
     name: str
@@ -104,13 +105,13 @@ class Run:
     """One row of the CSV file.
 
     Attributes:
-        run: name of the study's run: all rows of a file have the same.
-        variant, seed: what it was.
-        images, epochs: its budget.
-        parameters: trainable ones.
-        error: of the test images after the last epoch, %.
-        cpu_seconds: of the whole run.
-        last_losses: training loss of each epoch's last batch, with spaces between them.
+        run: name of the study's run; all rows of a file have the same.
+        variant, seed: name of the variant, and the seed.
+        images, epochs: number of training images and of epochs.
+        parameters: number of trainable parameters.
+        error: test error after the last epoch, %.
+        cpu_seconds: CPU time of the whole run.
+        last_losses: training loss of the last batch of each epoch, separated by spaces.
     """
 
     run: str
@@ -128,7 +129,7 @@ class Run:
 
 
 def digits(seed: int, images: int) -> tuple[Images, Images]:
-    """Return a random part of scikit-learn's digits to train on; all others are the test."""
+    """Return random digits of scikit-learn for training, and all other digits for the test."""
     pixels, labels = load_digits(return_X_y=True)
     every = Images(pixels.reshape(-1, 8, 8, 1).astype("float32") / 16, labels)
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -136,7 +137,7 @@ def digits(seed: int, images: int) -> tuple[Images, Images]:
 
 
 def fashion_mnist(seed: int, images: int) -> tuple[Images, Images]:
-    """Return a random part of the training images; the test is whole."""
+    """Return random images of the training part, and the whole test part."""
     train, test = (
         Images(pixels[..., None].astype("float32") / 255, labels)
         for pixels, labels in keras.datasets.fashion_mnist.load_data()
@@ -176,7 +177,7 @@ ABLATIONS = (
     _ablation("placement post", PLACE, "22.78", placement="post"),
     _ablation("placement identity", PLACE, "22.20", placement="identity"),
     _ablation("placement conv3x3", CONV, "22.48", placement="conv3x3"),
-    # As their papers have them, biases too.
+    # As their papers define them, with biases.
     Variant("eca", {"attention": "eca"}, KIN),
     Variant("ese", {"attention": "ese"}, KIN),
     Variant("scse", {"attention": "scse"}, KIN),
@@ -241,16 +242,17 @@ STUDIES = {
 
 
 def go_on(study: Study, seeds: Sequence[int], path: Path, name: str | None = None) -> list[Run]:
-    """Run what is not in the file yet.
+    """Carry out the runs that are not in the file yet.
 
     Args:
-        study: what is run.
-        seeds: with which.
-        path: CSV file; what an unfinished run has learned is kept beside it.
-        name: of the run that all rows belong to: see `file_run`.
+        study: the study.
+        seeds: seeds of the runs.
+        path: CSV file; the weights of an unfinished run are saved next to it.
+        name: name of the run that all rows belong to; see `file_run`.
 
     Raises:
-        InputError: if the runs in the file had another budget, or belong to another run.
+        InputError: if the runs in the file had other numbers of images or epochs, or belong to
+            another run.
     """
     runs = read_rows(Run, path)
     name = file_run(path, runs, name)
@@ -273,7 +275,7 @@ def go_on(study: Study, seeds: Sequence[int], path: Path, name: str | None = Non
 
 
 def run_one(study: Study, variant: Variant, seed: int, name: str, kept: Path) -> Run:
-    """Train a variant; go on after the last epoch that `kept` has of this run."""
+    """Train a variant; continue after the last epoch of this run that `kept` has."""
     start = time.process_time()
     train, test = study.load(seed, study.images)
     keras.utils.clear_session()
@@ -310,14 +312,14 @@ def run_one(study: Study, variant: Variant, seed: int, name: str, kept: Path) ->
 def _keep(
     model: keras.Model, path: Path, what: tuple, losses: Sequence[float], seconds: float
 ) -> None:
-    """Write what goes on with the next epoch: weights, momenta, and the losses so far."""
+    """Save what the next epoch needs: weights, momenta, and the losses so far."""
     values = [keras.ops.convert_to_numpy(v) for v in _state(model)]
     with written_beside(path) as partial, open(partial, "wb") as file:
         np.savez(file, *values, what=str(what), losses=losses, seconds=seconds)
 
 
 def _restore(model: keras.Model, path: Path, what: tuple) -> tuple[list[float], float]:
-    """Return the losses and the seconds so far; none of another run."""
+    """Return the losses and the seconds so far; none if the file has another run."""
     model.optimizer.build(model.trainable_variables)
     if not path.exists():
         return [], 0.0
@@ -344,7 +346,7 @@ def _optimizer(study: Study, model: keras.Model) -> keras.Optimizer:
 
 
 def _epoch(model: keras.Model, train: Images, batch: int, seed: tuple[int, int]) -> float:
-    """Return the loss of the last batch. The seed alone decides the order of the images."""
+    """Return the loss of the last batch; the order of the images depends only on the seed."""
     order = np.random.default_rng(seed).permutation(len(train.labels))
     for rows in np.split(order, len(order) // batch):
         loss = model.train_on_batch(*train.take(rows))
@@ -362,13 +364,13 @@ def _error(model: keras.Model, test: Images) -> float:
 
 
 def complete_seeds(study: Study, runs: list[Run]) -> list[int]:
-    """Return the seeds that every variant was run with."""
+    """Return the seeds with which every variant was run."""
     each = [{run.seed for run in runs if run.variant == v.name} for v in study.variants]
     return sorted(set.intersection(*each))
 
 
 def table(study: Study, runs: list[Run]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: each variant's error, and its differences to the references."""
+    """Return the header and rows: the error of each variant, and its differences to references."""
     seeds = complete_seeds(study, runs)
     found = {(run.variant, run.seed): run for run in runs}
     errors = {
@@ -409,7 +411,7 @@ def draw(study: Study, runs: list[Run]) -> Figure:
         axes.set(yscale="log", title=source)
         if number % columns == 0:
             axes.set_ylabel("loss, last batch")
-        if number + columns >= len(panels):  # nothing below it
+        if number + columns >= len(panels):  # there is no panel below
             axes.set_xlabel("epoch")
             axes.tick_params(labelbottom=True)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -433,16 +435,20 @@ def losses(runs: list[Run], variant: str, seeds: Sequence[int]) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", choices=STUDIES)
-    parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the results")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", help="seeds of the runs (default: as in the results)"
+    )
     for budget in ("--images", "--epochs"):
-        parser.add_argument(budget, type=int, metavar="N", help="for a trial, with --out")
+        parser.add_argument(budget, type=int, metavar="N", help="for a trial run, with --out")
     parser.add_argument("--out", type=Path, help="CSV file (default: that of the results)")
-    parser.add_argument("--run", metavar="NAME", help="default: that of the file, or the date")
+    parser.add_argument(
+        "--run", metavar="NAME", help="name of the run (default: as in the file, or the date)"
+    )
     options = parser.parse_args()
     study = STUDIES[options.study]
     budget = {name: n for name in ("images", "epochs") if (n := getattr(options, name))}
     if budget and not options.out:
-        parser.error("a trial of another budget is no result: give it a file with --out")
+        parser.error("other numbers of images or epochs need a file of their own: give --out")
     study, path = replace(study, **budget), options.out or study.path
     try:
         runs = go_on(study, options.seeds or study.seeds, path, options.run)

@@ -1,7 +1,7 @@
-"""The tables of README and `docs/`, made from the CSV files and the catalog.
+"""Make the tables of README and `docs/` from the CSV files and the catalog.
 
-python -m benchmarks.tables --check    exit code 1 if a page has other tables
-python -m benchmarks.tables --write    put them between their marks in the pages
+python -m benchmarks.tables --check    exit code 1 if the tables in the pages are stale
+python -m benchmarks.tables --write    write the tables between their marks in the pages
 """
 
 import argparse
@@ -52,7 +52,7 @@ def _results() -> Sequence[Result]:
 
 
 def ratios() -> str:
-    """Tabulate the main network: a row an engine and precision, a column a form and batch."""
+    """Tabulate the main network: rows are engines and precisions, columns forms and batches."""
     rows = [r for r in _results() if (r.model, r.against) == (MAIN, PLAIN) and r.batch in BATCHES]
     columns = [(form, batch) for form in (AS_BUILT, OPTIMIZED) for batch in BATCHES]
     lines = []
@@ -79,7 +79,7 @@ def _figures(own: dict[tuple[str, int], Result]) -> tuple[str, ...]:
 
 
 def families() -> str:
-    """Tabulate the other networks, optimized: a row a network, a column an engine and batch."""
+    """Tabulate the other networks, optimized: rows are networks, columns engines and batches."""
     rows = [row for row in _results() if row.model != MAIN and row.form == OPTIMIZED]
     columns = list(dict.fromkeys((row.format, row.precision, row.batch) for row in rows))
     lines = []
@@ -95,7 +95,7 @@ def families() -> str:
 
 
 def peers() -> str:
-    """Tabulate the peers: a row a peer and engine, batches side by side, rows sorted by time."""
+    """Tabulate other libraries: rows are libraries and engines, columns batches."""
     rows = _rows(Row, RESULTS / "peers.csv")
     batches = sorted({row.batch for row in rows})
     names = dict.fromkeys((row.engine, row.peer, row.precision, row.stride) for row in rows)
@@ -121,7 +121,7 @@ def _to_ours(row: Row) -> str:
 
 
 def pairs() -> str:
-    """Tabulate the paired tests: a row a network and batch, a column an engine."""
+    """Tabulate the paired tests: rows are networks and batches, columns engines."""
     rows = [row for row in _rows(paired.Row, RESULTS / "paired.csv") if not row.without]
     formats = list(dict.fromkeys(row.format for row in rows))
     found = {(row.model, row.batch, row.format): row for row in rows}
@@ -140,12 +140,12 @@ def _pair(row: paired.Row | None) -> str:
 
 
 def peaks() -> str:
-    """Tabulate the memory of each operation."""
+    """Tabulate the peak memory of each operation."""
     return markdown(*memory.table(_rows(memory.Row, memory.RESULTS)))
 
 
 def layer() -> str:
-    """Tabulate the layers alone."""
+    """Tabulate the layers without a network around them."""
     return markdown(*layer_speed.table(_rows(layer_speed.Row, layer_speed.RESULTS)))
 
 
@@ -155,19 +155,19 @@ def loads() -> str:
 
 
 def study(name: str) -> str:
-    """Tabulate the variants of a study, a row each."""
+    """Tabulate the variants of a study, one per row."""
     one = STUDIES[name]
     return markdown(*study_table(one, _rows(Run, one.path)))
 
 
 def tuning() -> str:
-    """Return a row a way of fine-tuning."""
+    """Tabulate the ways of fine-tuning, one per row."""
     rows = read_rows(fine_tuning.Row, fine_tuning.RESULTS)
     return markdown(*fine_tuning.table(rows))
 
 
 def short_ratios() -> str:
-    """Tabulate the main network, optimized: a row an engine in its usual precisions."""
+    """Tabulate the main network, optimized: rows are engines in their usual precisions."""
     rows = [r for r in _results() if (r.model, r.against) == (MAIN, PLAIN) and r.form == OPTIMIZED]
     names = dict.fromkeys((r.format, r.precision) for r in rows if r.precision != "bfloat16")
     ratio = {(r.format, r.precision, r.batch): f"{r.ratio:.2f}" for r in rows}
@@ -242,7 +242,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "study: tuning": tuning,
     **{f"study: {name}": functools.partial(study, name) for name in RUN_STUDIES},
 }
-# There is none before the first run of `benchmarks.all` is published.
+# The file is missing until a run of `benchmarks.all` is published.
 if (RESULTS / whole_run.RUN_FILE).exists():
     TABLES["speed: loads"] = loads
 MARKS = re.compile(r"(?<=<!-- )(\w+: [\w ]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
@@ -252,7 +252,7 @@ def with_tables(text: str) -> str:
     """Return a text with each table between its marks.
 
     Raises:
-        ValueError: for a mark of no table.
+        ValueError: if a mark names no table.
     """
 
     def fill(found: re.Match) -> str:

@@ -1,13 +1,12 @@
-"""A training step of SE-ResNet-50 against that of ResNet-50, in TensorFlow.
+"""Compare the training step of SE-ResNet-50 and of ResNet-50 in TensorFlow.
 
 python -m benchmarks.training_step [--batch N] [--rounds N]
 
-The same network at 224 pixels in four forms, which take turns: without SE, with `SqueezeExcite`,
-with the four stock layers, and with the gate read from the narrow map before the last 1x1
-convolution. The last computes something else, since the batch normalization between is left out of
-the gate: it is the least that the identity of `optimize` could cost in training. One thread, and
-the process's CPU time. Prints medians and the ratios to the network without SE, with their
-quartiles.
+Four forms of the network at 224 pixels take turns: without SE, with `SqueezeExcite`, with the four
+stock layers, and with the gate computed from the narrow map before the last 1x1 convolution. The
+last form computes something else, because its gate ignores the batch normalization between the two
+maps: its time is a lower bound for the identity of `optimize` in training. Measures the CPU time of
+one thread. Prints medians and the ratios to the network without SE, with their quartiles.
 """
 
 import argparse
@@ -52,7 +51,7 @@ def narrow_map(graph: Graph, node: Node) -> keras.KerasTensor:
 
 
 def measure(models: dict[str, keras.Model], batch: int, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each step; the models take turns."""
+    """Return the seconds of each step of each model; the models take turns."""
     images = np.random.default_rng(0).random((batch, 224, 224, 3), "float32")
     labels = np.arange(batch)
     for model in models.values():

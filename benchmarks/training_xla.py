@@ -1,9 +1,10 @@
-"""A training step in TensorFlow with and without XLA: the first one, and the median of later ones.
+"""Time the first step of a training in TensorFlow, and later steps, with or without XLA.
 
     python -m benchmarks.training_xla seresnet18 128 32 5          # network, pixels, batch, steps
     python -m benchmarks.training_xla seresnet18 128 32 5 --jit
 
-Run each in a process of its own. Prints a line of JSON with wall and CPU times.
+Run each command in a process of its own. Prints a line of JSON with wall and CPU times: of the
+first step, and the median of the later ones.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from se_keras.train.optimizer import build_optimizer
 
 
 class Clock(keras.callbacks.Callback):
-    """Keeps wall and CPU time at the begin of the first step, and at the end of each."""
+    """A callback that notes wall and CPU time before the first step, and after each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("network")
     parser.add_argument("pixels", type=int)
     parser.add_argument("batch", type=int)
-    parser.add_argument("steps", type=int, help="that count, after two")
+    parser.add_argument("steps", type=int, help="number of timed steps, after two others")
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
     given = parser.parse_args()
     keras.utils.set_random_seed(0)

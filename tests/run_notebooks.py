@@ -1,9 +1,12 @@
-"""Execute notebooks in a clean kernel; `python tests/run_notebooks.py` does so in place.
+"""Execute notebooks in a clean kernel.
 
-Run it after a change in a notebook: the outputs that are committed come from one such run.
+`python tests/run_notebooks.py` executes all in place; `python tests/run_notebooks.py 03` executes
+those whose names begin with 03. Run it after a change in a notebook: the committed outputs come
+from such a run.
 """
 
 import os
+import sys
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -45,17 +48,19 @@ def _environment(scratch):
     return {**kept, "IPYTHONDIR": scratch, "TMPDIR": scratch, "KERAS_BACKEND": "tensorflow"}
 
 
-def main():
+def main(beginnings):
     for notebook in NOTEBOOKS:
+        if not notebook.name.startswith(beginnings or ("",)):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             executed = execute(notebook, folder)
         beside = notebook.with_suffix(".part")
         # A warning names the file that it comes from, wherever the packages are.
         text = nbformat.writes(executed).replace(sysconfig.get_path("purelib") + os.sep, "")
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text.rstrip() + "\n", encoding="utf-8")
         os.replace(beside, notebook)
         print(f"{notebook.name}: {notebook.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":
-    main()
+    main(tuple(sys.argv[1:]))

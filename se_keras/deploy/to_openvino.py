@@ -2,6 +2,9 @@
 
 import logging
 import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,6 @@ def quantize_openvino(model: keras.Model, path: Path, calibration: Arrays) -> st
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    nncf.set_log_level(logging.ERROR)
     batches = [list(batch) for batch in split_batches(calibration, model.inputs[0].shape[0] or 1)]
     # NNCF's defaults clip each range at the mean of the images' maxima, and correct biases by a
     # rounded mean. Both change the answers of small networks far too often.
@@ -39,12 +41,13 @@ def quantize_openvino(model: keras.Model, path: Path, calibration: Arrays) -> st
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
         disable_bias_correction=True,
     )
-    quantized = nncf.quantize(
-        _convert(model),
-        nncf.Dataset(batches),
-        subset_size=len(batches),
-        advanced_parameters=parameters,
-    )
+    with _quiet_nncf():
+        quantized = nncf.quantize(
+            _convert(model),
+            nncf.Dataset(batches),
+            subset_size=len(batches),
+            advanced_parameters=parameters,
+        )
     _save(quantized, path)
     return f"weights and activations in int8 by NNCF, {describe_count(calibration)}; {REST_HINT}"
 
@@ -52,10 +55,21 @@ def quantize_openvino(model: keras.Model, path: Path, calibration: Arrays) -> st
 def compress_openvino(model: keras.Model, path: Path) -> str:
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
     mode = nncf.CompressWeightsMode.INT8_SYM
-    _save(nncf.compress_weights(_convert(model), mode=mode), path)
+    with _quiet_nncf():
+        _save(nncf.compress_weights(_convert(model), mode=mode), path)
     return f"int8 weights per channel by NNCF; {REST_HINT}"
+
+
+@contextmanager
+def _quiet_nncf() -> Iterator[None]:
+    """Hide NNCF's notes, and in a notebook its advice to install ipywidgets."""
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", 'install "ipywidgets"')
+        yield
 
 
 def _convert(model: keras.Model) -> Any:
