@@ -206,7 +206,7 @@ def alone(exports, forked_exports, digits, two_inputs, digit_files, tmp_path_fac
     folder = tmp_path_factory.mktemp("docs")
     for name, path in DOCS_FILES.items():
         (folder / path).symlink_to(exports[name, "float32", False].path)
-    text = (REPO / "docs" / "export.md").read_text().split("\n## Handing over")[1]
+    text = (REPO / "docs" / "export.md").read_text().split("\n## Using the files elsewhere")[1]
     # The first makes the files.
     examples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1:]
     assert [name in source for name, source in zip(DOCS_FILES.values(), examples, strict=True)]
