@@ -94,6 +94,14 @@ def test_the_links_lead_somewhere(page):
         assert file.is_file() or in_site.is_file(), target
 
 
+def test_the_architecture_names_every_module():
+    tree = (REPO / "docs" / "architecture.md").read_text()
+    one_kind_per_file = ("commands.", "weights.readers.", "deploy.to_")
+    named = [name for name in MODULES if not name.startswith(one_kind_per_file)]
+    files = [MODULES[name].name for name in named if MODULES[name].name != "__main__.py"]
+    assert [file for file in files if file != "__init__.py" and file not in tree] == []
+
+
 def test_the_readme_is_short():
     assert len(README.read_text().splitlines()) <= 180
 
