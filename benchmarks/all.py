@@ -72,6 +72,8 @@ class Step:
         return [sys.executable, "-m", f"benchmarks.{self.module}", *words, *more, *out]
 
 
+# Steps that take `--python NAME=PATH`.
+WITH_PEERS = ("peers", "folder_training")
 SMALL = "--threads 1 --formats onnx --precisions float32 --batches 1 --rounds 1"
 STEPS = (
     Step(
@@ -111,19 +113,18 @@ STEPS = (
     Step(name="layer", module="layer_speed", file="layer_speed.csv", quick="--rounds 1", minutes=3),
     Step(name="memory", module="memory", file="memory.csv", quick="seresnet20", minutes=30),
     Step(
+        name="folder",
+        module="folder_training",
+        file="folder_training.csv",
+        quick="--images 300 --steps 1 --rounds 1",
+        minutes=12,
+    ),
+    Step(
         name="paired",
         module="paired",
         file="paired.csv",
         quick="seresnet20 --formats onnx",
-        minutes=600,
-    ),
-    Step(
-        name="paired, batch 8",
-        module="paired",
-        file="paired.csv",
-        arguments="EfficientNetB0 seresnext50_32x4d senet154 --batches 8",
-        quick="seresnet20 --formats onnx --batches 2",
-        minutes=60,
+        minutes=120,
     ),
     Step(
         name="digits",
@@ -273,7 +274,7 @@ def go_on(
         if step.name in done:
             continue
         more = [word for one in pythons for word in ("--python", one)]
-        more = more if step.module == "peers" else []
+        more = more if step.module in WITH_PEERS else []
         rows.append(take_step(step, step.command(folder, run, quick, more), run))
         write_rows(StepRow, path, rows)
     return rows

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from benchmarks.peer_side import import_timm
 from benchmarks.worker import claim_output, noise, serve_turns
 
 RATE, MOMENTUM = 0.01, 0.9
@@ -129,12 +130,11 @@ def torch_inference(model: Any, x: Any, y: Any, compiled: bool) -> Run:
 
 
 def timm_run(given: dict[str, Any]) -> Run:
-    import timm
     import torch
 
     place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = given["network"] if given["se"] else given["network"].removeprefix("se")
-    model: Any = timm.create_model(name)
+    model: Any = import_timm().create_model(name)
     model.to(place, memory_format=torch.channels_last)
     x = noise((given["batch"], given["size"], given["size"], 3), "float32").transpose(0, 3, 1, 2)
     images = torch.from_numpy(x).to(place, memory_format=torch.channels_last)

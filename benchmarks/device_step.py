@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.results import describe_machine, read_rows, write_rows
-from benchmarks.timing import Worker, WorkerError, alternate, compare
+from benchmarks.timing import Worker, WorkerError, alternate, compare, working
 from se_keras.support.tables import format_table
 
 RESULTS = Path(__file__).with_name("results")
@@ -101,8 +101,8 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Work))
 
 
 def measure(work: Work, device: str, rounds: int) -> Row:
-    with work.worker(se=True) as se, work.worker(se=False) as plain:
-        seconds = alternate([se, plain], rounds)
+    with working(work.worker, [True, False]) as both:
+        seconds = alternate(both, rounds)
     found = compare(*seconds.T)
     return Row(
         **dataclasses.asdict(work),

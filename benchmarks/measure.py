@@ -4,7 +4,6 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -35,6 +34,7 @@ from benchmarks.timing import (
     clock_of,
     compare,
     rounds_of_processes,
+    working,
 )
 from se_keras.counting import count
 from se_keras.deploy.calibration import open_samples
@@ -53,6 +53,8 @@ from se_keras.surgery import remove_se
 ROUNDS = 15
 # The limit of an engine is the fastest of a few products; other work slowed the others down.
 LIMIT_ROUNDS = 5
+# No more rounds are needed if the quartiles of the ratios differ by this share of the median.
+CLOSE = 0.01
 # Name of the change that the export to ONNX makes to gates, as if it were a rule of `optimize`.
 SPREAD_GATES = "spread gates"
 
@@ -113,7 +115,8 @@ def run_benchmark(
     Args:
         plan: result of `plan_benchmark`.
         out: CSV file; pictures are drawn next to it.
-        rounds: number of turns of each of the two networks; new processes start every third round.
+        rounds: largest number of turns of each of the two networks; new processes start every third
+            round, and `agree` may end them earlier.
         start: function that starts a worker; `None` for a process.
         name: name of the run that all rows of the file belong to; see `file_run`.
 
@@ -158,6 +161,7 @@ class _Benchmark:
         self.name = file_run(out, rows, name)
         self.results = {identity(r, r.engine, r.machine): r for r in rows}
         self._limits: dict[tuple, float] = {}
+        self._built: Built | None = None
 
     def key(self, run: Run) -> tuple:
         return identity(run, find_engine(run.format).description, self.machine)
@@ -167,13 +171,18 @@ class _Benchmark:
         first = group[0]
         try:
             with tempfile.TemporaryDirectory() as folder:
-                files = Files(open_network(first.model, [first.size]), first, Path(folder))
+                files = Files(self._open(first), first, Path(folder))
                 for run in group:
                     self._keep(self._measure(run, files))
         # Converters and engines may raise any error, and the other engines must continue.
         except Exception as error:
             said = lines_of(error)[-1]
             yield f"{first.model}: {first.format} in {first.precision} broke: {said}"
+
+    def _open(self, run: Run) -> "Built":
+        if self._built is None or self._built.key != (run.model, run.size):
+            self._built = Built(open_network(run.model, [run.size]), run.size)
+        return self._built
 
     def _keep(self, result: Result) -> None:
         self.results[self.key(result)] = result
@@ -195,7 +204,7 @@ class _Benchmark:
             engine=find_engine(run.format).description,
             machine=self.machine,
             clock=clock_of(run.threads),
-            rounds=self.rounds,
+            rounds=len(seconds),
             ms=round(1e3 * times.seconds, 4),
             against_ms=round(1e3 * times.against_seconds, 4),
             ratio=round(times.ratio, 4),
@@ -203,8 +212,8 @@ class _Benchmark:
             ratio_high=round(times.ratio_high, 4),
             memory_mb=memory[0],
             against_memory_mb=memory[1],
-            mega_macs=round(files.macs / 1e6, 3),
-            gflops=round(2e-9 * files.macs * run.batch / times.seconds, 2),
+            mega_macs=round(files.built.macs / 1e6, 3),
+            gflops=round(2e-9 * files.built.macs * run.batch / times.seconds, 2),
             limit_gflops=limit,
         )
 
@@ -219,62 +228,115 @@ class _Benchmark:
         for network, batch in products_of_matrices():
             alone = dataclasses.replace(run, batch=batch, size=network.sizes[0])
             with tempfile.TemporaryDirectory() as folder:
-                files = Files(network, alone, Path(folder))
-                given = files.specify(alone, plain=False, form=AS_BUILT)
+                built = Built(network, alone.size)
+                given = Files(built, alone, Path(folder)).specify(alone, plain=False, form=AS_BUILT)
                 seconds, _ = self._times([given], LIMIT_ROUNDS)
-            yield 2e-9 * files.macs * batch / seconds.min()
+            yield 2e-9 * built.macs * batch / seconds.min()
 
     def _times(
         self, given: Sequence[Specification], rounds: int
     ) -> tuple[np.ndarray, list[int | None]]:
         """Return seconds of a call, (rounds, workers), and the peak memory of the last workers."""
-        parts = []
+        parts: list[np.ndarray] = []
         for part in rounds_of_processes(rounds):
-            with ExitStack() as stack:
-                workers = [stack.enter_context(self.start(one)) for one in given]
+            with working(self.start, given) as workers:
                 parts.append(alternate(workers, part))
+            if len(given) > 1 and agree(parts):
+                break
         return np.concatenate(parts), [worker.peak_memory for worker in workers]
+
+
+def agree(parts: Sequence[np.ndarray]) -> bool:
+    """Return whether the ratios of at least two pairs of processes are so close that they do.
+
+    Args:
+        parts: seconds of each pair of processes, (rounds, 2).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from benchmarks.measure import agree
+    >>> first, second = np.array([[1.1, 1.0]] * 3), np.array([[1.105, 1.0]] * 3)
+    >>> agree([first]), agree([first, second]), agree([first, 1.02 * second[:, ::-1]])
+    (False, True, False)
+    """
+    ratios = np.concatenate(parts)[:, 0] / np.concatenate(parts)[:, 1]
+    low, middle, high = np.percentile(ratios, (25, 50, 75))
+    return len(parts) > 1 and bool(high - low <= CLOSE * middle)
+
+
+class Built:
+    """A network at one size, with its other forms, each made when it is first asked for."""
+
+    def __init__(self, network: Network, size: int):
+        keras.utils.clear_session(free_memory=False)
+        self.key = (network.name, size)
+        self.size = size
+        self.model = network.build(size)
+        self.macs = count(self.model, self.image).macs
+        self._forms: dict[tuple, keras.Model] = {(False, AS_BUILT, ()): self.model}
+
+    @property
+    def image(self) -> tuple[int, ...]:
+        """The shape of an image."""
+        return tuple(self.size if n is None else n for n in self.model.inputs[0].shape[1:])
+
+    def form(self, plain: bool, form: str, without: Sequence[str] = ()) -> keras.Model:
+        """Return the network or its plain twin, as built or optimized without some rules."""
+        key = (plain, form, tuple(without))
+        if key not in self._forms:
+            if form == OPTIMIZED:
+                self._forms[key] = _optimize_without(without, self.form(plain, AS_BUILT))
+            else:
+                self._forms[key] = remove_se(self.model)
+        return self._forms[key]
 
 
 class Files:
     """The exported files of a network and its twin; each is made when it is first needed.
 
     Args:
-        network: the network to export.
+        built: the network to export.
         run: the format, precision and size.
         folder: the folder of the files.
         without: names of the rules that `optimize` leaves out; may include `SPREAD_GATES`.
     """
 
-    def __init__(self, network: Network, run: Run, folder: Path, without: Sequence[str] = ()):
-        self.run, self.folder, self.without = run, folder, without
-        keras.utils.clear_session(free_memory=False)
-        self.model = network.build(run.size)
-        self.macs = count(self.model, _without_batch(self.model, run.size)).macs
-        self._paths: dict[tuple[bool, str], Path] = {}
+    def __init__(self, built: Built, run: Run, folder: Path, without: Sequence[str] = ()):
+        self.built, self.run, self.folder, self.without = built, run, folder, without
+        self._paths: dict[tuple[int, bool], Path] = {}
 
     def specify(self, run: Run, *, plain: bool, form: str) -> Specification:
-        if (plain, form) not in self._paths:
-            self._paths[plain, form] = self._write(plain, form)
         return Specification(
             format=run.format,
             precision=run.precision,
-            path=str(self._paths[plain, form]),
+            path=str(self.path(plain, form)),
             threads=run.threads,
-            shape=(run.batch, *_without_batch(self.model, run.size)),
-            dtype=input_type(self.model.inputs[0]),
+            shape=(run.batch, *self.built.image),
+            dtype=input_type(self.built.model.inputs[0]),
             clock=clock_of(run.threads),
         )
 
+    def path(self, plain: bool, form: str) -> Path:
+        """Return the file; forms that are one and the same network have one file."""
+        key = (id(self._model(plain, form)), self._is_arranged(form))
+        if key not in self._paths:
+            self._paths[key] = self._write(plain, form)
+        return self._paths[key]
+
+    def _model(self, plain: bool, form: str) -> keras.Model:
+        return self.built.form(plain, form, self.without if form == OPTIMIZED else ())
+
+    def _is_arranged(self, form: str) -> bool:
+        """Return whether the export to ONNX arranges the gates."""
+        is_onnx = (self.run.format, self.run.precision) == ("onnx", "float32")
+        return is_onnx and form == OPTIMIZED and SPREAD_GATES not in self.without
+
     def _write(self, plain: bool, form: str) -> Path:
-        model = remove_se(self.model) if plain else self.model
-        if form == OPTIMIZED:
-            model = _optimize_without(self.without, model)
-        run = self.run
+        model, run = self._model(plain, form), self.run
         path = self.folder / f"{len(self._paths)}{find_engine(run.format).suffix}"
-        arranged = form == OPTIMIZED and SPREAD_GATES not in self.without
-        if not arranged and (run.format, run.precision) == ("onnx", "float32"):
-            write_plain_onnx(model, path)  # the usual export spreads the gates
+        if (run.format, run.precision) == ("onnx", "float32") and not self._is_arranged(form):
+            write_plain_onnx(model, path)
             return path
         # Times do not depend on the images, but int8 needs ranges of activations.
         find_target(run.format, run.precision).write_file(
@@ -284,10 +346,7 @@ class Files:
 
 
 def _optimize_without(names: Sequence[str], model: keras.Model) -> keras.Model:
+    """Return the optimized network, or the same object if nothing changes."""
     graph = trace(model)
-    rewrite(graph, [rule for rule in RULES if rule.name not in names])
-    return graph.build()
-
-
-def _without_batch(model: keras.Model, size: int) -> tuple[int, ...]:
-    return tuple(size if n is None else n for n in model.inputs[0].shape[1:])
+    report = rewrite(graph, [rule for rule in RULES if rule.name not in names])
+    return graph.build() if any(step.done for step in report.steps) else model

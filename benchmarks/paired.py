@@ -4,29 +4,39 @@ python -m benchmarks.paired [MODEL ...] [--formats A,B] [--batches 1,8] [--witho
 
 A pair is two new processes with one thread each, one with the model as built and one with it
 optimized. They take turns, and the ratio of a pair is the ratio of their CPU times. The default
-models are three whose ratios were in doubt, and each network of keras.applications at its usual
-size. The interval contains the median ratio with a probability of at least 95 % for any
-distribution of the times: it lies between two of the sorted ratios, by the sign test. A model is
-called slower or faster if 1 is outside of the interval, and slower only if as many further pairs
-say the same. Each row is written to the CSV file when it is measured, and is not measured again.
-`--without` leaves out rules of `optimize`, with one row for each rule, to find the rule that costs
-time.
+models are three whose ratios were in doubt (also at batch 8), and each network of
+keras.applications at its usual size. The interval contains the median ratio with a probability of
+at least 95 % for any distribution of the times: it lies between two of the sorted ratios, by the
+sign test. A model is called slower or faster if 1 is outside of the interval, and slower only if as
+many further pairs say the same. Nothing is measured if `optimize` leaves a network as it is, or if
+both files have the same bytes.
+
+A process for each network builds it once, and stays on one core together with its pairs. `--lanes`
+networks are measured at the same time. Each row is written to the CSV file when it is measured, and
+is not measured again. `--without` leaves out rules of `optimize`, with one row for each rule, to
+find the rule that costs time.
 """
 
 import argparse
+import dataclasses
+import filecmp
+import json
+import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from benchmarks.measure import SPREAD_GATES, Files, StartWorker
-from benchmarks.networks import APPLICATIONS, Network, open_network
+from benchmarks.measure import SPREAD_GATES, Built, Files, StartWorker
+from benchmarks.networks import APPLICATIONS, open_network
 from benchmarks.results import (
     AS_BUILT,
     OPTIMIZED,
@@ -36,7 +46,8 @@ from benchmarks.results import (
     read_rows,
     write_rows,
 )
-from benchmarks.timing import Worker, alternate
+from benchmarks.timing import Worker, alternate, working
+from benchmarks.worker import claim_output
 from se_keras.deploy.engines import find_engine
 from se_keras.rewrite.optimize import RULES
 from se_keras.support.arguments import positive_integer
@@ -50,9 +61,11 @@ MODELS = (*IN_DOUBT, *(name for name in APPLICATIONS if name not in IN_DOUBT))
 FORMATS = ("onnx", "openvino", "tf_saved_model")
 # With fewer pairs, not even the smallest and the largest ratio enclose the median with 95 %.
 PAIRS, LEAST_PAIRS = 6, 6
-TURNS = 5
+# Processes differ more than the turns of one.
+TURNS = 3
+LANES = 2
 COVERAGE = 0.95
-SLOWER, FASTER, NO_DIFFERENCE = "slower", "faster", "no difference"
+SLOWER, FASTER, NO_DIFFERENCE, SAME = "slower", "faster", "no difference", "same file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +80,7 @@ class Row:
         ms, built_ms: CPU milliseconds of a batch, optimized and as built: medians over the pairs.
         ratio, ratio_low, ratio_high: median of the pairs' ratios, and its interval.
         ratios: ratios of all pairs, separated by spaces.
-        verdict: `"slower"`, `"faster"` or `"no difference"`.
+        verdict: `"slower"`, `"faster"`, `"no difference"`; or `"same file"`, without figures.
     """
 
     run: str
@@ -78,11 +91,11 @@ class Row:
     without: str
     engine: str
     machine: str
-    ms: float
-    built_ms: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
+    ms: float | None
+    built_ms: float | None
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
     ratios: str
     verdict: str
 
@@ -130,37 +143,47 @@ def measure_pairs(files: Files, run: Run, pairs: int, start: StartWorker) -> np.
     for number in range(pairs):
         # Pairs alternate in who is first, as turns do.
         order = slice(None, None, -1) if number % 2 else slice(None)
-        with ExitStack() as stack:
-            workers = [stack.enter_context(start(one)) for one in given[order]]
+        with working(start, given[order]) as workers:
             seconds.append(np.median(alternate(workers, TURNS), axis=0)[order])
     return np.array(seconds)
 
 
-def measure(
-    network: Network, run: Run, without: str, name: str, pairs: int, start: StartWorker
-) -> Row:
+def same_file(first: Path, second: Path) -> bool:
+    """Return whether both are the same file or folder, or files with the same bytes."""
+    if first == second:
+        return True
+    return first.is_file() and second.is_file() and filecmp.cmp(first, second, shallow=False)
+
+
+def measure(files: Files, run: Run, name: str, pairs: int, start: StartWorker) -> Row:
     """Measure one row; twice as many pairs if the first say that it is slower."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = Files(network, run, Path(folder), [without] if without else [])
-        seconds = measure_pairs(files, run, pairs, start)
-        verdict = judge(seconds[:, 0] / seconds[:, 1])
-        if verdict == SLOWER:
-            again = measure_pairs(files, run, pairs, start)
-            confirmed = judge(again[:, 0] / again[:, 1]) == SLOWER
-            verdict = SLOWER if confirmed else NO_DIFFERENCE
-            seconds = np.concatenate([seconds, again])
-    ratios = [round(float(ratio), 4) for ratio in seconds[:, 0] / seconds[:, 1]]
-    low, high = interval(ratios)
-    ms, built_ms = (round(1e3 * float(median), 3) for median in np.median(seconds, axis=0))
-    return Row(
+    row = Row(
         run=name,
         model=run.model,
         format=run.format,
         batch=run.batch,
         size=run.size,
-        without=without,
+        without=" ".join(files.without),
         engine=find_engine(run.format).description,
         machine=describe_machine(),
+        **dict.fromkeys(("ms", "built_ms", "ratio", "ratio_low", "ratio_high")),
+        ratios="",
+        verdict=SAME,
+    )
+    if same_file(*(files.path(False, form) for form in (OPTIMIZED, AS_BUILT))):
+        return row
+    seconds = measure_pairs(files, run, pairs, start)
+    verdict = judge(seconds[:, 0] / seconds[:, 1])
+    if verdict == SLOWER:
+        again = measure_pairs(files, run, pairs, start)
+        confirmed = judge(again[:, 0] / again[:, 1]) == SLOWER
+        verdict = SLOWER if confirmed else NO_DIFFERENCE
+        seconds = np.concatenate([seconds, again])
+    ratios = [round(float(ratio), 4) for ratio in seconds[:, 0] / seconds[:, 1]]
+    low, high = interval(ratios)
+    ms, built_ms = (round(1e3 * float(median), 3) for median in np.median(seconds, axis=0))
+    return dataclasses.replace(
+        row,
         ms=ms,
         built_ms=built_ms,
         ratio=round(float(np.median(ratios)), 4),
@@ -171,40 +194,141 @@ def measure(
     )
 
 
+# --- the plan, network by network ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one process measures: rows of one network at one size.
+
+    Attributes:
+        run: of which the rows are.
+        tasks: what is measured, and the rule that `optimize` leaves out, or an empty text.
+        pairs: of each row.
+        core: that the process stays on; `None` for any.
+    """
+
+    run: str
+    tasks: tuple[tuple[Run, str], ...]
+    pairs: int
+    core: int | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        given = json.loads(text)
+        tasks = tuple((Run(**run), rule) for run, rule in given.pop("tasks"))
+        return cls(tasks=tasks, **given)
+
+
+Found = Row | str
+# Measures a job: yields rows, and a sentence for what broke.
+Measure = Callable[[Job], Iterator[Found]]
+
+
+def measure_job(job: Job, start: StartWorker | None = None) -> Iterator[Found]:
+    """Measure rows of one network, which is built once, in this process."""
+    begin = start or (lambda given: Worker(given.command()))
+    built = None
+    # Rows that differ in the batch alone share their files.
+    for (format, rule), tasks in groupby(job.tasks, key=lambda task: (task[0].format, task[1])):
+        runs = [run for run, _ in tasks]
+        try:
+            built = built or Built(open_network(runs[0].model, [runs[0].size]), runs[0].size)
+            with tempfile.TemporaryDirectory() as folder:
+                files = Files(built, runs[0], Path(folder), [rule] if rule else [])
+                for run in runs:
+                    yield measure(files, run, job.run, job.pairs, begin)
+        # Converters and engines raise whatever they like, and the other rows are to go on.
+        except Exception as error:
+            yield f"{runs[0].model}: {format} broke: {lines_of(error)[-1]}"
+
+
+def in_process(job: Job) -> Iterator[Found]:
+    """Measure rows of one network in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.paired", "--job", job.to_json()]
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment
+        ) as process,
+    ):
+        for line in process.stdout:
+            found = json.loads(line)
+            yield found if isinstance(found, str) else Row(**found)
+        if process.wait():
+            said.seek(0)
+            last = [line.strip() for line in said if line.strip()][-1:]
+            reason = last[0] if last else f"it ended with code {process.returncode}"
+            yield f"{job.tasks[0][0].model} broke: {reason}"
+
+
+def serve_job(text: str) -> None:
+    """Do what `in_process` asks for, on the core of the job."""
+    answers, job = claim_output(), Job.from_json(text)
+    if job.core is not None:
+        os.sched_setaffinity(0, {job.core})
+    for found in measure_job(job):
+        line = found if isinstance(found, str) else dataclasses.asdict(found)
+        answers.write(json.dumps(line) + "\n")
+
+
 def plan(
     models: Sequence[str],
     formats: Sequence[str],
     batches: Sequence[int],
     sizes: Sequence[int] | None = None,
-) -> list[tuple[Network, Run]]:
+) -> list[Run]:
     """Return the rows to measure, in order."""
     return [
-        (network, _run(network, format, batch, size))
+        Run(
+            model=network.name,
+            form=OPTIMIZED,
+            against=AS_BUILT,
+            format=format,
+            precision="float32",
+            batch=batch,
+            size=size,
+            threads=1,
+        )
         for network in (open_network(model, sizes) for model in models)
-        for size, batch, format in product(network.sizes, batches, formats)
+        for size, format, batch in product(network.sizes, formats, batches)
     ]
 
 
-def _run(network: Network, format: str, batch: int, size: int) -> Run:
-    return Run(
-        model=network.name,
-        form=OPTIMIZED,
-        against=AS_BUILT,
-        format=format,
-        precision="float32",
-        batch=batch,
-        size=size,
-        threads=1,
-    )
+def everything(formats: Sequence[str] = FORMATS) -> list[Run]:
+    """Return what is measured without a choice of models."""
+    return [*plan(IN_DOUBT, formats, (1, 8)), *plan(MODELS[len(IN_DOUBT) :], formats, (1,))]
+
+
+def pending(
+    planned: Sequence[Run], without: Sequence[str], rows: Sequence[Row], name: str, pairs: int
+) -> list[Job]:
+    """Return what the rows do not have, a job a network and size."""
+    done = {row.key for row in rows}
+    tasks = [
+        (run, rule)
+        for run, rule in product(planned, without)
+        if (run.model, run.format, run.batch, run.size, rule, find_engine(run.format).description)
+        not in done
+    ]
+    return [
+        Job(run=name, tasks=tuple(own), pairs=pairs)
+        for _, own in groupby(tasks, key=lambda task: (task[0].model, task[0].size))
+    ]
 
 
 def go_on(
-    planned: Sequence[tuple[Network, Run]],
+    planned: Sequence[Run],
     path: Path,
     without: Sequence[str] = ("",),
     pairs: int = PAIRS,
     run: str | None = None,
-    start: StartWorker | None = None,
+    lanes: int = LANES,
+    measure: Measure = in_process,
 ) -> list[Row]:
     """Measure the rows that are not in the file yet; print failures and leave them out.
 
@@ -212,38 +336,59 @@ def go_on(
         InputError: if there are too few pairs for an interval, or the file has another run.
     """
     positive_integer("pairs", pairs)
+    positive_integer("lanes", lanes)
     if pairs < LEAST_PAIRS:
         raise InputError(f"`pairs` must be at least {LEAST_PAIRS}, got {pairs}.")
     rows = read_rows(Row, path)
-    name = file_run(path, rows, run)
-    begin = start or (lambda given: Worker(given.command()))
-    done = {row.key for row in rows}
-    for (network, one), rule in product(planned, without):
-        engine = find_engine(one.format).description
-        if (one.model, one.format, one.batch, one.size, rule, engine) in done:
-            continue
-        try:
-            rows.append(measure(network, one, rule, name, pairs, begin))
-            # Converters and engines may raise any error, and the other rows must be measured.
-        except Exception as error:
-            print(f"{one.model}: {one.format} broke: {lines_of(error)[-1]}", flush=True)
-            continue
+    jobs = iter(pending(planned, without, rows, file_run(path, rows, run), pairs))
+    lock = threading.Lock()
+
+    def keep(found: Found) -> None:
+        if isinstance(found, str):
+            print(found, flush=True)
+            return
+        rows.append(found)
         write_rows(Row, path, rows)
         print(table(rows[-1:]).splitlines()[-1], flush=True)
+
+    def work(core: int | None) -> None:
+        while True:
+            with lock:
+                job = next(jobs, None)
+            if job is None:
+                return
+            for found in measure(dataclasses.replace(job, core=core)):
+                with lock:
+                    keep(found)
+
+    cores = cores_of(lanes)
+    with ThreadPoolExecutor(len(cores)) as pool:
+        for done in [pool.submit(work, core) for core in cores]:
+            done.result()
     return rows
+
+
+def cores_of(lanes: int) -> list[int | None]:
+    """Return the core of each lane; there are no more lanes than cores."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [None]
+    return sorted(os.sched_getaffinity(0))[:lanes]
 
 
 def table(rows: Sequence[Row]) -> str:
     header = ["model", "engine", "batch", "size", "without", "ms", "as built", "ratio", "interval"]
     lines = [
-        [
-            *(row.model, row.engine, row.batch, row.size, row.without),
-            *(f"{row.ms:.2f}", f"{row.built_ms:.2f}", f"{row.ratio:.3f}"),
-            *(f"{row.ratio_low:.3f} to {row.ratio_high:.3f}", row.verdict),
-        ]
+        [row.model, row.engine, row.batch, row.size, row.without, *_figures(row), row.verdict]
         for row in rows
     ]
     return format_table([*header, "optimized is"], lines)
+
+
+def _figures(row: Row) -> list[str]:
+    if row.ratio is None:
+        return [""] * 4
+    figures = [f"{row.ms:.2f}", f"{row.built_ms:.2f}", f"{row.ratio:.3f}"]
+    return [*figures, f"{row.ratio_low:.3f} to {row.ratio_high:.3f}"]
 
 
 def _words(text: str) -> list[str]:
@@ -252,7 +397,7 @@ def _words(text: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL")
+    parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--formats", type=_words, default=list(FORMATS), metavar="A,B")
     parser.add_argument("--batches", type=_words, default=["1"], metavar="A,B")
     parser.add_argument(
@@ -263,6 +408,9 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=PAIRS, metavar="N")
     parser.add_argument(
+        "--lanes", type=int, default=LANES, metavar="N", help="cores that measure at the same time"
+    )
+    parser.add_argument(
         "--without",
         action="append",
         choices=[*(rule.name for rule in RULES), SPREAD_GATES],
@@ -272,14 +420,30 @@ def main() -> None:
         "--run", metavar="NAME", help="name of the run (default: as in the file, or the date)"
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.job:
+        serve_job(options.job)
+        return
     try:
-        sizes = options.sizes and [int(size) for size in options.sizes]
-        planned = plan(options.models, options.formats, list(map(int, options.batches)), sizes)
-        rows = go_on(planned, options.out, options.without or [""], options.pairs, options.run)
+        rows = go_on(
+            _planned(options),
+            options.out,
+            options.without or [""],
+            options.pairs,
+            options.run,
+            options.lanes,
+        )
     except InputError as error:
         parser.error(str(error))
     print(table(rows))
+
+
+def _planned(options: argparse.Namespace) -> list[Run]:
+    if not options.models:
+        return everything(options.formats)
+    sizes = options.sizes and [int(size) for size in options.sizes]
+    return plan(options.models, options.formats, list(map(int, options.batches)), sizes)
 
 
 if __name__ == "__main__":

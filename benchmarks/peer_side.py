@@ -13,10 +13,26 @@ import sys
 from pathlib import Path
 
 
-def _torch_network(network: str):
+def import_timm():
+    """Import timm, also beside a torchvision of another build, whose operators are then missing."""
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for operator in ("nms", "qnms"):  # all that timm's imports ask for
+            STUBS.append(torch.library.Library("torchvision", "FRAGMENT"))
+            STUBS[-1].define(f"{operator}(Tensor boxes, Tensor s, float t) -> Tensor")
     import timm
 
-    return timm.create_model({"se": "seresnet50", "plain": "resnet50"}[network]).eval()
+    return timm
+
+
+STUBS: list = []  # an operator is there as long as its library
+
+
+def _torch_network(network: str):
+    return import_timm().create_model({"se": "seresnet50", "plain": "resnet50"}[network]).eval()
 
 
 # --- networks that run here ----------------------------------------------------------------------

@@ -19,12 +19,20 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results import describe_machine, file_run, read_rows, write_rows
+from benchmarks.results import (
+    describe_machine,
+    file_run,
+    parse_pythons,
+    read_rows,
+    versions,
+    write_rows,
+)
 from benchmarks.timing import (
     Specification,
     Worker,
@@ -33,6 +41,7 @@ from benchmarks.timing import (
     clock_of,
     compare,
     rounds_of_processes,
+    working,
 )
 from se_keras.deploy.engines import find_engine
 from se_keras.support.tables import format_table
@@ -185,18 +194,6 @@ class Row:
 
 # --- interpreters --------------------------------------------------------------------------------
 
-VERSIONS = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
-
-
-def versions(python: str, packages: Sequence[str]) -> str | None:
-    """Return the packages with their versions; `None` if one is missing."""
-    command = [python, "-c", VERSIONS, *packages]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return ", ".join(f"{p} {v}" for p, v in zip(packages, done.stdout.split(), strict=True))
-
 
 class Exports:
     """The exported files of the peers; each is made once."""
@@ -319,10 +316,8 @@ def _start_both(
     """Start the processes of both networks, which `stack` ends; return none if one fails."""
     with ExitStack() as own:
         try:
-            both = [
-                own.enter_context(start(peer, network, setting, exports, python))
-                for network in NETWORKS
-            ]
+            begin = partial(start, peer, setting=setting, exports=exports, python=python)
+            both = own.enter_context(working(begin, NETWORKS))
         except WorkerError as error:
             print(f"skipped: {peer.name}, {peer.engine}, {peer.precision}: {error}", flush=True)
             return []
@@ -368,10 +363,6 @@ def table(rows: Sequence[Row]) -> str:
     return format_table(header, lines)
 
 
-def _pythons(texts: Sequence[str]) -> dict[str, str]:
-    return dict(text.split("=", 1) for text in texts)
-
-
 def found_peers(pythons: dict[str, str]) -> dict[str, list[tuple[Peer, str, str]]]:
     """Return the installed peers by engine, with their interpreters and versions."""
     found: dict[str, list[tuple[Peer, str, str]]] = {}
@@ -402,7 +393,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = read_rows(Row, options.out)
     run = file_run(options.out, rows, options.run)
-    found = found_peers(_pythons(options.python))
+    found = found_peers(parse_pythons(options.python))
     missing = set(options.engines or ()) - set(found)
     if missing:
         parser.error(f"no peer runs in {', '.join(sorted(missing))}; there are {', '.join(found)}")

@@ -16,35 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
-from sklearn.datasets import load_sample_images
 
+from benchmarks import photos
 from se_keras.support.tables import format_table
 from se_keras.train import data as sources
 from se_keras.train.config import DEFAULTS, TrainConfig
 
-CLASSES = ("china", "flower")
-
-
-def write_folder(folder: Path, count: int, size: int, suffix: str) -> None:
-    """Write pieces of the photos, with the noise of a camera, whose longer side is `size`."""
-    generator = np.random.default_rng(0)
-    for name, array in zip(CLASSES, load_sample_images().images, strict=True):
-        photo = Image.fromarray(array)
-        scale = max(1, size * 1.05 / photo.width)
-        if scale > 1:
-            photo = photo.resize((round(photo.width * scale), round(photo.height * scale)))
-        (folder / name).mkdir(parents=True)
-        for number in range(count // len(CLASSES)):
-            width, height = size, round(size * generator.uniform(0.6, 0.67))
-            left, top = (
-                int(generator.integers(0, whole - part + 1))
-                for whole, part in zip(photo.size, (width, height), strict=True)
-            )
-            piece = np.asarray(photo.crop((left, top, left + width, top + height)))
-            noisy = piece + generator.normal(0, 3, (height, width, 1))
-            image = Image.fromarray(noisy.clip(0, 255).astype("uint8"))
-            image.save(folder / name / f"{number}.{suffix}", quality=88)
+CLASSES = photos.CLASSES[:2]
 
 
 def without_antialiasing(path: tf.Tensor, size: int) -> tf.Tensor:
@@ -115,7 +93,7 @@ def main() -> None:
             (1000, 48, "png", (32,)),
         ):
             folder = Path(temporary) / f"{suffix}-{side}"
-            write_folder(folder, count, side, suffix)
+            photos.write_folder(folder, count, side, suffix, CLASSES)
             for size in sizes:
                 times = measure(ways_to_read(folder, size), rounds)
                 base = times["TensorFlow"]

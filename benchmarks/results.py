@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,3 +187,21 @@ def describe_machine() -> str:
     has = "+".join(name for name in INSTRUCTIONS if name in flags)
     name = found.get("model name", platform.machine()).strip()
     return f"{name}, {os.cpu_count()} cores, {has or platform.machine()}"
+
+
+VERSIONS = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+
+
+def versions(python: str, packages: Sequence[str]) -> str | None:
+    """Return packages with their versions; `None` if one is missing."""
+    command = [python, "-c", VERSIONS, *packages]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return ", ".join(f"{p} {v}" for p, v in zip(packages, done.stdout.split(), strict=True))
+
+
+def parse_pythons(texts: Sequence[str]) -> dict[str, str]:
+    """Return the interpreters of `--python NAME=PATH`, by names."""
+    return dict(text.split("=", 1) for text in texts)

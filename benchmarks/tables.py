@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import all as whole_run
-from benchmarks import fine_tuning, layer_speed, memory, paired, published
+from benchmarks import fine_tuning, folder_training, layer_speed, memory, paired, published
 from benchmarks.peers import Row
 from benchmarks.results import AS_BUILT, OPTIMIZED, PLAIN, Result, one_run, read_rows
 from benchmarks.study import STUDIES, Run
@@ -136,12 +136,20 @@ def pairs() -> str:
 def _pair(row: paired.Row | None) -> str:
     if row is None:
         return ""
+    if row.ratio is None:
+        return row.verdict
     return f"{row.ratio:.3f} ({row.ratio_low:.3f} to {row.ratio_high:.3f}), {row.verdict}"
 
 
 def peaks() -> str:
     """Tabulate the peak memory of each operation."""
     return markdown(*memory.table(_rows(memory.Row, memory.RESULTS)))
+
+
+def folder() -> str:
+    """Tabulate training from a folder."""
+    rows = _rows(folder_training.Row, folder_training.RESULTS)
+    return markdown(*folder_training.table(rows))
 
 
 def layer() -> str:
@@ -242,7 +250,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "study: tuning": tuning,
     **{f"study: {name}": functools.partial(study, name) for name in RUN_STUDIES},
 }
-# The file is missing until a run of `benchmarks.all` is published.
+# These files are missing until a run of `benchmarks.all` is published.
+if folder_training.RESULTS.exists():
+    TABLES["speed: folder"] = folder
 if (RESULTS / whole_run.RUN_FILE).exists():
     TABLES["speed: loads"] = loads
 MARKS = re.compile(r"(?<=<!-- )(\w+: [\w ]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -80,7 +81,7 @@ class Worker:
         command: command that starts the process, which communicates like `benchmarks.worker`.
 
     Raises:
-        WorkerError: if the process ends before it is ready, or during a `turn`.
+        WorkerError: on entering, if the process ends before it is ready; and from `turn`.
     """
 
     def __init__(self, command: Sequence[str]):
@@ -96,11 +97,6 @@ class Worker:
             text=True,
             env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
         )
-        try:
-            self._answer()
-        except BaseException:
-            self.close()
-            raise
 
     def turn(self, calls: int) -> float:
         try:
@@ -122,11 +118,17 @@ class Worker:
         raise WorkerError(said[-1] if said else f"the process ended with code {code}")
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
+        if not self._errors.closed:
+            self._process.kill()
+            self._process.communicate()
+            self._errors.close()
 
     def __enter__(self) -> Self:
+        try:
+            self._answer()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -136,6 +138,19 @@ class Worker:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def working(start: Callable[[Any], Worker], given: Sequence[Any]) -> Iterator[list[Worker]]:
+    """Start processes, which load their networks at the same time; end all of them after."""
+    with ExitStack() as stack:
+        workers = []
+        for one in given:
+            workers.append(start(one))
+            stack.push(workers[-1])
+        for worker in workers:
+            worker.__enter__()
+        yield workers
 
 
 def alternate(contenders: Sequence[Turns], rounds: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import dataclasses
 import doctest
 import importlib
 import re
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import all as whole_run
-from benchmarks import memory, paired, published, tables
+from benchmarks import folder_training, memory, paired, published, tables
 from benchmarks.measure import SPREAD_GATES, _optimize_without
 from benchmarks.networks import APPLICATIONS, open_network
 from benchmarks.results import Result, file_run, read_rows, write_rows
@@ -69,9 +70,11 @@ def pairs(monkeypatch, tmp_path):
             return Process(optimized[pair] if given.path == "optimized" else 1.0)
 
         planned = paired.plan([tiny(tmp_path / "tiny.keras")], ["onnx"], [1])
-        return paired.go_on(planned, tmp_path / "paired.csv", start=start, **options)
+        in_this_process = partial(paired.measure_job, start=start)
+        return paired.go_on(planned, tmp_path / "paired.csv", measure=in_this_process, **options)
 
     monkeypatch.setattr("benchmarks.measure.Files._write", lambda files, plain, form: Path(form))
+    monkeypatch.setattr(paired, "same_file", lambda first, second: False)
     return measure, started
 
 
@@ -122,6 +125,7 @@ def test_fewer_pairs_can_say_nothing(pairs):
 
 def test_what_breaks_is_named_and_the_others_go_on(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("benchmarks.measure.Files._write", lambda files, plain, form: Path(form))
+    monkeypatch.setattr(paired, "same_file", lambda first, second: False)
 
     def start(given):
         if given.format == "onnx":
@@ -129,9 +133,56 @@ def test_what_breaks_is_named_and_the_others_go_on(tmp_path, capsys, monkeypatch
         return Process(1.0)
 
     planned = paired.plan([tiny(tmp_path / "tiny.keras")], ["onnx", "openvino"], [1])
-    rows = paired.go_on(planned, tmp_path / "paired.csv", start=start)
+    in_this_process = partial(paired.measure_job, start=start)
+    rows = paired.go_on(planned, tmp_path / "paired.csv", measure=in_this_process)
     assert [row.format for row in rows] == ["openvino"]
     assert "onnx broke: no such instruction" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("format", ["onnx", "tf_saved_model"])
+def test_a_file_that_optimize_leaves_as_it_is_is_not_measured(tmp_path, format):
+    x = image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu")(x)
+    keras.Model(image, keras.layers.Dense(4)(keras.layers.Flatten()(x))).save(tmp_path / "a.keras")
+    (job,) = paired.pending(
+        paired.plan([str(tmp_path / "a.keras")], [format], [1, 2]), [""], [], "first", 6
+    )
+    assert paired.Job.from_json(job.to_json()) == job
+
+    def start(given):
+        raise AssertionError("a process was started")
+
+    rows = list(paired.measure_job(job, start))
+    assert [(row.batch, row.verdict, row.ratio) for row in rows] == [
+        (1, "same file", None),
+        (2, "same file", None),
+    ]
+    write_rows(paired.Row, tmp_path / "paired.csv", rows)
+    assert read_rows(paired.Row, tmp_path / "paired.csv") == rows
+    assert "same file" in paired.table(rows)
+
+
+def test_lanes_stay_on_their_cores_and_share_the_networks(tmp_path, pairs, monkeypatch):
+    measure, _ = pairs
+    (row,) = measure([0.9] * 6)
+    monkeypatch.setattr(paired, "cores_of", lambda lanes: list(range(lanes)))
+    taken = []
+
+    def measure_job(job):
+        taken.append((job.tasks[0][0].model, job.core))
+        for run, _ in job.tasks:
+            yield dataclasses.replace(row, model=run.model, format=run.format)
+        yield "something broke"
+
+    names = ["MobileNet", "VGG16", "ResNet50", "Xception"]
+    planned = paired.plan(names, ["onnx", "openvino"], [1])
+    out = tmp_path / "all.csv"
+    rows = paired.go_on(planned, out, measure=measure_job, run=row.run)
+    assert len(rows) == len(read_rows(paired.Row, out)) == len(planned)
+    assert sorted(model for model, _ in taken) == sorted(names)
+    assert {core for _, core in taken} <= {0, 1}
+    with pytest.raises(InputError, match="`lanes`"):
+        paired.go_on(planned, out, lanes=0)
 
 
 def test_a_rule_is_left_out(tmp_path):
@@ -161,6 +212,56 @@ def test_every_network_of_keras_is_there_at_its_own_size():
     assert {name: open_network(name, None).sizes for name in source} == {
         name: (size,) for name, size in source.items()
     }
+
+
+# --- training from a folder ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path):
+    """`trained(**options)`: rows, and the processes that were started."""
+    started = []
+    speeds = {"se_keras": 60.0, "keras": 40.0, "timm": 30.0}
+
+    def call(way, folder, steps, python):
+        started.append((way.name, python))
+        assert len(list(folder.glob("*/*.jpg"))) == 8
+        speed = speeds[way.side] + len(started)
+        found = dict.fromkeys(("images_per_cpu_second", "reading_per_second"), 2 * speed)
+        first = {"first_pass_s": 7.0} if way.side == "se_keras" else {}
+        return {"images_per_second": speed, "waiting": 0.25, **found, **first}
+
+    def versions(python, packages):
+        return None if python == "bare" and "timm" in packages else "some 1.0"
+
+    monkeypatch.setattr(folder_training, "call", call)
+    monkeypatch.setattr(folder_training, "versions", versions)
+
+    def run(**options):
+        given = {"images": 8, "steps": 2, "rounds": 2, **options}
+        rows = folder_training.go_on(tmp_path / "photos", tmp_path / "folder.csv", **given)
+        return rows, started
+
+    return run
+
+
+def test_ways_to_train_take_turns_and_a_stopped_run_goes_on(trained, capsys):
+    rows, started = trained(rounds=1, python="bare")
+    names = [way.name for way in folder_training.WAYS]
+    assert [row.way for row in rows] == names[:2]
+    assert capsys.readouterr().out.count("left out: timm, DataLoader") == 2
+    rows, started = trained(python="other")
+    # The rest of the first round, then the second in reverse order; each peer in its interpreter.
+    assert [name for name, _ in started] == [*names, *names[::-1]]
+    assert {python for name, python in started if "timm" in name} == {"other"}
+    assert len(rows) == len(started) == 8
+    header, lines = folder_training.table(rows)
+    assert [line[0] for line in lines] == names
+    first = dict(zip(header, lines[0], strict=True))
+    # Processes 1 and 8: 61 and 68 images a second.
+    assert first["images/s"] == "64.5 (61.0 to 68.0)"
+    assert first["waiting"] == "25.0 (25.0 to 25.0) %"
+    assert first["first pass, s"] == "7 (7 to 7)"
 
 
 # --- memory --------------------------------------------------------------------------------------

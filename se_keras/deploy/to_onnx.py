@@ -53,6 +53,7 @@ def _convert(served: Served) -> Any:
         )
         _set_constants(proto, served)
     graph = proto.graph
+    graph.doc_string = ""  # the number of a function, which differs from export to export
     _rename(graph, dict(zip((o.name for o in graph.output), served.output_names, strict=True)))
     for value in (*graph.input, *graph.output):
         first = value.type.tensor_type.shape.dim[:1]
