@@ -23,7 +23,8 @@ def draw_ratios(results: Sequence[Result]) -> "Figure":
     grid: Any = figure.subplots(len(models), 1, squeeze=False, height_ratios=heights).ravel()
     for axes, (model, against), panel in zip(grid, models, panels, strict=True):
         _draw_panel(axes, panel)
-        axes.set_title(f"{model}: time as a ratio of its {against}".replace("its as", "itself as"))
+        other = f"its time {against}" if against == AS_BUILT else f"the time of its {against}"
+        axes.set_title(f"{model}: time divided by {other}")
     return figure
 
 

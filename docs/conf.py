@@ -28,6 +28,7 @@ html_css_files = ["tables.css"]
 
 # The notebooks include the outputs of a run, which the tests compare with a new run.
 nb_execution_mode = "off"
+nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
@@ -38,6 +39,7 @@ autodoc_typehints = "none"
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Input and output shape", "Masks"]
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # they would show private modules of Keras
 copybutton_exclude = ".linenos, .gp, .go"
 copybutton_prompt_text = ">>> "
 
