@@ -1,4 +1,4 @@
-"""Weights that classification_models and Keras 3 can both be given, drawn by the file's names.
+"""Draw weights for classification_models and Keras 3 from the names in the file.
 
 Needs no Keras: `golden/make_classification_models.py` runs classification_models with these weights
 and keeps what comes out and how its h5 file is laid out; the tests write such a file without it.

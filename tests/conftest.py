@@ -37,7 +37,7 @@ def pytest_configure(config):
 
 @pytest.fixture
 def shapes_only():
-    """Models that the test builds have names and shapes of weights and no numbers.
+    """Build models whose weights have names and shapes, but no numbers.
 
     Drawing the numbers takes most of the time of building a large network.
     """

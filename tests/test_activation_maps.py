@@ -1,4 +1,4 @@
-"""Class activation maps against those of arXiv 1512.04150, in NumPy, and against differences."""
+"""Compare class activation maps with arXiv 1512.04150 in NumPy, and with differences."""
 
 import keras
 import numpy as np
@@ -62,7 +62,7 @@ def found_layer(model, name):
 
 @pytest.mark.parametrize("make", [plain, nested, pooled_inside, head_of_a_map, as_mobilenet])
 def test_after_a_global_average_they_are_the_weighted_maps(make):
-    """CAM is sum_c w_c map_c, and Grad-CAM that over the number of places."""
+    """CAM is sum_c w_c map_c; Grad-CAM is CAM divided by the number of places."""
     model = make()
     set_random_weights(model)
     before, outputs = model.get_weights(), array(model(IMAGES))
@@ -77,7 +77,7 @@ def test_after_a_global_average_they_are_the_weighted_maps(make):
 
 
 def test_after_other_heads_they_are_made_of_the_gradient():
-    """That of VGG's head, by differences in float64."""
+    """The gradient of VGG's head is computed by differences in float64."""
     body = backbone()
     x = layers.Flatten()(body.output)
     x = layers.Dense(7, activation="tanh", name="fc")(x)

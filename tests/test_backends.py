@@ -1,7 +1,8 @@
 """TensorFlow, JAX and PyTorch compute the same: eagerly, compiled, and in a training step.
 
-Keras has one backend a process, so each other runs `record` in its own. The cases are the layer's
-`LAYERS` below and every public model with the check "backend" in the table of `test_public.py`.
+Keras has one backend in a process, so each other backend runs `record` in a process of its own. The
+cases are the layers in `LAYERS` below, and every public model with the check "backend" in the table
+of `test_public.py`.
 """
 
 import functools
@@ -89,7 +90,7 @@ CASES |= dict.fromkeys([GRAPH, WITHOUT])
 
 
 def predictors(model):
-    """The model as one function a mode of this backend."""
+    """Return the model as a function, for each mode of this backend."""
     if keras.backend.backend() == "torch":
         return {"eager": model}
     if keras.backend.backend() == "jax":
@@ -112,7 +113,7 @@ def jitted(model):
 
 
 def record(folder, *names):
-    """Writes the results of each case."""
+    """Write the results of each case."""
     warnings.filterwarnings("error", module="se_keras")
     for name in names:
         results = results_of(name) if CASES[name] else {"error": error_of(name, Path(folder))}
@@ -120,7 +121,7 @@ def record(folder, *names):
 
 
 def results_of(name):
-    """The outputs of every mode and what one step of SGD changes."""
+    """Return the outputs of every mode, and the changes by one step of SGD."""
     backend = keras.backend.backend()
     model, x = CASES[name](name)
     set_random_weights(model)

@@ -21,7 +21,7 @@ L = keras.layers
 
 @keras.saving.register_keras_serializable("tests")
 class Called(keras.Model):
-    """Not functional: its layers are called in Python code."""
+    """A model that is not functional: its layers are called in Python code."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -38,7 +38,7 @@ def subclassed():
 
 
 def of_images(height, width, channels=3, name=None):
-    """A classifier of raw pixels, whose convolution needs 5 x 5 of them."""
+    """A classifier of raw pixels, whose convolution needs at least 5 x 5 pixels."""
     image = keras.Input((height, width, channels))
     x = L.Rescaling(1 / 255, name="scale")(image)
     x = L.ReLU(name="relu")(L.Conv2D(4, 5, name="conv")(x))

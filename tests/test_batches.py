@@ -12,7 +12,7 @@ from se_keras.support.errors import InputError
 
 
 class Numbers(keras.utils.PyDataset):
-    """Batches of one number; `batches` of them."""
+    """A data set of `batches` batches of one number."""
 
     def __init__(self, batches):
         super().__init__()

@@ -98,7 +98,7 @@ def test_a_short_call_is_repeated_within_a_turn():
 
 
 def tiny(path, **options):
-    """A network with SE of every kind of layer that matters, as a .keras file."""
+    """A network with SE and every kind of layer that matters, as a .keras file."""
     x = image = keras.Input((8, 8, 3), name="image")
     x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
     x = keras.layers.BatchNormalization()(x)

@@ -1,4 +1,4 @@
-"""The benchmark for a GPU: what it measures, and that it goes on after a stop and a failure."""
+"""The benchmark for a GPU: its rows, and how it continues after a stop and a failure."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from benchmarks.timing import WorkerError
 
 
 class Turns:
-    """A worker whose times are given: SE takes half as long again."""
+    """A worker whose times are given: SE takes 1.5 times as long."""
 
     def __init__(self, work, se):
         if work.batch == 256:

@@ -333,7 +333,7 @@ def test_the_summary_counts_pairs():
 
 @pytest.fixture
 def taken(monkeypatch):
-    """Steps that were taken, and the exit codes of those that break."""
+    """The steps that were carried out, and the exit codes of steps that fail."""
     steps, codes = [], {}
 
     def take(step, command, run):

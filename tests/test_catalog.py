@@ -50,7 +50,7 @@ def has_manifest(row):
 
 
 def relatives(row):
-    """The rows that differ from this one in depth alone."""
+    """Return the rows that differ from this one in depth alone."""
     return [other for other in RECIPES if kind_of(other) == kind_of(row) and other != row]
 
 
@@ -97,7 +97,7 @@ def test_the_names_of_a_row_have_its_parameters(row):
 
 @pytest.mark.parametrize(("name", "expected"), PAPER_MULTIPLY_ADDS.items())
 def test_multiply_adds_are_the_papers_within_one_percent(name, expected):
-    """What the rows say; the test above holds it to the networks."""
+    """Check the numbers in the rows; the test above compares them with the networks."""
     (row,) = se_keras.list_models(name)
     assert row.multiply_adds / 1e9 == pytest.approx(expected, rel=0.01)
 

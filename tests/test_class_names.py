@@ -52,7 +52,7 @@ FLOWERS = {
 
 @pytest.fixture
 def flowers(monkeypatch):
-    """A repository of the hub with this config; test_hub.py has the way there."""
+    """Provide a repository of the hub with this config; test_hub.py tests the download."""
     config = dict(FLOWERS)
     monkeypatch.setattr(hub, "fetch_config", lambda source: config)
     return config

@@ -1,4 +1,4 @@
-"""The command line in processes of its own: what it prints, how it fails, and that it survives."""
+"""The command line in processes of its own: what it prints, and how it fails."""
 
 import argparse
 import csv
@@ -327,7 +327,7 @@ GIVEN = {
 
 
 def without_training(monkeypatch):
-    """Let `se-keras train` call a function that keeps what it is called with."""
+    """Let `se-keras train` call a function that records its arguments."""
     calls = []
     monkeypatch.setattr(train_run, "train", lambda *args, **options: calls.append((args, options)))
     return calls
@@ -532,7 +532,7 @@ def test_what_needs_no_model_does_not_load_keras(start, command, tmp_path):
 
 
 def test_the_command_opens_a_model_and_says_nothing_else(command, tmp_path):
-    """Its process has not imported the public API, and a model of this package needs it."""
+    """The process has not imported the public API, but a model of this package needs it."""
     se_keras.create("seshufflenet", input_shape=(32, 32, 3), classes=2).save(tmp_path / "a.keras")
     environment = {name: v for name, v in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""counting.py: against published figures, Keras' own parameter count, and derivations by hand."""
+"""Compare counting.py with published figures, Keras' own count, and derivations by hand."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from se_keras.support.errors import InputError
 
 
 def counted(layer, *shape, **inputs):
-    """The only row of a model of one layer."""
+    """Return the only row of a model of one layer."""
     x = keras.Input(shape, **inputs)
     (row,) = count(keras.Model(x, layer(x))).rows
     return row

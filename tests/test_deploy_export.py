@@ -1,4 +1,4 @@
-"""Exports: every file is run by its engine alone, and gives what the Keras model gives."""
+"""Exports: each file is run by its engine alone, with the outputs of the Keras model."""
 
 import hashlib
 import importlib
@@ -202,7 +202,7 @@ def digit_files(digits, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(exports, forked_exports, digits, two_inputs, digit_files, tmp_path_factory):
-    """What a process without Keras gets from each file, and what the examples of the docs print."""
+    """Return the outputs of each file in a process without Keras, and of the docs' examples."""
     folder = tmp_path_factory.mktemp("docs")
     for name, path in DOCS_FILES.items():
         (folder / path).symlink_to(exports[name, "float32", False].path)
@@ -458,7 +458,7 @@ def test_the_report_is_what_a_comparison_by_hand_gives(case, exports, model, dig
 
 
 def by_eight(run, images):
-    """Call `run` as the comparison does: engines choose kernels and scales by the batch."""
+    """Call `run` in the batch size of the comparison: engines choose kernels and scales by it."""
     starts = range(0, len(images), 8)
     batches = [images[np.arange(start, start + 8) % len(images)] for start in starts]
     return np.concatenate([run(batch) for batch in batches])[: len(images)]
@@ -577,7 +577,7 @@ def test_converters_get_a_graph_without_the_weights(name, function, tmp_path, mo
 
 @pytest.fixture(scope="module")
 def forked():
-    """Two inputs and eleven outputs, named so that sorting brings them into another order."""
+    """A model of two inputs and eleven outputs, whose names sort into another order."""
     keras.utils.set_random_seed(1)
     image = keras.Input((8, 8, 3), name="z-image")
     vector = keras.Input((4,), name="a")
@@ -1012,7 +1012,7 @@ class Squared(keras.Model):
 
 
 def test_where_a_nan_goes_in_nan_comes_out():
-    """Also where an engine's ReLU makes a number of it; other examples and whole numbers stay."""
+    """Even if an engine's ReLU turns NaN into a number. Other examples and integers stay."""
 
     def load(path, precision, threads):
         return lambda arrays: [np.nan_to_num(arrays[0]), np.ones((3, 2), "float32"), np.arange(3)]

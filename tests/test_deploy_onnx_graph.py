@@ -15,7 +15,7 @@ from se_keras.deploy.onnx_graph import join_hard_sigmoids, number_names, spread_
 
 
 def block(channels, hidden, groups=1, gate="Sigmoid", before=None):
-    """A convolution, perhaps with its maximum added or multiplied, and a gate of it on its map."""
+    """Build a convolution, perhaps with its maximum added or multiplied, and a gate on its map."""
     constants, nodes, rng = [], [], np.random.default_rng(0)
 
     def add(kind, *inputs, kernel=None, **options):
@@ -42,7 +42,7 @@ def block(channels, hidden, groups=1, gate="Sigmoid", before=None):
 
 
 def run(model, folder=None):
-    """The output, and the kinds of nodes that ONNX Runtime makes of the model."""
+    """Return the output, and the kinds of nodes in ONNX Runtime's version of the model."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""The examples in docstrings, in the README and in `docs/` run, and give what they say."""
+"""Run the examples in docstrings, README and `docs/`, and compare their results."""
 
 import ast
 import configparser
@@ -53,7 +53,7 @@ def test_every_module_says_what_it_is(module):
 
 @of_each_page
 def test_the_examples_call_what_there_is(page):
-    """In a second; `test_the_examples_run` finds what is wrong beside names."""
+    """A quick check of names; `test_the_examples_run` runs the examples."""
     assert wrong_calls("\n".join(FENCE.findall(page.read_text()))) == []
 
 
@@ -67,7 +67,7 @@ def test_the_tables_of_moving_call_what_there_is():
 
 @of_each_page
 def test_the_commands_are_taken(page):
-    """By their parsers; each option is one of the command's."""
+    """Each option in a page is an option of its command."""
     blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     for words in (shlex.split(line, comments=True) for line in lines):
@@ -154,7 +154,7 @@ def crops_of_photos(folder):
 
 @pytest.mark.slow
 def test_the_commands_of_the_start_run(tmp_path, monkeypatch, capsys):
-    """As they stand, but for a size and a number of epochs that fit a test."""
+    """Only the image size and the number of epochs are changed, to be quick."""
     monkeypatch.chdir(tmp_path)
     crops_of_photos(tmp_path / "photos")
     crops_of_photos(tmp_path / "new_photos")
@@ -178,7 +178,7 @@ def test_the_commands_of_the_start_run(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_frozen_normalization_keeps_its_statistics_in_fit(tmp_path, monkeypatch):
-    """The way of fine-tuning in the docs; a `training=False` in the call would let them move."""
+    """Fine-tune as in the docs; a `training=False` in the call would not hold the statistics."""
     monkeypatch.chdir(tmp_path)
     blocks = FENCE.findall((REPO / "docs" / "networks.md").read_text())
     (source,) = [block for block in blocks if "def accuracy_after" in block]

@@ -1,4 +1,4 @@
-"""explain: statistics against NumPy in float64, pruned models against the ones they come from."""
+"""explain: compare statistics with NumPy in float64, and pruned models with the originals."""
 
 import csv
 import dataclasses
@@ -52,7 +52,7 @@ def images(number=50, shape=(6, 5, 3)):
 
 
 def reference_gates(model, name, x, **options):
-    """By the paper's equations, image by image, in float64; only what SE takes is the model's."""
+    """Compute gates by the paper's equations in float64, from the model's inputs of SE."""
     layer = model.get_layer(name)
     maps = array(keras.Model(model.input, layer.input)(x))
     weights = [array(weight) for weight in layer.weights]
@@ -63,7 +63,7 @@ SE2 = {"pool": "max", "gate_activation": "tanh", "scale": 1.5}
 
 
 def check_layer(layer, gates, labels, scale=1.0):
-    """Every number of a layer against all gates at once, (N, C)."""
+    """Compare every number of a layer with numbers from all gates at once, (N, C)."""
     present = np.unique(labels)
     total = gates.var(axis=0).sum()
     assert total > 1e-3
@@ -249,7 +249,7 @@ def test_a_progress_bar_counts_batches(capsys):
 
 
 class Endless(list):
-    """What tf.data says of a data set that repeats for ever."""
+    """A data set with tf.data's cardinality of an endless data set."""
 
     def cardinality(self):
         return -1
@@ -446,7 +446,7 @@ BEFORE_SE = {
 
 
 def constant_gates(model):
-    """Gates that differ from channel to channel, and not from image to image."""
+    """A model whose gates differ between channels, but not between images."""
     set_random_weights(model)
     for number, layer in enumerate(se_layers(model)):
         layer.expand.kernel.assign(0 * layer.expand.kernel)
@@ -724,7 +724,7 @@ def test_explain_of_a_run(trained, digits, tmp_path, capsys):
 
 
 def check_csv(out, model, digits):
-    """The statistics are of the training images of the run's seed, and of no others."""
+    """Check that the statistics are those of the run's training images."""
     pixels = digits.train.items.astype("float32")
     gates = reference_gates(model, "se3", pixels)
     rows = [row for row in rows_of(out / "channels.csv") if row["layer"] == "se3"]
@@ -740,7 +740,7 @@ def check_csv(out, model, digits):
 
 
 def check_comparison(out, text, model, digits):
-    """Accuracy before and after is that on the test images."""
+    """Check the accuracy before and after on the test images."""
     pruned = keras.models.load_model(out / "pruned.keras")
     assert len(se_layers(pruned)) == 1
     pixels = digits.test.items.astype("float32")
@@ -769,7 +769,7 @@ def test_the_cost_of_pruning_is_told_with_how_likely_chance_is():
 
 
 def test_explain_names_layers_that_hardly_vary(tmp_path):
-    """Also without a run's folder; a model of other classes has no accuracy."""
+    """Also without the folder of a run. A model with other classes gets no accuracy."""
     pixels = keras.Input((8, 8, 1))
     varying = SqueezeExcite(1, activation=None, name="varying")
     x = conv(varying(layers.Rescaling(1 / 255)(pixels)), "conv")
@@ -794,7 +794,7 @@ def test_explain_names_layers_that_hardly_vary(tmp_path):
 
 
 def test_class_activation_maps_are_drawn(trained, digits, tmp_path, capsys):
-    """Of the worst test images, and of files for a model without SE; on the pixels it takes."""
+    """For the worst test images; and for files, with a model without SE and its own pixels."""
     run = tmp_path / "run"
     run.mkdir()
     trained.save(run / "model.keras")

@@ -40,7 +40,7 @@ def images():
 
 
 def gates_of(model, x):
-    """All gates, (N, H, W, C): what the layer gives is the map times them."""
+    """Return all gates, (N, H, W, C): the output of the layer divided by the map."""
     gate = model.get_layer("gate")
     before, after = map(array, keras.Model(model.input, [gate.input, gate.output])(x))
     gates = after.astype("float64") / before

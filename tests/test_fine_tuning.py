@@ -10,7 +10,7 @@ from benchmarks.fine_tuning import SCRATCH, STAGED, TASKS, Row, Variant
 
 
 def numbered(count, classes):
-    """Images whose pixels tell their number and their class."""
+    """Make images whose pixels show their number and their class."""
     images = np.zeros((classes, count, 14, 14, 1), "uint8")
     images[..., 0, 0, 0], images[..., 0, 1, 0] = np.divmod(np.arange(count), 256)
     images[..., 1, 0, 0] = np.arange(classes)[:, None]

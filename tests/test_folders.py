@@ -1,4 +1,4 @@
-"""The one rule for folders: what is an image, of which class and which part."""
+"""The rules for folders: which files are images, of which class and part."""
 
 import os
 import threading

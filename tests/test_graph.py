@@ -1,4 +1,4 @@
-"""graph.py: traced views against hand-drawn graphs, rebuilt models against their originals."""
+"""graph.py: compare traced graphs with graphs drawn by hand, and rebuilt models with originals."""
 
 import keras
 import numpy as np
@@ -45,7 +45,7 @@ class WithTrainStep(keras.Model):
 
 
 class OwnArguments(keras.Model):
-    """As KerasHub writes its backbones: functional inside, arguments of its own."""
+    """A backbone as in KerasHub: functional inside, with arguments of its own."""
 
     def __init__(self, width, **kwargs):
         x = keras.Input((6,), name="features")
@@ -145,7 +145,7 @@ def unused_input():
 
 
 def cut_out():
-    """From the middle of another model."""
+    """A model that is cut out of the middle of another one."""
     whole = residual()
     return keras.Model(whole.get_layer("add").output, whole.output, name="cut_out")
 

@@ -1,4 +1,4 @@
-"""Files made to harm, and files damaged at random: one line, and the model as it was, or a load."""
+"""Harmful files, and files damaged at random: they load, or one line refuses them."""
 
 import faulthandler
 import os
@@ -91,7 +91,7 @@ def unchanged(model):
 
 
 def check_refused(model, path, load=se_keras.load_weights):
-    """One line that names the file, which is returned, and no memory taken for it."""
+    """Check that one line names the file and that little memory is used; return the line."""
     tracemalloc.start()
     with unchanged(model), pytest.raises(InputError) as caught:
         load(model, path)
@@ -193,7 +193,7 @@ def test_an_h5_file_of_too_many_parts_is_refused(models, good, monkeypatch):
 
 
 def copied(path, to, version, groups=0, **packing):
-    """Write an h5 file anew, as another version of HDF5 does it, with more groups in its first."""
+    """Write an h5 file again as another version of HDF5, with more groups in its first group."""
     with h5py.File(path) as old, h5py.File(to, "w", libver=version) as new:
 
         def copy(place, item):
@@ -334,7 +334,7 @@ KINDS = {
 
 
 def damaged(content, random):
-    """A file with up to eight faults of one kind: bytes, numbers, places of others, cuts."""
+    """Make a file with up to eight faults of one kind: bytes, numbers, swapped places, cuts."""
     content, size = bytearray(content), len(content)
     kind = random.integers(5)
     numbers = (0, 1, 8, 16, 2**31, 2**62, 2**64 - 1, size)

@@ -138,7 +138,7 @@ def server():
 
 @pytest.fixture
 def the_hub(server, tmp_path, monkeypatch):
-    """The server in place of huggingface.co, with an empty cache; waiting takes no time."""
+    """The server instead of huggingface.co, with an empty cache; waiting takes no time."""
     monkeypatch.setattr(constants, "ENDPOINT", server.address)
     template = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -154,7 +154,7 @@ def keras_home(tmp_path, monkeypatch):
 
 
 def files_below(folder):
-    """Files with content: no locks, no marks, nothing that is still to be taken up again."""
+    """Return the files with content: no locks, no marks, no partial downloads."""
     return [
         path
         for path in Path(folder).rglob("*")
@@ -169,7 +169,7 @@ def fetch(source):
 
 
 def refused(source, *words):
-    """The message of the one error, which names the source."""
+    """Return the message of the error, which must name the source."""
     with pytest.raises(InputError) as caught:
         fetch(source)
     message = str(caught.value)
@@ -404,7 +404,7 @@ def test_a_page_in_place_of_the_hub_is_refused(the_hub, tmp_path):
 
 @pytest.fixture
 def small_disk():
-    """No file may grow beyond 64 KiB: a write that fails half-way, as on a full disk."""
+    """Limit files to 64 KiB, so that a write fails half-way, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
     yield
@@ -717,7 +717,7 @@ def test_a_repository_that_names_no_network_is_refused(the_hub, capsys):
 
 @pytest.fixture
 def thesis(tmp_path):
-    """A file of the user's, which no download may touch."""
+    """A file of the user, which no download may touch."""
     path = tmp_path / "home" / "thesis.txt"
     path.parent.mkdir()
     path.write_text("three years of work")

@@ -1,4 +1,4 @@
-"""What the `config.json` of a repository may say, and what is refused in one line."""
+"""The `config.json` of a repository: valid values, and values that one line refuses."""
 
 import json
 import re
@@ -140,7 +140,7 @@ WRONG = [
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize(("name", "change"), WRONG, ids=range(len(WRONG)))
 def test_what_may_not_be_is_refused_in_one_line(name, change, within):
-    """The line names the repository, the field, what it may be, and (shortened) what it has."""
+    """The line names the repository, the field, the valid values, and the (shortened) value."""
     of_image = within and name in {*IMAGE, "test_input_size", "test_crop_pct"}
     content = {"pretrained_cfg": IMAGE | change} if of_image else IMAGE | change
     with pytest.raises(InputError) as caught:

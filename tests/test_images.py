@@ -1,4 +1,4 @@
-"""The one reader: every kind of image file, with the pixels that it was written from."""
+"""The reader of images: every kind of file gives the pixels from which it was written."""
 
 import io
 import os
@@ -58,7 +58,7 @@ def test_a_file_that_is_no_image_is_named_in_one_line(name, tmp_path):
 
 
 def in_time(call):
-    """Run it in a thread of its own, so that a reader that waits for ever fails the test."""
+    """Run a call in another thread, so that a reader that waits forever fails the test."""
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(20)

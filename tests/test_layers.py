@@ -1,4 +1,4 @@
-"""`SqueezeExcite` against a float64 reference, its options, its config, and what it refuses."""
+"""`SqueezeExcite`: compared with a float64 reference; its options, its config, bad input."""
 
 import inspect
 
@@ -31,7 +31,7 @@ COMPUTE = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 
 
 def made(shape, seed=0, **options):
-    """A built layer whose weights, biases too, are all different from zero."""
+    """Make a built layer whose weights and biases are all different from zero."""
     layer = SqueezeExcite(**options)
     layer.build((None, *shape[1:]))
     set_random_weights(layer, seed)
@@ -61,7 +61,7 @@ def assert_equals_reference(layer, x, policy="float32", **options):
 
 @st.composite
 def layer_cases(draw):
-    """A map's shape, the arguments of a layer, and a policy."""
+    """Draw the shape of a map, the arguments of a layer, and a policy."""
     channels = draw(st.integers(1, 40))
     spatial = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
     options = {
@@ -272,7 +272,7 @@ def test_gradients_reach_every_weight_and_the_input():
 
 
 def central_differences(function, arrays, step=1e-6):
-    """The gradient of `function(*arrays)`, numerically: its error is about step squared."""
+    """Return the numerical gradient of `function(*arrays)`; its error is about step squared."""
     gradients = [np.zeros_like(values) for values in arrays]
     for values, gradient in zip(arrays, gradients, strict=True):
         for index in np.ndindex(values.shape):

@@ -1,4 +1,4 @@
-"""SE's kin against float64 references and timm's modules, and what every gate has."""
+"""SE's kin: compared with float64 references and timm's modules; common properties of gates."""
 
 import inspect
 import math

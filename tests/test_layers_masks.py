@@ -1,4 +1,4 @@
-"""`SqueezeExcite` and masks: which positions count, and where a rewritten model sees them."""
+"""`SqueezeExcite` and masks: the positions that count, also in a rewritten model."""
 
 import keras
 import numpy as np
@@ -25,7 +25,7 @@ def made(**options):
 
 
 def some_positions(shape):
-    """A mask of the positions of a map; of the last sample none counts."""
+    """Make a mask of the positions of a map; in the last sample no position counts."""
     mask = np.random.default_rng(3).random(shape[:-1]) < 0.6
     mask[-1] = False
     return mask

@@ -1,4 +1,4 @@
-"""`SqueezeExcite` after `quantize` and `enable_lora`: saved, copied and rewritten as it is."""
+"""`SqueezeExcite` after `quantize` and `enable_lora`: saved, copied and rewritten unchanged."""
 
 import copy
 import json
@@ -116,7 +116,7 @@ def saved_and_loaded(model, path):
 
 
 def cases(containers, quick):
-    """All containers in all modes; those that are not in `quick` take long together."""
+    """Return all containers in all modes; those that are not in `quick` are marked slow."""
     return [
         pytest.param(container, mode, marks=() if (container, mode) in quick else pytest.mark.slow)
         for container in containers

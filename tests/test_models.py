@@ -1,4 +1,4 @@
-"""What all builders share: arguments, input, output, names."""
+"""The common properties of all builders: arguments, input, output, names."""
 
 import doctest
 import inspect

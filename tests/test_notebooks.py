@@ -132,7 +132,7 @@ def test_the_committed_outputs_are_those_of_the_committed_code(path, executed):
 
 @of_each_notebook
 def test_its_code_calls_what_there_is(path):
-    """In a second, where the runs take minutes; those find what is wrong beside names."""
+    """A quick check of names; the other tests run the notebooks."""
     cells = code_cells(nbformat.read(path, as_version=4))
     lines = "\n".join(cell.source for cell in cells).splitlines()
     assert wrong_calls("\n".join(line for line in lines if not line.startswith("%"))) == []

@@ -1,4 +1,4 @@
-"""The three equations against NumPy, and what makes them refuse an input."""
+"""Compare the equations with NumPy, and check which inputs they refuse."""
 
 import keras
 import numpy as np
@@ -139,7 +139,7 @@ def test_an_unknown_data_format_is_refused(data_format):
 
 
 def test_a_tensor_is_written_out_only_where_it_is_refused():
-    """Writing takes milliseconds, and has to wait for a GPU."""
+    """Formatting a tensor takes milliseconds, and waits for a GPU."""
     written = []
 
     class Counted(np.ndarray):

@@ -1,4 +1,4 @@
-"""`se-keras predict` on many images: what it finds, what it answers, what it leaves."""
+"""`se-keras predict` on many images: the files that it finds and leaves out, its answers."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ FOUND = {
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
-    """A model of raw pixels that takes an image for its brightest color."""
+    """A model of raw pixels that predicts the brightest color of an image."""
     folder = tmp_path_factory.mktemp("model")
     keras.Model(*brightest()).save(folder / "model.keras")
     (folder / "report.json").write_text(json.dumps({"class_names": list(COLORS)}))
@@ -57,7 +57,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def answered(printed):
-    """The likeliest class of each image, as the command prints it."""
+    """Return the most probable class of each image in the output of the command."""
     blocks = printed.replace("\n  ", "\t").splitlines()
     return {block.split("\t")[0]: block.split("\t")[1].split()[0] for block in blocks}
 

@@ -1,4 +1,4 @@
-"""The registry of published weights, against what timm says of them."""
+"""Compare the registry of published weights with timm's."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ OF_TIMM = {name: row for name, row in TIMM.items() if name.split(".")[0] in NAME
 
 
 def timm_source(name, row):
-    """Where timm itself gets the weights."""
+    """Return the place from which timm downloads the weights."""
     if row["hf_hub_id"]:
         return f"hf://{row['hf_hub_id']}"
     digits = row["url"].removesuffix(".pth").rpartition("-")[2]

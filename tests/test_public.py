@@ -246,7 +246,7 @@ def names_with(check):
 
 
 def cases(check):
-    """The names that take this check, as parameters of a test."""
+    """Return the names with this check as parameters of a test."""
     return [
         pytest.param(name, marks=pytest.mark.slow if is_slow(name, check) else ())
         for name in names_with(check)
@@ -299,7 +299,7 @@ def test_public_names_exist_and_are_documented():
 
 
 def write(name, folder):
-    """Everything that a fresh process is to read, and what it should compute from it."""
+    """Write the files for a fresh process, and the results that it should compute from them."""
     model, row = made(name), row_of(name)
     folder.mkdir(parents=True)
     model.save(folder / "model.keras")
@@ -325,7 +325,7 @@ def read(folder):
 
 
 def read_all(folder):
-    """`read` for each model; one that fails leaves its traceback in place of its outputs."""
+    """Call `read` for each model; the traceback of a failure replaces the outputs."""
     for each in sorted(Path(folder).iterdir()):
         try:
             read(each)

@@ -29,7 +29,7 @@ def read_reports():
 
 
 def differences(model):
-    """How far models that must compute the same are from it, relative to the largest output."""
+    """Return the differences of models that must be equal, relative to the largest output."""
     x = inputs_of(model)
     (expected,) = outputs(model, x)
 

@@ -1,4 +1,4 @@
-"""Factors and shifts move back into weights: where they do, where not, and what stays as it was."""
+"""Factors and shifts that move back into weights, and those that can't."""
 
 import copy
 import pickle

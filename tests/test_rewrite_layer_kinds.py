@@ -1,4 +1,4 @@
-"""The table of layer kinds, each claim held to what Keras computes."""
+"""Compare each claim in the table of layer kinds with Keras' results."""
 
 import keras
 import numpy as np

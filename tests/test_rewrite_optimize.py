@@ -314,7 +314,7 @@ def test_types_are_kept(policy):
 
 
 def test_the_file_names_nothing_but_keras(tmp_path):
-    """So that it loads without the package: test_public.py does so with another one."""
+    """So it loads without the package; test_public.py loads another one in this way."""
     model = se_keras.create("seresnet20", input_shape=(16, 16, 3), classes=3)
     set_random_weights(model)
     x = uniform((2, 16, 16, 3))

@@ -1,4 +1,4 @@
-"""The finder of squeeze-and-excitation: what is taken for it in stock layers, and what is not."""
+"""Find squeeze-and-excitation in stock layers, and nothing else."""
 
 import keras
 import numpy as np
@@ -133,7 +133,7 @@ def model_of(function, shape=(5, 6, C)):
 
 
 def check_one_gate(model, name="expand"):
-    """What is recorded is what the product multiplies by, without asking where that comes from."""
+    """Check that the recorded gate is the second factor of the product."""
     (gate,) = find_gates(trace(model)).values()
     assert gate.name == name
     assert gate.channels == C
@@ -405,7 +405,7 @@ def test_pruning_counts_shared_layers_once():
 
 
 def test_a_masked_map_keeps_its_gate():
-    """A product of Keras hands a mask on in another way than a constant does."""
+    """A product of Keras passes a mask on differently from a constant."""
     words = keras.Input((9,), dtype="int32")
     x = layers.Embedding(5, C, mask_zero=True)(words)
     model = keras.Model(words, layers.LSTM(3)(layers.Multiply(name="se")([x, dense_pair(pool(x))])))
@@ -468,7 +468,7 @@ def test_the_gates_of_networks_are_those_that_their_products_take(name):
 
 
 def test_the_gates_of_kerashubs_layers():
-    """Those of MobileNetV3 are in layers of layers."""
+    """The gates of MobileNetV3 are in nested layers."""
     model = pytest.importorskip("test_surgery_kerashub").mobilenet(se_ratio=0.25)
     set_random_weights(model)
     data = 100 * uniform((4, *model.input_shape[1:]))

@@ -1,4 +1,4 @@
-"""Images that a run was trained on, when its model is tested or exported."""
+"""Find the images that a run was trained on, when its model is tested or exported."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ PARTS = [part for part, count in COUNTS.items() for _ in range(count)]
 
 
 def brightest(classes, size, channels=3):
-    """A model that takes an image for one of its first channels, on raw pixels."""
+    """A model of raw pixels whose classes are its first channels."""
     pixels = keras.Input((size, size, channels))
     x = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 25)(pixels))
     kernel = np.eye(channels, classes)
@@ -39,7 +39,7 @@ def brightest(classes, size, channels=3):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """What `se-keras train` leaves of a folder of two classes; one image of each is wrong."""
+    """A run of `se-keras train` on a folder of two classes; one image of each has a wrong class."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     rows = []

@@ -1,4 +1,4 @@
-"""`benchmarks.study`: its runs, their resuming after a kill, its tables, and README's copy."""
+"""`benchmarks.study`: its runs, also continued after a kill, and its tables."""
 
 import signal
 import subprocess
@@ -84,7 +84,7 @@ def test_runs_of_another_budget_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_next_epoch(tmp_path, monkeypatch):
-    """With the weights and the momenta of the last one: what comes out is the same, bit by bit."""
+    """It loads the weights and momenta of the last epoch; the result is the same, bit by bit."""
     path = tmp_path / "study.csv"
     train, epochs = study._epoch, []
     one = replace(TINY, variants=TINY.variants[1:])
@@ -180,7 +180,7 @@ def test_the_interval_is_students():
 
 
 def test_differences_are_those_within_a_seed():
-    """A seed that is hard for both does not widen them; an incomplete seed is left out."""
+    """A seed that is hard for both does not widen the intervals; an incomplete seed is left out."""
     runs = [run_of("plain", 1, 8.0), run_of("SE", 0, 1.0), run_of("plain", 0, 2.0)]
     runs += [run_of("SE", 1, 7.0), run_of("plain", 2, 50.0)]
     header, (plain, se) = study.table(TINY, runs)

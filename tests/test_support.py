@@ -1,4 +1,4 @@
-"""The small helpers: errors, checks of arguments, files that are whole or not there, tables."""
+"""The small helpers: errors, checks of arguments, files that are complete or absent, tables."""
 
 import argparse
 import csv
@@ -127,7 +127,7 @@ INTEGRAL = {arguments.positive_integer}
 
 
 def accepted(check, value):
-    """What a check returns; `None` where it refuses, naming the argument and the value."""
+    """Return the result of a check; `None` if it refuses, naming the argument and the value."""
     try:
         return check("size", value)
     except InputError as error:
@@ -515,7 +515,7 @@ def test_a_folder_that_another_process_makes_meanwhile_is_not_replaced(tmp_path)
 
 
 def test_a_folder_that_goes_meanwhile_is_one_line(tmp_path):
-    """Also where what is written there makes it again."""
+    """Even if a later write creates the folder again."""
     deep = tmp_path / "deep"
     with (  # noqa: PT012
         pytest.raises(InputError, match=r"can't write .*: its folder was removed meanwhile\."),
@@ -553,7 +553,7 @@ def test_a_sealed_file_is_refused_where_it_was_changed(content, tmp_path):
 
 
 def test_temporary_files_of_a_command_go_with_what_a_kill_leaves(tmp_path):
-    """Another command that writes the same takes them away."""
+    """The next command that writes the same path deletes them."""
     before = os.environ.get("TMPDIR"), tempfile.gettempdir()
     parsed = argparse.Namespace(command="predict", csv=tmp_path / "a.csv")
     with cli._claimed_output(parsed):
@@ -578,7 +578,7 @@ def test_a_missing_parent_is_made_and_goes_again_with_what_failed(tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path):
-    """A limit of the file's size gives another number of the same kind of error."""
+    """A limit of file size gives the same kind of error with another number."""
     code = """
 import resource, signal, sys
 sys.argv[0] = "se-keras"  # which does not load Keras

@@ -1,4 +1,4 @@
-"""`support/timing.py`: calls that take turns, and what is kept of their times."""
+"""`support/timing.py`: calls that take turns, and their recorded times."""
 
 from se_keras.support.timing import seconds_in_turn
 

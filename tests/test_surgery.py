@@ -1,4 +1,4 @@
-"""surgery: sites of networks drawn by hand, and models before and after the insertion."""
+"""surgery: find the sites of networks drawn by hand; compare models before and after insertion."""
 
 import copy
 import pickle
@@ -18,7 +18,7 @@ from se_keras.graph import trace
 
 @keras.saving.register_keras_serializable(package="test_surgery")
 class DropPath(layers.Layer):
-    """As users write it; never drops here."""
+    """Stochastic depth as users write it; it never drops here."""
 
     def call(self, x):
         return x * 1.0
@@ -35,7 +35,7 @@ class LayerScale(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="test_surgery")
 class ConvBlock(layers.Layer):
-    """A block whose inside a graph does not show."""
+    """A custom layer with a block inside, which the graph does not show."""
 
     def __init__(self, filters, **kwargs):
         super().__init__(**kwargs)
@@ -54,7 +54,7 @@ class ConvBlock(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="test_surgery")
 class InvertedUnit(layers.Layer):
-    """MobileNet's unit in one layer, its addition too, as KerasHub writes it."""
+    """MobileNet's unit with its addition in one layer, as in KerasHub."""
 
     def __init__(self, filters, squeezed=0, strides_inside=1, **kwargs):
         super().__init__(**kwargs)
@@ -80,7 +80,7 @@ class InvertedUnit(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="test_surgery")
 class Encoder(layers.Layer):
-    """Two convolutions that give a map each, as HGNetV2 of KerasHub has it."""
+    """Two convolutions with one output each, as in KerasHub's HGNetV2."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -114,7 +114,7 @@ def classified(inputs, x):
 
 
 def two_units():
-    """One with a projection and a stride, one with the identity; a stem before them."""
+    """Two units after a stem: one with a projection and a stride, one with the identity."""
     image = keras.Input((16, 16, 3), name="image")
     x = relu(conv(image, 8, name="stem"), "stem_relu")
     y = relu(conv(x, 16, name="a1", strides=2), "a1_relu")
@@ -128,7 +128,7 @@ def two_units():
 
 
 def inception():
-    """A module with a fork inside, as in Inception-v3's last; then a reduction."""
+    """A module with a fork inside, as in the last one of Inception-v3; then a reduction."""
     image = keras.Input((16, 16, 3), name="image")
     x = relu(conv(image, 8, name="stem"))
     fork = conv(x, 8, 1, name="fork")
@@ -141,7 +141,7 @@ def inception():
 
 
 def flat_inception():
-    """The first module again, all that its fork feeds in one concatenation."""
+    """The first module again, with all branches of its fork in one concatenation."""
     image = keras.Input((16, 16, 3), name="image")
     x = relu(conv(image, 8, name="stem"))
     fork = relu(conv(x, 8, 1, name="fork"))
@@ -174,7 +174,7 @@ def densenet():
 
 
 def densenet_of_lists():
-    """The same, each layer on the list of all maps before it."""
+    """The same, but each layer takes the list of all maps before it."""
     image = keras.Input((16, 16, 3), name="image")
     x = conv(image, 8, name="stem")
     for block in (1, 2):
@@ -221,7 +221,7 @@ def u_net():
 
 
 def attention_u_net():
-    """A skip times a gate from below (arXiv 1804.03999, Fig. 2): the gate is no feature map."""
+    """A skip times a gate from a lower resolution (arXiv 1804.03999, Fig. 2), which is no map."""
     image = keras.Input((16, 16, 1), name="image")
     skip = conv(image, 4, name="down", activation="relu")
     below = conv(layers.MaxPooling2D(2)(skip), 8, name="middle", activation="relu")
@@ -283,7 +283,7 @@ def audio():
 
 
 def pooled_first():
-    """The pool between a convolution and its activation: the same for a ReLU, and cheaper."""
+    """A pool between a convolution and its ReLU, which is cheaper there and computes the same."""
     x = image = keras.Input((16, 16, 3), name="image")
     for number in (1, 2):
         x = layers.BatchNormalization()(conv(x, 8, name=f"conv{number}"))
@@ -322,7 +322,7 @@ def shared_backbone():
 
 
 def shared_layers():
-    """One convolution for both inputs, an activation each; and one ReLU for different maps."""
+    """One convolution for two inputs, each with its activation; and one ReLU for different maps."""
     a, b = keras.Input((8, 8, 3), name="a"), keras.Input((8, 8, 3), name="b")
     shared, act = layers.Conv2D(8, 3, name="shared"), layers.ReLU(name="act")
     x = layers.Subtract()([relu(shared(a), "relu_a"), relu(shared(b), "relu_b")])
@@ -346,7 +346,7 @@ def with_own_layers():
 
 
 def hidden_units():
-    """MobileNet of whole units; what its paper names no unit, stem and head, are stock layers."""
+    """MobileNet with a custom layer for each unit; stem and head are stock layers."""
     image = keras.Input((16, 16, 3), name="image")
     x = relu(conv(image, 8, name="stem"))
     x = InvertedUnit(8, name="unit1")(x)
@@ -356,7 +356,7 @@ def hidden_units():
 
 
 def chain_with_attention():
-    """One layer of the user's with several convolutions does not make the network one of them."""
+    """A single custom layer with several convolutions does not hide the units of a network."""
     x = image = keras.Input((8, 8, 3), name="image")
     for number in (1, 2, 3, 4):
         x = conv(x, 8, name=f"conv{number}", activation="relu")
@@ -440,7 +440,7 @@ def after(plan):
 
 
 def se_by_name(model):
-    """Those of a model and of the models in it."""
+    """Return the SE layers of a model and of its nested models, by name."""
     return {layer.name: layer for layer in se_layers(model)}
 
 
@@ -473,7 +473,7 @@ def test_names_reach_into_nested_models():
 
 
 def fed_by(model, name):
-    """The layers that feed a layer."""
+    """Return the layers whose outputs a layer takes."""
     graph = se_keras.graph.trace(model)
     return [graph.producer(tensor).name for tensor in graph.find(name).inputs]
 
@@ -584,7 +584,7 @@ def test_existing_se_is_seen_and_refused(existing, place):
 
 
 def test_existing_se_inside_units_is_seen():
-    """In a layer that hides the unit, or in a branch that is a model; not in the next unit."""
+    """In a layer that hides the unit, and in a nested branch; but not in the next unit."""
     image = keras.Input((8, 8, 8), name="image")
     x = relu(conv(image, 8, name="stem"), "stem_relu")
     x = InvertedUnit(8, name="plain")(x)
@@ -600,7 +600,7 @@ def test_existing_se_inside_units_is_seen():
 
 @keras.saving.register_keras_serializable(package="test_surgery")
 class ConvolvedSE(OwnSE):
-    """SE of 1x1 convolutions in a layer of the user's."""
+    """SE of 1x1 convolutions in a custom layer."""
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -629,7 +629,7 @@ def test_a_second_insertion_is_refused():
 
 
 def test_other_products_are_no_se():
-    """A swish that is written out, and a spatial attention."""
+    """A swish in single operations, and a spatial attention."""
     image = keras.Input((8, 8, 8), name="image")
     x = conv(image, 8, name="conv")
     x = layers.Multiply(name="swish")([x, layers.Activation("sigmoid")(x)])
@@ -711,7 +711,7 @@ def test_a_sequential_model_stays_one():
 
 
 def with_preprocessing():
-    """Steps of its own before the network, of which some are for training alone."""
+    """A model that begins with preprocessing steps, some of them for training only."""
     image = keras.Input((16, 16, 3), name="image")
     x = layers.RandomFlip("horizontal", name="flip")(image)
     x = layers.Normalization(name="normalization")(x)
@@ -792,7 +792,7 @@ SMALL = {"input_shape": (32, 32, 3), "classes": 3}
 
 
 def assert_same_network(twin, built, **options):
-    """SE in the twin gives what the builder of the SE network builds, bit for bit."""
+    """Check that the twin with inserted SE equals the SE network of the builder, bit for bit."""
     set_random_weights(built)
     kept = remove_se(built)
     twin.set_weights(kept.get_weights())
@@ -825,7 +825,7 @@ def test_legacy_seresnet50_from_its_twin():
 
 @pytest.mark.parametrize("stages", [[2], [3, 4], [5]])
 def test_the_papers_stages(stages):
-    """Table 14's: 24,576, 131,072, 786,432 weights for the stages 2 to 4, the rest for 5."""
+    """Table 14: 24,576, 131,072 and 786,432 weights for stages 2 to 4, the rest for stage 5."""
     added = {2: 24_576, 3: 131_072, 4: 786_432, 5: 2_514_944 - 942_080}
     twin = create("legacy_seresnet50", se=False, **SMALL)
     plan = find_sites(twin, use_bias=False, stages=stages)
@@ -867,7 +867,7 @@ def test_other_families_from_their_twins(name, size):
     ],
 )
 def test_files_keep_what_networks_have(network, tmp_path):
-    """Nesting, sharing, several inputs, policies, layers of the user's."""
+    """Nesting, sharing, several inputs, policies, custom layers."""
     import tensorflow as tf
 
     model = insert_se(network(), ratio=2)
@@ -954,7 +954,7 @@ def test_remove_se_refuses_a_model_without():
 
 
 def test_a_plan_is_applied_and_stays_as_it_is():
-    """As often as one likes, with what it was made with."""
+    """A plan can be applied many times, with the options that it was made with."""
     for make, choice in ((audio, {"ratio": 4, "pool": "max"}), (two_units, {"placement": "pre"})):
         model = make()
         plan = find_sites(model, **choice)
@@ -983,7 +983,7 @@ def test_a_plan_decides_alone():
     [two_units, inception_resnet, two_inputs, shared_backbone, shared_layers, with_own_layers],
 )
 def test_a_plan_is_names_and_numbers(network, tmp_path):
-    """It is of use in another process, for the model that was read from a file, and for a clone."""
+    """It works in another process, on the model loaded from a file, and on a clone."""
     model = network()
     set_random_weights(model)
     plan = find_sites(model, ratio=2)

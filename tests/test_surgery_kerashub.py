@@ -1,4 +1,4 @@
-"""surgery on backbones of KerasHub, small ones, as their papers' networks are made of them."""
+"""surgery on small backbones of KerasHub."""
 
 import keras
 import numpy as np

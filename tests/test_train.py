@@ -65,7 +65,7 @@ def folder(tmp_path):
 
 
 def small_classifier(*, input_tensor, classes, dtype):
-    """In place of a network of the catalog: one SE block, with dropout for its random state."""
+    """A network to train: one SE block, and dropout, which has a random state."""
     x = keras.layers.Conv2D(8, 3, padding="same", dtype=dtype)(input_tensor)
     x = keras.layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
     x = se_keras.se_block(keras.layers.ReLU(dtype=dtype)(x), 2, dtype=dtype)
@@ -264,7 +264,7 @@ def test_hidden_copies_are_no_data_and_are_counted(folder):
     ids=["all", "no test", "no validation"],
 )
 def test_a_folder_that_is_divided_keeps_its_parts(folder, tmp_path, parts, sizes, text):
-    """Each is what its name says; what is missing is drawn from train."""
+    """Parts have their names; missing parts are drawn from train."""
     for part in parts:
         shutil.copytree(folder, tmp_path / "divided" / part)
     found = data.open_data(config(data=str(tmp_path / "divided")).completed())
@@ -327,7 +327,7 @@ def photo(seed):
 
 
 def test_a_picture_in_two_parts_is_told(tmp_path, capsys):
-    """In another format, compression, size or brightness, and under another class; not a flip."""
+    """Also in another format, size or brightness, or with another class; not mirrored."""
     root = tmp_path / "images"
     for part in ("train", "val", "test"):
         for number, name in enumerate(("cat", "dog")):
@@ -516,7 +516,7 @@ def test_augmentation_is_shifts_and_where_it_fits_flips(name, flips):
 
 
 def part_of(side, number):
-    """Left, top, right and bottom of the part that an image of that number is cut to."""
+    """Return left, top, right and bottom of the part to which the image with this number is cut."""
     places = np.stack(np.mgrid[:side, :side], -1)
     part = data.random_part(places, 0.7, (3, number))
     return (*part[0, 0, ::-1], *(part[-1, -1, ::-1] + 1))
@@ -574,7 +574,7 @@ def test_a_random_part_is_what_pillow_cuts_out_of_the_file(
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    """A run of two epochs that nothing stopped; not to be changed."""
+    """A run of two epochs without a stop; tests must not change it."""
     out = tmp_path_factory.mktemp("runs") / "unbroken"
     train_small(config(), out)
     return out
@@ -582,7 +582,7 @@ def unbroken(tmp_path_factory):
 
 @pytest.fixture
 def finished(unbroken, tmp_path):
-    """Such a run that may be changed, and its report."""
+    """A copy of this run that tests may change, and its report."""
     out = shutil.copytree(unbroken, tmp_path / "run")
     return out, files.read_json(out / "report.json")
 
@@ -748,7 +748,7 @@ def test_a_missing_extra_says_how_to_install_it(tmp_path, monkeypatch):
 
 
 def stop_once(monkeypatch, owner, name, after=0):
-    """Raises what Ctrl-C raises, once, instead of a call that comes after so many others."""
+    """Raise the error of Ctrl-C once, instead of one call after a number of calls."""
     original, calls = getattr(owner, name), []
 
     def stop(*args, **kwargs):
@@ -820,12 +820,12 @@ def test_a_finished_run_goes_on_with_more_epochs(finished):
 
 
 def left(out):
-    """The files of a run, but for its checkpoints."""
+    """Return the files of a run without its checkpoints."""
     return sorted(path.name for path in out.iterdir() if not path.name.startswith("checkpoint-"))
 
 
 def assert_same_run(one, other):
-    """Same epochs, same numbers, same weights: momentum, schedule and dropout went on too."""
+    """Check epochs, numbers and weights; they need equal momentum, schedule and dropout."""
     assert without_time(rows(one)) == without_time(rows(other))
     first, second = (keras.models.load_model(out / "model.keras") for out in (one, other))
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
@@ -866,7 +866,7 @@ def test_resuming_a_finished_run_changes_nothing(finished, capsys):
 
 
 def test_resuming_goes_by_what_the_images_are(folder, tmp_path, capsys):
-    """Neither by how their path is written nor by where they are."""
+    """The path of the images, and the way it is written, do not matter."""
     out, moved = tmp_path / "run", tmp_path / "moved"
     train_small(config(data=str(folder), image_size=16, epochs=1), out)
     again = functools.partial(train_small, out=out, resume=True)
@@ -958,7 +958,7 @@ def test_bad_data_leaves_the_old_run_whole(finished, folder):
 
 
 def test_a_run_is_tested_on_new_images(finished, tmp_path, monkeypatch, capsys):
-    """On the images of three of its classes: the figures are those of its own answers on them."""
+    """On images of three of its classes, the results are those of its own answers."""
     out, _ = finished
     monkeypatch.chdir(tmp_path)
     test = data.open_data(config().completed()).test
@@ -1095,7 +1095,7 @@ def test_a_file_is_whole_or_not_there(tmp_path):
 
 
 def bomb(path):
-    """A PNG of 12,000 x 12,000 pixels in a few hundred bytes: its head alone, and no rows."""
+    """A PNG of 12,000 x 12,000 pixels in a few hundred bytes: only its head."""
     Image.new("1", (8, 8)).save(path, "png")
     content = bytearray(path.read_bytes())
     content[16:24] = struct.pack(">II", 12_000, 12_000)

@@ -63,7 +63,7 @@ def test_the_interval_of_a_share_is_wilsons(hits, count):
 
 
 def covered(name, truth, draws=200):
-    """How often an interval holds the truth, over many test sets of unequal classes."""
+    """Return how often an interval contains the truth, over many test sets of unequal classes."""
     hits = 0
     for seed in range(draws):
         generator = np.random.default_rng(seed)
@@ -119,7 +119,7 @@ class Terminal(io.StringIO):
 
 
 def shown(stream):
-    """What a run of three epochs shows: the first takes 16 seconds, 7 to compile, the others 3."""
+    """Return the output of a run of three epochs: one of 16 seconds (7 to compile), two of 3."""
     now, history = [0.0], []
     progress = Progress(3, 6, history, stream, lambda: now[0])
     for epoch, step in enumerate((1.5, 0.5, 0.5)):

@@ -51,7 +51,7 @@ ANSWERS = [["cat/1.png", "cat", "dog", "0.9", "test"], ["dog/1.png", "dog", "dog
 
 @pytest.fixture
 def run(tmp_path):
-    """The files of a finished run, but for its models and pictures."""
+    """The files of a finished run without its models and pictures."""
     write_json(tmp_path / "settings.json", SETTINGS)
     write_json(tmp_path / "report.json", REPORT)
     write_csv(tmp_path / "history.csv", COLUMNS, [list(row.values()) for row in HISTORY])
@@ -81,7 +81,7 @@ NAMED = re.compile(r"^can't read .*(json|csv): .*\.$|has \d+ rows, but|was begun
 
 
 def outcome(read, folder):
-    """The line that an error has; None where there is none."""
+    """Return the line of an error; None without an error."""
     try:
         read(folder)
     except InputError as error:

@@ -50,7 +50,7 @@ DEADLINE = 600  # seconds, for a machine with much else to do
 
 
 def no_chance(*, input_tensor, classes, dtype, norm=False):
-    """In place of a network of the catalog: SE without dropout, with or without normalization."""
+    """A network to train: SE without dropout, with or without normalization."""
     x = keras.layers.Conv2D(8, 3, padding="same", dtype=dtype)(input_tensor)
     if norm:
         x = keras.layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
@@ -71,7 +71,7 @@ build = functools.partial(run.build_model, network=no_chance)
 
 
 def digits(**settings):
-    """Complete settings and a few images of digits, as they are."""
+    """Complete settings and a few unchanged images of digits."""
     settings = config(**{"batch_size": 16, "weight_decay": 0.0, **settings}).completed()
     found = plain(data.open_data(settings))
     few = {
@@ -181,7 +181,7 @@ def resident():
 
 
 def linked_images(root, count, side):
-    """So many images in two classes: few files, under many names."""
+    """Make a number of images in two classes from few files with many names."""
     for name, color in (("a", (200, 40, 40)), ("b", (40, 40, 200))):
         (root / name).mkdir(parents=True)
         Image.new("RGB", (side, side), color).save(root / name / "0.png")
@@ -196,7 +196,7 @@ def linked_images(root, count, side):
     ids=["1,000 images", "100,000 images"],
 )
 def test_a_folder_is_read_as_it_is_needed(count, side, tmp_path, monkeypatch):
-    """Decoded, the images would be 110 MB, and 1200 MB for the many."""
+    """The decoded images would take 110 MB, or 1200 MB for the larger folder."""
     monkeypatch.setattr(data, "CACHE_BYTES", 2**20)
     linked_images(tmp_path / "images", count, side)
     settings = config(data=str(tmp_path / "images"), image_size=side).completed()
@@ -217,7 +217,7 @@ def test_a_folder_is_read_as_it_is_needed(count, side, tmp_path, monkeypatch):
     ("reading", "working", "waiting"), [(0.04, 0.0, 1.0), (0.0, 0.02, 0.0), (0.03, 0.01, 0.75)]
 )
 def test_the_clock_tells_waiting_from_working(reading, working, waiting, monkeypatch):
-    """By a watch that only reading and working advance: a busy machine changes nothing."""
+    """Only reading and working advance this clock, so a busy machine changes nothing."""
     watch = [0.0]
     monkeypatch.setattr(input_clock, "time", SimpleNamespace(perf_counter=lambda: watch[0]))
 
@@ -302,7 +302,7 @@ def test_clipping_is_by_the_norm_of_all_variables(precision):
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_the_average_of_the_weights_takes_their_place(parts):
-    """Over all parts of batches; those before the second update are its start."""
+    """The average covers all parts of batches; those before the second update are its start."""
     settings, found = digits(ema=0.7, epochs=2, accumulate=parts)
     model = build(settings, found)
     seen = []
@@ -374,7 +374,7 @@ def test_a_stop_does_not_change_the_choice(after, tmp_path, monkeypatch):
 
 
 def test_a_run_ends_when_its_patience_does(tmp_path):
-    """At a learning rate that changes nothing, the first epoch stays the best."""
+    """The learning rate changes nothing, so the first epoch stays the best."""
     settings, found = digits(epochs=6, lr=1e-12, patience=2)
     _, history = fitted(tmp_path / "run", settings, found)
     assert len(history) == 3
@@ -503,7 +503,7 @@ def pair(out, other=None, network="dropout", **arguments):
 
 @SLOW
 def test_two_devices_train_as_one(tmp_path):
-    """Within rounding: the sums over a batch are made in another order."""
+    """They differ by rounding, because sums over a batch have another order."""
     settings = {"batch_size": 100, "sync_batch_norm": True, "ema": 0.9, "clip_norm": 0.2}
     two = begun("with_norm", "tensorflow", out=tmp_path / "2", devices=2, **settings)
     train(config(**settings), tmp_path / "1", network=with_norm)
@@ -601,7 +601,7 @@ print(np.allclose(found[0], found[1], rtol=1e-5, atol=1e-5))
 
 
 class OfAUser(keras.layers.ReLU):
-    """May do anything, for what is known of it."""
+    """A layer of unknown behavior."""
 
 
 @pytest.mark.parametrize(
@@ -635,7 +635,7 @@ def test_a_gradient_is_one_message_and_each_normalization_two():
 
 @pytest.mark.slow
 def test_two_processes_end_early_together(tmp_path):
-    """At a learning rate that changes nothing, the first epoch stays the best."""
+    """The learning rate changes nothing, so the first epoch stays the best."""
     settings = {"epochs": 6, "patience": 2, "lr": 1e-12, "ema": 0.5, "batch_size": 200}
     first, second = pair(tmp_path / "run", network="no_chance", **settings)
     out = ended(first)

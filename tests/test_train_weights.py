@@ -34,7 +34,7 @@ def folder(tmp_path):
 
 
 def backbone(shape=(8, 8, 1)):
-    """Maps of a small network; its normalization has seen something."""
+    """A small backbone, whose normalization has statistics."""
     keras.utils.set_random_seed(1)
     image = keras.Input(shape)
     x = layers.BatchNormalization(name="norm")(layers.Conv2D(6, 3, name="conv")(image))
@@ -66,7 +66,7 @@ def built(settings, model=None):
 
 
 def weights_of(model):
-    """Of each layer that has some by its name, without random states."""
+    """Return the weights of each layer by its name, without random states."""
     layers_ = {
         layer.name: [v.numpy() for v in layer.variables if "seed" not in v.path]
         for layer in innermost_layers(model)
@@ -359,7 +359,7 @@ def fitted(out, **settings):
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    """Such a run, which keeps the checkpoint of its first epoch, and its folder."""
+    """A run without a stop, which keeps the checkpoint of its first epoch, and its folder."""
     out = tmp_path_factory.mktemp("runs") / "unbroken"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "best_epoch", lambda history: 1)
@@ -476,7 +476,7 @@ def test_each_stage_has_its_own_part_of_the_learning_rate(more):
 
 
 def gated(x, width):
-    """Squeeze and excitation of stock layers: small maps between large ones."""
+    """Squeeze-and-excitation in stock layers: small maps between large ones."""
     gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
     gate = layers.Conv2D(width, 1, activation="sigmoid", name="gate")(gate)
     return layers.Multiply()([x, gate])

@@ -188,7 +188,7 @@ def test_se_is_a_pointwise_convolution_there(tmp_path):
 
 
 def test_the_numbers_that_keras_gives_do_not_matter(tmp_path):
-    """They go by what else was built in the session."""
+    """Keras counts the layers that were built before in the session."""
     layers = [
         (f"later_{layer}", tuple((f"later_{variable}", shape) for variable, shape in variables))
         for layer, variables in first_stage("seresnext50")
@@ -398,7 +398,7 @@ def test_other_files_of_keras_2_are_of_no_known_scheme(tmp_path):
 
 
 def test_a_model_within_a_model_is_of_no_known_scheme(tmp_path):
-    """Its layers' tensors are all in one layer of the file."""
+    """All tensors of its layers are in one layer of the file."""
     shapes = (("a/kernel:0", (3, 3, 3, 64)), ("b/kernel:0", (3, 3, 64, 64)))
     path = write_h5(tmp_path / "a.h5", [("model", shapes)])
     with pytest.raises(InputError, match=r"tensor names \(model/a/kernel:0, model/b/kernel:0"):

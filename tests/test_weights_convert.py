@@ -83,7 +83,7 @@ def model_of_manifest(name):
 
 
 def key_map_of(name):
-    """The scheme in which timm has this row."""
+    """Return the naming scheme of timm for this row."""
     traits, model = traits_of_recipe(find_recipe(name)), model_of_manifest(name)
     return next(
         row
@@ -96,7 +96,7 @@ def key_map_of(name):
 
 @functools.cache
 def tensors_of(name):
-    """Names and shapes of timm's file for a row, the counters left out."""
+    """Return names and shapes of timm's file for a row, without the counters."""
     key_map, shapes = key_map_of(name), shapes_of_row(name)
     names = key_map.names(model_of_manifest(name))
     return {
@@ -106,7 +106,7 @@ def tensors_of(name):
 
 
 def file_of(name, dtype="float32"):
-    """Timm's file for a row, without any values."""
+    """Return timm's file for a row, without values."""
     shapes = with_counters(tensors_of(name))
 
     def read():
@@ -126,7 +126,7 @@ def assert_same_weights(a, b):
 
 @pytest.mark.parametrize("name", TIMM)
 def test_names_and_shapes_are_timms(name):
-    """Held to timm's own state_dict (golden/make_timm_names.py), for every SE row that it has."""
+    """Compare with timm's state_dict (golden/make_timm_names.py), for all of its SE networks."""
     count, expected = TIMM[name]
     shapes = with_counters(tensors_of(name))
     assert len(shapes) == int(count)
@@ -181,7 +181,7 @@ def test_a_file_of_timm_fits_one_row_or_the_two_that_it_can_not_tell_apart(name)
 
 
 def test_rows_that_a_file_of_keras_can_not_tell_apart_are_named():
-    """Those of one set of names and shapes: by the layers in a `.keras` file all are told apart."""
+    """They have equal names and shapes; the layers in a `.keras` file tell them apart."""
     alike = {}
     for row in RECIPES:
         alike.setdefault(frozenset(shapes_of_row(row.name).items()), []).append(row)
@@ -387,7 +387,7 @@ has_timm = all(importlib.util.find_spec(name) for name in ("timm", "torchvision"
     ],
 )
 def test_timm_takes_the_file(name, size, tmp_path):
-    """Strictly, and its logits are those of Keras; its own file comes back bit for bit."""
+    """It loads strictly and gives Keras' logits; its own file comes back bit for bit."""
     torch, timm = load_timm()
     options = {"input_shape": (size, size, 3), "classes": 7, "classifier_activation": None}
     model = se_keras.create(name, **options)
@@ -432,7 +432,7 @@ def test_dilated_stages_are_timms(name, stride, tmp_path):
 @pytest.mark.skipif(not has_timm, reason="needs timm")
 @pytest.mark.parametrize("name", DEEPEST)
 def test_the_deepest_networks_are_timms(name, tmp_path):
-    """With units that add little, since else rounding grows from one to the next."""
+    """The weights of their units are small, because otherwise rounding grows from unit to unit."""
     torch, timm = load_timm()
     theirs = timm.create_model(name).eval()
     state = {key: draw(key, value.shape) for key, value in theirs.state_dict().items()}
@@ -679,7 +679,7 @@ def test_the_number_of_classes_is_the_files(five_classes):
 
 
 def test_very_many_classes_are_taken_only_where_they_are_asked_for(five_classes, monkeypatch):
-    """No memory is taken for what a file made to harm says."""
+    """No memory is allocated for the number in a harmful file."""
     monkeypatch.setattr(catalog, "MAX_CLASSES", 4)
     with pytest.raises(InputError, match=r"classifier of 5 classes, more than 4: .* `classes=5`"):
         se_keras.create(TINY, weights=five_classes, **SMALL)
@@ -918,7 +918,7 @@ def is_norm(name):
     "kept", [is_norm, lambda k: "running" in k, lambda k: is_norm(k) or k.startswith("fc.")]
 )
 def test_half_precision_beside_single_is_loaded(kept, dtype, good, tmp_path):
-    """As autocast, `convert_params` and a head in float32 leave it."""
+    """Files of autocast, of `convert_params`, or with a head in float32."""
     model, tensors, _ = good
     mixed = cast(tensors, dtype, lambda name: not kept(name))
     load(model, mixed, tmp_path / "a.safetensors")
@@ -941,7 +941,7 @@ def test_two_kinds_of_half_precision_are_refused(good, tmp_path):
 
 @pytest.fixture
 def published(monkeypatch, tmp_path):
-    """A hub with one file; returns what was fetched from it."""
+    """Provide a hub with one file; return the fetched files."""
     model = tiny(find_recipe("seresnet18"), classes=1000)
     set_random_weights(model)
     se_keras.save_timm(model, tmp_path / "model.safetensors")

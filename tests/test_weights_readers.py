@@ -72,7 +72,7 @@ def write_torch_checkpoint(model, path):
 
 
 def write_timm_checkpoint(model, path):
-    """As `timm.utils.CheckpointSaver` leaves it, the raw weights beside the averaged ones."""
+    """Write a checkpoint as `timm.utils.CheckpointSaver` does, with raw and averaged weights."""
     torch = pytest.importorskip("torch")
     optimizer = {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
     write_torch(
@@ -131,7 +131,7 @@ def write_weights_in_parts(model, path):
 
 
 def write_trained(model, path):
-    """With the state of an optimizer and of the dropout."""
+    """Write a model with the states of its optimizer and its dropout."""
     trained = made()
     trained.set_weights(model.get_weights())
     trained.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -177,7 +177,7 @@ def test_every_kind_of_file_is_tried():
 
 
 def read_torch(content, tmp_path, key=None, name="a.pth"):
-    """Names of the tensors that are read, and what the plan says of it."""
+    """Return the names of the tensors that are read, and the notes for the plan."""
     torch = pytest.importorskip("torch")
     torch.save(content, tmp_path / name)
     with open_torch(tmp_path / name, key) as contents:
@@ -325,7 +325,7 @@ def check_half(half, path):
 @pytest.mark.parametrize("name", ["a.weights.h5", "a.keras"])
 @pytest.mark.parametrize("change", [{"depths": (1, 1, 1, 2)}, {"widths": (8, 8, 8, 24)}])
 def test_our_own_files_of_another_network_are_refused(change, name, tmp_path):
-    """Keras itself takes the layers of a deeper network that there is a place for."""
+    """Keras itself would load the layers of a deeper network that have a place here."""
     other = made(replace(ROW, **change), include_top=False)
     (write_keras if name == "a.keras" else write_weights)(other, tmp_path / name)
     model = made(include_top=False)

@@ -166,7 +166,7 @@ ROW = replace(find_recipe("resnetrs50"), depths=(1, 2), widths=(8, 16))
 
 @pytest.mark.parametrize("stem", SCHEMES)
 def test_each_tensor_goes_to_its_layer(stem, tmp_path):
-    """Where it would come from in timm's file, and the logits are those of timm's file."""
+    """The same layer as from timm's file, and the same logits."""
     path, sources = write_drawn(tmp_path / "a.h5", stem=stem)
     model = se_keras.create(ROW, weights=path, input_shape=(32, 32, 3))
     plan = se_keras.load_weights(model, path)

@@ -1,4 +1,4 @@
-"""What works on JAX and PyTorch where TensorFlow is not installed, and what asks for it.
+"""Without TensorFlow, JAX and PyTorch run everything but what says that it needs TensorFlow.
 
 `everything` runs in the processes of test_backends.py, which can't import TensorFlow; that the
 layers and networks compute the same there is tested by that file.
@@ -91,7 +91,7 @@ def pixels_are_read():
 
 
 def arrays_are_fitted(model, x, folder, dtype):
-    """The loss falls, and the trained model is that of its file."""
+    """The loss falls, and the saved model equals the trained one."""
     trained = tiny(dtype=dtype)
     trained.set_weights(model.get_weights())
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -1,7 +1,7 @@
-"""Weights that timm and Keras can both be given, drawn by timm's tensor names.
+"""Draw weights for timm and Keras from timm's tensor names.
 
-Needs neither timm nor torch: `golden/make_timm.py` runs timm with these weights and keeps what
-comes out, the tests run Keras with them.
+Needs neither timm nor torch. `golden/make_timm.py` runs timm with these weights and stores the
+outputs; the tests run Keras with them.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def digest(shapes):
 
 
 def with_counters(shapes):
-    """Adds what PyTorch's normalizations have and Keras' have not."""
+    """Add the counters of PyTorch's normalizations, which Keras does not have."""
     norms = [name.removesuffix("running_mean") for name in shapes if name.endswith("running_mean")]
     return {**shapes, **{f"{norm}num_batches_tracked": () for norm in norms}}
 

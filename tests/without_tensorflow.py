@@ -1,6 +1,6 @@
-"""Importing this first makes a process one where TensorFlow is not installed.
+"""Make TensorFlow look uninstalled in this process; import this module first.
 
-A `None` in `sys.modules` would not do: Keras takes it for a TensorFlow that is loaded.
+A `None` in `sys.modules` is not enough: Keras would take it for a loaded TensorFlow.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Each command that writes, and what it may leave, after a stop and at its end."""
+"""The commands that write, and the files that each may leave after a stop and at its end."""
 
 import shutil
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Command:
         return forks.run(*self.words(workplace), folder=place, **options)
 
     def go_on(self, forks, workplace, place):
-        """Go on after a stop, or begin anew, to the end; return what is left."""
+        """Continue after a stop, or start again, to the end; return the files."""
         ended = forks.run(*self.words(workplace), *self.more, folder=place)
         if not self.is_train and "exists already" in ended.err:
             return contents(place / self.target)  # it was at its end
@@ -97,7 +97,7 @@ COMMANDS = {
 
 
 def assert_nothing_half(command, place, whole, old):
-    """A target is whole, or as before; a run's folder holds no report before it is finished."""
+    """Check that a target is complete or unchanged, and that only a finished run has a report."""
     target = place / command.target
     if command.is_train:
         assert not (target / "report.json").exists() or contents(target) in (whole, old)
@@ -106,7 +106,7 @@ def assert_nothing_half(command, place, whole, old):
 
 
 def assert_nothing_else(command, workplace, place, ended=True):
-    """Nothing but the target is there, and what was there is as it was."""
+    """Check that only the target is new, and that all other files are unchanged."""
     added = {path.name for path in place.iterdir()} - {path.name for path in workplace.iterdir()}
     allowed = {command.target, f"{command.target}.report.json"}
     assert added <= allowed | (set() if ended else {PARTIAL + command.target})

@@ -37,7 +37,7 @@ class Ended:
 
     @property
     def line(self):
-        """The one line of an error that a user can mend."""
+        """Return the one line of an error."""
         assert self.code == 2, self
         assert len(self.err.strip().splitlines()) == 1, self.err
         return self.err.strip()
@@ -205,7 +205,7 @@ def _disturb_at(task):
 
 
 def _obey():
-    """Give up what lets root read and write whatever there is."""
+    """Give up root's right to read and write every file."""
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(CAPABILITIES, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice 32 bits

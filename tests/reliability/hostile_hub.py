@@ -1,4 +1,4 @@
-"""A hub on loopback that answers what a seed draws: wrong, cut, slow, elsewhere, or harmful."""
+"""A hub on loopback with answers drawn by a seed: wrong, cut, slow, redirected, harmful."""
 
 import copy
 import hashlib
@@ -161,13 +161,13 @@ def _harm_slow(server, generator):
 
 
 def _harm_sent(server, generator):
-    """What is sent differs from what the hub says."""
+    """The sent content differs from the hub's description of it."""
     name = _some(server, generator)
     server.sent[name] = damaged(server.files[name], generator)
 
 
 def _harm_published(server, generator):
-    """What is published is harmful, and the hub's hash is that of it."""
+    """The published content is harmful, and has the hash that the hub states."""
     name = _some(server, generator)
     server.files[name] = damaged(server.files[name], generator)
 
@@ -283,7 +283,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def hub(files, thesis):
-    """A hub that runs, and is good at first."""
+    """Provide a running hub, which is good at first."""
     server = HostileHub(files, thesis)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -296,5 +296,5 @@ def hub(files, thesis):
 
 
 def drawn(*words):
-    """A generator for what these words name."""
+    """Return a random generator that these words seed."""
     return random.Random(" ".join(map(str, words)))

@@ -1,6 +1,6 @@
 """Random values for each argument of each public function: the right thing, or one clear line.
 
-What a function may take is what the annotation of the argument says; an error names the argument.
+The annotation of an argument says which values are right; an error names the argument.
 """
 
 import functools

@@ -188,7 +188,7 @@ def test_a_hostile_hub_once(name, server, published, home, capsys):
 
 
 def test_what_another_hub_gave_under_the_same_commit_is_not_taken(server, published):
-    """What a false hub had left was taken for the good file for ever."""
+    """Formerly, a file from a false hub was taken for the good file forever."""
     server.sent["best.weights.h5"] = b"no weights"
     server.harm["headers"] = {"X-Linked-Etag": '"abc"', "X-Linked-Size": "10"}
     with pytest.raises(se_keras.InputError):

@@ -71,7 +71,7 @@ def test_a_kill_leaves_nothing_half(name, forks, unbroken, workplace, tmp_path):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_kill_between_two_changes_of_a_folder(name, forks, unbroken, workplace, tmp_path):
-    """At ten of all renamings and removals; where the command has less, at its end."""
+    """At ten of all renames and removals; at the end if the command has fewer."""
     generator = random.Random(f"{SEED} {name}")
     most, turns = MOST_CHANGES, 0
     while turns < 10:
@@ -111,7 +111,7 @@ def test_a_signal_stops_in_a_line(name, number, forks, unbroken, workplace, tmp_
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_second_signal_ends_at_once(name, forks, unbroken, workplace, tmp_path):
-    """Whatever is being put away."""
+    """Even during the cleanup."""
     generator = random.Random(f"{SEED} {name} second")
     seconds = unbroken(name)[1]
     for turn in range(3):
@@ -154,7 +154,7 @@ def test_a_signal_while_all_is_loaded(name, unbroken, workplace, forks, tmp_path
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_room_is_one_line(name, room, forks, unbroken, workplace, tmp_path):
-    """A limit of the size of a file meets each writer where a full disk does."""
+    """A limit of file size makes each writer fail as a full disk does."""
     ended = stopped(name, forks, unbroken, workplace, tmp_path / "a", room=room)
     assert not ended.code or ended.line
 
@@ -174,7 +174,7 @@ def disk(folder, size):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_full_disk_is_one_line(name, forks, unbroken, workplace, tmp_path):
-    """The disk that the command writes to, and nothing else is on."""
+    """On a disk that only this command writes to."""
     command = COMMANDS[name]
     whole, _, old = unbroken(name)
     generator = random.Random(f"{SEED} {name} disk")

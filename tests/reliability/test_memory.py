@@ -28,13 +28,13 @@ def resident():
 
 
 class Heap(ctypes.Structure):
-    """What `mallinfo2` of glibc gives."""
+    """The result of `mallinfo2` of glibc."""
 
     _fields_ = [(name, ctypes.c_size_t) for name in (*"abcdefg", "in_use", "free", "top")]
 
 
 def in_use():
-    """The kB of the heap that are not given back, whatever pages the allocator holds."""
+    """Return the kB of the heap that are in use, whatever pages the allocator holds."""
     look = ctypes.CDLL(None).mallinfo2
     look.restype = Heap
     return look().in_use / 1024

@@ -66,7 +66,7 @@ def test_nan_in_nan_out(bad, served):
 
 
 def loaded_at_the_same_time(engine, path, batch, number):
-    """A thread loads the file for itself, asks it once, and lets it go."""
+    """Load the file in a thread, call it once, and drop it."""
     run = engine.load(path, "float32")
     (answer,) = run([batch[number % len(batch) :][:1]])
     return number % len(batch), answer.copy()
