@@ -29,6 +29,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, product
 from pathlib import Path
 
@@ -64,6 +65,10 @@ PAIRS, LEAST_PAIRS = 6, 6
 # Processes differ more than the turns of one.
 TURNS = 3
 LANES = 2
+# What a process of TensorFlow takes at most for a network with its weights as constants, and the
+# share of the machine's memory that all processes may take.
+COPIES_OF_WEIGHTS = 22
+MEMORY_SHARE = 0.8
 COVERAGE = 0.95
 SLOWER, FASTER, NO_DIFFERENCE, SAME = "slower", "faster", "no difference", "same file"
 
@@ -206,12 +211,14 @@ class Job:
         tasks: what is measured, and the rule that `optimize` leaves out, or an empty text.
         pairs: of each row.
         core: that the process stays on; `None` for any.
+        lanes: how many jobs share the memory.
     """
 
     run: str
     tasks: tuple[tuple[Run, str], ...]
     pairs: int
     core: int | None = None
+    lanes: int = 1
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -239,11 +246,26 @@ def measure_job(job: Job, start: StartWorker | None = None) -> Iterator[Found]:
             built = built or Built(open_network(runs[0].model, [runs[0].size]), runs[0].size)
             with tempfile.TemporaryDirectory() as folder:
                 files = Files(built, runs[0], Path(folder), [rule] if rule else [])
+                _check_memory(files, job.lanes)
                 for run in runs:
                     yield measure(files, run, job.run, job.pairs, begin)
         # Converters and engines raise whatever they like, and the other rows are to go on.
         except Exception as error:
             yield f"{runs[0].model}: {format} broke: {lines_of(error)[-1]}"
+
+
+def _check_memory(files: Files, lanes: int) -> None:
+    """Refuse a pair of TensorFlow's processes that would not fit into this lane's memory.
+
+    Raises:
+        InputError: if they would not.
+    """
+    weights = 4 * files.built.model.count_params()
+    needed = 2 * COPIES_OF_WEIGHTS * weights if files.run.format == "tf_saved_model" else 0
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE / lanes
+    same = same_file(*(files.path(False, form) for form in (OPTIMIZED, AS_BUILT)))
+    if needed > there and not same:
+        raise InputError(f"two processes need about {needed / 1e9:.0f} GB, {lanes} at a time")
 
 
 def in_process(job: Job) -> Iterator[Found]:
@@ -340,32 +362,45 @@ def go_on(
     if pairs < LEAST_PAIRS:
         raise InputError(f"`pairs` must be at least {LEAST_PAIRS}, got {pairs}.")
     rows = read_rows(Row, path)
-    jobs = iter(pending(planned, without, rows, file_run(path, rows, run), pairs))
-    lock = threading.Lock()
-
-    def keep(found: Found) -> None:
-        if isinstance(found, str):
-            print(found, flush=True)
-            return
-        rows.append(found)
-        write_rows(Row, path, rows)
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
-
-    def work(core: int | None) -> None:
-        while True:
-            with lock:
-                job = next(jobs, None)
-            if job is None:
-                return
-            for found in measure(dataclasses.replace(job, core=core)):
-                with lock:
-                    keep(found)
-
+    name = file_run(path, rows, run)
     cores = cores_of(lanes)
-    with ThreadPoolExecutor(len(cores)) as pool:
-        for done in [pool.submit(work, core) for core in cores]:
-            done.result()
+    # What does not fit into the memory beside another network is measured alone.
+    for its_cores in [cores, cores[:1]] if len(cores) > 1 else [cores]:
+        jobs = iter(pending(planned, without, rows, name, pairs))
+        lock = threading.Lock()
+        with ThreadPoolExecutor(len(its_cores)) as pool:
+            lane = partial(_work, jobs, lock, rows, path, measure, len(its_cores))
+            list(pool.map(lane, its_cores))
     return rows
+
+
+def _work(
+    jobs: Iterator[Job],
+    lock: threading.Lock,
+    rows: list[Row],
+    path: Path,
+    measure: Measure,
+    lanes: int,
+    core: int | None,
+) -> None:
+    """Take one job after the other, and keep what it finds."""
+    while True:
+        with lock:
+            job = next(jobs, None)
+        if job is None:
+            return
+        for found in measure(dataclasses.replace(job, core=core, lanes=lanes)):
+            with lock:
+                _keep(found, rows, path)
+
+
+def _keep(found: Found, rows: list[Row], path: Path) -> None:
+    if isinstance(found, str):
+        print(found, flush=True)
+        return
+    rows.append(found)
+    write_rows(Row, path, rows)
+    print(table(rows[-1:]).splitlines()[-1], flush=True)
 
 
 def cores_of(lanes: int) -> list[int | None]:

@@ -548,7 +548,11 @@ def test_a_scalar_that_is_added_leaves_no_transposes(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "function"),
-    [("onnx", "tf2onnx.convert.from_function"), ("openvino", "openvino.convert_model")],
+    [
+        ("onnx", "tf2onnx.convert.from_function"),
+        ("openvino", "openvino.convert_model"),
+        ("tf_saved_model", "tensorflow.saved_model.save"),
+    ],
 )
 def test_converters_get_a_graph_without_the_weights(name, function, tmp_path, monkeypatch):
     # They copy it many times: SENet-154 took 14 GB.
@@ -556,13 +560,16 @@ def test_converters_get_a_graph_without_the_weights(name, function, tmp_path, mo
     convert = getattr(importlib.import_module(owner), attribute)
     sizes = []
 
-    def spy(source, **options):
-        if name == "onnx":
+    def spy(source, *arguments, **options):
+        if name == "tf_saved_model":
+            graph = source.serve.get_concrete_function().graph
+            sizes.append(graph.as_graph_def().ByteSize())
+        elif name == "onnx":
             graph = source.get_concrete_function(*options["input_signature"]).graph
             sizes.append(graph.as_graph_def().ByteSize())
         else:
             sizes.append((Path(source) / "saved_model.pb").stat().st_size)
-        return convert(source, **options)
+        return convert(source, *arguments, **options)
 
     monkeypatch.setattr(function, spy)
     image = keras.Input((8, 8, 3))

@@ -19,10 +19,12 @@ class Served:
     Attributes:
         function: function from arrays (as in `engines.Run`) to tensors in the model's output
             structure. Its weights are constants, as every engine needs them; Keras'
-            `model.export` would store variables twice.
+            `model.export` would store variables twice. `weights` are zeros in it, which take no
+            room: `to_saved_model.save` writes their values into the file, because TensorFlow copies
+            a graph with its constants up to 18 times on the way.
         specs: the inputs of the function, with the model's names.
         output_names: unique names of the flattened outputs.
-        weights: arrays of at least two axes, by names.
+        weights: arrays of at least two axes, by names, which their constants have too.
         open_function, open_specs: the same function with `weights` as further inputs. Converters
             copy a graph with its constants many times, which takes up to 90 times the memory.
     """
@@ -62,12 +64,17 @@ def serve(model: keras.Model) -> Served:
     def outside(tensor: tf.Tensor) -> tf.Tensor:
         return tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
 
+    def constant(name: str | None, array: np.ndarray) -> tf.Tensor:
+        if name is None:
+            return tf.constant(array)
+        return tf.constant(array.dtype.type(0), array.dtype, array.shape, name)
+
     def call(*inputs: tf.Tensor) -> Any:
         given = dict(
             zip(weights, inputs[len(specs) :], strict=False)
         )  # empty if all weights are constants
         values = [
-            given[name] if name in given else tf.constant(array)
+            given[name] if name in given else constant(name, array)
             for name, array in zip(names, arrays, strict=True)
         ]
         trainable = len(model.trainable_variables)
