@@ -368,7 +368,7 @@ def test_a_run_goes_on_with_what_is_not_done(tmp_path, taken):
     codes.clear()
     steps.clear()
     whole_run.go_on(whole_run.STEPS[:4], tmp_path, "first", False)
-    assert steps == ["families", "peers"]
+    assert steps == ["families", "sizes"]
     with pytest.raises(InputError, match="run 'first', not of 'second'"):
         whole_run.go_on(whole_run.STEPS, tmp_path, "second", False)
 
@@ -386,12 +386,19 @@ def test_whole_files_are_published(tmp_path, taken):
     folder.mkdir()
     results.mkdir()
     codes["families"] = 2  # the other half of bench.csv
-    whole_run.go_on(whole_run.STEPS[:3], folder, "first", False)
+    whole_run.go_on(whole_run.STEPS[:4], folder, "first", False)
     for name in ("bench.csv", "bench.png", "sizes.csv", "sizes.png", "sizes-growth.png", "s.csv"):
         (folder / name).write_text(name)
     assert whole_run.publish(folder, results) == ["sizes.csv"]
     names = {path.name for path in results.iterdir()}
     assert names == {"sizes.csv", "sizes.png", "sizes-growth.png", "run.csv"}
+
+
+def test_the_plan_has_the_minutes_that_were_measured(tmp_path, taken):
+    rows = whole_run.go_on(whole_run.STEPS[:1], tmp_path, "first", False)
+    write_rows(whole_run.StepRow, tmp_path / "run.csv", [dataclasses.replace(rows[0], minutes=7.0)])
+    found = whole_run.minutes_of(whole_run.STEPS[:2], tmp_path)
+    assert found == [(7.0, "measured"), (whole_run.STEPS[1].minutes, "estimated")]
 
 
 def test_the_machine_is_described_by_what_others_compute(tmp_path):
