@@ -1,4 +1,4 @@
-"""A process that trains from a folder of images in one way, and says how fast.
+"""Train from a folder of images in one way, and report the speed, for `folder_training.py`.
 
 python -m benchmarks.folder_side WAY FOLDER STEPS WORKERS    prints a line of JSON
 
@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 BATCH, SIZE = 64, 128
-# A square of at least this share of the image's shorter side, as `se-keras train` has it.
+# A random crop has at least this share of the image's shorter side, as in `se-keras train`.
 ZOOM = 0.7
 START_UP = 3
 RATE, MOMENTUM, DECAY, SMOOTHING = 0.05, 0.9, 1e-4, 0.1
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of this process and of those that it has started, which still run."""
+    """Return the CPU time of this process and of its running child processes."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text("utf-8").split()
     stats = [Path(f"/proc/{child}/stat").read_text("utf-8") for child in children]
     # User and system time, after the name in parentheses, which may have spaces.
@@ -33,7 +33,7 @@ def cpu_seconds() -> float:
 
 
 def reading_rate(batches: Iterable, steps: int) -> float:
-    """Return images a second of the input alone, after a batch in which it starts."""
+    """Return images per second of the input alone; the first batch does not count."""
     source = iter(batches)
     next(source)
     begun = time.perf_counter()
@@ -54,13 +54,13 @@ def settings(folder: Path) -> Any:
 
 
 def fit(model: Any, batches: Any, steps: int) -> dict[str, float]:
-    """Train for some steps that count, after those in which everything starts."""
+    """Train for some timed steps, after a few steps in which everything starts."""
     from se_keras.train.input_clock import InputClock
 
     class Clock(InputClock):
         def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
             super().on_train_batch_end(batch, logs)
-            if batch == 0:  # it does not count
+            if batch == 0:  # the first batch does not count
                 self.cpu = cpu_seconds()
 
     for count in (START_UP, steps + 1):
@@ -177,7 +177,7 @@ def torch_batches(folder: Path, workers: int) -> Iterator:
             return len(files)
 
         def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-            # A seed of torch's, which differs from process to process.
+            # PyTorch's seed differs between its worker processes.
             generator = np.random.default_rng(int(torch.randint(2**62, ())))
             with Image.open(files[index]) as image:
                 side = round(min(image.size) * generator.uniform(ZOOM, 1))

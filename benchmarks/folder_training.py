@@ -1,17 +1,17 @@
-"""Images a second in training from a folder: this package, Keras' own way, and PyTorch with timm.
+"""Compare the speed of training from a folder: this package, Keras alone, and PyTorch with timm.
 
 python -m benchmarks.folder_training [--images N] [--folder PATH] [--python timm=PATH]
 
-Trains SE-ResNet-18 at 128 pixels in batches of 64 on JPEG files of 500 pixels, on random square
-parts and flips, each way in processes of its own, which take turns:
+Trains SE-ResNet-18 at 128 pixels in batches of 64 on JPEG files of 500 pixels, with random square
+crops and flips. Each way of training has processes of its own, which take turns:
 
-- `se_keras`: what `se-keras train` does, after its pass that reads every image once;
+- `se_keras`: the training of `se-keras train`, after its pass that reads every image once;
 - `keras`: the same compiled model, with `keras.utils.image_dataset_from_directory`;
-- `timm`: timm's network with PyTorch's DataLoader, in two processes and in none.
+- `timm`: timm's network with PyTorch's DataLoader, with two worker processes or none.
 
-Counts the steps after those in which everything starts. The CSV file has a row a process: images a
-second, also of the input alone, and the share of the time that a step waits for its images. Rows
-that it has are not measured again. `--folder` keeps the files; without it they are temporary.
+The first steps, in which everything starts, do not count. The CSV file has a row for each process:
+images per second, also of the input alone, and the share of the time that a step waits for its
+images. Rows that it has are not measured again. With `--folder` the image files are kept.
 """
 
 import argparse
@@ -48,13 +48,13 @@ PIXELS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How a network is trained.
+    """A way to train the network.
 
     Attributes:
-        name: in words.
+        name: description in words.
         side: name in `folder_side.WAYS`.
-        workers: processes that read images, besides that which trains.
-        packages: whose versions are noted.
+        workers: number of processes that read images for the training process.
+        packages: packages whose versions are recorded.
     """
 
     name: str
@@ -77,17 +77,17 @@ class Row:
     """A row of the CSV file.
 
     Attributes:
-        run: of which all rows of the file are.
+        run: name of the run; all rows of the file have the same.
         way, round: name of the way; number of its process, from 0.
-        images, batch, size, steps: files in the folder; images of a step; pixels of the network;
-            steps that count.
-        images_per_second, images_per_cpu_second: in training; by the clock, and by the CPU time of
-            the process and of those that read for it.
-        waiting: the share of the time that a step waits for its images.
-        reading_per_second: images a second of the input without a step.
-        first_pass_s: that reading every image once took before.
-        load: processes that computed or waited to, mean of the minute before.
-        versions, machine: of packages; processor.
+        images, batch, size, steps: number of files; batch size; image size of the network; number
+            of timed steps.
+        images_per_second, images_per_cpu_second: trained images per second, and per second of CPU
+            time of the process and its workers.
+        waiting: share of the time that a step waits for its images.
+        reading_per_second: images per second of the input without training.
+        first_pass_s: seconds of the pass that reads every image once.
+        load: load of the machine, mean of the minute before.
+        versions, machine: versions of the packages; the processor.
     """
 
     run: str
@@ -108,10 +108,10 @@ class Row:
 
 
 def call(way: Way, folder: Path, steps: int, python: str) -> dict[str, float]:
-    """Train in a process of its own; return what it measured.
+    """Train in a process of its own; return its measurements.
 
     Raises:
-        InputError: if it breaks.
+        InputError: if the process fails.
     """
     command = [python, "-m", "benchmarks.folder_side", way.side, folder, steps, way.workers]
     done = subprocess.run(
@@ -128,7 +128,7 @@ def measure(
 ) -> Row:
     text = versions(python, way.packages)
     if text is None:
-        raise InputError(f"{way.name}: {python} has not all of {', '.join(way.packages)}")
+        raise InputError(f"{way.name}: {python} does not have all of {', '.join(way.packages)}")
     load = os.getloadavg()[0]
     found = {name: round(value, 4) for name, value in call(way, folder, steps, python).items()}
     return Row(
@@ -156,7 +156,7 @@ def go_on(
     python: str = sys.executable,
     run: str | None = None,
 ) -> list[Row]:
-    """Measure what the file does not have; a way that breaks is named and left out."""
+    """Measure the rows that are not in the file yet; a way that fails is named and left out."""
     rows = read_rows(Row, path)
     name = file_run(path, rows, run)
     done = {(row.way, row.round) for row in rows}
@@ -185,7 +185,7 @@ def go_on(
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: a row a way, medians over its processes, least and most."""
+    """Return the header, and a row for each way: median, minimum and maximum of its processes."""
     header = ["trained by", "images/s", "waiting", "input alone, images/s"]
     header += ["images per CPU second", "first pass, s"]
     lines = []
@@ -213,12 +213,16 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=5000, help="files in the folder")
-    parser.add_argument("--steps", type=int, default=16, help="that count, of each process")
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each way")
-    parser.add_argument("--folder", type=Path, help="of the images; made if it is not there")
+    parser.add_argument("--images", type=int, default=5000, help="number of files in the folder")
+    parser.add_argument(
+        "--steps", type=int, default=16, help="number of timed steps of each process"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="number of processes of each way")
+    parser.add_argument("--folder", type=Path, help="folder of the images; made if needed")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
-    parser.add_argument("--run", metavar="NAME", help="default: that of the file, or the date")
+    parser.add_argument(
+        "--run", metavar="NAME", help="name of the run (default: as in the file, or the date)"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = vars(parser.parse_args())
     path, pythons = options.pop("out"), parse_pythons(options.pop("python"))

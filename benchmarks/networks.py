@@ -107,7 +107,7 @@ def open_network(name: str, sizes: Sequence[int] | None) -> Network:
     if name not in APPLICATIONS:
         raise InputError(
             f"there is no model {name!r}: it must be a name that `se-keras list` shows, one of "
-            "keras.applications, or a .keras file"
+            "keras.applications, or a .keras file."
         )
     return Network(
         name=name,
@@ -124,11 +124,11 @@ def _of_file(name: str, sizes: Sequence[int] | None) -> Network:
     has_se = _has_se(name, model)
     shapes = [tensor.shape for tensor in model.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise InputError(f"{name} must take one image (N, H, W, C), it takes {shapes}")
+        raise InputError(f"{name} must take one image (N, H, W, C), got {shapes}.")
     _, height, width, _ = shapes[0]
     fixed = height if height == width else None
     if height != width or (sizes and height and set(sizes) != {height}):
-        raise InputError(f"{name} takes images of {height} x {width} pixels, got sizes {sizes}")
+        raise InputError(f"{name} takes images of {height} x {width} pixels, got sizes {sizes}.")
     return Network(
         name=name,
         sizes=tuple(sizes or [fixed or DEFAULT_SIZE]),

@@ -204,14 +204,14 @@ def measure(files: Files, run: Run, name: str, pairs: int, start: StartWorker) -
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What one process measures: rows of one network at one size.
+    """The work of one process: rows of one network at one size.
 
     Attributes:
-        run: of which the rows are.
-        tasks: what is measured, and the rule that `optimize` leaves out, or an empty text.
-        pairs: of each row.
-        core: that the process stays on; `None` for any.
-        lanes: how many jobs share the memory.
+        run: name of the run.
+        tasks: the runs, each with the rule that `optimize` leaves out or an empty text.
+        pairs: number of pairs of each row.
+        core: core of the process; `None` for any.
+        lanes: number of jobs that share the memory.
     """
 
     run: str
@@ -231,7 +231,7 @@ class Job:
 
 
 Found = Row | str
-# Measures a job: yields rows, and a sentence for what broke.
+# A function that measures a job: yields rows, and a sentence for each failure.
 Measure = Callable[[Job], Iterator[Found]]
 
 
@@ -249,7 +249,7 @@ def measure_job(job: Job, start: StartWorker | None = None) -> Iterator[Found]:
                 _check_memory(files, job.lanes)
                 for run in runs:
                     yield measure(files, run, job.run, job.pairs, begin)
-        # Converters and engines raise whatever they like, and the other rows are to go on.
+        # Converters and engines may raise any error, and the other rows must be measured.
         except Exception as error:
             yield f"{runs[0].model}: {format} broke: {lines_of(error)[-1]}"
 
@@ -289,7 +289,7 @@ def in_process(job: Job) -> Iterator[Found]:
 
 
 def serve_job(text: str) -> None:
-    """Do what `in_process` asks for, on the core of the job."""
+    """Measure a job for `in_process`, on the core of the job."""
     answers, job = claim_output(), Job.from_json(text)
     if job.core is not None:
         os.sched_setaffinity(0, {job.core})
@@ -322,14 +322,14 @@ def plan(
 
 
 def everything(formats: Sequence[str] = FORMATS) -> list[Run]:
-    """Return what is measured without a choice of models."""
+    """Return the runs of the default models."""
     return [*plan(IN_DOUBT, formats, (1, 8)), *plan(MODELS[len(IN_DOUBT) :], formats, (1,))]
 
 
 def pending(
     planned: Sequence[Run], without: Sequence[str], rows: Sequence[Row], name: str, pairs: int
 ) -> list[Job]:
-    """Return what the rows do not have, a job a network and size."""
+    """Return the runs that have no row yet: a job for each network and size."""
     done = {row.key for row in rows}
     tasks = [
         (run, rule)
@@ -443,7 +443,11 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=PAIRS, metavar="N")
     parser.add_argument(
-        "--lanes", type=int, default=LANES, metavar="N", help="cores that measure at the same time"
+        "--lanes",
+        type=int,
+        default=LANES,
+        metavar="N",
+        help="number of cores that measure at the same time",
     )
     parser.add_argument(
         "--without",

@@ -259,8 +259,8 @@ def go_on(study: Study, seeds: Sequence[int], path: Path, name: str | None = Non
     for run in runs:
         if (run.images, run.epochs) != (study.images, study.epochs):
             raise InputError(
-                f"{path} has runs of {run.images} images and {run.epochs} epochs, the study has "
-                f"{study.images} and {study.epochs}: remove the file to begin anew"
+                f"{path} has runs of {run.images} images and {run.epochs} epochs, but the study "
+                f"has {study.images} and {study.epochs}: remove the file to start again."
             )
     done = {(run.variant, run.seed) for run in runs}
     for seed in seeds:

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import json
 import re
 import tokenize
 
@@ -19,9 +20,11 @@ AVOIDED = {
     r"\b(colour|behaviour|grey|centre|labelled|modelling)": "American spelling",
     r"\b(thereof|therein|whereupon|whereof|hither|nought|lest|anew|albeit)\b": "modern words",
     r"\b(so asked|and the like)\b": "a whole clause",
+    r"\A {4}[a-z_][\w, ]*: (of|that|what|whose|which)\b": "a noun first",
 }
 
-
+SOURCES = {**MODULES, **{f"benchmarks.{p.stem}": p for p in (REPO / "benchmarks").glob("*.py")}}
+NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 ERRORS = ("InputError", "MissingExtraError", "WrongResultError")
 
 ANYWHERE = {pattern: better for pattern, better in AVOIDED.items() if not pattern.startswith("^")}
@@ -74,18 +77,18 @@ def comments(source):
     return [token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT]
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", SOURCES)
 def test_docstrings_and_comments_are_plain(module):
-    source = MODULES[module].read_text("utf-8")
+    source = SOURCES[module].read_text("utf-8")
     texts = docstrings(ast.parse(source))
     found = [bad for text in texts for bad in violations(text.splitlines()[0], AVOIDED)]
     lines = [line for text in [*texts, *comments(source)] for line in text.splitlines()]
     assert found + [bad for line in lines for bad in violations(line, ANYWHERE)] == []
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", SOURCES)
 def test_errors_end_with_a_full_stop(module):
-    assert unfinished_errors(ast.parse(MODULES[module].read_text("utf-8"))) == []
+    assert unfinished_errors(ast.parse(SOURCES[module].read_text("utf-8"))) == []
 
 
 @pytest.mark.parametrize("page", [*PAGES, REPO / "CONTRIBUTING.md"], ids=lambda page: page.name)
@@ -93,9 +96,16 @@ def test_pages_are_plain(page):
     assert violations(page.read_text("utf-8"), ANYWHERE) == []
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_plain(notebook):
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    assert violations("\n".join("".join(cell["source"]) for cell in cells), ANYWHERE) == []
+
+
 def test_the_lint_can_fail():
     assert violations("Those of a file", AVOIDED) == ["'Those of': write the noun itself"]
     assert violations("SE goes behind it", ANYWHERE) == ["'behind': write after"]
+    assert violations("    rows: of the file", ANYWHERE) == ["'    rows: of': write a noun first"]
     assert violations("Return the labeled images after it", AVOIDED) == []
     source = 'raise InputError(f"no {name}")\nInputError("a" + f"{b}.")\nInputError(f"{c}")'
     assert unfinished_errors(ast.parse(source.replace("{name}", "way"))) == ["line 1: 'no way'"]

@@ -60,7 +60,7 @@ class Step:
         rule: name of the rule.
         layer: name of the layer; in a nested model `backbone/bn1`.
         done: whether the rule was applied.
-        text: what it did, or why it left the layer alone.
+        text: the change, or the reason why the layer was left alone.
     """
 
     rule: str
