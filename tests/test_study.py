@@ -78,7 +78,7 @@ def test_a_killed_study_goes_on_with_the_next_run(tmp_path, capsys):
 def test_runs_of_another_budget_are_refused(tmp_path):
     path = tmp_path / "study.csv"
     write_rows(study.Run, path, [run_of("plain", 0, 1.0)])
-    with pytest.raises(InputError, match="100 images and 2 epochs, the study has 100 and 3"):
+    with pytest.raises(InputError, match="100 images and 2 epochs, but the study has 100 and 3"):
         study.go_on(replace(TINY, epochs=3), [0], path)
 
 
