@@ -255,17 +255,20 @@ def measure_job(job: Job, start: StartWorker | None = None) -> Iterator[Found]:
 
 
 def _check_memory(files: Files, lanes: int) -> None:
-    """Refuse a pair of TensorFlow's processes that would not fit into this lane's memory.
+    """Refuse a pair of TensorFlow processes that does not fit into the memory of a lane.
 
     Raises:
-        InputError: if they would not.
+        InputError: if it does not fit.
     """
     weights = 4 * files.built.model.count_params()
     needed = 2 * COPIES_OF_WEIGHTS * weights if files.run.format == "tf_saved_model" else 0
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE / lanes
     same = same_file(*(files.path(False, form) for form in (OPTIMIZED, AS_BUILT)))
     if needed > there and not same:
-        raise InputError(f"two processes need about {needed / 1e9:.0f} GB, {lanes} at a time")
+        raise InputError(
+            f"two processes need about {needed / 1e9:.0f} GB, but one of {lanes} lanes has "
+            f"{there / 1e9:.0f} GB."
+        )
 
 
 def in_process(job: Job) -> Iterator[Found]:

@@ -58,7 +58,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--adapt-input",
         type=int,
         metavar="CHANNELS",
-        help="number of channels of the images, if it is not 3",
+        help="number of channels of the images (default: 3)",
     )
     parser.set_defaults(run=run)
 

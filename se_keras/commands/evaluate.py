@@ -47,7 +47,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         required=True,
         help="folder with one folder of images for each class",
     )
-    parser.add_argument("--out", metavar="OUT", type=Path, help="new folder for the results")
+    parser.add_argument(
+        "--out",
+        metavar="OUT",
+        type=Path,
+        help="new folder for the results (default: only print them)",
+    )
     parser.add_argument("--pixels", metavar="NAME", help=PIXELS)
     parser.set_defaults(run=run)
 

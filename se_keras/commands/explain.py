@@ -79,7 +79,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="SHARE",
         help="prune: keep the SE layers whose gates vary most, this share of all (0 to 1). "
         "The others become constant factors in the layers before them. Accuracy and time are "
-        "compared on the test images",
+        "compared on the test images (default: prune nothing)",
     )
     output.add_argument(
         "--cam",
@@ -87,7 +87,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="IMAGE",
         help="draw class activation maps (Grad-CAM), which show the parts of an image that support "
         f"a class, for at most {MOST_MAPS} image files; without IMAGE, for the test images with "
-        "the most confident wrong answers",
+        "the most confident wrong answers (default: no maps)",
     )
     parser.add_argument("--prune", action=_Renamed, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)

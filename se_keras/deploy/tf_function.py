@@ -19,12 +19,12 @@ class Served:
     Attributes:
         function: function from arrays (as in `engines.Run`) to tensors in the model's output
             structure. Its weights are constants, as every engine needs them; Keras'
-            `model.export` would store variables twice. `weights` are zeros in it, which take no
-            room: `to_saved_model.save` writes their values into the file, because TensorFlow copies
-            a graph with its constants up to 18 times on the way.
+            `model.export` would store variables twice. In its graph the `weights`
+            are zeros, which take no memory: TensorFlow copies a graph with its constants up to 18
+            times. `to_saved_model.save` puts the values into the file.
         specs: the inputs of the function, with the model's names.
         output_names: unique names of the flattened outputs.
-        weights: arrays of at least two axes, by names, which their constants have too.
+        weights: arrays of at least two axes, by the names of their constants.
         open_function, open_specs: the same function with `weights` as further inputs. Converters
             copy a graph with its constants many times, which takes up to 90 times the memory.
     """
