@@ -33,7 +33,7 @@ from benchmarks.worker import noise
 from se_keras.deploy.engines import ENGINES, find_engine
 from se_keras.support.errors import InputError, MissingExtraError
 
-# What the engines of `clocks` take for one image, in seconds; a product of matrices takes 0.5.
+# Seconds of the engines of `clocks` for one image; a product of matrices takes 0.5.
 SECONDS = {"se": 3.0, "plain": 2.0}
 
 

@@ -8,7 +8,7 @@ import se_keras
 from se_keras.models.recipes import RECIPES
 
 # The paper's Tables 2 and 3, with SE, in 10^9: convolutions and dense layers, SE's two included.
-# Its Inception-ResNet-v2 and ShuffleNet are held in their own files: they fit other counts.
+# Its Inception-ResNet-v2 and ShuffleNet fit other counts: see their own test files.
 PAPER_MULTIPLY_ADDS = {
     "legacy_seresnet50": 3.87,
     "legacy_seresnet101": 7.60,

@@ -38,7 +38,7 @@ DEADLINE = 600  # seconds, for a machine with much else to do
 
 
 def started(*arguments, folder):
-    # A shell lets its background jobs ignore Ctrl-C, and they hand that on; a handler they don't.
+    # Background jobs of a shell ignore Ctrl-C, and so do their children, unless they set a handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],

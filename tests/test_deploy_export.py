@@ -49,7 +49,7 @@ NAMES = [
     "\u202e8",
     "9'",
 ]
-# What docs/export.md calls its files.
+# The names of the files in docs/export.md.
 DOCS_FILES = {
     "tf_saved_model": "photos-saved_model",
     "onnx": "photos.onnx",

@@ -392,7 +392,7 @@ def split(x):
     return layers.Add(name="add")([SqueezeExcite(2, name="other")(x), x])
 
 
-# What stands before SE; which layers take its constants over, or why none does.
+# The layers before SE; the layers that take its constants, or why none does.
 BEFORE_SE = {
     "convolution": (lambda x: conv(x, "conv"), "conv"),
     "without a bias": (lambda x: conv(x, "conv", use_bias=False), "conv"),

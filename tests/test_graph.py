@@ -381,7 +381,7 @@ def test_rebuilt_it_is_the_same_model_with_weights_of_its_own(build, training):
     assert [w.path for w in new.weights] == [w.path for w in model.weights]
     assert {id(w) for w in new.weights}.isdisjoint(id(w) for w in model.weights)
     assert_equal(arrays(new(x)), expected)
-    # The original: same tensors, same config, and deaf to what happens to the new one.
+    # The original keeps its tensors and its config, whatever happens to the new one.
     assert all(a is b for a, b in zip(model.inputs, inputs, strict=True))
     assert all(a is b for a, b in zip(model.outputs, outputs, strict=True))
     assert all(

@@ -47,7 +47,7 @@ class Server(ThreadingHTTPServer):
         # Of another host name: huggingface_hub follows redirects within the hub's own at once.
         self.cdn = f"http://localhost:{self.server_port}/cdn"
         self.files = {"config.json": json.dumps(CONFIG).encode(), hub.WEIGHTS_FILE: WEIGHTS}
-        self.content = {}  # what is sent in place of a file
+        self.content = {}  # content that is sent instead of a file
         self.cut_at = None  # a response does not go beyond this byte
         self.cuts = 0  # how many responses are cut
         self.refusal = None  # (status, X-Error-Code) for everything

@@ -190,7 +190,7 @@ def test_gray_images_are_normalized_by_the_average(published):
     )
     assert model.name == "seresnet20.test"
     pixels = se_keras.pixels_of(model)
-    # timm, data/loader.py: adapt_to_chs gives the average where the channels are others.
+    # timm, data/loader.py: adapt_to_chs averages for other numbers of channels.
     assert pixels.mean == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
     assert pixels.std == pytest.approx([(0.229 + 0.224 + 0.225) / 3])
     assert (pixels.channels, pixels.crop, pixels.interpolation) == (1, 0.875, "bicubic")

@@ -86,7 +86,7 @@ CONTAINERS = {
     "subclassed": Subclassed,
     "mixed": lambda: functional(SqueezeExcite(4, name="se", dtype="mixed_bfloat16")),
 }
-# What holds a config of the layer can be cloned.
+# A container that holds the config of the layer can be cloned.
 CLONED = sorted(set(CONTAINERS) - {"own", "subclassed"})
 
 

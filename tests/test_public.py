@@ -122,7 +122,7 @@ def network(name, smaller=None, shape=(32, 32, 3), **fixed):
 
     def make(data_format="channels_last", **options):
         recipe = replace(find_recipe(name), **(smaller or {}))
-        # No dropout, since each backend has its own random numbers; logits, since a softmax hides.
+        # No dropout: each backend has its own random numbers. Logits: a softmax hides differences.
         given = {"classes": 5, "classifier_activation": None, "dropout": 0.0} | fixed | options
         h, w, c = shape
         given["input_shape"] = (c, h, w) if data_format == "channels_first" else shape
@@ -139,7 +139,7 @@ NARROW_VGG = {"depths": (1, 2), "widths": (8, 16)}
 NARROW_SHUFFLE = {"depths": (2, 2), "widths": (48, 96)}
 NO_TOP = {"include_top": False, "pooling": "avg"}
 
-# The checks that are left out are those that take long and can fail only where another one does.
+# Checks are left out if they take long and can fail only together with another check.
 NO_NEST = {
     "checks": ("save", "dtype", "backend", "data_format"),
     "because": "SEResNet20 is nested, and to the outer model a network is one layer",

@@ -302,7 +302,7 @@ def test_se_inside_other_layers_is_recorded_and_stays():
     assert plan.layers[1].reason == "stays: it is inside another layer"
     new = plan.apply(model)
     assert new.count_params() == model.count_params() - plan.parameters
-    # The layers inside were not called for it, which they would remember.
+    # The inner layers were not called, because they would record the call.
     with pytest.raises(AttributeError):
         _ = unit.conv.output
 

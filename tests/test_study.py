@@ -69,7 +69,7 @@ def test_a_killed_study_goes_on_with_the_next_run(tmp_path, capsys):
     assert read_rows(study.Run, path) == runs
     assert [(run.variant, run.seed) for run in runs] == TINY_RUNS
     assert len(capsys.readouterr().out.splitlines()) == len(TINY_RUNS) - len(done)
-    # What a run gives does not hang on what ran before it in the process.
+    # The result of a run does not depend on earlier runs in the process.
     again = study.run_one(TINY, TINY.variants[0], 0, "second", tmp_path / "kept.npz")
     np.testing.assert_allclose(*(study.losses([r], "plain", [0]) for r in (runs[0], again)), 1e-3)
     assert again.error == pytest.approx(runs[0].error, abs=0.5)

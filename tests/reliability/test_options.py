@@ -8,7 +8,7 @@ from hostile_hub import drawn
 
 from se_keras.cli import build_parser, main
 
-# What a command needs besides, none of which is there: so no run goes far.
+# Other arguments that a command needs; their files do not exist, so no run gets far.
 BESIDES = {
     "list": [],
     "train": ["--data", "nowhere"],
