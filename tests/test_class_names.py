@@ -13,7 +13,7 @@ from se_keras.weights import hub
 def test_the_names_of_imagenet():
     labels = labels_of("imagenet")
     assert len(labels) == len({number for number, _ in labels}) == 1000
-    # Some well-known classes with their numbers in ILSVRC 2012.
+    # Identifiers are in order (ILSVRC 2012), and some classes have numbers that everybody knows.
     assert [number for number, _ in labels] == sorted(number for number, _ in labels)
     assert labels[0] == ("n01440764", "tench")
     assert labels[207] == ("n02099601", "golden retriever")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 import pytest
 from checks import REPO, real_browser
@@ -73,11 +73,17 @@ def read(path: Path) -> str:
 
 @pytest.mark.parametrize(
     ("query", "page"),
-    [("SqueezeExcite", "reference/layer.html"), ("timm", "moving.html"), ("int8", "export.html")],
+    [
+        ("SqueezeExcite", "reference/layer.html"),
+        ("timm", "moving.html"),
+        ("move from timm", "moving.html"),
+        ("migrate from timm", "moving.html"),
+        ("int8", "export.html"),
+    ],
 )
 def test_the_search_finds(address, query, page):
     with real_browser() as browser:
-        browser.get(f"{address}/search.html?q={query}")
+        browser.get(f"{address}/search.html?q={quote(query)}")
         results = "return [...document.querySelectorAll('#search-results a')].map(a => a.href)"
         found = browser.execute_async_script(
             f"""const done = arguments[arguments.length - 1];
