@@ -68,4 +68,4 @@ def summary(pairs: Sequence[Pair]) -> tuple[list[str], list[list[str]]]:
         spread = f"{differences.min():+.2f} to {differences.max():+.2f}"
         found = f"{better} of {len(differences)}"
         rows.append([name, found, f"{differences.mean():+.2f}", spread, f"{chance:.3f}"])
-    return ["images", "SE is better in", "mean difference", "from, to", "chance of it"], rows
+    return ["images", "SE is better in", "mean difference", "range", "chance without effect"], rows

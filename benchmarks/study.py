@@ -159,7 +159,7 @@ def _ablation(
 
 RATIO, POOL, GATE = "Table 10, ratio", "Table 11, squeeze", "Table 12, excitation"
 STAGE, PLACE, CONV = "Table 13, stages", "Table 14, placement", "Table 15, on the 3x3"
-KIN = "its kin"
+KIN = "SE's kin"
 ABLATIONS = (
     Variant(PLAIN, {"se": False}, RATIO, "23.30"),
     _ablation(SE, RATIO, "22.28"),
@@ -386,7 +386,7 @@ def table(study: Study, runs: list[Run]) -> tuple[list[str], list[list[str]]]:
     if not any(variant.source for variant in study.variants):
         return header, rows
     papers = [[variant.source, variant.paper] for variant in study.variants]
-    return [*header, "paper", "its error, %"], [a + b for a, b in zip(rows, papers, strict=True)]
+    return [*header, "table of the paper", "error there, %"], [a + b for a, b in zip(rows, papers, strict=True)]
 
 
 def draw(study: Study, runs: list[Run]) -> Figure:
