@@ -386,7 +386,9 @@ def table(study: Study, runs: list[Run]) -> tuple[list[str], list[list[str]]]:
     if not any(variant.source for variant in study.variants):
         return header, rows
     papers = [[variant.source, variant.paper] for variant in study.variants]
-    return [*header, "table of the paper", "error there, %"], [a + b for a, b in zip(rows, papers, strict=True)]
+    return [*header, "table of the paper", "error there, %"], [
+        a + b for a, b in zip(rows, papers, strict=True)
+    ]
 
 
 def draw(study: Study, runs: list[Run]) -> Figure:
