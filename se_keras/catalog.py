@@ -102,7 +102,7 @@ def create_with_plan(
     **options: Any,
 ) -> tuple[keras.Model, ConversionPlan]:
     """Build a network with weights as `create` does, and also return the conversion plan."""
-    boolean("fresh_classifier", fresh_classifier)
+    fresh_classifier = boolean("fresh_classifier", fresh_classifier)
     recipe, asked = _split_options(model, options)
     source = parse_source(weights, recipe.name)
     recipe = _as_trained(recipe, options, source)

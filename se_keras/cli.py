@@ -33,6 +33,7 @@ from se_keras.support.errors import (
     InputError,
     WrongResultError,
     backend_package,
+    no_memory,
     shown,
 )
 from se_keras.support.files import temporary_files_beside
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP,
         141 if the output is no longer read.
     """
+    _open_closed_streams()
     # Escape characters that the terminal can't show, instead of failing.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
@@ -70,6 +72,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
+
+
+def _open_closed_streams() -> None:
+    """Give the null device to standard streams that the caller has closed (`>&-`).
+
+    Otherwise the next opened file gets the number of the stream, and with it the notes that C++
+    libraries write there.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def build_parser() -> tuple["_Parser", dict[str, "_Parser"]]:
@@ -113,14 +128,13 @@ def _run(arguments: Sequence[str] | None) -> int:
             if stopped_by := signals.number or signal_of(error):
                 print("\nse-keras: stopped", file=sys.stderr)
                 return exit_code(stopped_by)
-            if not isinstance(error, InputError | OSError | WrongResultError):
+            if not (isinstance(error, InputError | OSError | WrongResultError) or no_memory(error)):
                 raise
             if parsed.traceback:
                 traceback.print_exc()
             else:
-                print(
-                    _safe(f"{of_command.prog}: {of_command.as_typed(str(error))}"), file=sys.stderr
-                )
+                text = of_command.as_typed(no_memory(error) or str(error))
+                print(_safe(f"{of_command.prog}: {text}"), file=sys.stderr)
             return BAD_INPUT
     return 0
 

@@ -335,7 +335,7 @@ def _walk(top: str, refuse: bool = True) -> Iterator[tuple[str, list[str], list[
 
 
 def _refuse(error: OSError) -> NoReturn:
-    raise InputError(f"can't read the folder {line_of(error.filename)}: {error.strerror}.")
+    raise InputError(f"can't read the folder {line_of(Path(error.filename))}: {error.strerror}.")
 
 
 def _find_folders(root: str, top: str, left_out: LeftOut) -> list[str]:

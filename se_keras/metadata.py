@@ -10,6 +10,7 @@ JSON. Unknown facts have no key.
 """
 
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from se_keras.support.arguments import one_of
 from se_keras.support.errors import InputError, damage_named, extra, in_one_line
-from se_keras.support.files import digest_of, read_json, write_json
+from se_keras.support.files import digest_of, read_json, refuse_pipes, write_json
 from se_keras.support.schema import Fields, characters, mapping, row, whole
 from se_keras.support.tables import visible
 from se_keras.weights.preprocessing import Pixels
@@ -175,6 +176,7 @@ def read_metadata(path: Path) -> Metadata:
     name = _format_for(path)
     where = f"{path / SAVED}" if name == "tf_saved_model" else f"the metadata of {path}"
     with damage_named(f"can't read {where}"):
+        refuse_pipes(path)
         content = _PLACES[name][1](path)
     fields = Fields(content, f"can't read {where}")
     class_names = fields.take("class_names", partial(row, read=characters), "a list of texts")
@@ -236,7 +238,7 @@ def _write_saved_model(path: Path, metadata: Metadata) -> None:
 
 
 def _read_saved_model(path: Path) -> dict[str, Any]:
-    content = read_json(path / SAVED) if (path / SAVED).is_file() else {}
+    content = read_json(path / SAVED) if os.path.lexists(path / SAVED) else {}
     graph = path / MARKERS["tf_saved_model"]
     if DIGEST in content and content.pop(DIGEST) != digest_of(graph):
         raise InputError(f"can't read {graph}: it was changed after it was written.")

@@ -253,9 +253,9 @@ def called(model_or_source: PixelSource) -> str:
     """Return the name of a model, a source of weights or Pixels in messages."""
     if isinstance(model_or_source, Pixels):
         return "the model of these Pixels"
-    return (
-        model_or_source.name if isinstance(model_or_source, keras.Model) else str(model_or_source)
-    )
+    if isinstance(model_or_source, keras.Model):
+        return model_or_source.name
+    return plain_text(model_or_source) or str(model_or_source)
 
 
 def _remedy(name: str) -> str:

@@ -512,6 +512,35 @@ def command(tmp_path):
     return {"script": [script], "module": ["-m", "se_keras"]}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="shells of Windows don't close streams")
+def test_a_closed_stream_is_no_error(tmp_path):
+    for command, code in {"list >&-": 0, "list >&- 2>&- <&-": 0, "count none.keras >&-": 2}.items():
+        words = f"{shlex.quote(sys.executable)} -m se_keras {command}"
+        done = subprocess.run(words, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert done.stderr.count("\n") == (1 if code else 0), done.stderr
+
+
+def test_a_lack_of_memory_is_one_line(monkeypatch, capsys):
+    def lacking(parsed):
+        np.zeros((2**20,) * 2, "float64")
+
+    monkeypatch.setattr("se_keras.commands.list_models.run", lacking)
+    assert main(["list"]) == 2
+    line = r"se-keras list: There is not enough memory: Unable to allocate 8.00 TiB .*\.\n"
+    assert re.fullmatch(line, capsys.readouterr().err)
+
+
+def test_another_backend_is_named(tmp_path):
+    environment = {**os.environ, "KERAS_BACKEND": "caffe"}
+    (tmp_path / "a.keras").touch()
+    command = [*COMMAND, "count", str(tmp_path / "a.keras")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    end = "Unable to import backend : caffe. Set KERAS_BACKEND to tensorflow, jax or torch.\n"
+    assert done.stderr == f"se-keras count: Keras can't start: {end}"
+
+
 @pytest.mark.parametrize("start", ["script", pytest.param("module", marks=pytest.mark.slow)])
 def test_what_needs_no_model_does_not_load_keras(start, command, tmp_path):
     for arguments in LIGHT:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+import os
 import re
 import sys
 import zipfile
@@ -577,6 +578,22 @@ def test_converters_get_a_graph_without_the_weights(name, function, tmp_path, mo
     se_keras.export(network, tmp_path / f"model{find_engine(name).suffix}", name)
     (size,) = sizes
     assert size < 0.1 * sum(array.nbytes for array in network.get_weights())
+
+
+def test_an_export_to_openvino_sends_nothing(tmp_path, monkeypatch):
+    """OpenVINO takes the process for an automated one, of which it sends nothing."""
+    import openvino
+
+    seen = []
+    convert = openvino.convert_model
+    spy = lambda *arguments: (seen.append(os.environ.get("CI")), convert(*arguments))[1]  # noqa: E731
+    monkeypatch.setattr(openvino, "convert_model", spy)
+    monkeypatch.delenv("CI", raising=False)
+    image = keras.Input((8, 8, 3))
+    network = keras.Model(image, layers.Conv2D(2, 3)(image))
+    se_keras.export(network, tmp_path / "model", "openvino")
+    assert seen == ["true"]
+    assert "CI" not in os.environ
 
 
 # --- inputs and outputs --------------------------------------------------------------------------

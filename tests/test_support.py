@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,9 @@ from hypothesis import strategies as st
 
 import se_keras
 from se_keras import cli
+from se_keras.metadata import read_metadata
 from se_keras.support import arguments, errors, files
+from se_keras.support.archives import check_archive, unpack_single_file
 from se_keras.support.errors import InputError, MissingExtraError, extra, in_one_line, lines_of
 from se_keras.support.files import PARTIAL, written_beside
 from se_keras.support.tables import format_table
@@ -495,6 +498,74 @@ def test_a_kill_between_the_two_renamings_loses_nothing(tmp_path):
     assert read(tmp_path / "a") == "old"
 
 
+def test_a_signal_between_the_two_renamings_loses_nothing(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "inner.txt").write_text("old")
+    replace = os.replace
+
+    def stopped(source, target):
+        replace(source, target)
+        if Path(target).name == files.OLD:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt), written_beside(tmp_path / "a") as partial:
+        partial.mkdir()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "inner.txt"]
+
+
+def test_a_kill_while_the_old_folder_is_deleted_leaves_nothing_in_the_way(tmp_path):
+    (tmp_path / f"{PARTIAL}a" / files.OLD / "rest").mkdir(parents=True)
+    (tmp_path / "a").mkdir()
+    with written_beside(tmp_path / "a") as partial:
+        partial.mkdir()
+        (partial / "new.txt").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "new.txt"]
+
+
+FORKING = """
+import os, sys, time
+sys.argv[0] = "se-keras"  # which does not load Keras
+from pathlib import Path
+from se_keras.support.files import lock_folder
+lock_folder(Path(sys.argv[1]), "")
+if not os.fork():
+    print("forked", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_lock_ends_with_its_process_though_a_fork_goes_on(tmp_path):
+    """Libraries fork, such as for sending statistics."""
+    command = [sys.executable, "-c", FORKING, tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            assert process.stdout.readline() == b"forked\n"
+            with pytest.raises(InputError, match="taken"):
+                files.lock_folder(tmp_path, "taken")
+            process.kill()
+            process.wait()
+            files.unlock(files.lock_folder(tmp_path, "taken"))
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_an_archive_that_is_no_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "a.keras")
+    with pytest.raises(InputError, match=r"can't read .*a\.keras"):
+        check_archive(tmp_path / "a.keras")
+    with pytest.raises(InputError, match="regular file"):
+        unpack_single_file(tmp_path / "a.keras", ".h5", tmp_path / "b")
+
+
+def test_a_pipe_among_files_that_a_library_opens_is_named(tmp_path):
+    (tmp_path / "served" / "variables").mkdir(parents=True)
+    (tmp_path / "served" / "saved_model.pb").touch()
+    os.mkfifo(tmp_path / "served" / "variables" / "variables.index")
+    with pytest.raises(InputError, match=r"variables\.index is not a regular file"):
+        read_metadata(tmp_path / "served")
+
+
 def test_a_folder_that_another_process_makes_meanwhile_is_not_replaced(tmp_path):
     target = tmp_path / "a"
     with (  # noqa: PT012
@@ -508,7 +579,7 @@ def test_a_folder_that_another_process_makes_meanwhile_is_not_replaced(tmp_path)
     lock = files.lock_folder(target, "")
     with pytest.raises(InputError, match="another process is using it"):
         files.write_json(target, {})
-    os.close(lock)
+    files.unlock(lock)
     (target / "theirs.txt").unlink()
     files.write_json(target, {})
     assert files.read_json(target) == {}

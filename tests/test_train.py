@@ -110,6 +110,7 @@ def without_time(history):
         ({"epochs": 1.5}, "`epochs` must be a positive integer, got 1.5"),
         ({"batch_size": -1}, "`batch_size` must be a positive integer, got -1"),
         ({"image_size": True}, "`image_size` must be a positive integer, got True"),
+        ({"image_size": 10**8}, "`image_size` must be an integer from 1 to 4,096, got 100000000"),
         ({"lr": 0.0}, "`lr` must be a positive number, got 0.0"),
         ({"lr": float("nan")}, "`lr` must be a positive number, got nan"),
         ({"weight_decay": -1e-4}, "`weight_decay` must be a number of at least 0, got -0.0001"),

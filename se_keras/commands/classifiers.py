@@ -11,7 +11,7 @@ from se_keras.folders import for_each_image
 from se_keras.metadata import MARKERS, format_of, read_metadata
 from se_keras.models.recipes import find_recipe
 from se_keras.support.errors import InputError, damage_named
-from se_keras.support.startup import load_keras
+from se_keras.support.startup import load_keras, load_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -217,6 +217,7 @@ def _load_exported(path: Path) -> "tuple[Callable[[np.ndarray], np.ndarray], Any
     assert name is not None  # the caller has checked it
     load_keras()
     if name == "tf_saved_model":
+        load_tensorflow()
         from se_keras.train.saved_model import load_saved_model
 
         return *load_saved_model(path), read_metadata(path).pixels

@@ -10,6 +10,7 @@ from se_keras.folders import ClassFolder, for_each_image, list_classes
 from se_keras.images import line_of, name_of
 from se_keras.support.errors import InputError
 from se_keras.support.files import write_json, written_beside
+from se_keras.support.startup import load_tensorflow
 from se_keras.support.tables import format_table
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def evaluate(
         raise InputError(f"`out`: {out} exists already: choose another folder.")
     found = list_classes(data)
     classifier = load_classifier(Path(path), pixels)
+    load_tensorflow()
     images = _as_data(found, classifier)
     seen = _find_seen(Path(path), images)
     probabilities = _answer(classifier, list(images.test.items))

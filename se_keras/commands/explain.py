@@ -13,6 +13,7 @@ from se_keras.commands.model_files import check_takes_images, model_file, open_m
 from se_keras.support.arguments import share
 from se_keras.support.errors import InputError
 from se_keras.support.files import write_json, written_beside
+from se_keras.support.startup import load_tensorflow
 from se_keras.support.tables import format_table
 from se_keras.support.timing import seconds_in_turn
 from se_keras.train.config import DEFAULTS, TrainConfig
@@ -168,6 +169,7 @@ def explain(
     alone = bool(cam) and keep is None and data is None and not _is_of_run(file)
     config = None if alone else _data_config(file, data)
     model = _on_raw_pixels(open_model(file), file, pixels)
+    load_tensorflow()
     if keep is not None:
         _check_pruning(model)
     has_gates = _has_gates(model, needed=keep is not None or cam is None)

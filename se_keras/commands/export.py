@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from se_keras.commands.model_files import model_file, open_model
 from se_keras.images import name_of
 from se_keras.support.errors import InputError
+from se_keras.support.startup import load_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -73,6 +74,7 @@ def run(parsed: argparse.Namespace) -> None:
     engine.require()
     made_up = file.with_name(f"{file.stem}-{parsed.precision}{engine.suffix}")
     model = open_model(file)
+    load_tensorflow()
     from se_keras.class_names import labels_of_run
     from se_keras.deploy.export import export
 

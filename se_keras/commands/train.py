@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from se_keras.commands.options import add_fields, given_fields
-from se_keras.support.startup import load_keras
+from se_keras.support.startup import load_keras, load_tensorflow
 from se_keras.train.config import GROUPS, Cluster, TrainConfig
 from se_keras.train.run_files import go_on
 from se_keras.train.run_folder import (
@@ -65,6 +65,7 @@ def run(parsed: argparse.Namespace) -> None:
     if not cluster.process:
         check_folder(folder, parsed.resume, parsed.overwrite)
     load_keras()
+    load_tensorflow()
     from se_keras.train.run import train
 
     try:

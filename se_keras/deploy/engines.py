@@ -17,6 +17,7 @@ import numpy as np
 from se_keras.metadata import MARKERS, SUFFIXES
 from se_keras.support.arguments import one_of
 from se_keras.support.errors import extra
+from se_keras.support.files import refuse_pipes
 
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
@@ -73,8 +74,10 @@ class Engine:
 
         Raises:
             MissingExtraError: if a package is not installed.
+            ValueError: if `path` is a pipe or a device, or holds one.
         """
         self.require()
+        refuse_pipes(Path(path))
         run = self.loader(Path(path), precision, threads)
 
         def run_any(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

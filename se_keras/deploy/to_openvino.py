@@ -1,6 +1,7 @@
 """Export to OpenVINO; NNCF quantizes to int8."""
 
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -19,17 +20,36 @@ from se_keras.deploy.to_saved_model import save_open
 HINT = "compile with INFERENCE_PRECISION_HINT {}"
 REST_HINT = HINT.format("bf16") + " for the rest"
 
+# How OpenVINO and NNCF recognize automated runs, of which they send no statistics.
+AUTOMATED = {"CI": "true", "NNCF_CI": "1"}
 
+
+@contextmanager
+def _without_statistics() -> Iterator[None]:
+    """Keep OpenVINO and NNCF from sending statistics and from writing to the home folder."""
+    before = {name: os.environ.get(name) for name in AUTOMATED}
+    os.environ.update(AUTOMATED)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ.update({name: value} if value is not None else {})
+
+
+@_without_statistics()
 def write_openvino(model: keras.Model, path: Path) -> str:
     _save(_convert(model), path)
     return f"float32 weights; {HINT.format('f32')}"
 
 
+@_without_statistics()
 def write_openvino_bfloat16(model: keras.Model, path: Path) -> str:
     _save(_convert(model), path, compress_to_fp16=True)
     return f"float16 weights; {HINT.format('bf16')}"
 
 
+@_without_statistics()
 def quantize_openvino(model: keras.Model, path: Path, calibration: Arrays) -> str:
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -52,6 +72,7 @@ def quantize_openvino(model: keras.Model, path: Path, calibration: Arrays) -> st
     return f"weights and activations in int8 by NNCF, {describe_count(calibration)}; {REST_HINT}"
 
 
+@_without_statistics()
 def compress_openvino(model: keras.Model, path: Path) -> str:
     import nncf
 

@@ -71,7 +71,7 @@ def record_excitations(
     >>> stats["se"].mean.shape  # classes, channels
     (2, 8)
     """
-    boolean("verbose", verbose)
+    verbose = boolean("verbose", verbose)
     if class_names is not None:
         class_names = texts("class_names", class_names, "the names of the classes, or None")
     graph = trace(model)

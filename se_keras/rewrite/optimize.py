@@ -167,7 +167,7 @@ def optimize(model: keras.Model, verbose: bool = True) -> keras.Model:
     >>> sorted(before - after)
     ['BatchNormalization', 'ChannelPadding', 'SqueezeExcite']
     """
-    boolean("verbose", verbose)
+    verbose = boolean("verbose", verbose)
     graph = trace(model)
     report = rewrite(graph)
     if verbose:

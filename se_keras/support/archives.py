@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 from se_keras.support.errors import InputError, damage_named, in_one_line
+from se_keras.support.files import open_regular
 
 # A file may unpack to this multiple of its stored size. Trained weights hardly compress.
 MAX_EXPANSION = 100
@@ -35,7 +36,7 @@ def unpack_single_file(archive: Path, suffix: str, target: Path, called: str | N
     """
     called = called or str(archive)
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open_regular(archive) as file, zipfile.ZipFile(file) as opened:
             member = _single_member(opened, suffix, archive.stat().st_size, called)
             with opened.open(member) as packed, target.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
@@ -64,7 +65,11 @@ def check_archive(archive: Path) -> None:
     ...
     se_keras.support.errors.InputError: can't read ...a.keras: File is not a zip file.
     """
-    with damage_named(f"can't read {archive}"), zipfile.ZipFile(archive) as opened:
+    with (
+        damage_named(f"can't read {archive}"),
+        open_regular(archive) as file,
+        zipfile.ZipFile(file) as opened,
+    ):
         if damaged := opened.testzip():
             raise ValueError(f"its {damaged} is damaged")
 

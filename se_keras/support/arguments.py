@@ -7,6 +7,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -451,7 +452,10 @@ def did_you_mean(given: Any, known: Iterable) -> str:
     >>> did_you_mean("vit", ["seresnet50", "semobilenet"])
     ''
     """
-    text = plain_text(os.fspath(given) if isinstance(given, os.PathLike) else given)
+    text = plain_text(given)
+    if text is None and isinstance(given, os.PathLike):
+        with suppress(Exception):  # of another's class
+            text = plain_text(os.fspath(given))
     if not text or len(text) > LONGEST_NAME:
         return ""
     names = {name.casefold(): name for name in known if isinstance(name, str) and name != text}

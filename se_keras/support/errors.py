@@ -146,6 +146,26 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MAX_VALUE
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = _SHORT.maxarray = 20
 
 
+def no_memory(error: BaseException) -> str:
+    """Return a line about a lack of memory; an empty one if the error means something else.
+
+    Example:
+
+    >>> from se_keras.support.errors import no_memory
+    >>> no_memory(MemoryError("Unable to allocate 2.00 TiB for an array"))
+    'There is not enough memory: Unable to allocate 2.00 TiB for an array.'
+    >>> no_memory(ValueError("no array"))
+    ''
+    """
+    text = lines_of(error)[0]
+    # TensorFlow's and XLA's error, then PyTorch's, which is a bare RuntimeError.
+    named = ("resourceexhausted", "resource_exhausted", "can't allocate memory")
+    known = f"{type(error).__name__} {text}".lower()
+    if not isinstance(error, MemoryError) and not any(name in known for name in named):
+        return ""
+    return f"There is not enough memory: {text[:MAX_TEXT].rstrip('.')}."
+
+
 @contextmanager
 def damage_named(head: str) -> Iterator[None]:
     """Turn any error of a foreign file reader into one error line.

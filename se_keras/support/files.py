@@ -90,7 +90,7 @@ def _kept_from_others(path: Path, was_folder: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        os.close(lock)
+        unlock(lock)
 
 
 def _holds_files(path: Path) -> bool:
@@ -171,18 +171,24 @@ def claimed(path: Path) -> Iterator[Path]:
         raise _unwritable(path, error) from error
     _CLAIMED[key] = lock
     try:
-        # A kill between the two renames leaves the old output here.
-        if os.path.lexists(folder / OLD) and not os.path.lexists(path):
-            os.replace(folder / OLD, path)
+        _put_back(folder, path)
         yield folder
     finally:
         if _is_locked_by(lock, folder):
+            _put_back(folder, path)
             remove(folder)
         else:
             _remove_unless_locked(folder)
         del _CLAIMED[key]
-        os.close(lock)
+        unlock(lock)
         remove_empty(missing)
+
+
+def _put_back(folder: Path, path: Path) -> None:
+    """Clear up the old output, after a kill, a signal or an error while it was replaced."""
+    if os.path.lexists(folder / OLD) and not os.path.lexists(path):
+        os.replace(folder / OLD, path)
+    remove(folder / OLD)
 
 
 @contextmanager
@@ -234,7 +240,7 @@ def _lock_new(folder: Path, taken: str) -> int:
             lock = lock_folder(folder, taken)
             if folder.is_dir() and os.path.samestat(os.fstat(lock), folder.stat()):
                 return lock
-            os.close(lock)
+            unlock(lock)
 
 
 def remove_left(folder: Path) -> None:
@@ -263,42 +269,66 @@ def _remove_unless_locked(path: Path) -> None:
         try:
             remove(path)
         finally:
-            os.close(lock)
+            unlock(lock)
 
 
 def lock_folder(folder: Path, taken: str) -> int:
-    """Lock a folder until its descriptor, which is returned, is closed or the process ends.
+    """Lock a folder until `unlock`, or until the process ends.
 
     Args:
         folder: an existing folder.
         taken: the error message if another process has the lock.
+
+    Returns:
+        A descriptor, for `unlock`.
 
     Raises:
         InputError: if another process has the lock.
 
     Example:
 
-    >>> import os, tempfile
+    >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> lock = lock_folder(folder, "taken")
     >>> lock_folder(folder, "taken")
     Traceback (most recent call last):
     ...
     se_keras.support.errors.InputError: taken
-    >>> os.close(lock)
+    >>> unlock(lock)
     """
     if fcntl is None:
         return os.open(os.devnull, os.O_RDONLY)
     # A lock file would remain if the process was killed.
     lock = os.open(folder, os.O_RDONLY)
+    _LOCKS.add(lock)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(lock)
+        unlock(lock)
         raise InputError(taken) from None
     except OSError:  # some network file systems have no locks
         pass
     return lock
+
+
+def unlock(lock: int) -> None:
+    """End a lock of `lock_folder`."""
+    _LOCKS.discard(lock)
+    os.close(lock)
+
+
+# The descriptors of all locks of this process.
+_LOCKS: set[int] = set()
+
+
+def _leave_locks() -> None:
+    """Close what a forked process inherits: it would keep the locks after this one is killed."""
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_locks)
 
 
 def remove(path: Path) -> None:
@@ -405,6 +435,27 @@ def open_regular(path: str | os.PathLike) -> io.BufferedReader:
     except BaseException:
         os.close(number)
         raise
+
+
+def refuse_pipes(path: Path) -> None:
+    """Refuse a file that is a pipe or a device, or a folder that holds one.
+
+    Libraries that open files by name would wait for a pipe forever.
+
+    Raises:
+        ValueError: if there is one; the message names it.
+
+    Example:
+
+    >>> from se_keras.support.files import refuse_pipes
+    >>> refuse_pipes(Path(os.devnull))
+    Traceback (most recent call last):
+    ...
+    ValueError: /dev/null is not a regular file
+    """
+    for each in path.rglob("*") if path.is_dir() else [path]:
+        if each.exists() and not (each.is_file() or each.is_dir()):
+            raise ValueError(f"{each} is not a regular file")
 
 
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -1,5 +1,6 @@
 """Start the `se-keras` command quickly and quietly."""
 
+import importlib
 import logging
 import os
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from se_keras.support.errors import OTHER_BACKEND, backend_package
+from se_keras.support.errors import OTHER_BACKEND, InputError, backend_package, in_one_line
 
 
 def is_command() -> bool:
@@ -30,14 +31,38 @@ def load_keras() -> None:
     """Import Keras without TensorFlow's notes on drivers and instruction sets.
 
     The notes are shown if the import fails, or with `TF_CPP_MIN_LOG_LEVEL=0`.
+
+    Raises:
+        InputError: if Keras has no such backend.
     """
+    with backend_package(OTHER_BACKEND):
+        try:
+            _load_quietly("keras")
+        except ValueError as error:  # KERAS_BACKEND or Keras' settings file name another one
+            raise InputError(
+                f"Keras can't start: {in_one_line(error)}. Set KERAS_BACKEND to tensorflow, jax "
+                "or torch."
+            ) from error
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow, which reads images and exports with any backend, without its notes.
+
+    Raises:
+        MissingExtraError: if it is missing.
+    """
+    with backend_package():
+        _load_quietly("tensorflow")
+
+
+def _load_quietly(package: str) -> None:
     # TensorFlow's warnings are about calls within this package, which a user can't change.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    if "keras" in sys.modules:
+    if package in sys.modules:
         return
     loud = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"
-    with backend_package(OTHER_BACKEND), nullcontext() if loud else _standard_error_held_back():
-        import keras  # noqa: F401
+    with nullcontext() if loud else _standard_error_held_back():
+        importlib.import_module(package)
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def insert_se(
     """
     planned = where.attention if isinstance(where, InsertionPlan) else attention
     refuse_other_options(insert_se, planned, ratio, options)
-    boolean("skip_last_stage", skip_last_stage)
+    skip_last_stage = boolean("skip_last_stage", skip_last_stage)
     if stages is not None:
         integers("stages", stages, "numbers of stages, as in [2, 3]")
     choice: dict[str, Any] = {

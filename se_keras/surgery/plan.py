@@ -99,8 +99,8 @@ class InsertionPlan:
         >>> [layer.name for layer in plan.apply(keras.models.clone_model(model)).layers]
         ['conv', 'conv_se']
         """
-        boolean("warm_start", warm_start)
-        boolean("force", force)
+        warm_start = boolean("warm_start", warm_start)
+        force = boolean("force", force)
         graph = trace(model)
         places = self._places(graph)
         if not force:

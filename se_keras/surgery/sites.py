@@ -85,7 +85,7 @@ def find_sites(
     """
     refuse_other_options(find_sites, attention, ratio, options)
     one_of("placement", placement, PLACES)
-    boolean("skip_last_stage", skip_last_stage)
+    skip_last_stage = boolean("skip_last_stage", skip_last_stage)
     asked = options if ratio is None else {"ratio": ratio, **options}
     layer = GATES[attention](**asked)
     graph = trace(model)

@@ -29,7 +29,7 @@ from se_keras.support.arguments import (
 )
 from se_keras.support.errors import InputError, shown
 from se_keras.support.files import neighbors
-from se_keras.weights.preprocessing import SOURCE
+from se_keras.weights.preprocessing import MAX_SIDE, SOURCE
 
 Settings = TypeVar("Settings")
 
@@ -143,9 +143,8 @@ DEVICES = "devices"
 GROUPS = (DATA, MODEL, FINE_TUNING, TRAINING, AUGMENTATION, DEVICES)
 
 CHECKS: dict[str, Check] = {
-    **dict.fromkeys(
-        ("image_size", "epochs", "batch_size", "accumulate", "ratio", "unfreeze"), positive_integer
-    ),
+    **dict.fromkeys(("epochs", "batch_size", "accumulate", "ratio", "unfreeze"), positive_integer),
+    "image_size": partial(positive_integer, most=MAX_SIDE),
     **dict.fromkeys(("tuning_rate", "layer_decay", "rand_augment"), positive_share),
     **dict.fromkeys(("lr", "clip_norm"), positive_number),
     **dict.fromkeys(("label_smoothing", "ema"), rate),

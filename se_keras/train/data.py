@@ -342,16 +342,15 @@ def fingerprint(data: ImageData) -> str:
         InputError: if files can't be read; the message names them.
     """
     whole = hashlib.sha256(repr(data.class_names).encode())
+    is_folder = data.train.items.dtype == object
+    if is_folder:
+        paths = np.concatenate([part.items for part in data.parts.values()])
+        for_each_image(lambda number: paths[number].remember(), len(paths))
     for name, part in data.parts.items():
         whole.update(f"{name} {part.labels.tolist()} {list(part.names)}".encode())
-        is_folder = part.items.dtype == object
-        whole.update(_digest_files(part.items) if is_folder else part.items.tobytes())
+        digests = (path.digest for path in part.items) if is_folder else [part.items.tobytes()]
+        whole.update(b"".join(digests))
     return whole.hexdigest()[:16]
-
-
-def _digest_files(paths: np.ndarray) -> bytes:
-    for_each_image(lambda number: paths[number].remember(), len(paths))
-    return b"".join(path.digest for path in paths)
 
 
 def prepare(data: ImageData) -> ImageData:

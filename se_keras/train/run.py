@@ -118,12 +118,8 @@ def train(
         WrongResultError: if the SavedModel and the model return different results.
     """
     instance_of("config", config, TrainConfig, "a TrainConfig")
-    for name, flag in {
-        "resume": resume,
-        "overwrite": overwrite,
-        "tensorboard": tensorboard,
-    }.items():
-        boolean(name, flag)
+    resume, overwrite = boolean("resume", resume), boolean("overwrite", overwrite)
+    tensorboard = boolean("tensorboard", tensorboard)
     if cluster is not None:
         instance_of("cluster", cluster, Cluster, "a Cluster or None")
     if network is not None:

@@ -23,6 +23,7 @@ from se_keras.support.files import (
     read_csv,
     remove,
     remove_empty,
+    unlock,
     write_csv,
     write_json,
 )
@@ -150,7 +151,7 @@ def locked(folder: Path) -> Iterator[None]:
         _check_writable(folder)
         yield
     finally:
-        os.close(lock)
+        unlock(lock)
         remove_empty(made)
 
 

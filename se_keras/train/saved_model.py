@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from se_keras.support.errors import InputError, WrongResultError, damage_named, lines_of
+from se_keras.support.files import refuse_pipes
 from se_keras.train.config import TrainConfig
 from se_keras.train.data import ImageData, full_batches, test_batches
 
@@ -76,6 +77,7 @@ def load_saved_model(
     """
     # TensorFlow may raise any error for a damaged file, or a file for another purpose.
     with damage_named(f"Can't read {path}"):
+        refuse_pipes(path)
         signature = tf.saved_model.load(path).signatures["serving_default"]
         (name, spec), *more = signature.structured_input_signature[1].items()
     if more:

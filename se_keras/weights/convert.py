@@ -172,8 +172,8 @@ def load_weights(
     >>> len(plan.assignments), len(plan.ignored)
     (133, 0)
     """
-    boolean("fresh_classifier", fresh_classifier)
-    boolean("adapt_input", adapt_input)
+    fresh_classifier = boolean("fresh_classifier", fresh_classifier)
+    adapt_input = boolean("adapt_input", adapt_input)
     instance_of("model", model, keras.Model, "a Keras model")
     recipe, _ = split_name(model.name)
     parsed = parse_source(source, recipe, argument="source")

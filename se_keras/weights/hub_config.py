@@ -13,12 +13,11 @@ from typing import Any
 from se_keras.support.errors import InputError
 from se_keras.support.schema import Fields, line, mapping, number, row, whole
 from se_keras.weights.class_lists import Labels
-from se_keras.weights.preprocessing import INTERPOLATIONS, Pixels, SecondSize
+from se_keras.weights.preprocessing import INTERPOLATIONS, MAX_SIDE, Pixels, SecondSize
 
 # The largest set that timm names has 115,217 classes (Bamboo). A far larger number costs memory
 # and time, and is a mistake or an attack.
 MAX_CLASSES = 200_000
-MAX_SIDE = 4096
 MAX_BYTES = 1 << 24
 # timm has crops of up to 1.15 times the image, which `load_image` does not support.
 MIN_CROP, MAX_CROP = 0.1, 2

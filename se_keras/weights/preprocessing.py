@@ -24,6 +24,8 @@ from se_keras.support.errors import InputError, shown
 from se_keras.support.tables import format_table
 from se_keras.weights.class_lists import LISTS
 
+# The largest height or width of images that a model may take, in pixels.
+MAX_SIDE = 4096
 INTERPOLATIONS = ("bilinear", "bicubic")
 # A source of weights has an address, or a dot: before the name of a training, or a suffix.
 SOURCE = re.compile(r"hf://[\w.-]+/[\w.-]+(@[^@/]+)?(/[^@]+)?|(?!hf:).*[^.]\.[^.].*", re.DOTALL)

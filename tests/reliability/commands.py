@@ -109,7 +109,8 @@ def assert_nothing_else(command, workplace, place, ended=True):
     """Check that only the target is new, and that all other files are unchanged."""
     added = {path.name for path in place.iterdir()} - {path.name for path in workplace.iterdir()}
     allowed = {command.target, f"{command.target}.report.json"}
-    assert added <= allowed | (set() if ended else {PARTIAL + command.target})
+    partial = {PARTIAL + name for name in allowed}
+    assert added <= allowed | (set() if ended else partial), added
     for file in workplace.rglob("*"):
         inside = file.relative_to(workplace)
         if file.is_file() and inside.parts[0] != "runs":
