@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from contents import contents
 from work import TRAIN
 
-PARTIAL = ".partial-"
+PARTIAL, OLD = ".partial-", ".old"
 MODEL, PHOTOS, EXPLAIN = "model.keras", ("--data", "photos"), ("explain", "model.keras")
 
 
@@ -101,8 +101,12 @@ def assert_nothing_half(command, place, whole, old):
     target = place / command.target
     if command.is_train:
         assert not (target / "report.json").exists() or contents(target) in (whole, old)
-    else:
-        assert (contents(target) if target.exists() else None) in (whole, old)
+        return
+    found = contents(target) if target.exists() else None
+    kept = place / (PARTIAL + command.target) / OLD
+    if found is None and kept.exists():  # the next command puts it back
+        found = {name.replace(OLD, target.name, 1): x for name, x in contents(kept).items()}
+    assert found in (whole, old)
 
 
 def assert_nothing_else(command, workplace, place, ended=True):
