@@ -313,6 +313,9 @@ def interpolate(v: Tensor, sizes: Sequence[int]) -> Tensor:
     Returns:
         The map (N, *sizes, C); an axis of length 1 keeps its length, because it broadcasts.
 
+    Raises:
+        InputError: if `sizes` does not have one size for each spatial axis.
+
     Example:
 
     >>> import numpy as np
@@ -369,6 +372,9 @@ def recalibrate(u: Tensor, gate: Tensor, data_format: str | None = None) -> Tens
 
     Returns:
         The recalibrated map, with the shape of `u`.
+
+    Raises:
+        InputError: if the gate does not fit the map, or `data_format` is invalid.
 
     Example:
 

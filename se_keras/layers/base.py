@@ -244,6 +244,9 @@ class ChannelGate(keras.layers.Layer):
         Args:
             unused: names of the arguments.
             **given: the arguments that do not use them.
+
+        Raises:
+            InputError: if an unused argument differs from its default.
         """
         defaults = _defaults_of(type(self))
         others = " and ".join(f"`{other}={shown(value)}`" for other, value in given.items())

@@ -161,6 +161,7 @@ class Source:
 
     Attributes:
         everything: the images.
+        class_names, channels, left_out: as in `ImageData`.
         own_parts: part of each image; empty if the data are not divided.
     """
 
@@ -485,7 +486,7 @@ def training_batches(
         return read_whole(data, random_part(square, data.defaults.zoom, its_seed))
 
     def changed(image: tf.Tensor, label: tf.Tensor, its_seed: tf.Tensor) -> tuple:
-        # Not the random numbers that `augment` uses.
+        # A seed for other random numbers than `augment` draws.
         fresh = tf.random.experimental.stateless_fold_in(its_seed, 1)
         own_seed, batch_seed = tf.unstack(tf.random.split(fresh, 2))
         return change(augment(image, its_seed), own_seed), label, batch_seed

@@ -1,4 +1,4 @@
-"""Runs classification_models' SE networks with drawn weights and keeps what they give.
+"""Run classification_models' SE networks with drawn weights, and store their outputs.
 
 Needs image-classifiers 1.0.0 with tf_keras, not Keras 3:
 
@@ -58,7 +58,7 @@ def built(name, include_top=True):
 
 
 def outputs(model, sizes):
-    """Of the last layer with weights, or the last map."""
+    """Return the output of the last layer with weights, or the last map."""
     end = model.layers[-2] if model.layers[-1].output.shape.rank == 2 else model.layers[-1]
     probe = tf_keras.Model(model.input, end.output)
     return {size: probe(image(size)).numpy()[0] for size in sizes}

@@ -1,4 +1,4 @@
-"""Runs upstream's plain Inception networks with drawn weights and keeps what they give.
+"""Run the upstream plain Inception networks with drawn weights, and store their outputs.
 
 Needs torch, timm and the files of pretrainedmodels, not Keras:
 python tests/golden/make_inception.py [NAME...]

@@ -1,4 +1,4 @@
-"""Saves a model of SE's kin, and what it gives, for a test of later versions.
+"""Save a model of SE's kin, and its outputs, for a test of later versions.
 
 Made once, by version 0.1.0; not to be made again:
     python tests/golden/make_kin_layers.py

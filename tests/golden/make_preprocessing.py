@@ -1,4 +1,4 @@
-"""Runs timm's evaluation transform on scikit-learn's two photos, and lists its published weights.
+"""Run timm's evaluation transform on scikit-learn's two photos, and list its published weights.
 
 Needs torch, timm and the folder of the photos (`sklearn/datasets/images`), not Keras:
 

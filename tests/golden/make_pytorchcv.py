@@ -1,4 +1,4 @@
-"""Runs pytorchcv's SE networks with drawn weights and keeps what they give, one file a network.
+"""Run pytorchcv's SE networks with drawn weights, and store their outputs in a file each.
 
 Needs torch and pytorchcv, not Keras:  python tests/golden/make_pytorchcv.py [pytorchcv_NAME...]
 
@@ -22,7 +22,7 @@ from timm_weights import digest, draw  # noqa: E402
 
 
 def build(name):
-    """The network without the size of its last pool, and with drawn weights."""
+    """Return the network with a global last pool and drawn weights."""
     import torch
 
     # Not by its `get_model`, which imports all networks, and what these need.

@@ -1,4 +1,4 @@
-"""Saves a model of `SqueezeExcite` layers, and what it gives, for a test of later versions.
+"""Save a model of `SqueezeExcite` layers, and its outputs, for a test of later versions.
 
 Made once, by version 0.1.0 before the layer had a base class; not to be made again:
     python tests/golden/make_se_layers.py

@@ -1,4 +1,4 @@
-"""Runs timm's SE networks with drawn weights and keeps what they give, one file a network.
+"""Run timm's SE networks with drawn weights, and store their outputs in a file each.
 
 Needs torch and timm, not Keras:  python tests/golden/make_timm.py [NAME...]
 
@@ -106,7 +106,7 @@ def reference(name):
 
 
 def write_files(names, reference):
-    """Keeps what `reference(name)` gives for the names of the command line, or for all."""
+    """Store the results of `reference(name)` for the names on the command line, or for all."""
     for name in sys.argv[1:] or names:
         path = HERE / f"{name}.npz"
         np.savez_compressed(path, **reference(name))

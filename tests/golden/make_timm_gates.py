@@ -1,4 +1,4 @@
-"""Runs timm's modules that have a layer here, with drawn weights, and keeps what they give.
+"""Run timm's gate modules that se_keras has too with drawn weights, and store their outputs.
 
 Needs torch and timm, not Keras:  python tests/golden/make_timm_gates.py
 

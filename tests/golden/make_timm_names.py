@@ -1,4 +1,4 @@
-"""Lists the tensors of timm's SE networks: names and shapes, as one digest a network.
+"""List the tensors of timm's SE networks: names and shapes, as one digest for each network.
 
 Needs torch and timm, not Keras:  python tests/golden/make_timm_names.py
 

@@ -1,4 +1,4 @@
-"""Runs timm's VGG-16 with drawn weights and keeps what it gives, one file a network.
+"""Run timm's VGG-16 with drawn weights, and store its outputs in a file each.
 
 Needs torch and timm, not Keras:  python tests/golden/make_vgg.py [NAME...]
 
