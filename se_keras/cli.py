@@ -75,10 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Give the null device to standard streams that the caller has closed (`>&-`).
+    """Open the null device for standard streams that the caller has closed (`>&-`).
 
-    Otherwise the next opened file gets the number of the stream, and with it the notes that C++
-    libraries write there.
+    Otherwise the next opened file would get the number of a stream, and C++ libraries would write
+    their notes to this file.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass

@@ -20,7 +20,7 @@ from se_keras.deploy.to_saved_model import save_open
 HINT = "compile with INFERENCE_PRECISION_HINT {}"
 REST_HINT = HINT.format("bf16") + " for the rest"
 
-# How OpenVINO and NNCF recognize automated runs, of which they send no statistics.
+# With these variables OpenVINO and NNCF take a run for an automated one, and send no statistics.
 AUTOMATED = {"CI": "true", "NNCF_CI": "1"}
 
 

@@ -454,7 +454,7 @@ def did_you_mean(given: Any, known: Iterable) -> str:
     """
     text = plain_text(given)
     if text is None and isinstance(given, os.PathLike):
-        with suppress(Exception):  # of another's class
+        with suppress(Exception):  # an object of any class may raise any error
             text = plain_text(os.fspath(given))
     if not text or len(text) > LONGEST_NAME:
         return ""

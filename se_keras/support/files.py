@@ -185,7 +185,7 @@ def claimed(path: Path) -> Iterator[Path]:
 
 
 def _put_back(folder: Path, path: Path) -> None:
-    """Clear up the old output, after a kill, a signal or an error while it was replaced."""
+    """Put the old output back, or delete it, after its replacement was interrupted."""
     if os.path.lexists(folder / OLD) and not os.path.lexists(path):
         os.replace(folder / OLD, path)
     remove(folder / OLD)

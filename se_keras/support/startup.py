@@ -38,7 +38,7 @@ def load_keras() -> None:
     with backend_package(OTHER_BACKEND):
         try:
             _load_quietly("keras")
-        except ValueError as error:  # KERAS_BACKEND or Keras' settings file name another one
+        except ValueError as error:  # an unknown backend in KERAS_BACKEND or Keras' settings
             raise InputError(
                 f"Keras can't start: {in_one_line(error)}. Set KERAS_BACKEND to tensorflow, jax "
                 "or torch."
