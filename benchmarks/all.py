@@ -87,7 +87,7 @@ STEPS = (
     Step(
         name="families",
         module="bench",
-        file="bench.csv",
+        file="families.csv",
         arguments="semobilenet seresnext50_32x4d --threads 1 --precisions float32 "
         "--formats tf_saved_model,onnx,openvino --batches 1,8 --rounds 6",
         quick=f"seresnet32 {SMALL}",
@@ -96,7 +96,7 @@ STEPS = (
     Step(
         name="senet154",
         module="bench",
-        file="bench.csv",
+        file="families.csv",
         # Two processes of TensorFlow would need 20 GB.
         arguments="senet154 --threads 1 --precisions float32 --formats onnx,openvino --batches 1 "
         "--rounds 6",

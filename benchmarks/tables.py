@@ -47,8 +47,8 @@ def _rows(kind: type[Any], path: Path) -> Sequence[Any]:
     return one_run(path, read_rows(kind, path))
 
 
-def _results() -> Sequence[Result]:
-    return _rows(Result, RESULTS / "bench.csv")
+def _results(name: str = "bench") -> Sequence[Result]:
+    return _rows(Result, RESULTS / f"{name}.csv")
 
 
 def ratios() -> str:
@@ -80,7 +80,7 @@ def _figures(own: dict[tuple[str, int], Result]) -> tuple[str, ...]:
 
 def families() -> str:
     """Tabulate the other networks, optimized: rows are networks, columns engines and batches."""
-    rows = [row for row in _results() if row.model != MAIN and row.form == OPTIMIZED]
+    rows = [row for row in _results("families") if row.form == OPTIMIZED]
     columns = list(dict.fromkeys((row.format, row.precision, row.batch) for row in rows))
     lines = []
     for model, against in dict.fromkeys((row.model, row.against) for row in rows):

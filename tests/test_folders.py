@@ -11,6 +11,7 @@ from image_files import KINDS
 from se_keras import folders
 from se_keras.folders import for_each_image, list_classes, list_images
 from se_keras.support.errors import InputError
+from se_keras.train.duplicates import small_copy
 
 PNG = KINDS["png"].content
 
@@ -248,3 +249,17 @@ def test_an_error_that_is_none_of_a_file_is_not_held_back():
 
     with pytest.raises(ZeroDivisionError):
         for_each_image(read, 60)
+
+
+@pytest.mark.parametrize("shape", [(317, 211, 3), (9, 8, 1), (5, 3, 3), (1, 1, 3)])
+def test_small_copies_are_the_means_of_fields(shape):
+    """A field of an image with fewer pixels than fields may be empty, and black then."""
+    image = np.random.default_rng(0).integers(0, 256, shape).astype("uint8")
+    height, width, channels = shape
+    means = np.zeros((8, 9, channels))
+    for row, column in np.ndindex(8, 9):
+        rows = slice(height * row // 8, height * (row + 1) // 8)
+        columns = slice(width * column // 9, width * (column + 1) // 9)
+        if image[rows, columns].size:
+            means[row, column] = image[rows, columns].astype("float64").mean(axis=(0, 1))
+    assert (small_copy(image).reshape(means.shape) == np.round(means)).all()

@@ -7,6 +7,7 @@ finds other sizes, formats and compressions of a picture, but no rotated, mirror
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -55,11 +56,8 @@ def small_copy(image: np.ndarray) -> np.ndarray:
         np.linspace(0, size, fields + 1).astype(int)
         for size, fields in zip(image.shape[:2], (HEIGHT, WIDTH), strict=True)
     )
-    # An integral image: the sum of all pixels above and to the left.
-    sums = np.zeros((image.shape[0] + 1, image.shape[1] + 1, image.shape[2]))
-    sums[1:, 1:] = image.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
-    at = sums[rows][:, columns]
-    totals = at[1:, 1:] - at[:-1, 1:] - at[1:, :-1] + at[:-1, :-1]
+    bands = np.stack([image[a:b].sum(axis=0, dtype="uint32") for a, b in pairwise(rows)])
+    totals = np.stack([bands[:, a:b].sum(axis=1) for a, b in pairwise(columns)], axis=1)
     areas = np.diff(rows)[:, None] * np.diff(columns)
     return np.round(totals / np.maximum(areas, 1)[..., None]).astype("uint8").ravel()
 
