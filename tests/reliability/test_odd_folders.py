@@ -274,6 +274,7 @@ def test_what_may_not_be_read_is_named(what, anybodys):
     photos(folder, images=2)
     path = {"file": folder / "dark" / "0.png", "folder": folder / "dark", "root": folder}[what]
     path.chmod(0)
+    Image.init()  # the child may not be able to read the folder of Pillow
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
