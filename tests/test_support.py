@@ -596,6 +596,12 @@ def test_a_folder_that_goes_meanwhile_is_one_line(tmp_path):
         shutil.rmtree(deep)
         files.write_json(partial / "b.json", {})
     assert list(tmp_path.iterdir()) == []
+    with (  # noqa: PT012
+        pytest.raises(InputError, match=r"can't write .*: its folder was removed meanwhile\."),
+        written_beside(deep / "a"),
+    ):
+        shutil.rmtree(deep)
+        raise RuntimeError("an error of a library")
 
 
 def test_what_another_process_is_writing_is_not_taken_for_left_over(tmp_path):

@@ -47,6 +47,19 @@ with Signals() as signals:
         signals.seen()
         sys.exit(exit_code(error.number))
 """
+WAITING = """
+from se_keras.support.signals import signals_wait
+with Signals() as signals:
+    try:
+        with signals_wait():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1.1)  # twice the time after which it is raised again
+            print("loaded")
+        time.sleep(600)
+    except Stopped as error:
+        signals.seen()
+        sys.exit(exit_code(error.number))
+"""
 COMPILED = """
 import hashlib
 with Signals():
@@ -90,6 +103,12 @@ def test_what_is_begun_is_put_away_once(name):
     process.send_signal(signal.Signals[name])
     assert process.communicate() == ("put away\n", "")
     assert process.returncode == 128 + signal.Signals[name]
+
+
+def test_a_signal_waits_until_compiled_code_is_loaded():
+    process = started(WAITING)
+    assert process.communicate() == ("loaded\n", "")
+    assert process.returncode == 143
 
 
 def test_a_second_signal_ends_compiled_code():

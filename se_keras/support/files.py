@@ -65,10 +65,10 @@ def written_beside(path: Path) -> Iterator[Path]:
         partial = folder / path.name
         remove(partial)
         was_folder = path.is_dir()
-        with _full_disk_named(path):
+        with _lack_named(path, folder):
             yield partial
-        if not _is_locked_by(_CLAIMED.get(os.path.abspath(folder)), folder):
-            raise InputError(f"can't write {path}: its folder was removed meanwhile.")
+        if _is_gone(folder):
+            raise _gone(path)
         with _kept_from_others(path, was_folder):
             if not partial.is_dir() and _holds_files(path):
                 raise InputError(f"can't write {path}: it is a folder that holds files.")
@@ -98,15 +98,26 @@ def _holds_files(path: Path) -> bool:
 
 
 @contextmanager
-def _full_disk_named(path: Path) -> Iterator[None]:
+def _lack_named(path: Path, folder: Path) -> Iterator[None]:
+    """Name a full disk and a folder that is gone: the errors of libraries rarely do."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        if not lacks_room(error):
-            raise
-        raise _unwritable(path, error) from error
+        if lacks_room(error):
+            raise _unwritable(path, error) from error
+        if _is_gone(folder):
+            raise _gone(path) from error
+        raise
+
+
+def _is_gone(folder: Path) -> bool:
+    return not _is_locked_by(_CLAIMED.get(os.path.abspath(folder)), folder)
+
+
+def _gone(path: Path) -> InputError:
+    return InputError(f"can't write {path}: its folder was removed meanwhile.")
 
 
 def lacks_room(error: Exception) -> bool:

@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -52,6 +54,19 @@ def signal_of(error: BaseException) -> int:
     return int(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else 0
 
 
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """Let `Stopped` be raised only after a block, such as an import of compiled code.
+
+    TensorFlow crashes if an exception comes while it is being imported.
+    """
+    Signals.waiting += 1
+    try:
+        yield
+    finally:
+        Signals.waiting -= 1
+
+
 def end_at_once_on_signals() -> None:
     """End the process on a signal without a traceback, while there is nothing to clean up."""
     for number in _unignored():
@@ -69,7 +84,10 @@ class Signals:
 
     Attributes:
         number: number of the received signal; 0 if there was none.
+        waiting: number of blocks of `signals_wait` that the process is in.
     """
+
+    waiting = 0
 
     def __init__(self) -> None:
         self.number = 0
@@ -113,10 +131,12 @@ class Signals:
         self.number = self.number or number
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
+            if Signals.waiting:
+                return  # `_insist` raises it
         raise Stopped(number)
 
     def _insist(self, number: int, frame: FrameType | None) -> None:
-        if not _is_on_its_way(sys.exc_info()[1]):
+        if not Signals.waiting and not _is_on_its_way(sys.exc_info()[1]):
             raise Stopped(self.number)
 
     def _say(self, unraisable: Any) -> None:

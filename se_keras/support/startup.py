@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from se_keras.support.errors import OTHER_BACKEND, InputError, backend_package, in_one_line
+from se_keras.support.signals import signals_wait
 
 
 def is_command() -> bool:
@@ -61,7 +62,7 @@ def _load_quietly(package: str) -> None:
     if package in sys.modules:
         return
     loud = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"
-    with nullcontext() if loud else _standard_error_held_back():
+    with signals_wait(), nullcontext() if loud else _standard_error_held_back():
         importlib.import_module(package)
 
 
