@@ -62,9 +62,14 @@ with Signals() as signals:
 """
 COMPILED = """
 import hashlib
-with Signals():
-    begin()
+def compute():
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+with Signals():
+    try:
+        begin()
+        compute()
+    except Stopped:  # the first signal came before the compiled code
+        compute()
 """
 EARLY = """
 begin()
