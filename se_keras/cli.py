@@ -125,7 +125,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         except (KeyboardInterrupt, Exception) as error:
             signals.seen()
-            if stopped_by := signals.number or signal_of(error):
+            if stopped_by := signal_of(error):
                 print("\nse-keras: stopped", file=sys.stderr)
                 return exit_code(stopped_by)
             if not (isinstance(error, InputError | OSError | WrongResultError) or no_memory(error)):

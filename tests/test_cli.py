@@ -17,6 +17,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from checks import REPO, refused
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -24,7 +25,7 @@ from sklearn.datasets import load_digits
 import se_keras
 from se_keras.cli import build_parser, main
 from se_keras.commands.options import given_fields
-from se_keras.train import Cluster, TrainConfig
+from se_keras.train import Cluster, TrainConfig, run_folder
 from se_keras.train import run as train_run
 from se_keras.train.run_folder import RUN_FILES
 from se_keras.weights.presets import PRESETS
@@ -376,6 +377,34 @@ def test_a_stopped_run_says_how_it_goes_on(epochs, workplace, monkeypatch, capsy
     kept = {0: "No epoch is finished", 1: "1 epoch is saved", 3: "3 epochs are saved"}[epochs]
     line = f"{kept}. To continue: se-keras train --out 'a b' --resume"
     assert line in capsys.readouterr().err.splitlines()
+
+
+def test_a_signal_that_tensorflow_turns_into_its_own_error(workplace, monkeypatch, capsys):
+    def stop(*arguments, **options):
+        tf.py_function(lambda: signal.raise_signal(signal.SIGTERM), [], [])
+
+    monkeypatch.setattr(train_run, "train", stop)
+    assert main(["train", "--out", "begun", "--resume", "--epochs", "90"]) == 143
+    assert list(filter(None, capsys.readouterr().err.splitlines())) == [
+        "No epoch is finished. To continue: se-keras train --out begun --resume --epochs 90",
+        "se-keras: stopped",
+    ]
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_stopped_run_that_replaces_another(begins, workplace, monkeypatch, capsys):
+    """Its folder has the settings of the other run until it begins."""
+
+    def stop(config, folder, **options):
+        if begins:
+            run_folder.begin(folder, asdict(config), keep=False)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_run, "train", stop)
+    shutil.copytree("begun", "new")
+    assert main(["train", "--out", "new", "--overwrite"]) == 130
+    line = "No epoch is finished. To continue:" if begins else "The run has not started yet."
+    assert line in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("settings", [TrainConfig, Cluster])

@@ -7,13 +7,16 @@ import sys
 
 import pytest
 
+from se_keras.support.errors import damage_named
+from se_keras.support.signals import Signals, Stopped
+
 HEAD = """
 import os, signal, sys, time
 # Signals may be ignored around the tests: by nohup, or in the background of a script.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv[0] = "se-keras"  # which does not load Keras
-from se_keras.support.signals import Signals, Stopped, exit_code
+from se_keras.support.signals import Signals, Stopped, exit_code, signal_of
 def begin():
     print("begun", flush=True)
 """
@@ -46,6 +49,26 @@ with Signals() as signals:
     except Stopped as error:
         signals.seen()
         sys.exit(exit_code(error.number))
+"""
+# As compiled code does that calls Python.
+CONVERTED = """
+def convert():
+    try:
+        begin()
+        time.sleep(600)
+    except Stopped:
+        pass
+    raise ValueError
+with Signals() as signals:
+    try:
+        try:
+            convert()
+        finally:
+            time.sleep(1.1)
+            print("put away")
+    except ValueError as error:
+        signals.seen()
+        sys.exit(exit_code(signal_of(error)))
 """
 WAITING = """
 from se_keras.support.signals import signals_wait
@@ -102,9 +125,10 @@ def test_a_stop_that_python_loses_comes_again():
     assert (out, err) == ("stopped by 15\n", "")
 
 
+@pytest.mark.parametrize("code", [CLEANING, CONVERTED], ids=["Stopped", "another error"])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_what_is_begun_is_put_away_once(name):
-    process = started(CLEANING)
+def test_what_is_begun_is_put_away_once(name, code):
+    process = started(code)
     process.send_signal(signal.Signals[name])
     assert process.communicate() == ("put away\n", "")
     assert process.returncode == 128 + signal.Signals[name]
@@ -133,3 +157,9 @@ def test_before_a_command_has_begun_it_ends_without_a_word():
 
 def test_what_the_process_is_to_ignore_is_ignored():
     assert started(IGNORED).communicate() == ("went on\n", "")
+
+
+def test_a_signal_is_no_damage_of_a_file(monkeypatch):
+    monkeypatch.setattr(Signals, "number", 15)
+    with pytest.raises(Stopped), damage_named("can't read a.keras"):
+        raise OSError("which compiled code made of `Stopped`")

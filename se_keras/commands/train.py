@@ -2,13 +2,17 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from se_keras.commands.options import add_fields, given_fields
+from se_keras.support.signals import signal_of
 from se_keras.support.startup import load_keras, load_tensorflow
 from se_keras.train.config import GROUPS, Cluster, TrainConfig
-from se_keras.train.run_files import go_on
+from se_keras.train.run_files import SETTINGS, go_on
 from se_keras.train.run_folder import (
+    CHANGEABLE,
     check_folder,
     default_folder,
     epochs_done,
@@ -64,30 +68,48 @@ def run(parsed: argparse.Namespace) -> None:
     config = config.completed()
     if not cluster.process:
         check_folder(folder, parsed.resume, parsed.overwrite)
-    load_keras()
-    load_tensorflow()
-    from se_keras.train.run import train
-
+    before = _version(folder / SETTINGS)
     try:
-        report = train(
-            config,
-            folder,
-            resume=parsed.resume,
-            overwrite=parsed.overwrite,
-            cluster=cluster,
-            tensorboard=parsed.tensorboard,
-        )
-    except KeyboardInterrupt:
-        print(f"\n{_how_to_go_on(folder)}", file=sys.stderr)
+        report = _train(config, folder, cluster, parsed)
+    except BaseException as error:
+        if signal_of(error) and not cluster.process:
+            is_begun = parsed.resume or _version(folder / SETTINGS) != before
+            changes = {x: given[x] for x in CHANGEABLE if x in given and parsed.resume}
+            print(f"\n{_how_to_go_on(folder, is_begun, changes)}", file=sys.stderr)
         raise
     if report:
         # Of several processes only the first gets here.
         print("Next: `se-keras predict`, `explain` and `export` take this folder.")
 
 
-def _how_to_go_on(folder: Path) -> str:
-    if not (folder / "settings.json").exists():
+def _train(
+    config: TrainConfig, folder: Path, cluster: Cluster, parsed: argparse.Namespace
+) -> dict[str, Any]:
+    load_keras()
+    load_tensorflow()
+    from se_keras.train.run import train
+
+    return train(
+        config,
+        folder,
+        resume=parsed.resume,
+        overwrite=parsed.overwrite,
+        cluster=cluster,
+        tensorboard=parsed.tensorboard,
+    )
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    """Return what differs between the versions of a file; `None` if there is no file."""
+    with suppress(OSError):
+        return file.stat().st_ino, file.stat().st_mtime_ns
+    return None
+
+
+def _how_to_go_on(folder: Path, is_begun: bool, changes: dict[str, Any]) -> str:
+    if not (is_begun and (folder / SETTINGS).exists()):
         return "The run has not started yet."
     done = epochs_done(folder)
     kept = f"{done} epoch{'s are' if done > 1 else ' is'} saved" if done else "No epoch is finished"
-    return f"{kept}. To continue: {go_on(folder)}"
+    options = (word for name, value in changes.items() for word in (f"--{name}", str(value)))
+    return f"{kept}. To continue: {go_on(folder, *options)}"

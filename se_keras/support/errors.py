@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from se_keras.support.signals import stop_if_asked
+
 BACKENDS = ("jax", "tensorflow", "torch")  # the packages of Keras' backends
 OTHER_BACKEND = ", or name in KERAS_BACKEND a backend that is installed"
 MAX_TEXT = 500  # characters of a reader's message that are shown
@@ -191,5 +193,6 @@ def damage_named(head: str) -> Iterator[None]:
         raise
     # A damaged file can make its reader raise any error, so no list of errors would be complete.
     except Exception as error:
+        stop_if_asked()
         text = "".join(c if c.isprintable() else "?" for c in lines_of(error)[0])
         raise InputError(f"{head}: {text[:MAX_TEXT].rstrip('.')}.") from error

@@ -41,7 +41,10 @@ def exit_code(number: int) -> int:
 
 
 def signal_of(error: BaseException) -> int:
-    """Return the number of the signal that caused an error; 0 for other errors.
+    """Return the number of the signal that stops the command; 0 for other errors.
+
+    Compiled code may have turned `Stopped` into an error of its own, so any error counts after a
+    signal.
 
     Example:
 
@@ -49,9 +52,23 @@ def signal_of(error: BaseException) -> int:
     >>> signal_of(Stopped(15)), signal_of(KeyboardInterrupt()), signal_of(ValueError())
     (15, 2, 0)
     """
+    if Signals.number:
+        return Signals.number
     if isinstance(error, Stopped):
         return error.number
     return int(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else 0
+
+
+def stop_if_asked() -> None:
+    """Raise `Stopped` again if a signal has come; for code that catches any error and goes on.
+
+    Example:
+
+    >>> from se_keras.support.signals import stop_if_asked
+    >>> stop_if_asked()
+    """
+    if Signals.number:
+        raise Stopped(Signals.number)
 
 
 @contextmanager
@@ -87,11 +104,12 @@ class Signals:
         waiting: number of blocks of `signals_wait` that the process is in.
     """
 
+    number = 0
     waiting = 0
 
     def __init__(self) -> None:
-        self.number = 0
         self.before: dict[int, Any] = {}
+        self.handled: BaseException | None = None
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is not threading.main_thread():
@@ -116,6 +134,7 @@ class Signals:
         if not self.before:
             return
         self.seen()
+        Signals.number = 0
         signal.set_wakeup_fd(self.wakeup)
         for number, handler in self.before.items():
             signal.signal(number, handler)
@@ -128,7 +147,8 @@ class Signals:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.number = self.number or number
+        Signals.number = Signals.number or number
+        self.handled = sys.exception()
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
             if Signals.waiting:
@@ -136,19 +156,14 @@ class Signals:
         raise Stopped(number)
 
     def _insist(self, number: int, frame: FrameType | None) -> None:
-        if not Signals.waiting and not _is_on_its_way(sys.exc_info()[1]):
+        # Any other error that is being handled came after the signal: `Stopped`, or what compiled
+        # code made of it. Let its handlers clean up.
+        if not Signals.waiting and sys.exception() in (None, self.handled):
             raise Stopped(self.number)
 
     def _say(self, unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, Stopped):  # `Stopped` is raised again anyway
             self.hook(unraisable)
-
-
-def _is_on_its_way(handled: BaseException | None) -> bool:
-    """Return whether an exception, or one in its context, is a `Stopped`."""
-    while handled is not None and not isinstance(handled, Stopped):
-        handled = handled.__context__
-    return handled is not None
 
 
 def _end_at_second(reader: int) -> None:

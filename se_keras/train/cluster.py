@@ -247,7 +247,8 @@ def _end_process(error: BaseException, cluster: Cluster) -> None:
     number, count = cluster.process, cluster.processes
     code, text = 2, in_one_line(error)
     if stopped_by := signal_of(error):
-        code, text = exit_code(stopped_by), "stopped"
+        code = exit_code(stopped_by)
+        text = "stopped; to continue, start all processes again with --resume"
     elif not isinstance(error, InputError | OSError) and any(w in text.lower() for w in LOST):
         text = f"lost another process, start all of them again with --resume ({text[:200]})"
     elif not isinstance(error, InputError | OSError):
