@@ -509,9 +509,39 @@ def test_a_signal_between_the_two_renamings_loses_nothing(tmp_path, monkeypatch)
             raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", stopped)
+    monkeypatch.setattr(files, "_exchange", lambda first, second: False)  # not on Linux
     with pytest.raises(KeyboardInterrupt), written_beside(tmp_path / "a") as partial:
         partial.mkdir()
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "inner.txt"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two paths in one step")
+def test_a_folder_is_replaced_in_one_step(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    monkeypatch.setattr(os, "replace", None)
+    with written_beside(tmp_path / "a") as partial:
+        partial.mkdir()
+        (partial / "new.txt").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "new.txt"]
+
+
+@pytest.mark.parametrize("change", ["mkdir", "open"])
+def test_a_signal_while_a_path_is_being_claimed_leaves_nothing(change, tmp_path, monkeypatch):
+    original = getattr(os, change)
+
+    def stopped(path, *arguments):
+        result = original(path, *arguments)
+        if PARTIAL not in str(path):
+            return result
+        monkeypatch.undo()
+        if change == "open":
+            os.close(result)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, change, stopped)
+    with pytest.raises(KeyboardInterrupt), written_beside(tmp_path / "b" / "a"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_kill_while_the_old_folder_is_deleted_leaves_nothing_in_the_way(tmp_path):

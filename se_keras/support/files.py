@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from se_keras.support.errors import InputError, in_one_line
+from se_keras.support.signals import signals_wait
 
 try:
     import fcntl
@@ -30,6 +32,8 @@ PARTIAL = ".partial-"
 MOST_NEIGHBORS = 1000
 # The old version has this name until the new version is in its place.
 OLD = ".old"
+# Linux' numbers, for `renameat2`.
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 MAX_JSON = 2**27  # bytes
 # The field of a JSON file that has the checksum of the other fields.
 SEAL = "checksum"
@@ -72,9 +76,30 @@ def written_beside(path: Path) -> Iterator[Path]:
         with _kept_from_others(path, was_folder):
             if not partial.is_dir() and _holds_files(path):
                 raise InputError(f"can't write {path}: it is a folder that holds files.")
-            if path.is_dir() or (partial.is_dir() and os.path.lexists(path)):
-                os.replace(path, folder / OLD)
-            os.replace(partial, path)
+            _put_in_place(partial, path)
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    if path.is_dir() or (partial.is_dir() and os.path.lexists(path)):
+        if _exchange(partial, path):
+            return
+        os.replace(path, partial.with_name(OLD))
+    os.replace(partial, path)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two paths in one step, so that a kill can't leave one of them empty.
+
+    Returns:
+        Whether it was done: only Linux can, on most file systems.
+    """
+    import ctypes
+
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    a, b = (ctypes.c_char_p(os.fsencode(path)) for path in (first, second))
+    return rename is not None and rename(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) == 0
 
 
 @contextmanager
@@ -177,22 +202,34 @@ def claimed(path: Path) -> Iterator[Path]:
         return
     missing = [parent for parent in folder.parents if not parent.exists()]
     try:
-        lock = _lock_new(folder, f"another process is writing {path}: wait until it has finished.")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    _CLAIMED[key] = lock
-    try:
-        _put_back(folder, path)
+        _begin_claim(folder, path)
         yield folder
     finally:
-        if _is_locked_by(lock, folder):
+        with signals_wait():
+            _end_claim(folder, path)
+            remove_empty(missing)
+
+
+def _begin_claim(folder: Path, path: Path) -> None:
+    taken = f"another process is writing {path}: wait until it has finished."
+    try:
+        with signals_wait():
+            _CLAIMED[os.path.abspath(folder)] = _lock_new(folder, taken)
             _put_back(folder, path)
-            remove(folder)
-        else:
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _end_claim(folder: Path, path: Path) -> None:
+    lock = _CLAIMED.pop(os.path.abspath(folder), None)
+    if lock is not None and _is_locked_by(lock, folder):
+        _put_back(folder, path)
+        remove(folder)
+    else:
+        with suppress(OSError):  # the path may be one that can't exist
             _remove_unless_locked(folder)
-        del _CLAIMED[key]
+    if lock is not None:
         unlock(lock)
-        remove_empty(missing)
 
 
 def _put_back(folder: Path, path: Path) -> None:

@@ -73,15 +73,16 @@ def stop_if_asked() -> None:
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """Let `Stopped` be raised only after a block, such as an import of compiled code.
+    """Let `Stopped` be raised only after a block, which must not be interrupted.
 
-    TensorFlow crashes if an exception comes while it is being imported.
+    Such as an import of compiled code: TensorFlow crashes if an exception comes meanwhile.
     """
-    Signals.waiting += 1
+    waits = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    Signals.waiting += waits
     try:
         yield
     finally:
-        Signals.waiting -= 1
+        Signals.waiting -= waits
 
 
 def end_at_once_on_signals() -> None:

@@ -27,6 +27,7 @@ from se_keras.support.files import (
     write_csv,
     write_json,
 )
+from se_keras.support.signals import signals_wait
 from se_keras.train.checkpoints import (
     check_against_notes,
     find_checkpoints,
@@ -139,20 +140,28 @@ def locked(folder: Path) -> Iterator[None]:
         InputError: if another command is training in it, or it can't be written to.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
+    lock = None
+    try:
+        with signals_wait():
+            lock = _lock(folder)
+            _check_writable(folder)
+        yield
+    finally:
+        with signals_wait():
+            if lock is not None:
+                unlock(lock)
+            remove_empty(made)
+
+
+def _lock(folder: Path) -> int:
     taken = f"another process is training into {folder}: wait for it, or choose another `out`."
     try:
         # Another command may be about to write to a new folder of this name.
         with nullcontext() if folder.exists() else claimed(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = lock_folder(folder, taken)
+            return lock_folder(folder, taken)
     except OSError as error:
         raise InputError(f"can't write {folder}: {error.strerror}.") from error
-    try:
-        _check_writable(folder)
-        yield
-    finally:
-        unlock(lock)
-        remove_empty(made)
 
 
 def _check_writable(folder: Path) -> None:
@@ -240,17 +249,14 @@ def epochs_done(folder: Path) -> int:
 def begin(folder: Path, settings: dict[str, Any], keep: bool) -> None:
     """Make the folder ready; clear away an earlier run unless it is to be kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    if keep and (folder / SETTINGS).exists():
-        # A finished run that continues with more epochs is no longer finished.
+    with signals_wait():
+        # In this order, a kill leaves no run that looks finished, or further than it is.
         remove(folder / REPORT)
+        if not (keep and (folder / SETTINGS).exists()):
+            remove_checkpoints(folder)
+            for name in {*RUN_FILES, TENSORBOARD} - {SETTINGS}:
+                remove(folder / name)
         write_json(folder / SETTINGS, settings, sealed=True)
-        return
-    # In this order, a stop leaves no run that looks finished, or further than it is.
-    remove(folder / REPORT)
-    remove_checkpoints(folder)
-    for name in {*RUN_FILES, TENSORBOARD} - {SETTINGS}:
-        remove(folder / name)
-    write_json(folder / SETTINGS, settings, sealed=True)
 
 
 def restore_history(folder: Path, team: "Team") -> History:
