@@ -133,10 +133,16 @@ def _run(arguments: Sequence[str] | None) -> int:
             if parsed.traceback:
                 traceback.print_exc()
             else:
-                text = of_command.as_typed(no_memory(error) or str(error))
+                text = of_command.as_typed(no_memory(error) or _message(error))
                 print(_safe(f"{of_command.prog}: {text}"), file=sys.stderr)
             return BAD_INPUT
     return 0
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return "The current folder was removed: change to another one."
+    return str(error)
 
 
 def _claimed_output(parsed: argparse.Namespace) -> AbstractContextManager:

@@ -238,6 +238,8 @@ def workplace(tmp_path, monkeypatch):
         ("train --out mine --overwrite", "mine"),
         ("train --out bad.png", "bad.png"),
         ("train --out bad.png/deeper", "bad.png"),
+        ("train --out \udce9", r"--out must be valid UTF-8, as TensorFlow needs, got '\udce9'"),
+        ("export good.keras -o \udce9", r"--out must be valid UTF-8, which the engines need"),
         ("train --resume --overwrite", "--overwrite"),
         ("train --placement sideways", "--placement must be one of ('standard', 'pre'"),
         ("train --model sevgg16_bn --image-size 32 --placement pre", "placement"),
@@ -282,6 +284,16 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, named, workplace, caps
     assert named in line
     assert not {"Iterator", "[Op"} & set(re.findall(r"\[?\w+", line))  # of TensorFlow
     assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
+
+
+def test_a_current_folder_that_was_removed_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    arguments = ["insert", str(tmp_path / "a.keras"), "-o", "b.keras"]
+    assert refused(main, arguments, capsys) == (
+        "se-keras insert: The current folder was removed: change to another one."
+    )
 
 
 def test_the_traceback_is_shown_where_it_is_asked_for(capsys):

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -1050,3 +1051,15 @@ def test_where_a_nan_goes_in_nan_comes_out():
     np.testing.assert_array_equal(second, [[1, 1], [np.nan, np.nan], [1, 1]])
     assert second.dtype == "float32"
     assert numbers.tolist() == [0, 1, 2]
+
+
+def test_onnx_runtime_sends_nothing_and_leaves_the_home_folder_alone(tmp_path):
+    """In a process that imports it first; there a test would switch it off."""
+    # As the command, which does not load Keras at once.
+    code = "import sys; sys.argv[0] = 'se-keras'\n"
+    code += "from se_keras.deploy.engines import import_onnxruntime; import_onnxruntime()"
+    off = ("CI", "ORT_DISABLE_TELEMETRY")
+    environment = {name: x for name, x in os.environ.items() if name not in off}
+    environment |= {"HOME": str(tmp_path), "KERAS_HOME": str(tmp_path / "keras")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert {path.name for path in tmp_path.iterdir()} <= {"keras"}

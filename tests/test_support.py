@@ -674,6 +674,14 @@ def test_temporary_files_of_a_command_go_with_what_a_kill_leaves(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_path_that_is_not_utf8(tmp_path):
+    path, before = tmp_path / os.fsdecode(b"\xe9.json"), tempfile.gettempdir()
+    with files.temporary_files_beside(path):
+        assert tempfile.gettempdir() == before  # TensorFlow could not read files there
+        files.write_json(path, {"path": str(path)}, sealed=True)
+    assert files.read_json(path) == {"path": str(path)}
+
+
 def test_a_missing_parent_is_made_and_goes_again_with_what_failed(tmp_path):
     with pytest.raises(KeyError), written_beside(tmp_path / "b" / "c" / "a"):
         raise KeyError

@@ -176,7 +176,6 @@ def explain(
     images = _images(model, file, config) if config else None
     from se_keras.train.data import image_errors
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with image_errors(), written_beside(folder) as partial:
         partial.mkdir()
         parts = _explain(model, images, partial, keep) if images and has_gates else []

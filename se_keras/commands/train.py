@@ -101,7 +101,7 @@ def _train(
 
 def _version(file: Path) -> tuple[int, int] | None:
     """Return what differs between the versions of a file; `None` if there is no file."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         return file.stat().st_ino, file.stat().st_mtime_ns
     return None
 

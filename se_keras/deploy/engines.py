@@ -125,9 +125,16 @@ def _load_tensorflow(path: Path, precision: str, threads: int | None) -> Run:
     return run
 
 
-def _load_onnxruntime(path: Path, precision: str, threads: int | None) -> Run:
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime, which would send usage statistics and write to the home folder."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def _load_onnxruntime(path: Path, precision: str, threads: int | None) -> Run:
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0  # 0: one thread per core
     session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])

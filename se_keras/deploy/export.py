@@ -23,7 +23,7 @@ from se_keras.metadata import describe, write_metadata
 from se_keras.rewrite.optimize import optimize
 from se_keras.support import arguments
 from se_keras.support.errors import MAX_TEXT, InputError, WrongResultError, in_one_line
-from se_keras.support.files import lacks_room, remove, write_json, written_beside
+from se_keras.support.files import is_utf8, lacks_room, remove, write_json, written_beside
 from se_keras.support.tables import format_table, visible
 from se_keras.support.timing import seconds_in_turn
 
@@ -208,7 +208,6 @@ def export(
         fast = with_policy(fast, "float32")
     metadata = describe(model, _names_of(model, class_names), precision)
     samples = open_samples(model, calibration, metadata.class_names)
-    path.parent.mkdir(parents=True, exist_ok=True)
     report_file = path.with_name(path.name + REPORT_SUFFIX)
     with written_beside(path) as partial:
         with _translated_errors(model, target):
@@ -281,6 +280,8 @@ def _names_of(model: keras.Model, class_names: Sequence[str] | None) -> list[str
 
 def _check_path(path: Path, engine: Engine) -> None:
     named = line_of(path)
+    if not is_utf8(path):
+        raise InputError(f"`path` must be valid UTF-8, which the engines need, got {named}.")
     if engine.marker is None:
         if path.suffix != engine.suffix:
             raise InputError(f"`path` must be a {engine.suffix} file, got {named}.")

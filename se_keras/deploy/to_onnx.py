@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from se_keras.deploy.calibration import Arrays, describe_count
+from se_keras.deploy.engines import import_onnxruntime
 from se_keras.deploy.tf_function import Served, feeds, serve
 
 # Weights per channel need opset 13. From 18 on, tf2onnx no longer turns the mean over positions
@@ -123,6 +124,7 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
 
 
 def quantize_onnx(model: keras.Model, path: Path, calibration: Arrays) -> str:
+    import_onnxruntime()
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

@@ -258,13 +258,30 @@ def temporary_files_beside(path: Path) -> Iterator[None]:
     """
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     with claimed(path) as folder:
-        tempfile.tempdir = os.environ["TMPDIR"] = os.path.abspath(folder)
+        if is_utf8(os.path.abspath(folder)):  # TensorFlow reads no other names
+            tempfile.tempdir = os.environ["TMPDIR"] = os.path.abspath(folder)
         try:
             yield
         finally:
             tempfile.tempdir = before
             os.environ.pop("TMPDIR", None)
             os.environ.update({"TMPDIR": variable} if variable else {})
+
+
+def is_utf8(path: str | os.PathLike) -> bool:
+    """Return whether a path, or a text with it, is valid UTF-8, which most libraries in C++ need.
+
+    Example:
+
+    >>> from se_keras.support.files import is_utf8
+    >>> is_utf8("\u00e9"), is_utf8(os.fsdecode(b"\\xe9"))
+    (True, False)
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # The lock of each folder that this process has claimed.
@@ -432,8 +449,11 @@ def write_json(path: Path, content: dict[str, Any], *, sealed: bool = False) -> 
     """
     if sealed:
         content = {**content, SEAL: _seal(content)}
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    # Escapes can also hold the name of a file that is not valid UTF-8.
+    text = text if is_utf8(text) else json.dumps(content, indent=2)
     with written_beside(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        partial.write_text(text + "\n", "utf-8")
 
 
 def _seal(content: dict[str, Any]) -> str:

@@ -15,10 +15,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from se_keras.support.errors import InputError
+from se_keras.support.errors import InputError, shown
 from se_keras.support.files import (
     PARTIAL,
     claimed,
+    is_utf8,
     lock_folder,
     read_csv,
     remove,
@@ -119,6 +120,10 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     """
     if resume and overwrite:
         raise InputError("`resume` and `overwrite` exclude each other.")
+    if not is_utf8(folder):
+        raise InputError(
+            f"`out` must be valid UTF-8, as TensorFlow needs, got {shown(str(folder))}."
+        )
     if os.path.lexists(folder) and not folder.is_dir():
         is_what = "a file" if folder.exists() else "a link to nothing"
         raise InputError(f"`out` must be a folder, {folder} is {is_what}.")

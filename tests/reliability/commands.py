@@ -129,4 +129,4 @@ def assert_nothing_else(command, workplace, place, ended=True):
             )
     if ended:
         assert not list(place.rglob(PARTIAL + "*"))
-        assert not list((place.parent / "tmp").iterdir())
+        assert not [*(place.parent / "tmp").iterdir(), *(place.parent / "home").iterdir()]
