@@ -4,10 +4,10 @@ KERAS_BACKEND=jax python -m benchmarks.device_step [--out FILE.csv]
 
 Measures this package on JAX and PyTorch, and timm if it is installed. TensorFlow and a network
 connection are not needed. An SE network and its plain twin are two processes that take turns, in
-alternating order. Each pair is one row of the CSV file, which is written when the pair is done, so
-a stopped run continues with the next pair. A pair that fails, for example because its batch is too
-large for the device, is named and left out. Rows have wall times: medians, and the quartiles of
-the ratios within a round.
+alternating order. Each work of such a pair is one row of the CSV file, which is written when the
+row is done, so a stopped run continues with the next row. What fails, for example because a batch
+is too large for the device, is named and left out. Rows have wall times: medians, and the
+quartiles of the ratios within a round.
 """
 
 import argparse
@@ -17,13 +17,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.results import describe_machine, read_rows, write_rows
-from benchmarks.timing import Worker, WorkerError, alternate, compare, working
+from benchmarks.timing import Worker, WorkerError, alternate, compare
 from se_keras.support.tables import format_table
 
 RESULTS = Path(__file__).with_name("results")
@@ -31,36 +32,47 @@ NEEDS = {"jax": ("jax",), "torch": ("torch",), "timm": ("timm", "torchvision")}
 CHOICES = {
     "networks": ("seresnet50", "seresnext50_32x4d", "semobilenet"),
     "makers": tuple(name for name, needs in NEEDS.items() if all(map(find_spec, needs))),
-    "works": ("training", "inference"),
+    "works": ("training", "inference", "optimized"),
     "precisions": ("float32", "bfloat16"),
 }
 FORMATS = ("channels_last", "channels_first")
-# timm has no SE-MobileNet.
-NOT_MADE = {("timm", "semobilenet")}
+# A turn is at least this long: no other program uses the device, so it may be shorter than on a
+# processor.
+TURN_SECONDS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """The work of two processes, one with SE and one without.
+class Network:
+    """What one process measures: a network, with SE or without.
 
     Attributes:
         maker: `"jax"`, `"torch"` or `"timm"`; see `device_side`.
         network: name in the catalog, which timm has too.
-        work: `"training"` or `"inference"`.
-        precision: `"float32"`, or `"bfloat16"` with weights in float32.
-        batch, size: batch size; height and width in pixels.
+        size: height and width in pixels.
         data_format: data format of Keras; timm uses PyTorch's channels_last.
         compiled: 1 with `torch.compile`, else 0. JAX always compiles.
     """
 
     maker: str
     network: str
-    work: str
-    precision: str
-    batch: int
     size: int
     data_format: str
     compiled: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(Network):
+    """The work that is compared between two processes, one with SE and one without.
+
+    Attributes:
+        work: `"training"`, `"inference"`, or `"optimized"`: inference after `se_keras.optimize`.
+        precision: `"float32"`, or `"bfloat16"` with weights in float32.
+        batch: batch size.
+    """
+
+    work: str
+    precision: str
+    batch: int
 
     def told(self) -> str:
         compiled = ", compiled" * self.compiled
@@ -68,9 +80,29 @@ class Work:
             f"{self.network}, {self.maker}{compiled}, {self.work}, {self.precision}, {self.batch}"
         )
 
-    def worker(self, se: bool) -> Worker:
-        text = json.dumps(dataclasses.asdict(self) | {"se": se})
-        return Worker([sys.executable, "-m", "benchmarks.device_side", "run", text])
+    def process(self) -> Network:
+        return Network(**{name: getattr(self, name) for name in names_of(Network)})
+
+
+class DeviceWorker(Worker):
+    """A process of `device_side`, which has several works.
+
+    Attributes:
+        number: place of the work in the list that `turn` runs.
+    """
+
+    number = 0
+
+    def __init__(self, network: Network, works: Sequence[Work], se: bool):
+        given = [(work.work, work.precision, work.batch) for work in works]
+        text = json.dumps(dataclasses.asdict(network) | {"se": se, "works": given})
+        super().__init__([sys.executable, "-m", "benchmarks.device_side", "run", text])
+
+    def turn(self, calls: int) -> float:
+        answer = self.ask(f"{self.number} {calls}")
+        if "error" in answer:
+            raise WorkerError(answer["error"])
+        return answer["seconds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +129,12 @@ class Row(Work):
     load: float
 
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Work))
+def names_of(record: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(record))
 
 
-def measure(work: Work, device: str, rounds: int) -> Row:
-    with working(work.worker, [True, False]) as both:
-        seconds = alternate(both, rounds)
+def measure(work: Work, both: Sequence[DeviceWorker], device: str, rounds: int) -> Row:
+    seconds = alternate(both, rounds, TURN_SECONDS)
     found = compare(*seconds.T)
     return Row(
         **dataclasses.asdict(work),
@@ -123,24 +155,68 @@ def find_device(maker: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def go_on(works: Sequence[Work], rounds: int, path: Path) -> list[Row]:
+def go_on(works: Sequence[Work], rounds: int, at_once: int, path: Path) -> list[Row]:
     """Measure the rows that the file does not have for this device; return all its rows."""
     devices = {maker: find_device(maker) for maker in dict.fromkeys(w.maker for w in works)}
-    rows, ours = read_rows(Row, path), []
-    done = {(row.device, *(getattr(row, name) for name in FIELDS)): row for row in rows}
+    rows = read_rows(Row, path)
+    done = {keys_of(row, row.device) for row in rows}
+    todo: dict[Network, list[Work]] = {}
     for work in works:
-        device = devices[work.maker]
-        row = done.get((device, *dataclasses.astuple(work)))
-        if row is None:
-            try:
-                row = measure(work, device, rounds)
-            except WorkerError as error:  # such as a batch that is too large; the others may fit
-                print(f"not measured: {work.told()}: {error}", file=sys.stderr)
-                continue
+        if keys_of(work, devices[work.maker]) not in done:
+            todo.setdefault(work.process(), []).append(work)
+    networks = list(todo)
+    for first in range(0, len(networks), at_once):
+        some = {network: todo[network] for network in networks[first : first + at_once]}
+        for row in measure_networks(some, devices, rounds):
             rows.append(row)
             write_rows(Row, path, rows)
-        ours.append(row)
-    return ours
+    wanted = {keys_of(work, devices[work.maker]) for work in works}
+    return [row for row in rows if keys_of(row, row.device) in wanted]
+
+
+def keys_of(work: Work, device: str) -> tuple:
+    return device, *(getattr(work, name) for name in names_of(Work))
+
+
+def measure_networks(
+    todo: dict[Network, list[Work]], devices: dict[str, str], rounds: int
+) -> Iterator[Row]:
+    """Prepare all these networks at the same time; then measure one after the other, alone."""
+    with ExitStack() as stack:
+        pairs = {}
+        for network, works in todo.items():
+            pairs[network] = [DeviceWorker(network, works, se) for se in (True, False)]
+            for worker in pairs[network]:
+                stack.push(worker)
+        ready = [network for network, both in pairs.items() if are_ready(network, both)]
+        for network in ready:
+            with ExitStack() as pair:
+                for worker in pairs[network]:
+                    pair.push(worker)
+                yield from measure_works(todo[network], pairs[network], devices, rounds)
+
+
+def are_ready(network: Network, both: Sequence[DeviceWorker]) -> bool:
+    """Wait until both processes are ready; say so if one of them fails."""
+    try:
+        for worker in both:
+            worker.__enter__()
+    except WorkerError as error:
+        print(f"not measured: {network.network}, {network.maker}: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def measure_works(
+    works: Sequence[Work], both: Sequence[DeviceWorker], devices: dict[str, str], rounds: int
+) -> Iterator[Row]:
+    for number, work in enumerate(works):
+        for worker in both:
+            worker.number = number
+        try:
+            yield measure(work, both, devices[work.maker], rounds)
+        except WorkerError as error:  # such as a batch that is too large; the others may fit
+            print(f"not measured: {work.told()}: {error}", file=sys.stderr)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -166,11 +242,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-format", default=FORMATS[0], choices=FORMATS, help="of Keras")
     parser.add_argument("--compile", action="store_true", help="torch.compile for torch and timm")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="number of networks to compile at the same time"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "device.csv")
     given = parser.parse_args(arguments)
     # JAX would take three quarters of the device's memory, but several processes share it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    rows = go_on(works_of(given), given.rounds, given.out)
+    rows = go_on(works_of(given), given.rounds, given.at_once, given.out)
     if not rows:
         sys.exit("Nothing was measured.")
     print(table(rows))
@@ -188,10 +267,10 @@ def works_of(given: argparse.Namespace) -> list[Work]:
             data_format=given.data_format,
             compiled=int(given.compile and maker != "jax"),
         )
-        for network, work, precision, batch, maker in itertools.product(
-            given.networks, given.works, given.precisions, given.batches, given.makers
+        for maker, network, work, precision, batch in itertools.product(
+            given.makers, given.networks, given.works, given.precisions, given.batches
         )
-        if (maker, network) not in NOT_MADE
+        if maker != "timm" or (network != "semobilenet" and work != "optimized")
     ]
 
 

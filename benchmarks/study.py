@@ -1,19 +1,24 @@
 """Compare plain networks with SE networks after the same training, over several seeds.
 
 python -m benchmarks.study digits | fashion_mnist | fashion_mnist_20 | fashion_mnist_56
-    [--seeds 0 1 2] [--images N --epochs N --out FILE]
+    [--seeds 0 1 2] [--processes N] [--images N --epochs N --out FILE]
 
 A run is one variant with one seed, and one row of `benchmarks/results/study_NAME.csv`, which is
 written at its end. Its weights are saved after each epoch in `study_NAME.partial.npz`, so a stopped
-study continues with the next epoch. A seed determines the training images, the fresh weights and
-the order of the batches; the variants of one seed see the same batches.
+study continues with the next epoch. With `--processes`, each seed has a process of its own: one
+small network does not fill a GPU. A seed determines the training images, the fresh weights and the
+order of the batches; the variants of one seed see the same batches.
 Prints the test errors over the seeds and the differences within a seed, both with 95 % intervals
 (Student's t). Draws the loss of the last batch of each epoch next to the CSV file.
 """
 
 import argparse
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -274,6 +279,45 @@ def go_on(study: Study, seeds: Sequence[int], path: Path, name: str | None = Non
     return runs
 
 
+def go_on_beside(
+    study: Study, seeds: Sequence[int], path: Path, name: str, budget: Mapping[str, int], most: int
+) -> None:
+    """Carry out the runs of each new seed in a process of its own; then add them to the file.
+
+    Args:
+        study, seeds, path: as in `go_on`.
+        name: name of the run that all rows belong to.
+        budget: numbers of images and epochs, if they are not the study's own.
+        most: number of processes at the same time.
+
+    Raises:
+        InputError: if a process fails.
+    """
+    runs = read_rows(Run, path)
+    begun = {run.seed for run in runs}
+    parts = {seed: path.with_suffix(f".seed{seed}.csv") for seed in seeds if seed not in begun}
+    # JAX would take three quarters of a device's memory for one process.
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ}
+
+    def run(seed: int) -> int:
+        command = [sys.executable, "-m", "benchmarks.study", study.name, "--seeds", str(seed)]
+        command += ["--out", str(parts[seed]), "--run", name]
+        command += [word for key, n in budget.items() for word in (f"--{key}", str(n))]
+        return subprocess.run(command, env=environment, check=False).returncode
+
+    with ThreadPoolExecutor(most) as pool:
+        codes = list(pool.map(run, parts))
+    if any(codes):
+        raise InputError(
+            f"{sum(map(bool, codes))} of {len(codes)} processes failed; the runs of the others are "
+            "kept, and the same command continues."
+        )
+    write_rows(Run, path, runs + [row for part in parts.values() for row in read_rows(Run, part)])
+    for part in parts.values():
+        part.unlink()
+        part.with_suffix(".png").unlink()
+
+
 def run_one(study: Study, variant: Variant, seed: int, name: str, kept: Path) -> Run:
     """Train a variant; continue after the last epoch of this run that `kept` has."""
     start = time.process_time()
@@ -440,6 +484,9 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", help="seeds of the runs (default: as in the results)"
     )
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="number of seeds at the same time"
+    )
     for budget in ("--images", "--epochs"):
         parser.add_argument(budget, type=int, metavar="N", help="for a trial run, with --out")
     parser.add_argument("--out", type=Path, help="CSV file (default: that of the results)")
@@ -452,8 +499,12 @@ def main() -> None:
     if budget and not options.out:
         parser.error("other numbers of images or epochs need a file of their own: give --out")
     study, path = replace(study, **budget), options.out or study.path
+    seeds = options.seeds or study.seeds
     try:
-        runs = go_on(study, options.seeds or study.seeds, path, options.run)
+        if options.processes > 1:
+            name = file_run(path, read_rows(Run, path), options.run)
+            go_on_beside(study, seeds, path, name, budget, options.processes)
+        runs = go_on(study, seeds, path, options.run)
     except InputError as error:
         parser.error(str(error))
     print(format_table(*table(study, runs)))

@@ -99,14 +99,17 @@ class Worker:
         )
 
     def turn(self, calls: int) -> float:
+        answer = self.ask(str(calls))
+        self.peak_memory = answer["peak"]
+        return answer["seconds"]
+
+    def ask(self, line: str) -> dict[str, Any]:
         try:
-            self._process.stdin.write(f"{calls}\n")
+            self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # the error output says more
-        answer = json.loads(self._answer())
-        self.peak_memory = answer["peak"]
-        return answer["seconds"]
+        return json.loads(self._answer())
 
     def _answer(self) -> str:
         line = self._process.stdout.readline()
@@ -153,7 +156,9 @@ def working(start: Callable[[Any], Worker], given: Sequence[Any]) -> Iterator[li
         yield workers
 
 
-def alternate(contenders: Sequence[Turns], rounds: int) -> np.ndarray:
+def alternate(
+    contenders: Sequence[Turns], rounds: int, turn_seconds: float = TURN_SECONDS
+) -> np.ndarray:
     """Time contenders in turn, so that other work of the machine affects all of them alike.
 
     Every other round has the reverse order. The first turn of each is a warm-up, which determines
@@ -162,6 +167,7 @@ def alternate(contenders: Sequence[Turns], rounds: int) -> np.ndarray:
     Args:
         contenders: contenders that are ready.
         rounds: number of turns of each contender.
+        turn_seconds: how long a turn takes at least.
 
     Returns:
         The seconds of one call, (rounds, contenders).
@@ -175,7 +181,7 @@ def alternate(contenders: Sequence[Turns], rounds: int) -> np.ndarray:
     >>> alternate([Slow()], rounds=3).tolist()
     [[2.0], [2.0], [2.0]]
     """
-    calls = [_calls(contender.turn(1)) for contender in contenders]
+    calls = [_calls(contender.turn(1), turn_seconds) for contender in contenders]
     seconds = np.empty((rounds, len(contenders)))
     for number in range(rounds):
         order = range(len(contenders))
@@ -197,8 +203,8 @@ def rounds_of_processes(rounds: int) -> list[int]:
     return [ROUNDS_OF_A_PROCESS] * whole + [rest] * (rest > 0)
 
 
-def _calls(seconds: float) -> int:
-    return min(MOST_CALLS, max(1, math.ceil(TURN_SECONDS / max(seconds, 1e-9))))
+def _calls(seconds: float, turn_seconds: float) -> int:
+    return min(MOST_CALLS, max(1, math.ceil(turn_seconds / max(seconds, 1e-9))))
 
 
 @dataclass(frozen=True, kw_only=True)

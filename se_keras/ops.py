@@ -91,8 +91,10 @@ def _dtype_of_sums(u: Tensor) -> str:
 
 
 def _mean(u: Tensor, axes: tuple[int, ...]) -> Tensor:
-    # Reduce one axis at a time, the innermost first: this vectorizes better than a joint sum, and
-    # short sums have smaller rounding errors.
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.mean(u, axis=axes)
+    # TensorFlow vectorizes one axis at a time better, the innermost first, and short sums have
+    # smaller rounding errors. XLA and PyTorch would write and read the means in between.
     for axis in reversed(axes):
         u = keras.ops.mean(u, axis=axis)
     return u

@@ -23,6 +23,11 @@ def pytest_addoption(parser):
         action="store_true",
         help="write the names and shapes of all weights anew (tests/golden/manifests)",
     )
+    parser.addoption(
+        "--recorded",
+        metavar="FOLDER",
+        help="folder with a backend's results from another machine (tests/record_backend.py)",
+    )
 
 
 def pytest_configure(config):

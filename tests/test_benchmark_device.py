@@ -11,9 +11,8 @@ from benchmarks.timing import WorkerError
 class Turns:
     """A worker whose times are given: SE takes 1.5 times as long."""
 
-    def __init__(self, work, se):
-        if work.batch == 256:
-            raise WorkerError("RESOURCE_EXHAUSTED: Out of memory")
+    def __init__(self, network, works, se):
+        self.works, self.number = works, 0
         self.seconds = 1.5 if se else 1.0
 
     def __enter__(self):
@@ -23,6 +22,8 @@ class Turns:
         pass
 
     def turn(self, calls):
+        if self.works[self.number].batch == 256:
+            raise WorkerError("RESOURCE_EXHAUSTED: Out of memory")
         return calls * self.seconds
 
 
@@ -30,7 +31,7 @@ class Turns:
 def measured(monkeypatch, capsys, tmp_path):
     """`measured(*options)`: what `main` prints, says on the side, and starts; and its rows."""
     started = []
-    monkeypatch.setattr(device_step.Work, "worker", lambda work, se: Turns(work, se))
+    monkeypatch.setattr(device_step, "DeviceWorker", Turns)
     monkeypatch.setattr(device_step, "find_device", lambda maker: f"a device of {maker}")
     measure = device_step.measure
     monkeypatch.setattr(
@@ -51,7 +52,7 @@ MAKERS = [maker for maker in device_step.CHOICES["makers"] if maker != "timm"]
 def test_a_row_has_the_ratio_to_the_plain_twin(measured):
     printed, said, _, rows = measured("--batches", "64")
     assert said == ""
-    assert len(rows) == len(MAKERS) * 2 * 2  # training and inference in two precisions
+    assert len(rows) == len(MAKERS) * 3 * 2  # three works in two precisions
     assert {(row.ms, row.plain_ms, row.ratio) for row in rows} == {(1500, 1000, 1.5)}
     line = next(line for line in printed.splitlines() if "bfloat16" in line)
     assert "1.500 (1.500 to 1.500)" in line
