@@ -1,6 +1,7 @@
 """The command line: dispatch to one of `se_keras.commands`, and set the exit code."""
 
 import argparse
+import atexit
 import io
 import os
 import re
@@ -43,8 +44,21 @@ from se_keras.support.tables import visible
 # In the usual order of use.
 COMMANDS = (list_models, train, evaluate, predict, compare, explain, export, insert, count, convert)
 BAD_INPUT = 2
+# Exit codes of signals are larger.
+SIGNALED = 128
 # A shell's exit code for a process whose output is no longer read.
 UNREAD = 141
+
+
+def command() -> NoReturn:
+    """Run the command of this process, and end the process."""
+    code = main()
+    if code > SIGNALED:
+        # Compiled code may still run in threads, and would crash while Python ends.
+        atexit._run_exitfuncs()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,7 +153,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     return 0
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) and error.filename is None:
         return "The current folder was removed: change to another one."
     return str(error)

@@ -403,6 +403,25 @@ def test_a_signal_that_tensorflow_turns_into_its_own_error(workplace, monkeypatc
     ]
 
 
+ENDING = """
+import atexit, os, sys
+sys.argv[0] = "se-keras"  # which does not load Keras
+from se_keras import cli
+class Crash:
+    def __del__(self):  # as compiled code does while Python ends
+        os._exit(139)
+crash = Crash()
+atexit.register(print, "cleaned", flush=True)
+cli.main = lambda: 143
+cli.command()
+"""
+
+
+def test_compiled_code_can_not_crash_a_stopped_command_at_its_end():
+    ended = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "cleaned\n", "")
+
+
 @pytest.mark.parametrize("begins", [False, True])
 def test_a_stopped_run_that_replaces_another(begins, workplace, monkeypatch, capsys):
     """Its folder has the settings of the other run until it begins."""
