@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+import zipfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -671,6 +673,21 @@ def test_temporary_files_of_a_command_go_with_what_a_kill_leaves(tmp_path):
     made.mkdir(parents=True)  # as a kill would have left it
     with cli._claimed_output(parsed):
         pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seconds", [0, 10**12])
+def test_a_wrong_clock_is_named(seconds, tmp_path, monkeypatch):
+    """Such as that of a board without a battery, which begins in 1970."""
+    monkeypatch.setattr(time, "time", lambda: seconds)
+    localtime = time.localtime
+    monkeypatch.setattr(time, "localtime", lambda now=seconds: localtime(now))
+    with (
+        pytest.raises(InputError, match=r"can't write .*a\.keras: the clock says (1970|33658), "),
+        written_beside(tmp_path / "a.keras") as partial,
+        zipfile.ZipFile(partial, "w") as archive,
+    ):
+        archive.writestr("config.json", "{}")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,6 +13,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -37,6 +38,7 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 MAX_JSON = 2**27  # bytes
 # The field of a JSON file that has the checksum of the other fields.
 SEAL = "checksum"
+ZIP_YEARS = range(1980, 2108)
 # The disk is full, or a quota or a limit is reached.
 NO_ROOM = ("ENOSPC", "EDQUOT", "EFBIG")
 
@@ -124,7 +126,7 @@ def _holds_files(path: Path) -> bool:
 
 @contextmanager
 def _lack_named(path: Path, folder: Path) -> Iterator[None]:
-    """Name a full disk and a folder that is gone: the errors of libraries rarely do."""
+    """Name a full disk, a folder that is gone, a wrong clock: libraries' errors rarely do."""
     try:
         yield
     except InputError:
@@ -134,6 +136,11 @@ def _lack_named(path: Path, folder: Path) -> Iterator[None]:
             raise _unwritable(path, error) from error
         if _is_gone(folder):
             raise _gone(path) from error
+        year = time.localtime().tm_year
+        if path.suffix == ".keras" and year not in ZIP_YEARS:
+            raise InputError(
+                f"can't write {path}: the clock says {year}, a year that zip files do not have."
+            ) from error
         raise
 
 
