@@ -1063,3 +1063,13 @@ def test_onnx_runtime_sends_nothing_and_leaves_the_home_folder_alone(tmp_path):
     environment |= {"HOME": str(tmp_path), "KERAS_HOME": str(tmp_path / "keras")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert {path.name for path in tmp_path.iterdir()} <= {"keras"}
+
+
+def test_litert_does_not_say_what_it_computes_with(tmp_path, capfd):
+    image = keras.Input((8, 8, 3))
+    network = keras.Model(image, layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image)))
+    se_keras.export(network, tmp_path / "a.tflite", "litert")
+    run = find_engine("litert").load(tmp_path / "a.tflite", "float32")
+    x = np.ones((2, 8, 8, 3), "float32")
+    np.testing.assert_allclose(run([x])[0], network(x), atol=1e-5)
+    assert "XNNPACK" not in capfd.readouterr().err

@@ -4,8 +4,10 @@ The packages of an engine are imported only when it loads a file.
 """
 
 import os
+import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -159,6 +161,30 @@ def _load_openvino(path: Path, precision: str, threads: int | None) -> Run:
     return run
 
 
+@contextmanager
+def _without_delegate_note() -> Iterator[None]:
+    """Leave out what LiteRT says on standard error when it first allocates a model's tensors."""
+    with _HOLDING_BACK, tempfile.TemporaryFile() as notes:
+        try:
+            shown = os.dup(2)
+        except OSError:  # it is closed
+            yield
+            return
+        os.dup2(notes.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+            notes.seek(0)
+            for line in notes:
+                if b"XNNPACK delegate" not in line:
+                    os.write(2, line)
+
+
+_HOLDING_BACK = threading.Lock()
+
+
 def _load_litert(path: Path, precision: str, threads: int | None) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
@@ -176,7 +202,8 @@ def _load_litert(path: Path, precision: str, threads: int | None) -> Run:
         if shapes != [array.shape for array in arrays]:
             for detail, array in zip(inputs, arrays, strict=True):
                 interpreter.resize_tensor_input(detail["index"], array.shape)
-            interpreter.allocate_tensors()
+            with nullcontext() if shapes else _without_delegate_note():
+                interpreter.allocate_tensors()
             shapes[:] = [array.shape for array in arrays]
         for detail, array in zip(inputs, arrays, strict=True):
             interpreter.set_tensor(detail["index"], array)

@@ -39,8 +39,7 @@ class Ended:
     def line(self):
         """Return the one line of an error."""
         assert self.code == 2, self
-        # LiteRT says so whenever it loads a file.
-        lines = [line for line in self.err.strip().splitlines() if "XNNPACK delegate" not in line]
+        lines = self.err.strip().splitlines()
         assert len(lines) == 1, self.err
         return lines[0]
 
