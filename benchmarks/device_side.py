@@ -89,7 +89,7 @@ def keras_starts(given: dict[str, Any]) -> list[Start]:
     return starts
 
 
-COMPILERS = ThreadPoolExecutor()
+COMPILERS = ThreadPoolExecutor(8)
 
 
 def jax_training(model: Any, images: Callable[[], np.ndarray], compiled: bool) -> Start:

@@ -168,6 +168,7 @@ def go_on(works: Sequence[Work], rounds: int, at_once: int, path: Path) -> list[
     for first in range(0, len(networks), at_once):
         some = {network: todo[network] for network in networks[first : first + at_once]}
         for row in measure_networks(some, devices, rounds):
+            print(f"{row.told()}: {row.ms:.1f} ms, {row.ratio:.3f} to plain", file=sys.stderr)
             rows.append(row)
             write_rows(Row, path, rows)
     wanted = {keys_of(work, devices[work.maker]) for work in works}
@@ -204,6 +205,7 @@ def are_ready(network: Network, both: Sequence[DeviceWorker]) -> bool:
     except WorkerError as error:
         print(f"not measured: {network.network}, {network.maker}: {error}", file=sys.stderr)
         return False
+    print(f"ready: {network.network}, {network.maker}", file=sys.stderr)
     return True
 
 

@@ -51,7 +51,7 @@ MAKERS = [maker for maker in device_step.CHOICES["makers"] if maker != "timm"]
 
 def test_a_row_has_the_ratio_to_the_plain_twin(measured):
     printed, said, _, rows = measured("--batches", "64")
-    assert said == ""
+    assert said.count(" 1500000.0 ms, 1.500 to plain") == len(rows)
     assert len(rows) == len(MAKERS) * 3 * 2  # three works in two precisions
     assert {(row.ms, row.plain_ms, row.ratio) for row in rows} == {(1500, 1000, 1.5)}
     line = next(line for line in printed.splitlines() if "bfloat16" in line)
@@ -63,7 +63,7 @@ def test_what_fails_is_named_and_what_is_there_is_not_run_again(measured):
     chosen = ("--works", "training", "--precisions", "float32")
     _, said, started, rows = measured(*chosen)
     assert (started, len(rows)) == (2 * len(MAKERS), len(MAKERS))
-    assert said.splitlines() == [
+    assert [line for line in said.splitlines() if line.startswith("not")] == [
         f"not measured: semobilenet, {maker}, training, float32, 256: "
         "RESOURCE_EXHAUSTED: Out of memory"
         for maker in MAKERS
