@@ -391,6 +391,14 @@ def test_what_an_earlier_stop_left_is_cleared_away(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize("link", ["a", "elsewhere/a"], ids=["loop", "dangling"])
+def test_a_link_to_nothing_is_not_replaced(link, tmp_path):
+    (tmp_path / "a").symlink_to(link)
+    with pytest.raises(InputError, match=r"can't write .*a: it is a link to nothing\."):
+        files.write_json(tmp_path / "a", {})
+    assert [(path.name, os.readlink(path)) for path in tmp_path.iterdir()] == [("a", link)]
+
+
 def test_remove_leaves_what_a_link_points_to(tmp_path):
     write(tmp_path / "folder", "kept", True)
     (tmp_path / "link").symlink_to(tmp_path / "folder")

@@ -191,7 +191,7 @@ def claimed(path: Path) -> Iterator[Path]:
         killed process is reused.
 
     Raises:
-        InputError: if another process is about to write `path`.
+        InputError: if another process is about to write `path`, or it is a link to nothing.
 
     Example:
 
@@ -207,6 +207,8 @@ def claimed(path: Path) -> Iterator[Path]:
     if key in _CLAIMED:  # the command that this call is a part of has claimed it
         yield folder
         return
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"can't write {path}: it is a link to nothing.")
     missing = [parent for parent in folder.parents if not parent.exists()]
     try:
         _begin_claim(folder, path)
