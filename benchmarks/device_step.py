@@ -27,7 +27,7 @@ from benchmarks.results import describe_machine, read_rows, write_rows
 from benchmarks.timing import Worker, WorkerError, alternate, compare
 from se_keras.support.tables import format_table
 
-RESULTS = Path(__file__).with_name("results")
+RESULTS = Path(__file__).with_name("results") / "device.csv"
 NEEDS = {"jax": ("jax",), "torch": ("torch",), "timm": ("timm", "torchvision")}
 CHOICES = {
     "networks": ("seresnet50", "seresnext50_32x4d", "semobilenet"),
@@ -43,7 +43,7 @@ TURN_SECONDS = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """What one process measures: a network, with SE or without.
+    """A network that one process measures, with SE or without.
 
     Attributes:
         maker: `"jax"`, `"torch"` or `"timm"`; see `device_side`.
@@ -221,18 +221,17 @@ def measure_works(
             print(f"not measured: {work.told()}: {error}", file=sys.stderr)
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and rows of a table."""
     header = ["network", "by", "work", "precision", "batch", "ms", "to plain (quartiles)"]
-    header += ["images/s", "load"]
     lines = []
     for row in rows:
         maker = row.maker + ", compiled" * row.compiled
         spread = f"{row.ratio:.3f} ({row.ratio_low:.3f} to {row.ratio_high:.3f})"
         rate = f"{1000 * row.batch / row.ms:,.0f}"
         lines.append([row.network, maker, row.work, row.precision, str(row.batch)])
-        lines[-1] += [f"{row.ms:.1f}", spread, rate, f"{row.load:.1f}"]
-    devices = "\n".join(dict.fromkeys(f"{row.device}; {row.machine}" for row in rows))
-    return f"{devices}\n{format_table(header, lines)}"
+        lines[-1] += [f"{row.ms:.1f}", spread, rate]
+    return [*header, "images/s"], lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -247,14 +246,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--at-once", type=int, default=1, help="number of networks to compile at the same time"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS / "device.csv")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
     # JAX would take three quarters of the device's memory, but several processes share it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     rows = go_on(works_of(given), given.rounds, given.at_once, given.out)
     if not rows:
         sys.exit("Nothing was measured.")
-    print(table(rows))
+    print(*dict.fromkeys(f"{row.device}; {row.machine}" for row in rows), sep="\n")
+    print(format_table(*table(rows)))
 
 
 def works_of(given: argparse.Namespace) -> list[Work]:

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import all as whole_run
-from benchmarks import fine_tuning, folder_training, layer_speed, memory, paired, published
+from benchmarks import (
+    device_step,
+    fine_tuning,
+    folder_training,
+    layer_speed,
+    memory,
+    paired,
+    published,
+)
 from benchmarks.peers import Row
 from benchmarks.results import AS_BUILT, OPTIMIZED, PLAIN, Result, one_run, read_rows
 from benchmarks.study import STUDIES, Run
@@ -152,6 +160,11 @@ def folder() -> str:
     return markdown(*folder_training.table(rows))
 
 
+def device() -> str:
+    """Tabulate networks on a GPU."""
+    return markdown(*device_step.table(read_rows(device_step.Row, device_step.RESULTS)))
+
+
 def layer() -> str:
     """Tabulate the layers without a network around them."""
     return markdown(*layer_speed.table(_rows(layer_speed.Row, layer_speed.RESULTS)))
@@ -196,8 +209,10 @@ def short_studies() -> str:
         cells = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
         error, difference = "test error, %", "minus plain"
         plain, se = cells["plain"], cells["SE"]
-        lines.append([name.replace("_", "-"), plain[error], se[error], se[difference]])
-    return markdown(["images", "plain", "SE", "difference"], lines)
+        images = re.sub(r"_\d+$", "", name).replace("_", "-")
+        lines.append([images, f"{one.images:,}", str(one.epochs)])
+        lines[-1] += [plain[error], se[error], se[difference]]
+    return markdown(["images", "to train", "epochs", "plain", "SE", "difference"], lines)
 
 
 def networks() -> str:
@@ -250,6 +265,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "study: tuning": tuning,
     **{f"study: {name}": functools.partial(study, name) for name in RUN_STUDIES},
 }
+if device_step.RESULTS.exists():
+    TABLES["speed: device"] = device
 # These files are missing until a run of `benchmarks.all` is published.
 if folder_training.RESULTS.exists():
     TABLES["speed: folder"] = folder

@@ -228,3 +228,46 @@ def test_the_parameters_of_the_ratios_are_the_papers():
     squares = 64**2 + 128**2 + 256**2
     for variant, ratio in (("SE", 16), *((f"ratio {r}", r) for r in (2, 4, 8, 32))):
         assert parameters[variant] - parameters["plain"] == 2 * squares // ratio
+
+
+@pytest.fixture
+def beside(monkeypatch, tmp_path):
+    """`beside(seeds, failing)`: the seeds whose processes are started, and the file of the rows."""
+    path = tmp_path / "study.csv"
+
+    def run_all(seeds, failing=()):
+        started = []
+
+        def run(command, env, check):
+            given = dict(zip(command[4::2], command[5::2], strict=True))
+            seed = int(given["--seeds"])
+            started.append(seed)
+            part = Path(given["--out"])
+            if seed in failing:
+                return subprocess.CompletedProcess(command, 1)
+            write_rows(study.Run, part, [run_of(v, seed, 1.0) for v in ("plain", "SE")])
+            part.with_suffix(".png").touch()
+            return subprocess.CompletedProcess(command, 0)
+
+        monkeypatch.setattr(subprocess, "run", run)
+        study.go_on_beside(TINY, seeds, path, "first", {"images": TINY.images}, 1)
+        return started
+
+    return run_all, path
+
+
+def test_seeds_beside_each_other_are_one_file_in_the_end(beside, tmp_path):
+    run_all, path = beside
+    write_rows(study.Run, path, [run_of("plain", 0, 1.0)])
+    assert run_all([0, 1, 2]) == [1, 2]  # seed 0 goes on in this process
+    found = [(run.variant, run.seed) for run in read_rows(study.Run, path)]
+    assert found == [("plain", 0), ("plain", 1), ("SE", 1), ("plain", 2), ("SE", 2)]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["study.csv"]
+
+
+def test_the_rows_of_other_seeds_stay_when_a_process_fails(beside, tmp_path):
+    run_all, path = beside
+    with pytest.raises(InputError, match="1 of 2 processes failed"):
+        run_all([1, 2], failing=[2])
+    assert not path.exists()
+    assert len(read_rows(study.Run, tmp_path / "study.seed1.csv")) == 2
