@@ -1,4 +1,4 @@
-"""Measure the peak memory of training, export, loading weights and recording gates.
+"""Measure the peak memory of training, export, running exports, loading weights and recording.
 
 python -m benchmarks.memory [MODEL ...] [--out FILE]
 
@@ -90,6 +90,23 @@ def _export(format: str, model: str, folder: Path) -> None:
     se_keras.export(se_keras.create(model), path, format)
 
 
+def _export_by_keras(model: str, folder: Path) -> None:
+    se_keras.optimize(se_keras.create(model), verbose=False).export(folder / "keras", verbose=False)
+
+
+def _run(format: str, model: str, folder: Path) -> None:
+    _run_file(format, model, folder / f"exported{find_engine(format).suffix}")
+
+
+def _run_by_keras(model: str, folder: Path) -> None:
+    _run_file("tf_saved_model", model, folder / "keras")
+
+
+def _run_file(format: str, model: str, path: Path) -> None:
+    size = find_recipe(model).input_size
+    find_engine(format).load(path, "float32")([noise((1, size, size, 3), "float32")])
+
+
 def _save(model: str, folder: Path) -> None:
     se_keras.create(model).save_weights(folder / WEIGHTS)
 
@@ -109,17 +126,23 @@ def _build(model: str, folder: Path) -> None:
     se_keras.create(model)
 
 
-OPERATIONS: dict[str, Callable[[str, Path], None]] = {
+Operation = Callable[[str, Path], None]
+FORMATS = tuple(map(attrgetter("format"), ENGINES))
+OPERATIONS: dict[str, Operation] = {
     "build the model": _build,
     "load_weights, Keras' h5 file": _load_weights,
     f"record_excitations, {RECORD_IMAGES} images": _record,
-    **{
-        f"export, {format}": partial(_export, format)
-        for format in map(attrgetter("format"), ENGINES)
-    },
+    **{f"export, {format}": partial(_export, format) for format in FORMATS},
+    **{f"load and run, {format}": partial(_run, format) for format in FORMATS},
+    "load and run, Keras' export": _run_by_keras,
     f"train, batch {TRAIN_BATCH}, one epoch": _train,
 }
-SAVE = "save"
+# What another process does before the operation.
+BEFORE: dict[str, Operation] = {
+    "load_weights, Keras' h5 file": _save,
+    **{f"load and run, {format}": partial(_export, format) for format in FORMATS},
+    "load and run, Keras' export": _export_by_keras,
+}
 
 
 def resident_memory() -> int:
@@ -130,20 +153,18 @@ def resident_memory() -> int:
 
 def run_operation(model: str, operation: str, folder: Path) -> dict[str, int]:
     """Run one operation in this process; return the resident bytes before it and the peak."""
-    keras.ops.zeros(
-        1
-    )  # the first tensor makes the backend allocate memory, which is not the model's
+    keras.ops.zeros(1)  # the backend then allocates memory that is not the model's
     before = resident_memory()
-    {**OPERATIONS, SAVE: _save}[operation](model, folder)
+    OPERATIONS[operation](model, folder)
     return {"before": before, "peak": peak_memory() or 0}
 
 
 # --- the measurement -----------------------------------------------------------------------------
 
 
-def call(model: str, operation: str, folder: Path) -> dict[str, int]:
-    """Run one operation in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--in-process", operation, model]
+def call(model: str, operation: str, folder: Path, when: str = "--in-process") -> dict[str, int]:
+    """Run one operation, or what has to be done before it, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", when, operation, model]
     done = subprocess.run(
         [*command, "--folder", str(folder)], capture_output=True, text=True, check=False
     )
@@ -155,8 +176,8 @@ def call(model: str, operation: str, folder: Path) -> dict[str, int]:
 
 def measure(model: str, operation: str, run: str) -> Row:
     with tempfile.TemporaryDirectory() as folder:
-        if OPERATIONS[operation] is _load_weights:
-            call(model, SAVE, Path(folder))
+        if operation in BEFORE:
+            call(model, operation, Path(folder), "--before")
         found = call(model, operation, Path(folder))
     return Row(
         run=run,
@@ -196,7 +217,8 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Return the header, and a row for each operation with a column for each model."""
     models = {row.model: row.weights_mb for row in rows}
     found = {(row.operation, row.model): f"{row.more_mb:,.0f}" for row in rows}
-    operations = dict.fromkeys(row.operation for row in rows)
+    measured = {row.operation for row in rows}
+    operations = [operation for operation in OPERATIONS if operation in measured]
     header = ["MB", *(f"`{model}`, weights {size:.0f} MB" for model, size in models.items())]
     return header, [[name, *(found.get((name, m), "") for m in models)] for name in operations]
 
@@ -209,8 +231,13 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--in-process", metavar="OPERATION", help=argparse.SUPPRESS)
+    parser.add_argument("--before", metavar="OPERATION", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.before:
+        BEFORE[options.before](options.models[0], options.folder)
+        print("{}")
+        return
     if options.in_process:
         print(json.dumps(run_operation(options.models[0], options.in_process, options.folder)))
         return

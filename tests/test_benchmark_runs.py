@@ -276,19 +276,20 @@ def test_ways_to_train_take_turns_and_a_stopped_run_goes_on(trained, capsys):
 @pytest.mark.slow
 def test_a_process_says_what_an_operation_needs(tmp_path):
     rows = {}
-    for operation in ("build the model", "train, batch 4, one epoch"):
+    run = "load and run, tf_saved_model"
+    for operation in ("build the model", run, "train, batch 4, one epoch"):
         rows[operation] = memory.measure("seresnet20", operation, "first")
-    built, trained = rows.values()
+    built, run, trained = rows.values()
     assert built.weights_mb == pytest.approx(4e-6 * 275_000, abs=0.1)
     assert 100 < built.before_mb < built.peak_mb
-    assert 1 < built.more_mb < trained.more_mb
+    assert 1 < built.more_mb < run.more_mb < trained.more_mb
 
 
 def test_memory_goes_on_with_the_next_row(tmp_path, monkeypatch, capsys):
     calls = []
 
-    def call(model, operation, folder):
-        calls.append(operation)
+    def call(model, operation, folder, when="--in-process"):
+        calls.append((operation, when))
         if "litert" in operation:
             raise InputError("no LiteRT")
         return {"before": 100e6, "peak": 350e6}
@@ -296,13 +297,15 @@ def test_memory_goes_on_with_the_next_row(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(memory, "call", call)
     rows = memory.go_on(["seresnet20"], tmp_path / "memory.csv")
     # The file that is loaded is written by another process.
-    assert calls[:3] == ["build the model", "save", "load_weights, Keras' h5 file"]
+    load = "load_weights, Keras' h5 file"
+    first = [("build the model", "--in-process"), (load, "--before"), (load, "--in-process")]
+    assert calls[:3] == first
     assert [row.operation for row in rows] == [n for n in memory.OPERATIONS if "litert" not in n]
     assert {row.more_mb for row in rows} == {250}
     assert "no LiteRT" in capsys.readouterr().out
     calls.clear()
     memory.go_on(["seresnet20"], tmp_path / "memory.csv")
-    assert calls == ["export, litert"]
+    assert calls == [("export, litert", "--in-process"), ("load and run, litert", "--before")]
     header, lines = memory.table(rows)
     assert header == ["MB", "`seresnet20`, weights 1 MB"]
     assert ["export, onnx", "250"] in lines
