@@ -14,7 +14,6 @@ are not needed.
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -23,7 +22,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from benchmarks.peer_side import import_timm
-from benchmarks.worker import claim_output, noise
+from benchmarks.worker import claim_output, noise, seconds_of
 
 RATE, MOMENTUM = 0.01, 0.9
 Run = Callable[[], object]
@@ -133,9 +132,7 @@ def jax_inference(model: Any, images: Callable[[], np.ndarray], compiled: bool) 
     import jax
 
     state = _values(model.trainable_variables, model.non_trainable_variables)
-    predict = jax.jit(
-        lambda state, x, _: model.stateless_call(*state, x, training=False)[0], keep_unused=True
-    )
+    predict = jax.jit(lambda state, x, y: model.stateless_call(*state, x, training=False)[0])
     ready = _compiling(predict, state, images())
 
     def start() -> Run:
@@ -267,18 +264,11 @@ def serve(starts: Sequence[Start], answers: TextIO) -> None:
             if number != current:
                 run = None  # free its memory first
                 current, run = number, starts[number]()
-            answer = _seconds(run, calls)
+            answer: dict[str, Any] = {"seconds": seconds_of(run, calls, "wall")}
         except Exception as error:
             current, run = None, None
             answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
         answers.write(json.dumps(answer) + "\n")
-
-
-def _seconds(run: Run, calls: int) -> dict[str, float]:
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return {"seconds": time.perf_counter() - start}
 
 
 def main() -> None:

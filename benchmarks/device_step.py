@@ -191,10 +191,9 @@ def measure_networks(
                 stack.push(worker)
         ready = [network for network, both in pairs.items() if are_ready(network, both)]
         for network in ready:
-            with ExitStack() as pair:
-                for worker in pairs[network]:
-                    pair.push(worker)
-                yield from measure_works(todo[network], pairs[network], devices, rounds)
+            yield from measure_works(todo[network], pairs[network], devices, rounds)
+            for worker in pairs[network]:
+                worker.close()  # frees its memory for the next
 
 
 def are_ready(network: Network, both: Sequence[DeviceWorker]) -> bool:
@@ -248,6 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
+    if given.at_once < 1:
+        parser.error("--at-once must be at least 1")
     # JAX would take three quarters of the device's memory, but several processes share it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     rows = go_on(works_of(given), given.rounds, given.at_once, given.out)

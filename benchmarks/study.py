@@ -246,6 +246,23 @@ STUDIES = {
 # --- runs ----------------------------------------------------------------------------------------
 
 
+def runs_so_far(study: Study, path: Path, name: str | None) -> tuple[list[Run], str]:
+    """Return the runs in a file, and the name of the run that all its rows belong to.
+
+    Raises:
+        InputError: as in `go_on`.
+    """
+    runs = read_rows(Run, path)
+    name = file_run(path, runs, name)
+    for run in runs:
+        if (run.images, run.epochs) != (study.images, study.epochs):
+            raise InputError(
+                f"{path} has runs of {run.images} images and {run.epochs} epochs, but the study "
+                f"has {study.images} and {study.epochs}: remove the file to start again."
+            )
+    return runs, name
+
+
 def go_on(study: Study, seeds: Sequence[int], path: Path, name: str | None = None) -> list[Run]:
     """Carry out the runs that are not in the file yet.
 
@@ -259,14 +276,7 @@ def go_on(study: Study, seeds: Sequence[int], path: Path, name: str | None = Non
         InputError: if the runs in the file had other numbers of images or epochs, or belong to
             another run.
     """
-    runs = read_rows(Run, path)
-    name = file_run(path, runs, name)
-    for run in runs:
-        if (run.images, run.epochs) != (study.images, study.epochs):
-            raise InputError(
-                f"{path} has runs of {run.images} images and {run.epochs} epochs, but the study "
-                f"has {study.images} and {study.epochs}: remove the file to start again."
-            )
+    runs, name = runs_so_far(study, path, name)
     done = {(run.variant, run.seed) for run in runs}
     for seed in seeds:
         for variant in study.variants:
@@ -280,20 +290,24 @@ def go_on(study: Study, seeds: Sequence[int], path: Path, name: str | None = Non
 
 
 def go_on_beside(
-    study: Study, seeds: Sequence[int], path: Path, name: str, budget: Mapping[str, int], most: int
+    study: Study,
+    seeds: Sequence[int],
+    path: Path,
+    name: str | None,
+    budget: Mapping[str, int],
+    most: int,
 ) -> None:
     """Carry out the runs of each new seed in a process of its own; then add them to the file.
 
     Args:
-        study, seeds, path: as in `go_on`.
-        name: name of the run that all rows belong to.
+        study, seeds, path, name: as in `go_on`.
         budget: numbers of images and epochs, if they are not the study's own.
         most: number of processes at the same time.
 
     Raises:
-        InputError: if a process fails.
+        InputError: if a process fails, or as in `go_on`.
     """
-    runs = read_rows(Run, path)
+    runs, name = runs_so_far(study, path, name)
     begun = {run.seed for run in runs}
     parts = {seed: path.with_suffix(f".seed{seed}.csv") for seed in seeds if seed not in begun}
     # JAX would take three quarters of a device's memory for one process.
@@ -494,6 +508,8 @@ def main() -> None:
         "--run", metavar="NAME", help="name of the run (default: as in the file, or the date)"
     )
     options = parser.parse_args()
+    if options.processes < 1:
+        parser.error("--processes must be at least 1")
     study = STUDIES[options.study]
     budget = {name: n for name in ("images", "epochs") if (n := getattr(options, name))}
     if budget and not options.out:
@@ -502,8 +518,7 @@ def main() -> None:
     seeds = options.seeds or study.seeds
     try:
         if options.processes > 1:
-            name = file_run(path, read_rows(Run, path), options.run)
-            go_on_beside(study, seeds, path, name, budget, options.processes)
+            go_on_beside(study, seeds, path, options.run, budget, options.processes)
         runs = go_on(study, seeds, path, options.run)
     except InputError as error:
         parser.error(str(error))

@@ -39,15 +39,20 @@ def noise(shape: Sequence[int], dtype: str) -> np.ndarray:
 
 def serve_turns(run: Run, arrays: Sequence[np.ndarray], clock: str, answers: TextIO) -> None:
     """Run once, report that, and then answer until standard input ends."""
-    now = CLOCKS[clock]
     run(arrays)
     answers.write("ready\n")
     for line in sys.stdin:
-        start = now()
-        for _ in range(int(line)):
-            run(arrays)
-        seconds = now() - start
+        seconds = seconds_of(lambda: run(arrays), int(line), clock)
         answers.write(json.dumps({"seconds": seconds, "peak": peak_memory()}) + "\n")
+
+
+def seconds_of(call: Callable[[], object], calls: int, clock: str) -> float:
+    """Return the total seconds of this many calls."""
+    now = CLOCKS[clock]
+    start = now()
+    for _ in range(calls):
+        call()
+    return now() - start
 
 
 def peak_memory() -> int | None:

@@ -154,8 +154,11 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError) and error.filename is None:
-        return "The current folder was removed: change to another one."
+    if isinstance(error, FileNotFoundError):
+        try:
+            os.getcwd()
+        except OSError:
+            return "The current folder was removed: change to another one."
     return str(error)
 
 

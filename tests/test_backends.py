@@ -52,7 +52,6 @@ LAYERS = {
 }
 # Relative to the largest output; for the short types see test_layers.py.
 TOLERANCE = {"float64": 1e-12, "mixed_float16": 2**-9, "mixed_bfloat16": 2**-6, "bfloat16": 2**-4}
-SHORT = ("mixed_float16", "mixed_bfloat16", "bfloat16")
 MODEL_MODES = [
     ("tensorflow", "eager"),
     ("tensorflow", "graph"),
@@ -268,8 +267,9 @@ def test_a_training_step_equals_tensorflows(backend, name, results):
     expected = numbered(results("tensorflow", name), "step")
     largest = max(np.abs(step).max() for step in expected)
     dtype = LAYERS.get(name, ((), {}))[1].get("dtype")
-    # Keras' sums and products of float64 are float32 on other backends.
-    tolerance = TOLERANCE[dtype] if dtype in SHORT else 1e-3
+    # Keras' sums and products of float64 are float32 on other backends, and a step is a small
+    # difference of weights.
+    tolerance = (TOLERANCE | {"float64": 1e-4}).get(dtype, 1e-3)
     for step, wanted in zip(numbered(results(backend, name), "step"), expected, strict=True):
         atol = tolerance * np.abs(wanted).max() + 1e-5 * largest
         np.testing.assert_allclose(step, wanted, rtol=0, atol=atol)

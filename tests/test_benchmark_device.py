@@ -23,6 +23,8 @@ class Turns:
     def __exit__(self, *error):
         pass
 
+    close = __exit__
+
     def turn(self, calls):
         if self.works[self.number].batch == 256:
             raise WorkerError("RESOURCE_EXHAUSTED: Out of memory")

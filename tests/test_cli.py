@@ -296,6 +296,14 @@ def test_a_current_folder_that_was_removed_is_named(tmp_path, monkeypatch, capsy
     )
 
 
+def test_a_file_that_a_library_does_not_find_is_not_the_current_folder(monkeypatch, capsys):
+    def fail(parsed):
+        raise FileNotFoundError("no file a.bin")  # without the attributes of one by the system
+
+    monkeypatch.setattr("se_keras.commands.list_models.run", fail)
+    assert refused(main, ["list"], capsys) == "se-keras list: no file a.bin"
+
+
 def test_the_traceback_is_shown_where_it_is_asked_for(capsys):
     assert main(["--traceback", "train", "--epochs", "0"]) == 2
     error = capsys.readouterr().err

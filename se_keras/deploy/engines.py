@@ -4,10 +4,9 @@ The packages of an engine are imported only when it loads a file.
 """
 
 import os
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from se_keras.metadata import MARKERS, SUFFIXES
 from se_keras.support.arguments import one_of
 from se_keras.support.errors import extra
 from se_keras.support.files import refuse_pipes
+from se_keras.support.streams import standard_error_held_back
 
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
@@ -161,28 +161,9 @@ def _load_openvino(path: Path, precision: str, threads: int | None) -> Run:
     return run
 
 
-@contextmanager
-def _without_delegate_note() -> Iterator[None]:
-    """Leave out what LiteRT says on standard error when it first allocates a model's tensors."""
-    with _HOLDING_BACK, tempfile.TemporaryFile() as notes:
-        try:
-            shown = os.dup(2)
-        except OSError:  # it is closed
-            yield
-            return
-        os.dup2(notes.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(shown, 2)
-            os.close(shown)
-            notes.seek(0)
-            for line in notes:
-                if b"XNNPACK delegate" not in line:
-                    os.write(2, line)
-
-
-_HOLDING_BACK = threading.Lock()
+def _is_no_note_of_litert(line: bytes) -> bool:
+    # It is written when the tensors of a model are first allocated.
+    return b"XNNPACK delegate" not in line
 
 
 def _load_litert(path: Path, precision: str, threads: int | None) -> Run:
@@ -202,7 +183,7 @@ def _load_litert(path: Path, precision: str, threads: int | None) -> Run:
         if shapes != [array.shape for array in arrays]:
             for detail, array in zip(inputs, arrays, strict=True):
                 interpreter.resize_tensor_input(detail["index"], array.shape)
-            with nullcontext() if shapes else _without_delegate_note():
+            with nullcontext() if shapes else standard_error_held_back(_is_no_note_of_litert):
                 interpreter.allocate_tensors()
             shapes[:] = [array.shape for array in arrays]
         for detail, array in zip(inputs, arrays, strict=True):

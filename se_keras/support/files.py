@@ -95,10 +95,10 @@ def _exchange(first: Path, second: Path) -> bool:
     Returns:
         Whether it was done: only Linux can, on most file systems.
     """
-    import ctypes
-
     if sys.platform != "linux":
         return False
+    import ctypes
+
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     a, b = (ctypes.c_char_p(os.fsencode(path)) for path in (first, second))
     return rename is not None and rename(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) == 0

@@ -75,7 +75,7 @@ def stop_if_asked() -> None:
 def signals_wait() -> Iterator[None]:
     """Let `Stopped` be raised only after a block, which must not be interrupted.
 
-    Such as an import of compiled code: TensorFlow crashes if an exception comes meanwhile.
+    TensorFlow, for example, crashes if an exception comes while it is being imported.
     """
     waits = threading.current_thread() is threading.main_thread()  # which alone gets signals
     Signals.waiting += waits

@@ -4,13 +4,12 @@ import importlib
 import logging
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 from se_keras.support.errors import OTHER_BACKEND, InputError, backend_package, in_one_line
 from se_keras.support.signals import signals_wait
+from se_keras.support.streams import standard_error_held_back
 
 
 def is_command() -> bool:
@@ -62,21 +61,13 @@ def _load_quietly(package: str) -> None:
     if package in sys.modules:
         return
     loud = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"
-    with signals_wait(), nullcontext() if loud else _standard_error_held_back():
-        importlib.import_module(package)
-
-
-@contextmanager
-def _standard_error_held_back() -> Iterator[None]:
-    with tempfile.TemporaryFile() as notes:
-        shown = os.dup(2)
-        os.dup2(notes.fileno(), 2)
+    failed = False
+    with (
+        signals_wait(),
+        nullcontext() if loud else standard_error_held_back(lambda line: failed),
+    ):
         try:
-            yield
+            importlib.import_module(package)
         except Exception:
-            notes.seek(0)
-            os.write(shown, notes.read())
+            failed = True
             raise
-        finally:
-            os.dup2(shown, 2)
-            os.close(shown)
