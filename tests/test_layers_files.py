@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from checks import GOLDEN, array
 
-from se_keras import SqueezeExcite
+from se_keras import GatherExcite, SqueezeExcite
 
 
 def test_a_file_of_squeeze_excite_from_before_its_base_class_loads(tmp_path):
@@ -19,6 +19,16 @@ def test_a_file_of_squeeze_excite_from_before_its_base_class_loads(tmp_path):
     model.save(tmp_path / "again.keras")
     again = keras.models.load_model(tmp_path / "again.keras")
     np.testing.assert_array_equal(array(again(golden["x"])), array(model(golden["x"])))
+
+
+def test_a_file_of_many_layers_loads(tmp_path):
+    """While it loads, Keras marks objects that have the address of an earlier one."""
+    inputs = x = keras.Input((4, 4, 2))
+    for _ in range(100):
+        x = GatherExcite(2)(x)
+    keras.Model(inputs, x).save(tmp_path / "a.keras")
+    for _ in range(2):
+        assert len(keras.models.load_model(tmp_path / "a.keras").layers) == 101
 
 
 def test_a_file_of_each_kind_of_its_kin_loads_and_is_served(tmp_path):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save_file
 
 import se_keras
@@ -233,6 +232,7 @@ def test_a_source_that_no_name_can_hold_gives_none(source, tmp_path, monkeypatch
 
 
 def test_a_key_picks_one_set_of_a_file(tmp_path):
+    torch = pytest.importorskip("torch")
     sets = {name: {"x": torch.full((2,), value)} for name, value in (("a", 1.0), ("b", 2.0))}
     torch.save({**sets, "epoch": 3}, tmp_path / "sets.pth")
     for name, value in (("a", 1.0), ("b", 2.0)):

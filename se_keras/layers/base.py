@@ -252,7 +252,7 @@ class ChannelGate(keras.layers.Layer):
         others = " and ".join(f"`{other}={shown(value)}`" for other, value in given.items())
         for name in sorted(unused):
             value, default = getattr(self, name), _resolved(name, defaults[name])
-            if _serialize(name, value) != _serialize(name, default):
+            if not _is_alike(value, default):
                 raise InputError(
                     f"`{name}` must stay at its default with {others}, which do not use it, got "
                     f"{shown(value)}."
@@ -490,6 +490,14 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _resolved(argument: str, value: Any) -> Any:
     return resolve(argument, value) if argument.rpartition("_")[-1] in RESOLVED else value
+
+
+def _is_alike(first: Any, second: Any) -> bool:
+    # Not by `serialize`: while a file is read or written, Keras marks what has the address of an
+    # earlier object, which may be gone.
+    if type(first) is type(second) and hasattr(first, "get_config"):
+        return first.get_config() == second.get_config()
+    return first == second
 
 
 def _serialize(argument: str, value: Any) -> Any:
