@@ -630,7 +630,8 @@ def test_only_a_network_that_is_known_shares_its_gradient(make, apart, nested):
 @pytest.mark.slow
 def test_a_gradient_is_one_message_and_each_normalization_two():
     out = ended(started(backend="jax", code=MESSAGES)).splitlines()
-    assert out == ["0 0 0", "1 1 1", "True"]
+    # No `all_gather`: its gradient, a reduce-scatter, would make gloo's socket slow.
+    assert out == ["0 0 0", "0 0 3", "True"]
 
 
 @pytest.mark.slow
