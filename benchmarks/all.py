@@ -130,6 +130,20 @@ STEPS = (
         minutes=12,
     ),
     Step(
+        name="training",
+        module="training_step",
+        file="training_step.csv",
+        quick="--batch 1 --rounds 1",
+        minutes=5,
+    ),
+    Step(
+        name="xla",
+        module="training_xla",
+        file="training_xla.csv",
+        quick="seresnet20 --rounds 1",
+        minutes=12,
+    ),
+    Step(
         name="paired",
         module="paired",
         file="paired.csv",

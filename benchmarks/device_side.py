@@ -5,17 +5,17 @@ python -m benchmarks.device_side run NETWORK     answers turns
 
 Each call is a process of its own. MAKER is `jax`, `torch` (this package on that backend of Keras)
 or `timm`. NETWORK is JSON: a `Network` of `device_step.py`, and `se` and `works`. The process
-builds the network and compiles all works before it is ready. A turn is a line of two numbers: the
-place of a work in `works`, and how often to run it. It ends when the device has finished. Images
-and labels are on the device before the first run of a work. TensorFlow and a network connection
-are not needed.
+answers turns. A turn is a line of two numbers: the place of a work in `works`, and how often to run
+it. It ends when the device has finished. Before the first turn of a work, its images and labels are
+put on the device, and it is compiled: only then, because XLA measures programs on the device and
+chooses the fastest, so nothing else may run there. TensorFlow and a network connection are not
+needed.
 """
 
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any, TextIO
 
@@ -25,6 +25,7 @@ from benchmarks.peer_side import import_timm
 from benchmarks.worker import claim_output, noise, seconds_of
 
 RATE, MOMENTUM = 0.01, 0.9
+RUNS_BEFORE = 2
 Run = Callable[[], object]
 # Puts on the device what a work needs, and returns the function that runs it.
 Start = Callable[[], Run]
@@ -80,19 +81,18 @@ def keras_starts(given: dict[str, Any]) -> list[Start]:
         ("torch", True): torch_training,
         ("torch", False): torch_inference,
     }
-    starts = []
-    for work, precision, batch in given["works"]:
+
+    def start(work: str, precision: str, batch: int) -> Run:
         model = (optimized if work == "optimized" else built)(precision)
-        images = partial(images_of, batch, given["size"], first)
-        starts.append(prepare[given["maker"], work == "training"](model, images, given["compiled"]))
-    return starts
+        x = keras.ops.convert_to_tensor(images_of(batch, given["size"], first))
+        y = keras.ops.arange(batch, dtype="int32")
+        return prepare[given["maker"], work == "training"](model, x, y, given["compiled"])
+
+    return [partial(start, *work) for work in given["works"]]
 
 
-COMPILERS = ThreadPoolExecutor(8)
-
-
-def jax_training(model: Any, images: Callable[[], np.ndarray], compiled: bool) -> Start:
-    """Compile a step as Keras' guide to training loops in JAX writes it."""
+def jax_training(model: Any, x: Any, y: Any, compiled: bool) -> Run:
+    """Prepare a step as Keras' guide to training loops in JAX writes it."""
     import jax
     import keras
 
@@ -111,83 +111,47 @@ def jax_training(model: Any, images: Callable[[], np.ndarray], compiled: bool) -
         trainable, own = optimizer.stateless_apply(own, gradients, trainable)
         return [list(part) for part in (trainable, rest, own)], value
 
-    state = _values(model.trainable_variables, model.non_trainable_variables, optimizer.variables)
-    ready = _compiling(step, state, images())
+    variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+    # A step takes the memory of its arguments, and another work needs the variables again.
+    held = jax.tree.map(jax.numpy.copy, _values(*variables))
 
-    def start() -> Run:
-        x, y = _on_device(images())
-        held = jax.tree.map(jax.numpy.copy, state)  # a step takes the memory of its arguments
+    def run() -> None:
+        nonlocal held
+        held, value = step(held, x, y)
+        jax.block_until_ready((held, value))
 
-        def run() -> None:
-            nonlocal held
-            held, value = ready.result()(held, x, y)
-            jax.block_until_ready((held, value))
-
-        return run
-
-    return start
+    return run
 
 
-def jax_inference(model: Any, images: Callable[[], np.ndarray], compiled: bool) -> Start:
+def jax_inference(model: Any, x: Any, y: Any, compiled: bool) -> Run:
     import jax
 
     state = _values(model.trainable_variables, model.non_trainable_variables)
-    predict = jax.jit(lambda state, x, y: model.stateless_call(*state, x, training=False)[0])
-    ready = _compiling(predict, state, images())
-
-    def start() -> Run:
-        x, y = _on_device(images())
-        return lambda: jax.block_until_ready(ready.result()(state, x, y))
-
-    return start
+    predict = jax.jit(lambda state, x: model.stateless_call(*state, x, training=False)[0])
+    return lambda: jax.block_until_ready(predict(state, x))
 
 
 def _values(*parts: Sequence[Any]) -> list[list[Any]]:
     return [[variable.value for variable in part] for part in parts]
 
 
-def _compiling(function: Any, state: Any, images: np.ndarray) -> Any:
-    """Trace a function, and return a future with it: XLA compiles several at the same time."""
-    import jax
-
-    lowered = function.lower(state, *jax.eval_shape(partial(_on_device, images)))
-    return COMPILERS.submit(lowered.compile)
-
-
-def _on_device(images: np.ndarray) -> tuple[Any, Any]:
-    import jax.numpy as jnp
-
-    return jnp.asarray(images), jnp.arange(len(images), dtype="int32")
-
-
-def torch_training(model: Any, images: Callable[[], np.ndarray], compiled: bool) -> Start:
+def torch_training(model: Any, x: Any, y: Any, compiled: bool) -> Run:
     import keras
 
-    def start() -> Run:
-        model.compile(
-            keras.optimizers.SGD(RATE, momentum=MOMENTUM),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            jit_compile=compiled,
-        )
-        x = keras.ops.convert_to_tensor(images())
-        y = keras.ops.arange(len(x))
-        return lambda: model.train_on_batch(x, y)  # returns a number, so it waits for the device
-
-    return start
+    model.compile(
+        keras.optimizers.SGD(RATE, momentum=MOMENTUM),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=compiled,
+    )
+    return lambda: model.train_on_batch(x, y)  # returns a number, so it waits for the device
 
 
-def torch_inference(model: Any, images: Callable[[], np.ndarray], compiled: bool) -> Start:
-    import keras
+def torch_inference(model: Any, x: Any, y: Any, compiled: bool) -> Run:
     import torch
 
     call = partial(model, training=False)
     predict = torch.compile(call) if compiled else call
-
-    def start() -> Run:
-        x = keras.ops.convert_to_tensor(images())
-        return _waiting(torch.inference_mode()(lambda: predict(x)))
-
-    return start
+    return _waiting(torch.inference_mode()(lambda: predict(x)))
 
 
 # --- timm ----------------------------------------------------------------------------------------
@@ -255,7 +219,10 @@ def _waiting(call: Run) -> Run:
 
 
 def serve(starts: Sequence[Start], answers: TextIO) -> None:
-    """Answer turns until standard input ends; the answer to a work that fails is its error."""
+    """Answer turns until standard input ends; the answer to a work that fails is its error.
+
+    Runs before the first turn of a work do not count: they compile.
+    """
     answers.write("ready\n")
     current, run = None, None
     for line in sys.stdin:
@@ -264,6 +231,7 @@ def serve(starts: Sequence[Start], answers: TextIO) -> None:
             if number != current:
                 run = None  # free its memory first
                 current, run = number, starts[number]()
+                seconds_of(run, RUNS_BEFORE, "wall")
             answer: dict[str, Any] = {"seconds": seconds_of(run, calls, "wall")}
         except Exception as error:
             current, run = None, None
@@ -279,12 +247,7 @@ def main() -> None:
         return
     given = json.loads(text)
     os.environ["KERAS_BACKEND"] = given["maker"]  # timm's process ignores it
-    starts = timm_starts(given) if given["maker"] == "timm" else keras_starts(given)
-    COMPILERS.shutdown()  # waits
-    if given["compiled"]:  # PyTorch compiles what it runs
-        for start in starts:
-            start()()
-    serve(starts, answers)
+    serve(timm_starts(given) if given["maker"] == "timm" else keras_starts(given), answers)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.results import describe_machine, read_rows, write_rows
-from benchmarks.timing import Worker, WorkerError, alternate, compare
+from benchmarks.timing import Worker, WorkerError, alternate, compare, working
 from se_keras.support.tables import format_table
 
 RESULTS = Path(__file__).with_name("results") / "device.csv"
@@ -155,7 +155,7 @@ def find_device(maker: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def go_on(works: Sequence[Work], rounds: int, at_once: int, path: Path) -> list[Row]:
+def go_on(works: Sequence[Work], rounds: int, path: Path) -> list[Row]:
     """Measure the rows that the file does not have for this device; return all its rows."""
     devices = {maker: find_device(maker) for maker in dict.fromkeys(w.maker for w in works)}
     rows = read_rows(Row, path)
@@ -164,10 +164,8 @@ def go_on(works: Sequence[Work], rounds: int, at_once: int, path: Path) -> list[
     for work in works:
         if keys_of(work, devices[work.maker]) not in done:
             todo.setdefault(work.process(), []).append(work)
-    networks = list(todo)
-    for first in range(0, len(networks), at_once):
-        some = {network: todo[network] for network in networks[first : first + at_once]}
-        for row in measure_networks(some, devices, rounds):
+    for network, its_works in todo.items():
+        for row in measure_network(network, its_works, devices, rounds):
             print(f"{row.told()}: {row.ms:.1f} ms, {row.ratio:.3f} to plain", file=sys.stderr)
             rows.append(row)
             write_rows(Row, path, rows)
@@ -179,45 +177,28 @@ def keys_of(work: Work, device: str) -> tuple:
     return device, *(getattr(work, name) for name in names_of(Work))
 
 
-def measure_networks(
-    todo: dict[Network, list[Work]], devices: dict[str, str], rounds: int
+def measure_network(
+    network: Network, works: Sequence[Work], devices: dict[str, str], rounds: int
 ) -> Iterator[Row]:
-    """Prepare all these networks at the same time; then measure one after the other, alone."""
-    with ExitStack() as stack:
-        pairs = {}
-        for network, works in todo.items():
-            pairs[network] = [DeviceWorker(network, works, se) for se in (True, False)]
-            for worker in pairs[network]:
-                stack.push(worker)
-        ready = [network for network, both in pairs.items() if are_ready(network, both)]
-        for network in ready:
-            yield from measure_works(todo[network], pairs[network], devices, rounds)
-            for worker in pairs[network]:
-                worker.close()  # frees its memory for the next
-
-
-def are_ready(network: Network, both: Sequence[DeviceWorker]) -> bool:
-    """Wait until both processes are ready; say so if one of them fails."""
+    """Measure one work after the other; say so if the processes or a work fail."""
+    start = partial(DeviceWorker, network, works)
     try:
-        for worker in both:
-            worker.__enter__()
+        with working(start, (True, False)) as both:
+            for number, work in enumerate(works):
+                yield from measure_work(number, work, both, devices[work.maker], rounds)
     except WorkerError as error:
         print(f"not measured: {network.network}, {network.maker}: {error}", file=sys.stderr)
-        return False
-    print(f"ready: {network.network}, {network.maker}", file=sys.stderr)
-    return True
 
 
-def measure_works(
-    works: Sequence[Work], both: Sequence[DeviceWorker], devices: dict[str, str], rounds: int
+def measure_work(
+    number: int, work: Work, both: Sequence[DeviceWorker], device: str, rounds: int
 ) -> Iterator[Row]:
-    for number, work in enumerate(works):
-        for worker in both:
-            worker.number = number
-        try:
-            yield measure(work, both, devices[work.maker], rounds)
-        except WorkerError as error:  # such as a batch that is too large; the others may fit
-            print(f"not measured: {work.told()}: {error}", file=sys.stderr)
+    for worker in both:
+        worker.number = number
+    try:
+        yield measure(work, both, device, rounds)
+    except WorkerError as error:  # such as a batch that is too large; the others may fit
+        print(f"not measured: {work.told()}: {error}", file=sys.stderr)
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -242,16 +223,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-format", default=FORMATS[0], choices=FORMATS, help="of Keras")
     parser.add_argument("--compile", action="store_true", help="torch.compile for torch and timm")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument(
-        "--at-once", type=int, default=1, help="number of networks to compile at the same time"
-    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
-    if given.at_once < 1:
-        parser.error("--at-once must be at least 1")
     # JAX would take three quarters of the device's memory, but several processes share it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    rows = go_on(works_of(given), given.rounds, given.at_once, given.out)
+    rows = go_on(works_of(given), given.rounds, given.out)
     if not rows:
         sys.exit("Nothing was measured.")
     print(*dict.fromkeys(f"{row.device}; {row.machine}" for row in rows), sep="\n")

@@ -25,8 +25,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.folder_side import BATCH, SIZE
 from benchmarks.photos import write_folder
 from benchmarks.results import (
@@ -35,6 +33,7 @@ from benchmarks.results import (
     one_run,
     parse_pythons,
     read_rows,
+    spread,
     versions,
     write_rows,
 )
@@ -194,21 +193,14 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         lines.append(
             [
                 way,
-                _spread([row.images_per_second for row in own], "{:.1f}"),
-                _spread([100 * row.waiting for row in own], "{:.1f}") + " %",
-                _spread([row.reading_per_second for row in own], "{:.0f}"),
-                _spread([row.images_per_cpu_second for row in own], "{:.1f}"),
-                _spread([row.first_pass_s for row in own if row.first_pass_s], "{:.0f}"),
+                spread([row.images_per_second for row in own], ".1f"),
+                spread([100 * row.waiting for row in own], ".1f") + " %",
+                spread([row.reading_per_second for row in own], ".0f"),
+                spread([row.images_per_cpu_second for row in own], ".1f"),
+                spread([row.first_pass_s for row in own if row.first_pass_s], ".0f"),
             ]
         )
     return header, lines
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    if not values:
-        return ""
-    middle, low, high = map(form.format, (np.median(values), min(values), max(values)))
-    return f"{middle} ({low} to {high})"
 
 
 def main() -> None:

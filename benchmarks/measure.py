@@ -16,6 +16,7 @@ from benchmarks.plan import BenchmarkPlan
 from benchmarks.ratio_plots import draw_growth, draw_ratios
 from benchmarks.results import (
     AS_BUILT,
+    BY_KERAS,
     OPTIMIZED,
     PLAIN,
     RUN_FIELDS,
@@ -304,7 +305,7 @@ class Files:
 
     def __init__(self, built: Built, run: Run, folder: Path, without: Sequence[str] = ()):
         self.built, self.run, self.folder, self.without = built, run, folder, without
-        self._paths: dict[tuple[int, bool], Path] = {}
+        self._paths: dict[tuple, Path] = {}
 
     def specify(self, run: Run, *, plain: bool, form: str) -> Specification:
         return Specification(
@@ -319,12 +320,13 @@ class Files:
 
     def path(self, plain: bool, form: str) -> Path:
         """Return the file; forms that are one and the same network have one file."""
-        key = (id(self._model(plain, form)), self._is_arranged(form))
+        key = (id(self._model(plain, form)), self._is_arranged(form), form == BY_KERAS)
         if key not in self._paths:
             self._paths[key] = self._write(plain, form)
         return self._paths[key]
 
     def _model(self, plain: bool, form: str) -> keras.Model:
+        form = OPTIMIZED if form == BY_KERAS else form
         return self.built.form(plain, form, self.without if form == OPTIMIZED else ())
 
     def _is_arranged(self, form: str) -> bool:
@@ -335,6 +337,9 @@ class Files:
     def _write(self, plain: bool, form: str) -> Path:
         model, run = self._model(plain, form), self.run
         path = self.folder / f"{len(self._paths)}{find_engine(run.format).suffix}"
+        if form == BY_KERAS:
+            model.export(str(path), verbose=False)
+            return path
         if (run.format, run.precision) == ("onnx", "float32") and not self._is_arranged(form):
             write_plain_onnx(model, path)
             return path

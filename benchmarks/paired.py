@@ -1,15 +1,18 @@
 """Test with pairs of processes whether a model is slower after `optimize` than before.
 
 python -m benchmarks.paired [MODEL ...] [--formats A,B] [--batches 1,8] [--without RULE ...]
+python -m benchmarks.paired MODEL ... --by-keras [--batches 1,8]    our SavedModel against Keras'
 
 A pair is two new processes with one thread each, one with the model as built and one with it
 optimized. They take turns, and the ratio of a pair is the ratio of their CPU times. The default
-models are three whose ratios were in doubt (also at batch 8), and each network of
-keras.applications at its usual size. The interval contains the median ratio with a probability of
-at least 95 % for any distribution of the times: it lies between two of the sorted ratios, by the
-sign test. A model is called slower or faster if 1 is outside of the interval, and slower only if as
-many further pairs say the same. Nothing is measured if `optimize` leaves a network as it is, or if
-both files have the same bytes.
+models are six whose ratios were in doubt (also at batch 8), and each network of
+keras.applications at its usual size. `--by-keras` compares the exported SavedModel with the one
+that Keras exports of the same optimized model, by default for SE-ResNet-50.
+
+The interval contains the median ratio with a probability of at least 95 % for any distribution of
+the times: it lies between two of the sorted ratios, by the sign test. A model is called slower or
+faster if 1 is outside of the interval, and slower only if as many further pairs say the same.
+Nothing is measured if `optimize` leaves a network as it is, or if both files have the same bytes.
 
 A process for each network builds it once, and stays on one core together with its pairs. `--lanes`
 networks are measured at the same time. Each row is written to the CSV file when it is measured, and
@@ -40,6 +43,7 @@ from benchmarks.measure import SPREAD_GATES, Built, Files, StartWorker
 from benchmarks.networks import APPLICATIONS, open_network
 from benchmarks.results import (
     AS_BUILT,
+    BY_KERAS,
     OPTIMIZED,
     Run,
     describe_machine,
@@ -57,7 +61,15 @@ from se_keras.support.tables import format_table
 
 RESULTS = Path(__file__).with_name("results") / "paired.csv"
 # The models whose ratios were in doubt, then all others in the order of their computation.
-IN_DOUBT = ("EfficientNetB0", "seresnext50_32x4d", "senet154")
+MAIN = "seresnet50"
+IN_DOUBT = (
+    "EfficientNetB0",
+    "semobilenet",
+    "seresnext50_32x4d",
+    "senet154",
+    "seresnet20",
+    MAIN,
+)
 MODELS = (*IN_DOUBT, *(name for name in APPLICATIONS if name not in IN_DOUBT))
 FORMATS = ("onnx", "openvino", "tf_saved_model")
 # With fewer pairs, not even the smallest and the largest ratio enclose the median with 95 %.
@@ -80,9 +92,11 @@ class Row:
     Attributes:
         run: name of the run.
         model, format, batch, size: the measured model, in float32 on one thread.
+        against: the other file: of the model as built, or Keras' export of the optimized model.
         without: the rule that `optimize` left out; empty if none.
         engine, machine: package and version; the processor.
-        ms, built_ms: CPU milliseconds of a batch, optimized and as built: medians over the pairs.
+        ms, against_ms: CPU milliseconds of a batch, of the optimized model's file and the other
+            one: medians over the pairs.
         ratio, ratio_low, ratio_high: median of the pairs' ratios, and its interval.
         ratios: ratios of all pairs, separated by spaces.
         verdict: `"slower"`, `"faster"`, `"no difference"`; or `"same file"`, without figures.
@@ -91,13 +105,14 @@ class Row:
     run: str
     model: str
     format: str
+    against: str
     batch: int
     size: int
     without: str
     engine: str
     machine: str
     ms: float | None
-    built_ms: float | None
+    against_ms: float | None
     ratio: float | None
     ratio_low: float | None
     ratio_high: float | None
@@ -106,7 +121,11 @@ class Row:
 
     @property
     def key(self) -> tuple:
-        return (self.model, self.format, self.batch, self.size, self.without, self.engine)
+        return (*_key(self), self.without, self.engine)
+
+
+def _key(row: "Row | Run") -> tuple:
+    return (row.model, row.format, row.against, row.batch, row.size)
 
 
 def interval(ratios: Sequence[float]) -> tuple[float, float]:
@@ -142,8 +161,8 @@ def judge(ratios: Sequence[float]) -> str:
 
 
 def measure_pairs(files: Files, run: Run, pairs: int, start: StartWorker) -> np.ndarray:
-    """Return the seconds of a call, (pairs, 2): optimized, and as built."""
-    given = [files.specify(run, plain=False, form=form) for form in (OPTIMIZED, AS_BUILT)]
+    """Return the seconds of a call, (pairs, 2), of the optimized model's file and the other one."""
+    given = [files.specify(run, plain=False, form=form) for form in (OPTIMIZED, run.against)]
     seconds = []
     for number in range(pairs):
         # Pairs alternate in who is first, as turns do.
@@ -166,16 +185,17 @@ def measure(files: Files, run: Run, name: str, pairs: int, start: StartWorker) -
         run=name,
         model=run.model,
         format=run.format,
+        against=run.against,
         batch=run.batch,
         size=run.size,
         without=" ".join(files.without),
         engine=find_engine(run.format).description,
         machine=describe_machine(),
-        **dict.fromkeys(("ms", "built_ms", "ratio", "ratio_low", "ratio_high")),
+        **dict.fromkeys(("ms", "against_ms", "ratio", "ratio_low", "ratio_high")),
         ratios="",
         verdict=SAME,
     )
-    if same_file(*(files.path(False, form) for form in (OPTIMIZED, AS_BUILT))):
+    if same_file(*(files.path(False, form) for form in (OPTIMIZED, run.against))):
         return row
     seconds = measure_pairs(files, run, pairs, start)
     verdict = judge(seconds[:, 0] / seconds[:, 1])
@@ -186,11 +206,11 @@ def measure(files: Files, run: Run, name: str, pairs: int, start: StartWorker) -
         seconds = np.concatenate([seconds, again])
     ratios = [round(float(ratio), 4) for ratio in seconds[:, 0] / seconds[:, 1]]
     low, high = interval(ratios)
-    ms, built_ms = (round(1e3 * float(median), 3) for median in np.median(seconds, axis=0))
+    ms, against_ms = (round(1e3 * float(median), 3) for median in np.median(seconds, axis=0))
     return dataclasses.replace(
         row,
         ms=ms,
-        built_ms=built_ms,
+        against_ms=against_ms,
         ratio=round(float(np.median(ratios)), 4),
         ratio_low=low,
         ratio_high=high,
@@ -306,13 +326,14 @@ def plan(
     formats: Sequence[str],
     batches: Sequence[int],
     sizes: Sequence[int] | None = None,
+    against: str = AS_BUILT,
 ) -> list[Run]:
     """Return the rows to measure, in order."""
     return [
         Run(
             model=network.name,
             form=OPTIMIZED,
-            against=AS_BUILT,
+            against=against,
             format=format,
             precision="float32",
             batch=batch,
@@ -326,7 +347,12 @@ def plan(
 
 def everything(formats: Sequence[str] = FORMATS) -> list[Run]:
     """Return the runs of the default models."""
-    return [*plan(IN_DOUBT, formats, (1, 8)), *plan(MODELS[len(IN_DOUBT) :], formats, (1,))]
+    saved_models = [name for name in formats if name == "tf_saved_model"]
+    return [
+        *plan(IN_DOUBT, formats, (1, 8)),
+        *plan([MAIN], saved_models, (1, 8), against=BY_KERAS),
+        *plan(MODELS[len(IN_DOUBT) :], formats, (1,)),
+    ]
 
 
 def pending(
@@ -337,8 +363,7 @@ def pending(
     tasks = [
         (run, rule)
         for run, rule in product(planned, without)
-        if (run.model, run.format, run.batch, run.size, rule, find_engine(run.format).description)
-        not in done
+        if (*_key(run), rule, find_engine(run.format).description) not in done
     ]
     return [
         Job(run=name, tasks=tuple(own), pairs=pairs)
@@ -414,19 +439,19 @@ def cores_of(lanes: int) -> list[int | None]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    header = ["model", "engine", "batch", "size", "without", "ms", "as built", "ratio", "interval"]
+    header = ["model", "engine", "batch", "size", "without", "ms", "against", "ms", "ratio"]
     lines = [
         [row.model, row.engine, row.batch, row.size, row.without, *_figures(row), row.verdict]
         for row in rows
     ]
-    return format_table([*header, "optimized is"], lines)
+    return format_table([*header, "interval", "optimized is"], lines)
 
 
 def _figures(row: Row) -> list[str]:
     if row.ratio is None:
-        return [""] * 4
-    figures = [f"{row.ms:.2f}", f"{row.built_ms:.2f}", f"{row.ratio:.3f}"]
-    return [*figures, f"{row.ratio_low:.3f} to {row.ratio_high:.3f}"]
+        return ["", row.against, "", "", ""]
+    times = [f"{row.ms:.2f}", row.against, f"{row.against_ms:.2f}"]
+    return [*times, f"{row.ratio:.3f}", f"{row.ratio_low:.3f} to {row.ratio_high:.3f}"]
 
 
 def _words(text: str) -> list[str]:
@@ -437,6 +462,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--formats", type=_words, default=list(FORMATS), metavar="A,B")
+    parser.add_argument(
+        "--by-keras", action="store_true", help="compare the SavedModel with Keras' own export"
+    )
     parser.add_argument("--batches", type=_words, default=["1"], metavar="A,B")
     parser.add_argument(
         "--sizes",
@@ -482,10 +510,13 @@ def main() -> None:
 
 
 def _planned(options: argparse.Namespace) -> list[Run]:
-    if not options.models:
+    if not options.models and not options.by_keras:
         return everything(options.formats)
     sizes = options.sizes and [int(size) for size in options.sizes]
-    return plan(options.models, options.formats, list(map(int, options.batches)), sizes)
+    batches = list(map(int, options.batches))
+    if options.by_keras:
+        return plan(options.models or [MAIN], ["tf_saved_model"], batches, sizes, BY_KERAS)
+    return plan(options.models, options.formats, batches, sizes)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeVar
 
 from se_keras.support.errors import InputError
@@ -17,6 +18,8 @@ from se_keras.support.files import write_csv
 Row = TypeVar("Row")
 
 AS_BUILT, OPTIMIZED, PLAIN = "as built", "optimized", "plain twin"
+# Optimized, and then exported by Keras, which stores weights as variables.
+BY_KERAS = "Keras' export"
 # Instructions that determine the speed of 8- and 16-bit products.
 INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
@@ -29,7 +32,7 @@ class Run:
         model: name or file, as the user gave it.
         form: form of the export: as built, or optimized.
         against: the other network: the plain twin in the same form; or, if the model has no
-            `SqueezeExcite` to remove, the model itself as built.
+            `SqueezeExcite` to remove, the model itself as built; or Keras' export of it.
         format, precision: as in `se_keras.export`.
         batch: batch size.
         size: height and width in pixels.
@@ -200,6 +203,20 @@ def versions(python: str, packages: Sequence[str]) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return ", ".join(f"{p} {v}" for p, v in zip(packages, done.stdout.split(), strict=True))
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Return the median, and the lowest and the highest value; empty without values.
+
+    Example:
+
+    >>> from benchmarks.results import spread
+    >>> spread([3.0, 1.0, 2.5], ".1f")
+    '2.5 (1.0 to 3.0)'
+    """
+    if not values:
+        return ""
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def parse_pythons(texts: Sequence[str]) -> dict[str, str]:

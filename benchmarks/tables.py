@@ -21,9 +21,11 @@ from benchmarks import (
     memory,
     paired,
     published,
+    training_step,
+    training_xla,
 )
 from benchmarks.peers import Row
-from benchmarks.results import AS_BUILT, OPTIMIZED, PLAIN, Result, one_run, read_rows
+from benchmarks.results import AS_BUILT, BY_KERAS, OPTIMIZED, PLAIN, Result, one_run, read_rows
 from benchmarks.study import STUDIES, Run
 from benchmarks.study import table as study_table
 from se_keras.models.recipes import RECIPES, Recipe
@@ -130,7 +132,7 @@ def _to_ours(row: Row) -> str:
 
 def pairs() -> str:
     """Tabulate the paired tests: rows are networks and batches, columns engines."""
-    rows = [row for row in _rows(paired.Row, RESULTS / "paired.csv") if not row.without]
+    rows = [row for row in _paired_rows(AS_BUILT) if not row.without]
     formats = list(dict.fromkeys(row.format for row in rows))
     found = {(row.model, row.batch, row.format): row for row in rows}
     lines = []
@@ -139,6 +141,21 @@ def pairs() -> str:
         size = next(row.size for row in own if row)
         lines.append([f"`{model}`", f"{size}", f"{batch}", *map(_pair, own)])
     return markdown(["network", "pixels", "batch", *(ENGINES[name] for name in formats)], lines)
+
+
+def by_keras() -> str:
+    """Tabulate our SavedModels against Keras'."""
+    header = ["network", "pixels", "batch", "ms", "Keras' export, ms", "ratio"]
+    lines = []
+    for row in _paired_rows(BY_KERAS):
+        times = (f"{ms:.1f}" for ms in (row.ms, row.against_ms))
+        lines.append([f"`{row.model}`", f"{row.size}", f"{row.batch}", *times, _pair(row)])
+    return markdown(header, lines)
+
+
+def _paired_rows(against: str) -> list[paired.Row]:
+    rows = _rows(paired.Row, RESULTS / "paired.csv")
+    return [row for row in rows if row.against == against]
 
 
 def _pair(row: paired.Row | None) -> str:
@@ -168,6 +185,16 @@ def device() -> str:
 def layer() -> str:
     """Tabulate the layers without a network around them."""
     return markdown(*layer_speed.table(_rows(layer_speed.Row, layer_speed.RESULTS)))
+
+
+def training() -> str:
+    """Tabulate a training step with SE and without."""
+    return markdown(*training_step.table(_rows(training_step.Row, training_step.RESULTS)))
+
+
+def xla() -> str:
+    """Tabulate training in TensorFlow with XLA and without."""
+    return markdown(*training_xla.table(_rows(training_xla.Row, training_xla.RESULTS)))
 
 
 def loads() -> str:
@@ -257,8 +284,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed: peers": peers,
     "speed: short": short_ratios,
     "speed: paired": pairs,
+    "speed: by Keras": by_keras,
     "speed: memory": peaks,
     "speed: layer": layer,
+    "speed: training": training,
+    "speed: xla": xla,
     "study: pytorchcv": lambda: markdown(*published.pair_table(published.read_pairs())),
     "study: pytorchcv in short": lambda: markdown(*published.summary(published.read_pairs())),
     "study: short": short_studies,

@@ -12,11 +12,20 @@ import numpy as np
 import pytest
 
 from benchmarks import all as whole_run
-from benchmarks import folder_training, memory, paired, published, tables
+from benchmarks import (
+    folder_training,
+    memory,
+    paired,
+    published,
+    tables,
+    training_step,
+    training_xla,
+)
 from benchmarks.measure import SPREAD_GATES, _optimize_without
 from benchmarks.networks import APPLICATIONS, open_network
-from benchmarks.results import Result, file_run, read_rows, write_rows
+from benchmarks.results import BY_KERAS, Result, file_run, read_rows, write_rows
 from benchmarks.timing import WorkerError
+from benchmarks.worker import noise
 from se_keras import se_block
 from se_keras.deploy.engines import find_engine
 from se_keras.rewrite.optimize import optimize
@@ -101,7 +110,7 @@ def test_each_pair_has_new_processes_and_every_other_begins_as_built(pairs, tmp_
     assert started == ["optimized", "as built", "as built", "optimized"] * 3
     assert (row.ratio, row.ratio_low, row.ratio_high) == (0.9, 0.7, 0.95)
     assert row.ratios == "0.9 0.8 0.7 0.95 0.9 0.9"
-    assert (row.verdict, row.ms, row.built_ms) == ("faster", 900, 1000)
+    assert (row.verdict, row.ms, row.against_ms) == ("faster", 900, 1000)
     assert read_rows(paired.Row, tmp_path / "paired.csv") == [row]
     assert measure([]) == [row]  # nothing is measured again
 
@@ -163,6 +172,24 @@ def test_a_file_that_optimize_leaves_as_it_is_is_not_measured(tmp_path, format):
     assert "same file" in paired.table(rows)
 
 
+@pytest.mark.slow
+def test_a_saved_model_is_measured_against_keras_own_export(tmp_path):
+    planned = paired.plan(["seresnet20"], ["tf_saved_model"], [1], against=BY_KERAS)
+    loaded = {}
+
+    def start(given):
+        run = find_engine(given.format).load(Path(given.path), given.precision)
+        loaded[given.path] = run([noise(given.shape, given.dtype)])[0]
+        return Process(1.0)
+
+    measure = partial(paired.measure_job, start=start)
+    (row,) = paired.go_on(planned, tmp_path / "paired.csv", measure=measure)
+    assert (row.against, row.verdict) == ("Keras' export", "no difference")
+    ours, keras_own = loaded.values()
+    np.testing.assert_allclose(ours, keras_own, atol=1e-5)
+    assert "Keras' export" in paired.table([row])
+
+
 def test_lanes_stay_on_their_cores_and_share_the_networks(tmp_path, pairs, monkeypatch):
     measure, _ = pairs
     (row,) = measure([0.9] * 6)
@@ -206,7 +233,7 @@ def test_a_rule_is_left_out(tmp_path):
 def test_every_network_of_keras_is_there_at_its_own_size():
     builders = {name for name in dir(keras.applications) if name[0].isupper()}
     assert builders == set(APPLICATIONS)
-    assert len(paired.MODELS) == len(set(paired.MODELS)) == 40 + 2
+    assert len(paired.MODELS) == len(set(paired.MODELS)) == 40 + 5
     # The size of the images that Keras builds for when it is not told.
     source = {
         "EfficientNetB7": 600,
@@ -335,6 +362,39 @@ def test_the_summary_counts_pairs():
     _, (row,) = published.summary(pairs)
     # Four of five or more either way: 2 * (5 + 1) / 32.
     assert row[1:] == ["4 of 5", "-0.26", "-1.00 to +0.40", "0.375"]
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def test_trainings_with_xla_and_without_take_turns(tmp_path, monkeypatch):
+    calls = []
+
+    def call(*given):
+        calls.append(given)
+        return {"first_s": 2.0 if given[-1] else 1.0, "later_ms": float(len(calls))}
+
+    monkeypatch.setattr(training_xla, "call", call)
+    trainings = [("seresnet20", 8, 128)]
+    rows = training_xla.go_on(tmp_path / "xla.csv", 3, trainings)
+    assert calls == [("seresnet20", 8, 128, xla) for xla in (False, True)] * 3
+    _, (line,) = training_xla.table(rows)
+    assert line[3:] == ["1.0 (1.0 to 1.0)", "2.0 (2.0 to 2.0)", "3 (1 to 5)", "4 (2 to 6)"]
+    assert training_xla.go_on(tmp_path / "xla.csv", 3, trainings) == rows
+    assert len(calls) == 6  # nothing is measured again
+
+
+def test_a_training_step_is_compared_with_the_network_without_se():
+    seconds = {"without SE": [1.0, 2.0, 4.0], "`SqueezeExcite`": [1.1, 2.4, 4.0]}
+    rows = training_step.rows_of(seconds, 8, "first")
+    _, lines = training_step.table(rows)  # ratios of 1.1, 1.2 and 1.0
+    assert lines[1] == ["`SqueezeExcite`", "8", "2400", "1.100 (1.050 to 1.150)"]
+
+
+@pytest.mark.slow
+def test_a_training_is_timed_in_a_process_of_its_own():
+    found = training_xla.call("seresnet20", 8, 4, False)
+    assert found["first_s"] > found["later_ms"] / 1000 > 0
 
 
 # --- the run of everything -----------------------------------------------------------------------
