@@ -165,7 +165,10 @@ def _same(layer):
 def _own(network: str, size: int):
     import se_keras
 
-    return se_keras.create("seresnet50", se=network == "se", input_shape=(size, size, 3))
+    # Without a softmax, as timm's: probabilities of an untrained network round to 0 in int8.
+    return se_keras.create(
+        "seresnet50", se=network == "se", input_shape=(size, size, 3), classifier_activation=None
+    )
 
 
 def _inserted(network: str, size: int):

@@ -152,8 +152,9 @@ def _normalize(
     others = [dim for dim in range(inputs.ndim) if dim != layer.axis % inputs.ndim]
     own_part = ops.one_hot(jax.lax.axis_index(axis), jax.lax.axis_size(axis))[:, None, None]
     # (devices, mean and variance, channels). A sum, because the gradient of `all_gather` is a
-    # reduce-scatter: for it, gloo limits the send buffer of its socket to the size of the message,
-    # and every longer message then waits 40 ms, again and again, until it is acknowledged.
+    # reduce-scatter: for it, gloo (`Pair::send` of its TCP transport) limits the send buffer of the
+    # socket to the size of the message, and every longer message then waits 40 ms, again and again,
+    # until a part of it is acknowledged.
     parts = jax.lax.psum(own_part * ops.stack(ops.moments(inputs, others)), axis)
     mean = ops.mean(parts[:, 0], axis=0)
     # Squared differences of the means: means of squares would lose most digits in a subtraction.
