@@ -15,9 +15,7 @@ images. Rows that it has are not measured again. With `--folder` the image files
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -37,10 +35,10 @@ from benchmarks.results import (
     versions,
     write_rows,
 )
+from benchmarks.timing import answer_of
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 
-ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results") / "folder_training.csv"
 PIXELS = 500
 
@@ -107,19 +105,9 @@ class Row:
 
 
 def call(way: Way, folder: Path, steps: int, python: str) -> dict[str, float]:
-    """Train in a process of its own; return its measurements.
-
-    Raises:
-        InputError: if the process fails.
-    """
+    """Train in a process of its own; return its measurements."""
     command = [python, "-m", "benchmarks.folder_side", way.side, folder, steps, way.workers]
-    done = subprocess.run(
-        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
-        raise InputError(f"{way.name}: {said[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return answer_of(command, way.name)
 
 
 def measure(

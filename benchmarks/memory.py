@@ -11,7 +11,6 @@ and is not measured again.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ import numpy as np
 
 import se_keras
 from benchmarks.results import describe_machine, file_run, one_run, read_rows, write_rows
+from benchmarks.timing import answer_of
 from benchmarks.worker import noise, peak_memory
 from se_keras.deploy.engines import ENGINES, find_engine
 from se_keras.models.recipes import find_recipe
@@ -165,13 +165,7 @@ def run_operation(model: str, operation: str, folder: Path) -> dict[str, int]:
 def call(model: str, operation: str, folder: Path, when: str = "--in-process") -> dict[str, int]:
     """Run one operation, or what has to be done before it, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.memory", when, operation, model]
-    done = subprocess.run(
-        [*command, "--folder", str(folder)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
-        raise InputError(f"{model}, {operation}: {said[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return answer_of([*command, "--folder", folder], f"{model}, {operation}")
 
 
 def measure(model: str, operation: str, run: str) -> Row:

@@ -461,11 +461,13 @@ def _words(text: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="MODEL")
-    parser.add_argument("--formats", type=_words, default=list(FORMATS), metavar="A,B")
+    parser.add_argument(
+        "--formats", type=_words, metavar="A,B", help=f"(default: {','.join(FORMATS)})"
+    )
     parser.add_argument(
         "--by-keras", action="store_true", help="compare the SavedModel with Keras' own export"
     )
-    parser.add_argument("--batches", type=_words, default=["1"], metavar="A,B")
+    parser.add_argument("--batches", type=_words, metavar="A,B", help="(default: 1)")
     parser.add_argument(
         "--sizes",
         type=_words,
@@ -495,6 +497,10 @@ def main() -> None:
     if options.job:
         serve_job(options.job)
         return
+    if options.by_keras and options.formats:
+        parser.error("--formats: --by-keras compares SavedModels alone")
+    if (options.batches or options.sizes) and not (options.models or options.by_keras):
+        parser.error("--batches and --sizes need a MODEL or --by-keras")
     try:
         rows = go_on(
             _planned(options),
@@ -510,13 +516,14 @@ def main() -> None:
 
 
 def _planned(options: argparse.Namespace) -> list[Run]:
+    formats = options.formats or FORMATS
     if not options.models and not options.by_keras:
-        return everything(options.formats)
+        return everything(formats)
     sizes = options.sizes and [int(size) for size in options.sizes]
-    batches = list(map(int, options.batches))
+    batches = list(map(int, options.batches or ["1"]))
     if options.by_keras:
         return plan(options.models or [MAIN], ["tf_saved_model"], batches, sizes, BY_KERAS)
-    return plan(options.models, options.formats, batches, sizes)
+    return plan(options.models, formats, batches, sizes)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from se_keras.support.errors import InputError
+
+ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("worker.py")
 # Shorter turns are repeated, because clocks and pipes take time too.
 TURN_SECONDS = 0.2
@@ -188,6 +191,25 @@ def alternate(
         for index in reversed(order) if number % 2 else order:
             seconds[number, index] = contenders[index].turn(calls[index]) / calls[index]
     return seconds
+
+
+def answer_of(command: Sequence[object], name: str) -> dict[str, Any]:
+    """Run a process; return its last line, which is JSON.
+
+    Args:
+        command: the words of the command.
+        name: name of the process for the error.
+
+    Raises:
+        InputError: if the process fails; the message has its last line.
+    """
+    done = subprocess.run(
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+        raise InputError(f"{name}: {said[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def rounds_of_processes(rounds: int) -> list[int]:

@@ -10,7 +10,6 @@ median of the later ones. Rows that it has are not measured again.
 import argparse
 import itertools
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -31,12 +30,12 @@ from benchmarks.results import (
     versions,
     write_rows,
 )
+from benchmarks.timing import answer_of
 from se_keras.support.errors import InputError
 from se_keras.support.tables import format_table
 from se_keras.train.config import TrainConfig
 from se_keras.train.optimizer import build_optimizer
 
-ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results") / "training_xla.csv"
 # Networks with their image size in pixels and their batch size.
 TRAININGS = (
@@ -118,17 +117,9 @@ def train(network: str, pixels: int, batch: int, xla: bool) -> dict[str, float]:
 
 
 def call(*given: object) -> dict[str, float]:
-    """Train in a process of its own; return its measurements.
-
-    Raises:
-        InputError: if the process fails.
-    """
+    """Train in a process of its own; return its measurements."""
     command = [sys.executable, "-m", "benchmarks.training_xla", "--in-process", json.dumps(given)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
-        raise InputError(f"{given}: {said[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return answer_of(command, " ".join(map(str, given)))
 
 
 def go_on(

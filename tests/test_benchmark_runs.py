@@ -4,6 +4,7 @@ import dataclasses
 import doctest
 import importlib
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from benchmarks import (
 from benchmarks.measure import SPREAD_GATES, _optimize_without
 from benchmarks.networks import APPLICATIONS, open_network
 from benchmarks.results import BY_KERAS, Result, file_run, read_rows, write_rows
-from benchmarks.timing import WorkerError
+from benchmarks.timing import WorkerError, answer_of
 from benchmarks.worker import noise
 from se_keras import se_block
 from se_keras.deploy.engines import find_engine
@@ -188,6 +189,43 @@ def test_a_saved_model_is_measured_against_keras_own_export(tmp_path):
     ours, keras_own = loaded.values()
     np.testing.assert_allclose(ours, keras_own, atol=1e-5)
     assert "Keras' export" in paired.table([row])
+
+
+@pytest.mark.parametrize(
+    "words", ["--formats onnx --by-keras", "--batches 8", "--sizes 64 --formats onnx"]
+)
+def test_an_option_that_would_change_nothing_is_refused(words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["paired", *words.split()])
+    monkeypatch.setattr(paired, "go_on", lambda *given: pytest.fail("it measures"))
+    with pytest.raises(SystemExit, match="2"):
+        paired.main()
+    assert words.split()[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "planned"),
+    [
+        ("--by-keras --batches 1,8", [("seresnet50", 1), ("seresnet50", 8)]),
+        ("seresnet20 --by-keras --sizes 32", [("seresnet20", 1)]),
+    ],
+)
+def test_the_plan_against_keras_own_export(words, planned, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["paired", *words.split()])
+    found = []
+    monkeypatch.setattr(paired, "go_on", lambda runs, *rest: found.extend(runs) or [])
+    paired.main()
+    assert [(run.model, run.batch) for run in found] == planned
+    assert {(run.format, run.against) for run in found} == {("tf_saved_model", BY_KERAS)}
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("raise SystemExit('no room')", "a step: no room"), ("raise SystemExit(3)", "code 3")],
+)
+def test_a_process_that_fails_is_named_with_its_last_line(code, message):
+    with pytest.raises(InputError, match=message):
+        answer_of([sys.executable, "-c", code], "a step")
+    assert answer_of([sys.executable, "-c", "print('a note\\n{}')"], "a step") == {}
 
 
 def test_lanes_stay_on_their_cores_and_share_the_networks(tmp_path, pairs, monkeypatch):
