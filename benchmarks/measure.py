@@ -44,7 +44,7 @@ from se_keras.deploy.targets import find_target
 from se_keras.deploy.to_onnx import write_plain_onnx
 from se_keras.graph import trace
 from se_keras.metadata import input_type
-from se_keras.rewrite.optimize import RULES, rewrite
+from se_keras.rewrite.optimize import RULES, Rule, rewrite
 from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import lines_of
 from se_keras.support.plotting import save_figure
@@ -282,12 +282,12 @@ class Built:
         """The shape of an image."""
         return tuple(self.size if n is None else n for n in self.model.inputs[0].shape[1:])
 
-    def form(self, plain: bool, form: str, without: Sequence[str] = ()) -> keras.Model:
-        """Return the network or its plain twin, as built or optimized without some rules."""
-        key = (plain, form, tuple(without))
+    def form(self, plain: bool, form: str, rules: tuple[Rule, ...] = ()) -> keras.Model:
+        """Return the network or its plain twin, as built or optimized by some rules."""
+        key = (plain, form, rules)
         if key not in self._forms:
             if form == OPTIMIZED:
-                self._forms[key] = _optimize_without(without, self.form(plain, AS_BUILT))
+                self._forms[key] = _optimize_by(rules, self.form(plain, AS_BUILT))
             else:
                 self._forms[key] = remove_se(self.model)
         return self._forms[key]
@@ -326,8 +326,14 @@ class Files:
         return self._paths[key]
 
     def _model(self, plain: bool, form: str) -> keras.Model:
-        form = OPTIMIZED if form == BY_KERAS else form
-        return self.built.form(plain, form, self.without if form == OPTIMIZED else ())
+        if form == AS_BUILT:
+            return self.built.form(plain, AS_BUILT)
+        # Keras exports what `optimize` returns, without the rules for an engine.
+        rules = (
+            RULES if form == BY_KERAS else find_target(self.run.format, self.run.precision).rules
+        )
+        left = tuple(rule for rule in rules if rule.name not in self.without)
+        return self.built.form(plain, OPTIMIZED, left)
 
     def _is_arranged(self, form: str) -> bool:
         """Return whether the export to ONNX arranges the gates."""
@@ -350,8 +356,8 @@ class Files:
         return path
 
 
-def _optimize_without(names: Sequence[str], model: keras.Model) -> keras.Model:
+def _optimize_by(rules: Sequence[Rule], model: keras.Model) -> keras.Model:
     """Return the optimized network, or the same object if nothing changes."""
     graph = trace(model)
-    report = rewrite(graph, [rule for rule in RULES if rule.name not in names])
+    report = rewrite(graph, rules)
     return graph.build() if any(step.done for step in report.steps) else model

@@ -54,7 +54,7 @@ from benchmarks.results import (
 from benchmarks.timing import Worker, alternate, working
 from benchmarks.worker import claim_output
 from se_keras.deploy.engines import find_engine
-from se_keras.rewrite.optimize import RULES
+from se_keras.rewrite.optimize import TENSORFLOW_RULES
 from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import InputError, lines_of
 from se_keras.support.tables import format_table
@@ -485,7 +485,7 @@ def main() -> None:
     parser.add_argument(
         "--without",
         action="append",
-        choices=[*(rule.name for rule in RULES), SPREAD_GATES],
+        choices=[*(rule.name for rule in TENSORFLOW_RULES), SPREAD_GATES],
         help="leave this rule of `optimize` out; may be given several times",
     )
     parser.add_argument(

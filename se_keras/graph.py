@@ -439,13 +439,28 @@ def innermost_layers(model: keras.Model) -> Iterator[keras.Layer]:
         yield from innermost_layers(layer) if isinstance(layer, keras.Model) else (layer,)
 
 
+def ends_of(model: keras.Model) -> tuple[Any, Any]:
+    """Return the input and output tensors of a functional or Sequential model, in its structures.
+
+    A Sequential model has `input` and `output` only after it was called in another model.
+
+    Example:
+
+    >>> import keras
+    >>> from se_keras.graph import ends_of
+    >>> x, y = ends_of(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+    >>> x.shape, y.shape
+    ((None, 4), (None, 2))
+    """
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0], model.outputs[0]
+    return model.input, model.output
+
+
 def _trace(model: keras.Model, known: dict[keras.Model, Graph]) -> Graph:
     if model in known:
         return known[model]
-    sequential = isinstance(model, keras.Sequential)
-    inputs = model.inputs[0] if sequential else model.input
-    outputs = model.outputs[0] if sequential else model.output
-    graph = known[model] = Graph(model, inputs, outputs, {}, _family=known.values())
+    graph = known[model] = Graph(model, *ends_of(model), {}, _family=known.values())
     calls: Counter[keras.Operation] = Counter()
     for record in _records(model):
         op = record.operation

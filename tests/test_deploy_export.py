@@ -703,6 +703,30 @@ def test_padded_channels_pass_into_every_format(row, tmp_path):
     assert report.max_difference < {"float32": 1e-5, "bfloat16": 2e-2, "int8": 0.1}[row.precision]
 
 
+@pytest.mark.parametrize("row", TARGETS, ids=lambda row: f"{row.format}-{row.precision}")
+@pytest.mark.parametrize("chain", [[], [ChannelPadding((2, 2))]], ids=["chain", "rewritten"])
+def test_a_sequential_model_that_was_never_called(row, chain, tmp_path):
+    """It has no `input`, `output` and `output_names`, and stays Sequential if nothing changes."""
+    network = keras.Sequential(
+        [
+            keras.Input((8, 8, 3), name="photo"),
+            layers.Conv2D(4, 3),
+            *chain,
+            layers.GlobalAveragePooling2D(keepdims=True),
+            layers.Conv2D(4, 1, activation=keras.activations.sigmoid),
+            layers.Flatten(name="scores"),
+        ]
+    )
+    x = np.random.default_rng(0).random((5, 8, 8, 3), "float32")
+    calibration = x if row.calibrate else None
+    path = tmp_path / f"m{find_engine(row.format).suffix}"
+    report = se_keras.export(network, path, row.format, row.precision, calibration)
+    assert report.max_difference < {"float32": 1e-5, "bfloat16": 2e-2, "int8": 0.1}[row.precision]
+    if row.format == "tf_saved_model":
+        serve = tf.saved_model.load(path).signatures["serving_default"]
+        np.testing.assert_allclose(serve(photo=x)["scores"], network(x), atol=2e-2)
+
+
 @pytest.mark.slow
 def test_a_tensor_has_two_names_in_openvino(tmp_path):
     image = keras.Input((8, 8, 3))

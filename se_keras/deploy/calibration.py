@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from se_keras.folders import SUFFIXES, for_each_image, list_classes, list_images
-from se_keras.graph import in_model_order, shape_fits
+from se_keras.graph import ends_of, in_model_order, shape_fits
 from se_keras.images import line_of
 from se_keras.metadata import input_type
 from se_keras.pixels import Pixels, load_image, pixels_of, preprocess_input
@@ -202,7 +202,7 @@ def _order_inputs(model: keras.Model, arrays: Mapping | Sequence) -> Sequence:
     names = [tensor.name for tensor in model.inputs]
     if isinstance(arrays, Mapping) and set(arrays) != set(names):
         raise InputError(f"`calibration` must have the inputs {names}, got {list(arrays)}.")
-    return in_model_order(arrays, model.input)
+    return in_model_order(arrays, ends_of(model)[0])
 
 
 def _check_fit(model: keras.Model, arrays: Arrays) -> None:

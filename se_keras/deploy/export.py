@@ -17,10 +17,9 @@ from se_keras.deploy.calibration import Arrays, Samples, open_samples, split_bat
 from se_keras.deploy.engines import Engine, Run, find_engine
 from se_keras.deploy.targets import Target, find_target
 from se_keras.deploy.tf_function import with_policy
-from se_keras.graph import innermost_layers, is_quantized
+from se_keras.graph import ends_of, innermost_layers, is_quantized
 from se_keras.images import line_of
 from se_keras.metadata import describe, write_metadata
-from se_keras.rewrite.optimize import optimize
 from se_keras.support import arguments
 from se_keras.support.errors import MAX_TEXT, InputError, WrongResultError, in_one_line
 from se_keras.support.files import is_utf8, lacks_room, remove, write_json, written_beside
@@ -203,7 +202,7 @@ def export(
     target, engine = find_target(format, precision), find_engine(format)
     engine.require()
     _check_path(path, engine)
-    fast = optimize(model, verbose=False)
+    fast = target.optimize(model)
     if _has_16_bits(fast):
         fast = with_policy(fast, "float32")
     metadata = describe(model, _names_of(model, class_names), precision)
@@ -310,7 +309,7 @@ def _compare(model: keras.Model, run: Run, samples: Samples) -> dict[str, Any]:
     arrays, batch = samples.comparison, model.inputs[0].shape[0] or BATCH
 
     def keras_run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        structured = keras.tree.pack_sequence_as(model.input, list(inputs))
+        structured = keras.tree.pack_sequence_as(ends_of(model)[0], list(inputs))
         outputs = keras.tree.flatten(model.predict_on_batch(structured))
         return [keras.ops.convert_to_numpy(output) for output in outputs]
 

@@ -17,6 +17,8 @@ from se_keras.deploy.to_openvino import (
     write_openvino_bfloat16,
 )
 from se_keras.deploy.to_saved_model import write_saved_model, write_saved_model_bfloat16
+from se_keras.graph import trace
+from se_keras.rewrite.optimize import RULES, TENSORFLOW_RULES, Rule, rewrite
 from se_keras.support.arguments import plain_text
 from se_keras.support.errors import MAX_VALUE, InputError, shown
 
@@ -30,12 +32,19 @@ class Target:
         write: function that writes an optimized float32 model to a path, and returns a description
             of the method.
         calibrate: the same function with calibration samples; `None` if they change nothing.
+        rules: rules that optimize a model for this engine.
     """
 
     format: str
     precision: str
     write: Callable[[keras.Model, Path], str]
     calibrate: Callable[[keras.Model, Path, Arrays], str] | None = None
+    rules: tuple[Rule, ...] = RULES
+
+    def optimize(self, model: keras.Model) -> keras.Model:
+        graph = trace(model)
+        rewrite(graph, self.rules)
+        return graph.build()
 
     def write_file(self, model: keras.Model, path: Path, calibration: Arrays | None) -> str:
         if self.calibrate is None or calibration is None:
@@ -44,8 +53,18 @@ class Target:
 
 
 TARGETS = (
-    Target(format="tf_saved_model", precision="float32", write=write_saved_model),
-    Target(format="tf_saved_model", precision="bfloat16", write=write_saved_model_bfloat16),
+    Target(
+        format="tf_saved_model",
+        precision="float32",
+        write=write_saved_model,
+        rules=TENSORFLOW_RULES,
+    ),
+    Target(
+        format="tf_saved_model",
+        precision="bfloat16",
+        write=write_saved_model_bfloat16,
+        rules=TENSORFLOW_RULES,
+    ),
     Target(format="onnx", precision="float32", write=write_onnx),
     Target(format="onnx", precision="int8", write=compress_onnx, calibrate=quantize_onnx),
     Target(format="openvino", precision="float32", write=write_openvino),

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from se_keras.deploy.calibration import Arrays, split_batches
-from se_keras.graph import is_quantized
+from se_keras.graph import ends_of, is_quantized
 from se_keras.metadata import input_type
 
 
@@ -78,7 +78,7 @@ def serve(model: keras.Model) -> Served:
             for name, array in zip(names, arrays, strict=True)
         ]
         trainable = len(model.trainable_variables)
-        structured = keras.tree.pack_sequence_as(model.input, list(inputs[: len(specs)]))
+        structured = keras.tree.pack_sequence_as(ends_of(model)[0], list(inputs[: len(specs)]))
         outputs, _ = model.stateless_call(
             values[:trainable], values[trainable:], structured, training=False
         )
@@ -98,10 +98,16 @@ def serve(model: keras.Model) -> Served:
 
 def _output_names(model: keras.Model) -> tuple[str, ...]:
     """Return the names of the outputs, flat: the keys of a dict, or the names of the layers."""
-    output = model.output
+    _, output = ends_of(model)
     if isinstance(output, dict) and len(output) == len(model.outputs):
         return tuple(sorted(output))  # Keras flattens a dict in this order
-    return _make_unique(model.output_names)
+    return _make_unique(_output_layers(model))
+
+
+def _output_layers(model: keras.Model) -> list[str]:
+    """Return the names of the layers that compute the outputs."""
+    is_chain = isinstance(model, keras.Sequential)
+    return [model.layers[-1].name] if is_chain else model.output_names
 
 
 def _make_unique(names: Sequence[str]) -> tuple[str, ...]:
@@ -126,7 +132,7 @@ def with_policy(model: keras.Model, policy: str) -> keras.Model:
         # An operation of `keras.ops` has no policy: it computes in the type of its inputs.
         computes = isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer)
         if computes and not is_quantized(layer):
-            is_end = isinstance(layer, first) or layer.name in model.output_names
+            is_end = isinstance(layer, first) or layer.name in _output_layers(model)
             config["dtype"] = "float32" if is_end else policy
         return type(layer).from_config(config)
 
