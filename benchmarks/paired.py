@@ -54,12 +54,13 @@ from benchmarks.results import (
 from benchmarks.timing import Worker, alternate, working
 from benchmarks.worker import claim_output
 from se_keras.deploy.engines import find_engine
-from se_keras.rewrite.optimize import TENSORFLOW_RULES
+from se_keras.deploy.targets import TARGETS
 from se_keras.support.arguments import positive_integer
 from se_keras.support.errors import InputError, lines_of
 from se_keras.support.tables import format_table
 
 RESULTS = Path(__file__).with_name("results") / "paired.csv"
+RULE_NAMES = list(dict.fromkeys(rule.name for target in TARGETS for rule in target.rules))
 # The models whose ratios were in doubt, then all others in the order of their computation.
 MAIN = "seresnet50"
 IN_DOUBT = (
@@ -485,7 +486,7 @@ def main() -> None:
     parser.add_argument(
         "--without",
         action="append",
-        choices=[*(rule.name for rule in TENSORFLOW_RULES), SPREAD_GATES],
+        choices=[*RULE_NAMES, SPREAD_GATES],
         help="leave this rule of `optimize` out; may be given several times",
     )
     parser.add_argument(

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -657,6 +658,35 @@ def test_integers_a_fixed_batch_and_statistics_of_pixels_are_kept(engine, tmp_pa
     x = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), "uint8")
     (got,) = engine.load(path, "float32")([x])
     np.testing.assert_allclose(got, network(x), atol=1e-5)
+
+
+# glu halves the channels, and threshold needs further arguments.
+ACTIVATIONS = sorted(
+    name
+    for name, made in vars(keras.activations).items()
+    if isinstance(made, types.FunctionType)
+    and name not in ("get", "serialize", "deserialize", "glu", "threshold")
+)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.format)
+def test_every_activation_of_keras_can_be_exported(engine, tmp_path):
+    """TensorFlow writes GELU and CELU with operators that tf2onnx does not know."""
+    assert {"gelu", "celu", "silu", "hard_sigmoid"} <= set(ACTIVATIONS)
+    image = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 3, name="conv")(image)
+    # OpenVINO's log-softmax is wrong on maps, and right on vectors.
+    ends = {
+        name: layers.Activation(name)(layers.Flatten()(x) if name == "log_softmax" else x)
+        for name in ACTIVATIONS
+    }
+    network = keras.Model(image, ends)
+    path = tmp_path / f"all{engine.suffix}"
+    se_keras.export(network, path, engine.format)
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
+    outputs, expected = engine.load(path, "float32")([x]), network(x)
+    for name, got in zip(ACTIVATIONS, outputs, strict=True):
+        np.testing.assert_allclose(got, expected[name], atol=1e-5, err_msg=name)
 
 
 def test_outputs_in_a_dict_and_a_mixed_policy(tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from se_keras.deploy.calibration import Arrays
+from se_keras.deploy.padded_pool import PAD_IN_POOL
 from se_keras.deploy.to_litert import compress_litert, quantize_litert, write_litert
 from se_keras.deploy.to_onnx import compress_onnx, quantize_onnx, write_onnx
 from se_keras.deploy.to_openvino import (
@@ -52,28 +53,37 @@ class Target:
         return self.calibrate(model, path, calibration)
 
 
+FOR_TENSORFLOW = (*TENSORFLOW_RULES, PAD_IN_POOL)
+PADDED = (*RULES, PAD_IN_POOL)
 TARGETS = (
     Target(
         format="tf_saved_model",
         precision="float32",
         write=write_saved_model,
-        rules=TENSORFLOW_RULES,
+        rules=FOR_TENSORFLOW,
     ),
     Target(
         format="tf_saved_model",
         precision="bfloat16",
         write=write_saved_model_bfloat16,
-        rules=TENSORFLOW_RULES,
+        rules=FOR_TENSORFLOW,
     ),
-    Target(format="onnx", precision="float32", write=write_onnx),
-    Target(format="onnx", precision="int8", write=compress_onnx, calibrate=quantize_onnx),
-    Target(format="openvino", precision="float32", write=write_openvino),
-    Target(format="openvino", precision="bfloat16", write=write_openvino_bfloat16),
+    Target(format="onnx", precision="float32", write=write_onnx, rules=PADDED),
+    Target(
+        format="onnx",
+        precision="int8",
+        write=compress_onnx,
+        calibrate=quantize_onnx,
+        rules=PADDED,
+    ),
+    Target(format="openvino", precision="float32", write=write_openvino, rules=PADDED),
+    Target(format="openvino", precision="bfloat16", write=write_openvino_bfloat16, rules=PADDED),
     Target(
         format="openvino",
         precision="int8",
         write=compress_openvino,
         calibrate=quantize_openvino,
+        rules=PADDED,
     ),
     Target(format="litert", precision="float32", write=write_litert),
     Target(format="litert", precision="int8", write=compress_litert, calibrate=quantize_litert),

@@ -1,6 +1,6 @@
 """Export to ONNX with tf2onnx; ONNX Runtime's quantizer quantizes to int8."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def _convert(served: Served) -> Any:
             input_signature=served.open_specs,
             opset=OPSET,
             custom_rewriter=[_lift_scalars],
+            custom_op_handlers=FURTHER_OPERATORS,
         )
         _set_constants(proto, served)
     graph = proto.graph
@@ -80,6 +81,33 @@ def _lift_scalars(graph: Any, nodes: Any) -> Any:
                 constant = graph.make_const(f"{node.name}_{index}_lifted", lifted)
                 graph.replace_input(node, node.input[index], constant.output[0], index)
     return graph.get_nodes()
+
+
+def _write_difference(graph: Any, node: Any, name: str, args: Sequence[str]) -> None:
+    """Write an operator that tf2onnx does not know as a difference to 1.
+
+    Args:
+        graph, node, name: the graph of tf2onnx, and the operator with its name; its type is
+            already that of ONNX.
+        args: the side of the difference that the operator is on.
+    """
+    from tf2onnx.utils import map_onnx_to_numpy_type
+
+    facts = {"shapes": node.output_shapes, "dtypes": node.output_dtypes}
+    # A constant without axes would stop the removal of transposes, as in `_lift_scalars`.
+    number = np.ones(1, map_onnx_to_numpy_type(node.output_dtypes[0]))
+    one = graph.make_const(f"{name}_one", number).output[0]
+    known = graph.make_node(node.type, node.input, name=f"{name}_inner", **facts).output[0]
+    graph.remove_node(name)
+    sides = [known, one] if args == ["left"] else [one, known]
+    graph.make_node("Sub", sides, outputs=node.output, name=name, **facts)
+
+
+# erfc(x) = 1 - erf(x), for GELU, and expm1(x) = exp(x) - 1, for CELU.
+FURTHER_OPERATORS = {
+    "Erfc": (_write_difference, ["Erf", "right"]),
+    "Expm1": (_write_difference, ["Exp", "left"]),
+}
 
 
 def _set_constants(proto: Any, served: Served) -> None:
