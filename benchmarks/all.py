@@ -307,19 +307,24 @@ def go_on(
 def publish(folder: Path, results: Path = RESULTS) -> list[str]:
     """Copy each file whose steps are all done, and its pictures; return the names of the files.
 
+    Files of earlier runs that are not replaced keep their steps in the published `run.csv`.
+
     Raises:
         InputError: if none is done.
     """
-    done = {row.step for row in read_rows(StepRow, folder / RUN_FILE) if row.code == 0}
+    done = {row.step: row for row in read_rows(StepRow, folder / RUN_FILE) if row.code == 0}
     files = dict.fromkeys(step.file for step in STEPS)
-    whole = [f for f in files if {step.name for step in STEPS if step.file == f} <= done]
+    whole = [f for f in files if {step.name for step in STEPS if step.file == f} <= done.keys()]
     if not whole:
         raise InputError(f"{folder} has no file whose steps are all done.")
     for name in whole:
         for path in folder.glob(f"{Path(name).stem}*"):
             if path.suffix in (".csv", ".png") and path.stem.removesuffix("-growth") == name[:-4]:
                 shutil.copy(path, results / path.name)
-    shutil.copy(folder / RUN_FILE, results / RUN_FILE)
+    rows = {row.step: row for row in read_rows(StepRow, results / RUN_FILE)}
+    rows.update({name: row for name, row in done.items() if row.file in whole})
+    ordered = [rows[step.name] for step in STEPS if step.name in rows]
+    write_rows(StepRow, results / RUN_FILE, ordered)
     return whole
 
 

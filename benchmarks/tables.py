@@ -198,8 +198,8 @@ def xla() -> str:
 
 
 def loads() -> str:
-    """Tabulate how loaded the machine was, step by step."""
-    return markdown(*whole_run.table(_rows(whole_run.StepRow, RESULTS / whole_run.RUN_FILE)))
+    """Tabulate how loaded the machine was, step by step; the files may be of several runs."""
+    return markdown(*whole_run.table(read_rows(whole_run.StepRow, RESULTS / whole_run.RUN_FILE)))
 
 
 def study(name: str) -> str:

@@ -486,6 +486,8 @@ def test_whole_files_are_published(tmp_path, taken):
     folder, results = tmp_path / "run", tmp_path / "results"
     folder.mkdir()
     results.mkdir()
+    earlier = whole_run.go_on(whole_run.STEPS[:2], tmp_path / "earlier", "earlier", False)
+    write_rows(whole_run.StepRow, results / "run.csv", earlier)
     codes["senet154"] = 2  # the other half of families.csv
     whole_run.go_on(whole_run.STEPS[:4], folder, "first", False)
     for name in ("families.csv", "families.png", "sizes.csv", "sizes.png", "sizes-growth.png"):
@@ -493,6 +495,8 @@ def test_whole_files_are_published(tmp_path, taken):
     assert whole_run.publish(folder, results) == ["bench.csv", "sizes.csv"]
     names = {path.name for path in results.iterdir()}
     assert names == {"sizes.csv", "sizes.png", "sizes-growth.png", "run.csv"}
+    steps = [(row.step, row.run) for row in read_rows(whole_run.StepRow, results / "run.csv")]
+    assert steps == [("engines", "first"), ("families", "earlier"), ("sizes", "first")]
 
 
 def test_the_plan_has_the_minutes_that_were_measured(tmp_path, taken):

@@ -757,6 +757,20 @@ def test_a_sequential_model_that_was_never_called(row, chain, tmp_path):
         np.testing.assert_allclose(serve(photo=x)["scores"], network(x), atol=2e-2)
 
 
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_small_probabilities_are_kept_in_int8(engine, tmp_path):
+    """An integer softmax has steps of 1/256, but most of 1,000 classes are less probable."""
+    image = keras.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(16, 3, activation="relu")(image))
+    network = keras.Model(image, layers.Dense(1000, activation="softmax")(x))
+    path = tmp_path / f"m{find_engine(engine).suffix}"
+    images = np.random.default_rng(0).random((60, 8, 8, 3), "float32")
+    se_keras.export(network, path, engine, "int8", images)
+    (got,) = find_engine(engine).load(path, "int8")([images])
+    np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(got, network(images), rtol=0.05)
+
+
 @pytest.mark.slow
 def test_a_tensor_has_two_names_in_openvino(tmp_path):
     image = keras.Input((8, 8, 3))

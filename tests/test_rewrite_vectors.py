@@ -1,4 +1,4 @@
-"""The rule for TensorFlow: layers of a single position become dense layers, with equal outputs."""
+"""Rules for TensorFlow and OpenVINO: vectors in place of maps, with equal outputs."""
 
 import keras
 import pytest
@@ -10,7 +10,7 @@ from se_keras.deploy.targets import find_target
 from se_keras.deploy.to_saved_model import write_saved_model
 from se_keras.graph import trace
 from se_keras.rewrite.lowering import LOWERINGS
-from se_keras.rewrite.optimize import RULES, TENSORFLOW_RULES, rewrite
+from se_keras.rewrite.optimize import OPENVINO_RULES, RULES, TENSORFLOW_RULES, rewrite
 
 POSITIONS = "single position"
 
@@ -22,8 +22,12 @@ def softmax_of_axis_3(u):
 
 def for_tensorflow(model, *inputs):
     """Return the model by the rules for TensorFlow, and the rule's steps; check the outputs."""
+    return by_rules(TENSORFLOW_RULES, model, *inputs)
+
+
+def by_rules(rules, model, *inputs):
     graph = trace(model)
-    steps = [step for step in rewrite(graph, TENSORFLOW_RULES).steps if step.rule == POSITIONS]
+    steps = [step for step in rewrite(graph, rules).steps if step.rule == rules[-1].name]
     new = graph.build()
     assert new.output_names == model.output_names
     given = list(inputs) if len(inputs) > 1 else inputs[0]
@@ -116,6 +120,20 @@ def test_an_output_keeps_its_name():
     z = layers.Conv2D(2, 1, name="scores")(layers.GlobalAveragePooling2D(keepdims=True)(x))
     _, steps = for_tensorflow(keras.Model(x, z), uniform((2, 4, 4, 6)))
     assert ["output" in step.text for step in steps] == [True]
+
+
+def test_pools_give_vectors_for_openvino():
+    x = keras.Input((6, 5, 8))
+    y = se_keras.SqueezeExcite(ratio=4, name="se")(x)
+    z = layers.GlobalMaxPooling2D(keepdims=True, name="peaks")(y)
+    last = layers.GlobalAveragePooling2D(keepdims=True, name="mean")(y)
+    model = keras.Model(x, [layers.Add()([y, z]), layers.Flatten()(z), last])
+    set_random_weights(model)
+    new, steps = by_rules(OPENVINO_RULES, model, uniform((2, 6, 5, 8)))
+    found = {step.layer: step.done for step in steps}
+    assert found == {"se_squeeze": True, "peaks": True, "mean": False}
+    kept = {layer.name for layer in new.layers if getattr(layer, "keepdims", False)}
+    assert kept == {"mean"}  # whose name is the name of the output
 
 
 @pytest.mark.parametrize(("rules", "products"), [(RULES, 1), (TENSORFLOW_RULES, 1 + 9 * 2)])

@@ -19,7 +19,7 @@ from se_keras.deploy.to_openvino import (
 )
 from se_keras.deploy.to_saved_model import write_saved_model, write_saved_model_bfloat16
 from se_keras.graph import trace
-from se_keras.rewrite.optimize import RULES, TENSORFLOW_RULES, Rule, rewrite
+from se_keras.rewrite.optimize import OPENVINO_RULES, RULES, TENSORFLOW_RULES, Rule, rewrite
 from se_keras.support.arguments import plain_text
 from se_keras.support.errors import MAX_VALUE, InputError, shown
 
@@ -76,7 +76,12 @@ TARGETS = (
         calibrate=quantize_onnx,
         rules=PADDED,
     ),
-    Target(format="openvino", precision="float32", write=write_openvino, rules=PADDED),
+    Target(
+        format="openvino",
+        precision="float32",
+        write=write_openvino,
+        rules=(*OPENVINO_RULES, PAD_IN_POOL),
+    ),
     Target(format="openvino", precision="bfloat16", write=write_openvino_bfloat16, rules=PADDED),
     Target(
         format="openvino",

@@ -163,8 +163,9 @@ def quantize_onnx(model: keras.Model, path: Path, calibration: Arrays) -> str:
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(batches, None)
 
+    proto = _convert(served)
     # This step only adds shapes: the graph is folded already.
-    quant_pre_process(_convert(served), path, skip_optimization=True, skip_symbolic_shape=True)
+    quant_pre_process(proto, path, skip_optimization=True, skip_symbolic_shape=True)
     quantization.quantize_static(
         path,
         path,
@@ -176,6 +177,8 @@ def quantize_onnx(model: keras.Model, path: Path, calibration: Arrays) -> str:
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
         reduce_range=True,
+        # The quantizer would round probabilities to 1/256, and those of 1,000 classes to 0.
+        nodes_to_exclude=[node.name for node in proto.graph.node if node.op_type == "Softmax"],
     )
     return f"static QDQ, weights per channel, {describe_count(calibration)}"
 

@@ -18,7 +18,7 @@ from se_keras.rewrite.gates import (
 )
 from se_keras.rewrite.lowering import lower_gate
 from se_keras.rewrite.scaling import LeftAlone
-from se_keras.rewrite.vectors import write_dense
+from se_keras.rewrite.vectors import write_dense, write_vector
 from se_keras.support.arguments import boolean
 from se_keras.support.tables import format_table
 
@@ -51,6 +51,7 @@ RULES = (
     Rule(name="pointwise", apply=point_before_pointwise),
     Rule(name="gate scale", apply=fold_gate_scale),
 )
+OPENVINO_RULES = (*RULES, Rule(name="vector pool", apply=write_vector))
 TENSORFLOW_RULES = (*RULES, Rule(name="single position", apply=write_dense))
 
 
