@@ -24,7 +24,7 @@ def draw_ratios(results: Sequence[Result]) -> "Figure":
     for axes, (model, against), panel in zip(grid, models, panels, strict=True):
         _draw_panel(axes, panel)
         other = f"its time {against}" if against == AS_BUILT else f"the time of its {against}"
-        axes.set_title(f"{model}: time divided by {other}")
+        axes.set_title(f"{model}: time divided by {other}", fontsize=10)
     return figure
 
 
@@ -47,7 +47,7 @@ def _draw_panel(axes: "Axes", results: Sequence[Result]) -> None:
             axes.errorbar(ratios, at, xerr=spread, fmt="o", color=color, label=form, capsize=2)
     axes.axvline(1, color="gray", linewidth=1)
     axes.set_yticks(range(len(places)), places, fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(places) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize=8)
 
