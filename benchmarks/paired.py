@@ -487,7 +487,7 @@ def main() -> None:
         "--without",
         action="append",
         choices=[*RULE_NAMES, SPREAD_GATES],
-        help="leave this rule of `optimize` out; may be given several times",
+        help="leave this rule of `optimize` or of the export out; may be given several times",
     )
     parser.add_argument(
         "--run", metavar="NAME", help="name of the run (default: as in the file, or the date)"

@@ -23,6 +23,10 @@ from se_keras.rewrite.optimize import OPENVINO_RULES, RULES, TENSORFLOW_RULES, R
 from se_keras.support.arguments import plain_text
 from se_keras.support.errors import MAX_VALUE, InputError, shown
 
+# All engines but LiteRT have max pools that pad.
+PADDED = (*RULES, PAD_IN_POOL)
+FOR_TENSORFLOW = (*TENSORFLOW_RULES, PAD_IN_POOL)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -40,9 +44,10 @@ class Target:
     precision: str
     write: Callable[[keras.Model, Path], str]
     calibrate: Callable[[keras.Model, Path, Arrays], str] | None = None
-    rules: tuple[Rule, ...] = RULES
+    rules: tuple[Rule, ...] = PADDED
 
     def optimize(self, model: keras.Model) -> keras.Model:
+        """Return a copy of a functional model, rewritten by the rules."""
         graph = trace(model)
         rewrite(graph, self.rules)
         return graph.build()
@@ -53,8 +58,6 @@ class Target:
         return self.calibrate(model, path, calibration)
 
 
-FOR_TENSORFLOW = (*TENSORFLOW_RULES, PAD_IN_POOL)
-PADDED = (*RULES, PAD_IN_POOL)
 TARGETS = (
     Target(
         format="tf_saved_model",
@@ -68,30 +71,29 @@ TARGETS = (
         write=write_saved_model_bfloat16,
         rules=FOR_TENSORFLOW,
     ),
-    Target(format="onnx", precision="float32", write=write_onnx, rules=PADDED),
-    Target(
-        format="onnx",
-        precision="int8",
-        write=compress_onnx,
-        calibrate=quantize_onnx,
-        rules=PADDED,
-    ),
+    Target(format="onnx", precision="float32", write=write_onnx),
+    Target(format="onnx", precision="int8", write=compress_onnx, calibrate=quantize_onnx),
     Target(
         format="openvino",
         precision="float32",
         write=write_openvino,
         rules=(*OPENVINO_RULES, PAD_IN_POOL),
     ),
-    Target(format="openvino", precision="bfloat16", write=write_openvino_bfloat16, rules=PADDED),
+    Target(format="openvino", precision="bfloat16", write=write_openvino_bfloat16),
     Target(
         format="openvino",
         precision="int8",
         write=compress_openvino,
         calibrate=quantize_openvino,
-        rules=PADDED,
     ),
-    Target(format="litert", precision="float32", write=write_litert),
-    Target(format="litert", precision="int8", write=compress_litert, calibrate=quantize_litert),
+    Target(format="litert", precision="float32", write=write_litert, rules=RULES),
+    Target(
+        format="litert",
+        precision="int8",
+        write=compress_litert,
+        calibrate=quantize_litert,
+        rules=RULES,
+    ),
 )
 
 

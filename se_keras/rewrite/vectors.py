@@ -44,12 +44,10 @@ def write_dense(graph: Graph, node: Node) -> str | None:
         raise LeftAlone("its name is the name of an output")
     kernel, bias = pointwise_matrix(node)
     weights = {"kernel": kernel, **({"bias": bias} if layer.use_bias else {})}
-    name = _plain_name(node)
-    dense = layers.Dense.from_config(_config_of(layer, units=kernel.shape[-1], name=name))
+    config = _config_of(layer, units=kernel.shape[-1], name=_plain_name(node))
+    dense = layers.Dense.from_config(config)
     made = add_with_weights(graph, dense, weights, _vector(graph, node.inputs[0]))
-    options = {"dtype": layer.dtype_policy, "name": f"{name}_map"}
-    map_again = layers.Reshape(tuple(node.output.shape[1:]), **options)
-    graph.redirect(node.output, graph.add(map_again, made.output).output)
+    _put_map(graph, node, made.output)
     return "written as a dense layer on vectors"
 
 
@@ -60,10 +58,15 @@ def write_vector(graph: Graph, node: Node) -> str | None:
     if graph.is_output(node.output):
         raise LeftAlone("its name is the name of an output")
     vector = with_weights(graph, node, {}, keepdims=False).output
-    options = {"dtype": node.op.dtype_policy, "name": f"{_plain_name(node)}_map"}
-    map_again = layers.Reshape(tuple(node.output.shape[1:]), **options)
-    graph.redirect(node.output, graph.add(map_again, vector).output)
+    _put_map(graph, node, vector)
     return "gives vectors, which are reshaped to maps"
+
+
+def _put_map(graph: Graph, node: Node, vector: KerasTensor) -> None:
+    """Replace the output of a node by a vector, reshaped to a map."""
+    options = {"dtype": node.op.dtype_policy, "name": f"{_plain_name(node)}_map"}
+    layer = layers.Reshape(tuple(node.output.shape[1:]), **options)
+    graph.redirect(node.output, graph.add(layer, vector).output)
 
 
 def _is_of_keras(activation: Any) -> bool:
